@@ -48,32 +48,29 @@ impl Bank {
             weights: Vec::new(),
             empty: Vec::new(),
         };
+        let mut sound = true;
         if two_sided {
             for band in edges.windows(3).rev() {
                 let (first, mut weights) = triangle(band, bin_hz, half, config.mel_norm);
                 let last = first + weights.len().max(1) - 1;
                 weights.reverse();
-                bank.push(config.n_fft - last, &weights, [-band[2], -band[0]])?;
+                sound &= bank.push(config.n_fft - last, &weights, [-band[2], -band[0]]);
             }
         }
         for band in edges.windows(3) {
             let (first, weights) = triangle(band, bin_hz, half, config.mel_norm);
-            bank.push(first, &weights, [band[0], band[2]])?;
+            sound &= bank.push(first, &weights, [band[0], band[2]]);
+        }
+        if !sound {
+            return Err(FrameError::InvalidRate(rate));
         }
         Ok(bank)
     }
 
-    fn push(
-        &mut self,
-        first: usize,
-        weights: &[f32],
-        [low_hz, high_hz]: [f64; 2],
-    ) -> Result<(), FrameError> {
-        // Rates at the ends of the float range leave triangles without width.
+    /// Adds a band; false where it is no band, since rates at the ends of the float range leave triangles without width.
+    fn push(&mut self, first: usize, weights: &[f32], [low_hz, high_hz]: [f64; 2]) -> bool {
         if !(low_hz < high_hz && weights.iter().all(|w| w.is_finite())) {
-            return Err(FrameError::InvalidRate(
-                2.0 * low_hz.abs().max(high_hz.abs()),
-            ));
+            return false;
         }
         if weights.is_empty() {
             self.empty.push(EmptyBand {
@@ -89,7 +86,7 @@ impl Bank {
             self.weights.push(f32x4::new(padded));
         }
         self.bands.push((first, start..self.weights.len()));
-        Ok(())
+        true
     }
 
     /// Weighs the powers of `TILE` columns into one value a band and column; band `b` goes to `out[b * stride..][..TILE]`.
@@ -135,7 +132,8 @@ fn triangle(band: &[f64], bin_hz: f64, half: usize, norm: MelNorm) -> (usize, Ve
     // One bin to spare on both ends: rounding must not lose one, and those without weight are left out below.
     let from = ((low / bin_hz).floor() as usize).min(half);
     let to = ((high / bin_hz).ceil() as usize).min(half);
-    let inside = |&bin: &usize| !(weight(bin) <= 0.0);
+    // What is not a number counts as inside, and is refused where the band is added.
+    let inside = |&bin: &usize| weight(bin) > 0.0 || weight(bin).is_nan();
     let Some(first) = (from..=to).find(inside) else {
         return (from, Vec::new());
     };

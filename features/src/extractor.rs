@@ -90,6 +90,23 @@ impl Extractor {
         }
     }
 
+    /// Warns, in one line, of the bands that catch no bin. Call it once when a model is loaded and its rate is known, not for
+    /// every plan: senders are free to choose rates.
+    pub fn warn_of_empty_bands(&self, model: &str) {
+        let empty = self.empty_bands();
+        if let (Some(first), Some(last)) = (empty.first(), empty.last()) {
+            tracing::warn!(
+                model,
+                empty = empty.len(),
+                bands = self.rows,
+                lowest_hz = first.low_hz,
+                highest_hz = last.high_hz,
+                rows = ?empty.iter().map(|band| band.row).collect::<Vec<_>>(),
+                "bands that catch no bin, their features are constant: use fewer bands, a longer n_fft or a linear scale"
+            );
+        }
+    }
+
     /// Shape of the tensor for a frame of `instants` samples a channel: `[channels, rows, columns]`, or
     /// `[channels, 2, samples]` for `kind = "iq"`.
     ///

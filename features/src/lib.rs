@@ -19,6 +19,8 @@
 //! # Ok::<(), sferic_features::FrameError>(())
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))] // a test may panic
+
 mod bank;
 mod buffers;
 mod config;

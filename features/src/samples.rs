@@ -34,7 +34,7 @@ impl<'a> Samples<'a> {
         if bytes.is_empty() {
             return Err(FrameError::Empty);
         }
-        if bytes.len() % instant != 0 {
+        if !bytes.len().is_multiple_of(instant) {
             return Err(FrameError::Misaligned {
                 bytes: bytes.len(),
                 instant,

@@ -158,7 +158,7 @@ impl Transform {
             (Sides::TwoSided, true) => mirrored.zip(bins).for_each(|(image, &mut p)| *image = p),
             (Sides::Folded, true) => bins.iter_mut().for_each(|p| *p *= 2.0),
             (Sides::Folded, false) => {
-                if n_fft % 2 == 0 {
+                if n_fft.is_multiple_of(2) {
                     bins[n_fft / 2] *= 2.0;
                 }
                 bins.iter_mut()

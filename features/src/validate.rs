@@ -81,7 +81,7 @@ impl FeatureConfig {
 
     fn validate_bank(&self) -> Result<(), ConfigError> {
         count("n_mels", self.n_mels, 1, MAX_COUNT)?;
-        if self.sides == Sides::TwoSided && self.n_mels % 2 != 0 {
+        if self.sides == Sides::TwoSided && !self.n_mels.is_multiple_of(2) {
             return Err(out_of_range(
                 "n_mels",
                 self.n_mels as f64,

@@ -1,4 +1,5 @@
 //! In the steady state a frame allocates nothing, whatever its kind and datatype.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test or bench may panic
 
 mod support;
 

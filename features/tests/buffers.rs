@@ -1,4 +1,5 @@
 //! The buffer pool: reuse, time to live, bound, and its own counts.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test or bench may panic
 
 use std::time::{Duration, Instant};
 

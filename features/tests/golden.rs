@@ -1,4 +1,5 @@
 //! Features equal those of torchaudio, librosa and scipy over random parameter sets (made by `golden/make.py`).
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test or bench may panic
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! What holds for every frame: where a tone lands, shifts, scale, datatypes, channels, and that nothing is ever NaN.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test or bench may panic
 
 mod support;
 
