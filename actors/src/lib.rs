@@ -1,1 +1,31 @@
-//! actors
+//! The actors of sferic, their messages, their supervision, and the *ports* to the outside.
+//!
+//! ```text
+//! NATS ─► Ingest ─► Cache ─miss─► Preprocess ─► ModelPool ─► sessions (one thread each)
+//!           │ permit  │ hit                        │  ▲           │
+//!           └ refused ┴──────────► Publish ◄───────┘  └ circuit ◄─┘ outcomes
+//! ```
+//!
+//! Nothing here names a broker, an inference library or an FFT: those stand behind [`ports`], and the
+//! root package brings them. So the tests of this crate need neither a server nor a library.
+//!
+//! What must survive an actor's death lives outside it, in [`pipeline::Pipeline`]: the ledger, the permits, the
+//! outcomes not yet told, the queue the sessions pull from, the circuits, the cache's entries.
+
+pub mod admission;
+pub mod breaker;
+pub mod cache;
+pub mod frame;
+pub mod ingest;
+pub mod job;
+pub mod ledger;
+pub mod model_pool;
+pub mod outcome;
+pub mod pipeline;
+pub mod ports;
+pub mod preprocess;
+pub mod publish;
+pub mod responder;
+pub mod supervision;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

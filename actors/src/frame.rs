@@ -1,0 +1,149 @@
+//! A frame, named by how far it has come: [`Arrival`] → [`RawFrame`] → [`PreparedFrame`] → outcome.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sferic_features::Datatype;
+use tokio::time::Instant;
+
+use crate::job::Job;
+
+/// A message as it came from the broker.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The frame's encoding.
+    pub payload: Bytes,
+    /// Where it came from and how it wants its answer.
+    pub envelope: Envelope,
+    /// When it was read.
+    pub received_at: Instant,
+}
+
+/// Everything about a frame that its outcome needs and the pipeline does not look at.
+#[derive(Debug, Clone, Default)]
+pub struct Envelope {
+    /// The tokens after `<prefix>.frames.`.
+    pub source: String,
+    /// Where a reply goes, for a frame sent as a request.
+    pub reply_to: Option<String>,
+    /// The encoding of the frame, and so of its outcome.
+    pub encoding: Encoding,
+    /// The broker's message id, the frame's id where its body has none.
+    pub message_id: Option<String>,
+    /// W3C trace headers, passed on.
+    pub trace: TraceHeaders,
+}
+
+/// How frames and outcomes are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// `application/msgpack`, the default.
+    #[default]
+    MessagePack,
+    /// `application/json`, with binary in standard base64.
+    Json,
+}
+
+/// The W3C headers of the trace a frame belongs to.
+#[derive(Debug, Clone, Default)]
+pub struct TraceHeaders {
+    /// `traceparent`.
+    pub traceparent: Option<String>,
+    /// `tracestate`.
+    pub tracestate: Option<String>,
+    /// `baggage`.
+    pub baggage: Option<String>,
+}
+
+/// The part of a frame that its outcome echoes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FrameInfo {
+    /// 1 to 256 printable ASCII characters.
+    pub frame_id: String,
+    /// Groups the frames of one emission.
+    pub session_id: Option<String>,
+    /// The source's frame counter.
+    pub seq: Option<u64>,
+    /// RFC 3339 UTC time of the first sample.
+    pub datetime: Option<String>,
+    /// Centre frequency, Hz.
+    pub frequency: Option<f64>,
+}
+
+/// How urgent a frame is; the smaller, the sooner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before everything.
+    Critical,
+    /// Before what is normal.
+    High,
+    /// Where nothing is said.
+    #[default]
+    Normal,
+    /// When there is room.
+    Low,
+}
+
+/// One loaded version of a model. Two files with the same name and version differ in their digest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelId {
+    /// The bundle's name.
+    pub name: String,
+    /// The bundle's version.
+    pub version: String,
+    /// SHA-256 of the ONNX file, lower-case hexadecimal.
+    pub digest: String,
+}
+
+impl std::fmt::Display for ModelId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+/// SHA-256 over everything that decides a frame's answer.
+pub type CacheKey = [u8; 32];
+
+/// IQ samples as they came, not yet converted.
+#[derive(Debug, Clone)]
+pub struct IqSamples {
+    /// Interleaved as SigMF interleaves them: `I0 Q0 I1 Q1 …` per sample instant.
+    pub bytes: Bytes,
+    /// What the bytes mean.
+    pub datatype: Datatype,
+    /// Receivers or antennas sampled together.
+    pub channels: usize,
+    /// Samples per second, Hz.
+    pub sample_rate: Option<f64>,
+}
+
+/// A decoded frame: its samples, and the [`Job`] that will be answered.
+#[derive(Debug)]
+pub struct RawFrame {
+    /// The answer owed.
+    pub job: Job,
+    /// What the answer is about.
+    pub samples: IqSamples,
+    /// Where the answer is remembered; `None` where the frame does not want that.
+    pub cache_key: Option<CacheKey>,
+}
+
+/// The tensor a model gets for one frame.
+#[derive(Debug)]
+pub struct Tensor {
+    /// `[channels, rows, columns]`, without the batch axis.
+    pub shape: [usize; 3],
+    /// In C order.
+    pub data: Vec<f32>,
+}
+
+/// A frame whose features are computed.
+#[derive(Debug)]
+pub struct PreparedFrame {
+    /// The answer owed.
+    pub job: Job,
+    /// What the model gets.
+    pub tensor: Tensor,
+    /// When it was ready.
+    pub prepared_at: Instant,
+}

@@ -1,0 +1,120 @@
+//! Takes every frame that arrives, gives it its permits, and sends it on its way; what finds no permit is answered on the spot.
+//!
+//! Invariant: the source outlives the actor; a restarted ingest goes on reading it.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::admission::{Admission, Refused};
+use crate::cache::{CacheMsg, CacheRef};
+use crate::frame::{Arrival, RawFrame};
+use crate::job::{Job, JobParts};
+use crate::ledger::Ledger;
+use crate::outcome::{Failure, FailureCode};
+use crate::ports::{Decoder, FrameSource};
+use crate::publish::OutcomeQueue;
+use crate::responder::{Responder, Unanswered};
+use crate::supervision::Task;
+
+/// Address of ingest.
+pub type IngestRef = ActorRef<IngestMsg>;
+
+/// Reads frames.
+#[derive(Debug)]
+pub struct Ingest;
+
+/// What ingest works with.
+#[derive(Clone)]
+pub struct IngestArguments {
+    /// Where frames come from.
+    pub source: Arc<Mutex<FrameSource>>,
+    /// Reads their encoding.
+    pub decoder: Arc<dyn Decoder>,
+    /// Counts them.
+    pub ledger: Arc<Ledger>,
+    /// Bounds them.
+    pub admission: Arc<Admission>,
+    /// Where the failures of refused frames go.
+    pub outcomes: Arc<OutcomeQueue>,
+    /// Where admitted frames go.
+    pub cache: CacheRef,
+}
+
+/// What ingest is told; frames come through their source.
+#[derive(Debug)]
+pub enum IngestMsg {
+    /// The reading task panicked.
+    ReadingPanicked,
+}
+
+impl IngestArguments {
+    async fn read(&self) {
+        let mut source = self.source.lock().await;
+        while let Some(arrival) = source.next().await {
+            self.take(arrival).await;
+        }
+    }
+
+    async fn take(&self, arrival: Arrival) {
+        let Arrival { payload, envelope, received_at } = arrival;
+        let ticket = self.ledger.open();
+        let owed = |permit| Unanswered::new(envelope, received_at, ticket, permit, Arc::clone(&self.outcomes));
+        let permit = match self.admission.admit(payload.len()) {
+            Ok(permit) => permit,
+            Err(refused) => {
+                let unanswered = owed(self.outcomes.refusal().await);
+                let info = self.decoder.identify(&payload, unanswered.envelope());
+                return unanswered.identified(info).answer(Err(refusal(&refused)));
+            }
+        };
+        let unanswered = owed(Some(Arc::clone(&permit.frame)));
+        let begun = Instant::now();
+        let decoded = match self.decoder.decode(&payload, unanswered.envelope()) {
+            Ok(decoded) => decoded,
+            Err(rejected) => return unanswered.identified(rejected.info).answer(Err(rejected.failure)),
+        };
+        let unanswered = unanswered.identified(decoded.info);
+        let mut job = Job::new(JobParts {
+            responder: Responder::with_deadline(unanswered, received_at, decoded.budget),
+            model: decoded.model,
+            max_batch: decoded.max_batch,
+            received_at,
+            budget: decoded.budget,
+            priority: decoded.priority,
+            permit,
+        });
+        job.stages.decode = Some(begun.elapsed());
+        let frame = RawFrame { job, samples: decoded.samples, cache_key: decoded.cache_key };
+        // Where the cache has died, the frame comes back in the error, is dropped, and so answered.
+        let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));
+    }
+}
+
+fn refusal(refused: &Refused) -> Failure {
+    let code = match refused {
+        Refused::NeverFits { .. } => FailureCode::FrameTooLarge,
+        Refused::Frames { .. } | Refused::Bytes { .. } => FailureCode::Overloaded,
+    };
+    Failure::new(code, refused.to_string())
+}
+
+impl Actor for Ingest {
+    type Msg = IngestMsg;
+    type State = Task;
+    type Arguments = IngestArguments;
+
+    async fn pre_start(&self, myself: IngestRef, arguments: IngestArguments) -> Result<Task, ActorProcessingErr> {
+        let reading = async move { arguments.read().await };
+        Ok(Task::spawn_watched(reading, myself, || IngestMsg::ReadingPanicked))
+    }
+
+    async fn handle(&self, _: IngestRef, message: IngestMsg, _: &mut Task) -> Result<(), ActorProcessingErr> {
+        match message {
+            IngestMsg::ReadingPanicked => Err("the reading task panicked".into()),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The answer a frame is owed, carried through the pipeline by value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::breaker::Pass;
+use crate::cache::{CacheKey, CacheStore};
+use crate::frame::{ModelId, Priority};
+use crate::outcome::{Answer, Failure, FailureCode, Prediction, Stages};
+use crate::responder::Responder;
+
+/// One frame's way through the pipeline. It ends in [`Job::succeed`] or [`Job::fail`]; a job dropped before that, by a dying actor
+/// say, fails as `internal`, so no frame ends without an outcome.
+#[derive(Debug)]
+pub struct Job {
+    responder: Arc<Responder>,
+    /// The model that answers.
+    pub model: Arc<ModelId>,
+    /// The most frames of this model that may share a run.
+    pub max_batch: usize,
+    /// When the frame arrived.
+    pub received_at: Instant,
+    /// When its budget ends.
+    pub deadline: Instant,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Where the time went so far.
+    pub stages: Stages,
+    /// Where the answer is remembered.
+    pub remember: Option<(Arc<CacheStore>, CacheKey)>,
+    /// Leave of the model's circuit; settled with the frame.
+    pub pass: Option<Pass>,
+    _bytes: OwnedSemaphorePermit,
+    /// The frame's permit stays as long as its bytes do, also where the deadline has answered it already.
+    _frame: Arc<OwnedSemaphorePermit>,
+}
+
+/// What a new job is made of.
+#[derive(Debug)]
+pub struct JobParts {
+    /// The reply slot.
+    pub responder: Arc<Responder>,
+    /// The model that answers.
+    pub model: Arc<ModelId>,
+    /// The most frames of this model that may share a run.
+    pub max_batch: usize,
+    /// When the frame arrived.
+    pub received_at: Instant,
+    /// The frame's time budget.
+    pub budget: Duration,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Its place in the pipeline.
+    pub permit: crate::admission::Permit,
+}
+
+/// How a run went for one frame of it.
+#[derive(Debug)]
+pub struct RunFacts {
+    /// How many frames shared the run.
+    pub batch_size: usize,
+    /// How long the run took.
+    pub inference: Duration,
+}
+
+impl Job {
+    /// A job for a decoded frame.
+    pub fn new(parts: JobParts) -> Self {
+        Self {
+            responder: parts.responder,
+            model: parts.model,
+            max_batch: parts.max_batch.max(1),
+            received_at: parts.received_at,
+            deadline: parts.received_at + parts.budget,
+            priority: parts.priority,
+            stages: Stages::default(),
+            remember: None,
+            pass: None,
+            _bytes: parts.permit.bytes,
+            _frame: parts.permit.frame,
+        }
+    }
+
+    /// Whether work on this frame is work nobody waits for.
+    pub fn is_settled(&self, now: Instant) -> bool {
+        now >= self.deadline || self.responder.is_answered()
+    }
+
+    /// The model answered. Its circuit and the cache hear of it before the outcome is queued.
+    pub fn succeed(mut self, answer: Answer, facts: RunFacts) {
+        let answer = Arc::new(answer);
+        if let Some(pass) = self.pass.take() {
+            pass.succeeded();
+        }
+        if let Some((store, key)) = self.remember.take() {
+            store.insert(key, Arc::clone(&answer), Instant::now());
+        }
+        self.stages.inference = Some(facts.inference);
+        self.predict(answer, facts.batch_size, false);
+    }
+
+    /// The cache answered.
+    pub fn answer_from_cache(self, answer: Arc<Answer>) {
+        self.predict(answer, 1, true);
+    }
+
+    /// The frame failed. Its circuit hears of it first, where the model is to blame.
+    pub fn fail(mut self, failure: Failure) {
+        if let Some(pass) = self.pass.take()
+            && failure.code == FailureCode::InferenceFailed
+        {
+            pass.failed();
+        }
+        self.responder.answer(Err(failure));
+    }
+
+    fn predict(&self, answer: Arc<Answer>, batch_size: usize, cache_hit: bool) {
+        self.responder.answer(Ok(Prediction {
+            answer,
+            model: Arc::clone(&self.model),
+            stages: self.stages,
+            batch_size,
+            cache_hit,
+        }));
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // Answers only where nothing else has.
+        self.responder.answer(Err(crate::responder::dropped()));
+    }
+}

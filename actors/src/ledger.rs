@@ -1,0 +1,150 @@
+//! The outcome law: `received = predictions + failures + lost + in flight`, at every instant.
+//!
+//! Each term is counted on its own. A frame enters with a [`Ticket`], which goes with its answer until that
+//! answer has been told; a ticket that is dropped unclosed is a frame nobody was told about: lost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::Notify;
+
+/// One reading of the ledger, in frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Frames that arrived.
+    pub received: u64,
+    /// Frames that ended in a prediction that was published.
+    pub predictions: u64,
+    /// Frames that ended in a failure that was published.
+    pub failures: u64,
+    /// Frames whose outcome could not be told to anyone.
+    pub lost: u64,
+    /// Frames that have no published outcome yet.
+    pub in_flight: u64,
+}
+
+impl Counts {
+    /// Whether the outcome law holds.
+    pub fn balance(&self) -> bool {
+        self.received == self.predictions + self.failures + self.lost + self.in_flight
+    }
+}
+
+/// How a frame ended, as its subscribers saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A prediction was published.
+    Prediction,
+    /// A failure was published.
+    Failure,
+}
+
+/// Counts frames in and out. One lock for all terms, so that a reading always balances.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    counts: Mutex<Counts>,
+    idle: Notify,
+}
+
+impl Ledger {
+    /// Counts a frame as received and in flight.
+    pub fn open(self: &Arc<Self>) -> Ticket {
+        self.update(|counts| {
+            counts.received += 1;
+            counts.in_flight += 1;
+        });
+        Ticket { ledger: Some(Arc::clone(self)) }
+    }
+
+    /// A consistent reading.
+    pub fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns once no frame is in flight.
+    pub async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.counts().in_flight == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut counts);
+        if counts.in_flight == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+/// One frame's place in the ledger.
+#[derive(Debug)]
+pub struct Ticket {
+    ledger: Option<Arc<Ledger>>,
+}
+
+impl Ticket {
+    /// Closes the frame's account: its outcome has been told.
+    pub fn close(mut self, end: End) {
+        if let Some(ledger) = self.ledger.take() {
+            ledger.update(|counts| {
+                counts.in_flight -= 1;
+                match end {
+                    End::Prediction => counts.predictions += 1,
+                    End::Failure => counts.failures += 1,
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(ledger) = self.ledger.take() {
+            ledger.update(|counts| {
+                counts.in_flight -= 1;
+                counts.lost += 1;
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_keeps_the_law() {
+        let ledger = Arc::new(Ledger::default());
+        let (a, b, c, d) = (ledger.open(), ledger.open(), ledger.open(), ledger.open());
+        a.close(End::Prediction);
+        b.close(End::Failure);
+        drop(c);
+        let counts = ledger.counts();
+        assert_eq!(counts, Counts { received: 4, predictions: 1, failures: 1, lost: 1, in_flight: 1 });
+        assert!(counts.balance());
+        drop(d);
+        assert_eq!(ledger.counts().lost, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_waits_for_the_last_ticket() {
+        let ledger = Arc::new(Ledger::default());
+        ledger.idle().await;
+        let ticket = ledger.open();
+        let waiting = tokio::spawn({
+            let ledger = Arc::clone(&ledger);
+            async move { ledger.idle().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        ticket.close(End::Prediction);
+        waiting.await.unwrap();
+    }
+}

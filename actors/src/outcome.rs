@@ -1,0 +1,252 @@
+//! What a frame ends in: a prediction or a typed failure, never both, never neither.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::frame::{Envelope, FrameInfo, ModelId};
+use crate::ledger::{End, Ticket};
+
+/// A frame's outcome on its way to whoever asked, with its place in the ledger.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The echoed part of the frame.
+    pub info: FrameInfo,
+    /// Where the frame came from and how it wants its answer.
+    pub envelope: Envelope,
+    /// When the frame arrived.
+    pub received_at: Instant,
+    /// What became of it.
+    pub result: Result<Prediction, Failure>,
+    /// When that was settled.
+    pub settled_at: Instant,
+    /// The same, by the wall clock.
+    pub timestamp: SystemTime,
+    /// How far publishing has come; kept here so that a restarted publisher tells nobody twice.
+    pub told: Told,
+    pub(crate) ticket: Ticket,
+    /// Held until the outcome is published: this is what bounds the queue of outcomes.
+    pub(crate) _permit: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
+}
+
+/// Which of an outcome's destinations have it already.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The outcome subject.
+    pub subject: bool,
+    /// How often publishing was begun; a publisher that dies of one outcome must not die of it for ever.
+    pub attempts: u8,
+}
+
+impl Outcome {
+    pub(crate) fn close(self, end: End) {
+        self.ticket.close(end);
+    }
+}
+
+/// A model's answer to one frame, with how it came about.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// What the model says. Shared with the cache.
+    pub answer: Arc<Answer>,
+    /// Which model said it.
+    pub model: Arc<ModelId>,
+    /// Where the time went.
+    pub stages: Stages,
+    /// How many frames shared the session run.
+    pub batch_size: usize,
+    /// Answered without a run of its own.
+    pub cache_hit: bool,
+}
+
+/// Time spent per stage; a stage the frame did not pass is `None`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stages {
+    /// Reading the frame's encoding and hashing its samples.
+    pub decode: Option<Duration>,
+    /// Waiting for a preprocess worker.
+    pub preprocess_wait: Option<Duration>,
+    /// Computing the features.
+    pub features: Option<Duration>,
+    /// Waiting for a session.
+    pub queue: Option<Duration>,
+    /// In the session's run.
+    pub inference: Option<Duration>,
+}
+
+/// What a model says, in the terms of its head.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum Answer {
+    /// Where the emitter is.
+    Localization(Localization),
+    /// What the signal is; best first.
+    Classification(Vec<Label>),
+    /// The raw outputs, by name.
+    Tensors(Vec<NamedTensor>),
+}
+
+impl Answer {
+    /// Memory this answer takes, in bytes, to within its allocations' overhead.
+    pub fn size(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Localization(_) => 0,
+                Self::Classification(labels) => labels.len() * size_of::<Label>(),
+                Self::Tensors(tensors) => tensors.iter().map(|t| t.data.len() + t.name.len() + t.shape.len() * 8 + 64).sum(),
+            }
+    }
+}
+
+/// A place on the Earth with its uncertainty.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Localization {
+    /// Degrees WGS 84.
+    pub position: Position,
+    /// 1-sigma, along axes turned by `theta`.
+    pub uncertainty: Uncertainty,
+    /// The ellipse that covers `uncertainty.confidence_interval`.
+    pub ellipse: Ellipse,
+    /// 0 to 1 as the model states it; `None` where it states none.
+    pub confidence: Option<f64>,
+}
+
+/// Degrees WGS 84.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Position {
+    /// Degrees north, in [-90, 90].
+    pub latitude: f64,
+    /// Degrees east, in [-180, 180].
+    pub longitude: f64,
+}
+
+/// 1-sigma in metres along x (east) and y (north), or along those axes turned by `theta`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Uncertainty {
+    /// Metres.
+    pub sigma_x: f64,
+    /// Metres.
+    pub sigma_y: f64,
+    /// Degrees counter-clockwise from east, in [-180, 180].
+    pub theta: f64,
+    /// The probability that the ellipse covers.
+    pub confidence_interval: f64,
+}
+
+/// The confidence ellipse.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Ellipse {
+    /// Metres.
+    pub semi_major: f64,
+    /// Metres.
+    pub semi_minor: f64,
+    /// Of the major axis, degrees counter-clockwise from east, in [-180, 180].
+    pub rotation: f64,
+    /// Square metres.
+    pub area: f64,
+}
+
+/// One class with its score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Label {
+    /// The class's name, from the bundle.
+    pub label: Arc<str>,
+    /// After the bundle's activation.
+    pub score: f64,
+}
+
+/// One raw output of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamedTensor {
+    /// The output's name in the ONNX file.
+    pub name: Arc<str>,
+    /// With a leading batch axis of 1.
+    pub shape: Vec<usize>,
+    /// `float32`, or the output's own.
+    pub dtype: &'static str,
+    /// Little-endian, C order.
+    pub data: Vec<u8>,
+}
+
+/// Why a frame got no prediction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// The kind of failure.
+    pub code: FailureCode,
+    /// What was wrong, with the value and the limit.
+    pub message: String,
+    /// After how long trying again makes sense, where that is known.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without a known time to wait.
+    pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after: None }
+    }
+}
+
+/// The failure codes of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureCode {
+    /// The frame can't be read, or breaks its own promises.
+    InvalidFrame,
+    /// A datatype outside the list.
+    UnsupportedDatatype,
+    /// Fewer samples than one window.
+    NotEnoughSamples,
+    /// Channels, rate or width other than the model takes.
+    ShapeMismatch,
+    /// Over the configured sample limit.
+    FrameTooLarge,
+    /// No such model or version.
+    ModelNotFound,
+    /// The pipeline is full, or the frame could not make its deadline.
+    Overloaded,
+    /// The circuit is open, or no session could be had in time.
+    ModelUnavailable,
+    /// The budget ran out.
+    DeadlineExceeded,
+    /// The model failed on this frame.
+    InferenceFailed,
+    /// Anything else; a defect.
+    Internal,
+}
+
+impl FailureCode {
+    /// The code as it is published.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidFrame => "invalid_frame",
+            Self::UnsupportedDatatype => "unsupported_datatype",
+            Self::NotEnoughSamples => "not_enough_samples",
+            Self::ShapeMismatch => "shape_mismatch",
+            Self::FrameTooLarge => "frame_too_large",
+            Self::ModelNotFound => "model_not_found",
+            Self::Overloaded => "overloaded",
+            Self::ModelUnavailable => "model_unavailable",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::InferenceFailed => "inference_failed",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The code a NATS service error carries, after HTTP's.
+    pub fn service_code(self) -> u16 {
+        match self {
+            Self::InvalidFrame | Self::UnsupportedDatatype | Self::NotEnoughSamples | Self::ShapeMismatch => 400,
+            Self::ModelNotFound => 404,
+            Self::FrameTooLarge => 413,
+            Self::Overloaded => 429,
+            Self::InferenceFailed | Self::Internal => 500,
+            Self::ModelUnavailable => 503,
+            Self::DeadlineExceeded => 504,
+        }
+    }
+
+    /// Whether the same frame may fare better later.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Self::Overloaded | Self::ModelUnavailable | Self::DeadlineExceeded | Self::Internal)
+    }
+}

@@ -1,0 +1,160 @@
+//! The pipeline as a whole: what outlives its actors, how it starts and how it ends.
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::concurrency::JoinHandle;
+use ractor::{Actor, ActorCell, SpawnErr};
+use tokio::sync::Mutex;
+
+use crate::admission::Admission;
+use crate::breaker::{self, Circuits};
+use crate::cache::{self, CacheStore};
+use crate::ledger::Ledger;
+use crate::model_pool::{self, Sessions, WorkQueue};
+use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners};
+use crate::publish::OutcomeQueue;
+use crate::supervision::{self, Stage, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef};
+
+/// How large the pipeline is and how its parts behave.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The most frames in flight.
+    pub in_flight_frames: usize,
+    /// The most bytes of payload in flight.
+    pub in_flight_bytes: usize,
+    /// How many threads compute features.
+    pub workers: usize,
+    /// Sessions and their queue.
+    pub pool: model_pool::Config,
+    /// Bounds of the cache.
+    pub cache: cache::Config,
+    /// When circuits open and close.
+    pub breaker: breaker::Config,
+    /// Restarts.
+    pub supervision: supervision::Config,
+}
+
+/// What stands behind the ports.
+pub struct Ports {
+    /// Where frames come from.
+    pub source: FrameSource,
+    /// Reads their encoding.
+    pub decoder: Arc<dyn Decoder>,
+    /// Makes what computes features.
+    pub extractors: FeatureWorkers,
+    /// Makes what runs models.
+    pub runners: Runners,
+    /// Tells outcomes.
+    pub sink: Arc<dyn OutcomeSink>,
+}
+
+/// What outlives the actors and is given to each of their incarnations.
+pub struct Plant {
+    /// The outcome law.
+    pub ledger: Arc<Ledger>,
+    /// The permits.
+    pub admission: Arc<Admission>,
+    /// The outcomes not yet told.
+    pub outcomes: Arc<OutcomeQueue>,
+    /// The cache's entries.
+    pub cache: Arc<CacheStore>,
+    /// The circuits.
+    pub circuits: Arc<Circuits>,
+    /// What the sessions pull from.
+    pub queue: Arc<WorkQueue>,
+    pub(crate) pool: model_pool::Config,
+    pub(crate) workers: usize,
+    pub(crate) source: Arc<Mutex<FrameSource>>,
+    pub(crate) decoder: Arc<dyn Decoder>,
+    pub(crate) extractors: FeatureWorkers,
+    pub(crate) sink: Arc<dyn OutcomeSink>,
+}
+
+/// Why the pipeline could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No threads for the sessions.
+    #[error("the session threads could not be started: {0}")]
+    Sessions(#[from] io::Error),
+    /// An actor did not start.
+    #[error("the actors could not be started: {0}")]
+    Actors(#[from] SpawnErr),
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    plant: Arc<Plant>,
+    sessions: Sessions,
+    supervisor: SupervisorRef,
+    supervising: JoinHandle<()>,
+}
+
+impl Pipeline {
+    /// Starts sessions and actors.
+    pub async fn start(config: Config, ports: Ports) -> Result<Self, StartError> {
+        let queue = WorkQueue::new(config.pool.clone());
+        let plant = Arc::new(Plant {
+            ledger: Arc::default(),
+            admission: Arc::new(Admission::new(config.in_flight_frames, config.in_flight_bytes)),
+            outcomes: OutcomeQueue::new(config.in_flight_frames),
+            cache: CacheStore::new(&config.cache),
+            circuits: Circuits::new(config.breaker),
+            queue: Arc::clone(&queue),
+            workers: config.workers,
+            source: Arc::new(Mutex::new(ports.source)),
+            decoder: ports.decoder,
+            extractors: ports.extractors,
+            sink: ports.sink,
+            pool: config.pool,
+        });
+        let sessions = Sessions::spawn(plant.pool.sessions, &queue, &ports.runners)?;
+        let arguments = SupervisorArguments { config: config.supervision, plant: Arc::clone(&plant) };
+        let (supervisor, supervising) = Actor::spawn(None, Supervisor, arguments).await?;
+        Ok(Self { plant, sessions, supervisor, supervising })
+    }
+
+    /// What outlives the actors: the ledger and the gauges.
+    pub fn plant(&self) -> &Arc<Plant> {
+        &self.plant
+    }
+
+    /// Returns when the supervisor has given up.
+    pub async fn failed(&mut self) {
+        let _ = (&mut self.supervising).await;
+    }
+
+    /// The actor that runs a stage now; for tests that kill it.
+    pub async fn find(&self, stage: Stage) -> Option<ActorCell> {
+        self.ask(|reply| SupervisorMsg::Find(stage, reply), Duration::from_secs(1)).await.flatten()
+    }
+
+    /// Ends the pipeline: waits, at most `bound`, for every frame in flight, then stops actor after actor. What is still
+    /// unfinished then is answered as dropped and told before the publisher stops. The source must have been stopped before.
+    pub async fn shut_down(self, bound: Duration) {
+        if tokio::time::timeout(bound, self.plant.ledger.idle()).await.is_err() {
+            tracing::warn!(in_flight = self.plant.ledger.counts().in_flight, "frames still in flight are dropped");
+        }
+        self.ask(|reply| SupervisorMsg::Stop(Stage::ModelPool, reply), bound).await;
+        let sessions = self.sessions;
+        let joined = tokio::task::spawn_blocking(move || sessions.join());
+        if tokio::time::timeout(bound, joined).await.is_err() {
+            tracing::warn!("a session is still in its run");
+        }
+        // The publisher goes on until everything is told.
+        let _ = tokio::time::timeout(bound, self.plant.ledger.idle()).await;
+        let supervisor = self.supervisor;
+        let _ = supervisor.stop_and_wait(None, Some(bound)).await;
+    }
+
+    async fn ask<T: Send + 'static>(&self, message: impl FnOnce(ractor::RpcReplyPort<T>) -> SupervisorMsg, timeout: Duration) -> Option<T> {
+        match self.supervisor.call(message, Some(timeout)).await {
+            Ok(ractor::rpc::CallResult::Success(answer)) => Some(answer),
+            _ => None,
+        }
+    }
+}

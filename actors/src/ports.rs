@@ -1,0 +1,90 @@
+//! The ports: what the actors need from the outside, and nothing of how it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+use crate::frame::{Arrival, CacheKey, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use crate::ledger::End;
+use crate::outcome::{Answer, Failure, Outcome};
+
+/// Frames as they arrive. It ends when reading has been stopped and all that was read has been given out.
+///
+/// Invariant: waiting for the next item can be cancelled without losing one.
+pub type FrameSource = BoxStream<'static, Arrival>;
+
+/// Reads the encoding of frames.
+pub trait Decoder: Send + Sync + 'static {
+    /// Reads a frame without copying its samples and finds the model it is for.
+    fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected>;
+
+    /// As much of the echoed part as can be had, with an id in any case; for a frame that is refused unread.
+    fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo;
+}
+
+/// A frame that was read and fits its model.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The echoed part.
+    pub info: FrameInfo,
+    /// The samples.
+    pub samples: IqSamples,
+    /// The model that answers.
+    pub model: Arc<ModelId>,
+    /// The most frames of this model that may share a run.
+    pub max_batch: usize,
+    /// The frame's time budget, clamped to what the daemon allows.
+    pub budget: Duration,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Where its answer is remembered; `None` where the frame does not want that.
+    pub cache_key: Option<CacheKey>,
+}
+
+/// A frame that could not be read, or that no model takes.
+#[derive(Debug)]
+pub struct Rejected {
+    /// What could be salvaged.
+    pub info: FrameInfo,
+    /// What is wrong with it.
+    pub failure: Failure,
+}
+
+/// Computes features on a thread of its own, with plans and scratch of its own.
+pub trait FeatureWorker: Send + 'static {
+    /// The tensor `model` gets for these samples.
+    fn extract(&mut self, model: &ModelId, samples: &IqSamples) -> Result<Tensor, Failure>;
+}
+
+/// Makes feature workers.
+pub type FeatureWorkers = Arc<dyn Fn() -> Box<dyn FeatureWorker> + Send + Sync>;
+
+/// Runs models on a thread of its own.
+pub trait Runner: Send + 'static {
+    /// Runs `model` once on a batch of tensors of one shape; one result per tensor, in order. `Err` fails the whole batch.
+    fn run(&mut self, model: &ModelId, batch: &[&Tensor]) -> Result<Vec<Result<Answer, Failure>>, RunError>;
+}
+
+/// Makes runners.
+pub type Runners = Arc<dyn Fn() -> Box<dyn Runner> + Send + Sync>;
+
+/// A run that failed as a whole.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct RunError(pub String);
+
+/// Tells outcomes to whoever asked.
+pub trait OutcomeSink: Send + Sync + 'static {
+    /// Publishes on the outcome subject and to the reply subject, marking in `outcome.told` what is done, so that a
+    /// publication that was cut off can be taken up again. Says how the frame ended as its subscribers saw it (an outcome too large
+    /// for the server ends as a failure). `Err`: it could not be told within the sink's bound.
+    fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>>;
+}
+
+/// Why an outcome could not be told.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Untold(pub String);

@@ -1,0 +1,124 @@
+//! Tells outcomes, in the order they were settled.
+//!
+//! Invariant: outcomes wait in a queue that outlives the actor and that the permits bound; the one being told stays in the queue's hand
+//! until it is told, so a restarted publisher resumes it.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::outcome::Outcome;
+use crate::ports::OutcomeSink;
+use crate::supervision::Task;
+
+/// Address of the publisher.
+pub type PublishRef = ActorRef<PublishMsg>;
+
+/// A publisher that died this often of one outcome counts it as lost.
+const MAX_ATTEMPTS: u8 = 3;
+
+/// The outcomes that are not told yet.
+#[derive(Debug)]
+pub struct OutcomeQueue {
+    sender: mpsc::Sender<Outcome>,
+    receiver: Mutex<Receiving>,
+    refusals: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Receiving {
+    receiver: mpsc::Receiver<Outcome>,
+    in_hand: Option<Outcome>,
+}
+
+impl OutcomeQueue {
+    /// A queue for the outcomes of `max_frames` admitted frames and as many refused ones.
+    pub fn new(max_frames: usize) -> Arc<Self> {
+        let (sender, receiver) = mpsc::channel(2 * max_frames);
+        Arc::new(Self {
+            sender,
+            receiver: Mutex::new(Receiving { receiver, in_hand: None }),
+            refusals: Arc::new(Semaphore::new(max_frames)),
+        })
+    }
+
+    /// Queues an outcome. There is always room: who pushes holds a permit, of admission or of refusal.
+    pub fn push(&self, outcome: Outcome) {
+        if let Err(error) = self.sender.try_send(outcome) {
+            // A defect if it happens; the dropped ticket counts the frame as lost.
+            tracing::error!(%error, "no room for an outcome");
+        }
+    }
+
+    /// Waits for the right to queue the failure of a frame that was refused admission.
+    pub async fn refusal(&self) -> Option<Arc<OwnedSemaphorePermit>> {
+        Arc::clone(&self.refusals).acquire_owned().await.ok().map(Arc::new)
+    }
+
+    /// Outcomes waiting.
+    pub fn depth(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+
+    /// Tells outcome after outcome.
+    async fn tell(&self, sink: &dyn OutcomeSink) {
+        let mut receiving = self.receiver.lock().await;
+        let Receiving { receiver, in_hand } = &mut *receiving;
+        loop {
+            if in_hand.is_none() {
+                *in_hand = receiver.recv().await;
+            }
+            let Some(outcome) = in_hand else { return };
+            outcome.told.attempts += 1;
+            let result = if outcome.told.attempts > MAX_ATTEMPTS {
+                Err(crate::ports::Untold(format!("the publisher died of it {MAX_ATTEMPTS} times")))
+            } else {
+                sink.publish(outcome).await
+            };
+            match (result, in_hand.take()) {
+                (Ok(end), Some(outcome)) => outcome.close(end),
+                (Err(error), Some(outcome)) => {
+                    tracing::warn!(frame_id = outcome.info.frame_id, source = outcome.envelope.source, %error, "outcome lost");
+                }
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+/// Tells outcomes.
+#[derive(Debug)]
+pub struct Publish;
+
+/// What the publisher works with.
+pub struct PublishArguments {
+    /// What is to be told.
+    pub outcomes: Arc<OutcomeQueue>,
+    /// Whom to tell.
+    pub sink: Arc<dyn OutcomeSink>,
+}
+
+/// What the publisher is told; outcomes come through their queue.
+#[derive(Debug)]
+pub enum PublishMsg {
+    /// The publishing task panicked.
+    TellingPanicked,
+}
+
+impl Actor for Publish {
+    type Msg = PublishMsg;
+    type State = Task;
+    type Arguments = PublishArguments;
+
+    async fn pre_start(&self, myself: PublishRef, arguments: PublishArguments) -> Result<Task, ActorProcessingErr> {
+        let telling = async move { arguments.outcomes.tell(&*arguments.sink).await };
+        Ok(Task::spawn_watched(telling, myself, || PublishMsg::TellingPanicked))
+    }
+
+    async fn handle(&self, _: PublishRef, message: PublishMsg, _: &mut Task) -> Result<(), ActorProcessingErr> {
+        match message {
+            PublishMsg::TellingPanicked => Err("the publishing task panicked".into()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A frame's reply: a slot that is taken once, by whoever settles the frame first.
+//!
+//! Its deadline timer, the worker that has the frame and the frame's own drop all share the slot. So the timer answers on
+//! time even while a session still holds the samples, and a frame that is dropped anywhere still gets an answer.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::frame::{Envelope, FrameInfo};
+use crate::ledger::Ticket;
+use crate::outcome::{Failure, FailureCode, Outcome, Prediction, Told};
+use crate::publish::OutcomeQueue;
+
+/// A frame that has no outcome yet. Dropped, by a panic say, it ends as `internal`.
+#[derive(Debug)]
+pub struct Unanswered {
+    open: Option<Open>,
+    outcomes: Arc<OutcomeQueue>,
+}
+
+#[derive(Debug)]
+struct Open {
+    info: FrameInfo,
+    envelope: Envelope,
+    received_at: Instant,
+    ticket: Ticket,
+    permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Unanswered {
+    /// A frame that has just arrived. `permit` is its place in the pipeline, or the leave to queue its refusal.
+    pub fn new(
+        envelope: Envelope,
+        received_at: Instant,
+        ticket: Ticket,
+        permit: Option<Arc<OwnedSemaphorePermit>>,
+        outcomes: Arc<OutcomeQueue>,
+    ) -> Self {
+        let open = Open { info: FrameInfo::default(), envelope, received_at, ticket, permit };
+        Self { open: Some(open), outcomes }
+    }
+
+    /// Where the frame came from.
+    pub fn envelope(&self) -> &Envelope {
+        static NONE: std::sync::LazyLock<Envelope> = std::sync::LazyLock::new(Envelope::default);
+        self.open.as_ref().map_or(&NONE, |open| &open.envelope)
+    }
+
+    /// Says what the outcome will echo.
+    pub fn identified(mut self, info: FrameInfo) -> Self {
+        if let Some(open) = &mut self.open {
+            open.info = info;
+        }
+        self
+    }
+
+    /// Settles the frame.
+    pub fn answer(mut self, result: Result<Prediction, Failure>) {
+        self.settle(result);
+    }
+
+    fn settle(&mut self, result: Result<Prediction, Failure>) {
+        let Some(open) = self.open.take() else { return };
+        self.outcomes.push(Outcome {
+            info: open.info,
+            envelope: open.envelope,
+            received_at: open.received_at,
+            result,
+            settled_at: Instant::now(),
+            timestamp: SystemTime::now(),
+            told: Told::default(),
+            ticket: open.ticket,
+            _permit: open.permit,
+        });
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.settle(Err(dropped()));
+    }
+}
+
+/// The failure of a frame that nobody finished.
+pub fn dropped() -> Failure {
+    Failure::new(FailureCode::Internal, "a part of the daemon stopped while it had this frame; send it again")
+}
+
+/// The slot.
+#[derive(Debug)]
+pub struct Responder {
+    unanswered: Mutex<Option<Unanswered>>,
+    timer: OnceLock<AbortHandle>,
+}
+
+impl Responder {
+    /// A slot for one frame, answered by a timer at `received_at + budget` if by nobody before.
+    pub fn with_deadline(unanswered: Unanswered, received_at: Instant, budget: Duration) -> Arc<Self> {
+        let deadline = received_at + budget;
+        let responder = Arc::new(Self { unanswered: Mutex::new(Some(unanswered)), timer: OnceLock::new() });
+        let timer = tokio::spawn({
+            let responder = Arc::clone(&responder);
+            async move {
+                tokio::time::sleep_until(deadline).await;
+                responder.answer(Err(deadline_exceeded(budget)));
+            }
+        });
+        // The slot cannot have been taken yet, so the timer is always there for `answer` to stop.
+        let _ = responder.timer.set(timer.abort_handle());
+        responder
+    }
+
+    /// Answers the frame, unless somebody has: then `false`.
+    pub fn answer(&self, result: Result<Prediction, Failure>) -> bool {
+        let taken = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(unanswered) = taken else { return false };
+        if let Some(timer) = self.timer.get() {
+            timer.abort();
+        }
+        unanswered.answer(result);
+        true
+    }
+
+    /// Whether somebody has answered.
+    pub fn is_answered(&self) -> bool {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+/// The failure of a frame whose budget ran out.
+pub fn deadline_exceeded(budget: Duration) -> Failure {
+    Failure::new(FailureCode::DeadlineExceeded, format!("no outcome within the frame's budget of {} ms", budget.as_millis()))
+}
