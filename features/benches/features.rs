@@ -14,22 +14,10 @@ use sferic_features::{Datatype, Extractor, FeatureConfig, Input, Kind, Normalize
 fn features(c: &mut Criterion) {
     for instants in [16_384, 65_536, 262_144] {
         let whole = FeatureConfig::default();
-        let bands = FeatureConfig {
-            normalize: Some(Normalize::None),
-            ..whole.clone()
-        };
-        let spectrum = FeatureConfig {
-            kind: Kind::LogSpectrum,
-            ..bands.clone()
-        };
-        let conversion = FeatureConfig {
-            kind: Kind::Iq,
-            ..bands.clone()
-        };
-        let envelope = FeatureConfig {
-            input: Input::Envelope,
-            ..whole.clone()
-        };
+        let bands = FeatureConfig { normalize: Some(Normalize::None), ..whole.clone() };
+        let spectrum = FeatureConfig { kind: Kind::LogSpectrum, ..bands.clone() };
+        let conversion = FeatureConfig { kind: Kind::Iq, ..bands.clone() };
+        let envelope = FeatureConfig { input: Input::Envelope, ..whole.clone() };
         let cases = [
             ("conversion", &conversion, Datatype::Cf32Le),
             ("spectrum", &spectrum, Datatype::Cf32Le),
@@ -47,10 +35,7 @@ fn features(c: &mut Criterion) {
             let fft = FftPlanner::<f32>::new().plan_fft_forward(whole.n_fft);
             let mut scratch = vec![Complex32::default(); fft.get_inplace_scratch_len()];
             let mut buffer = vec![Complex32::default(); whole.n_fft]; // zeros stay zeros, as fast as any value
-            b.iter(|| {
-                (0..transforms)
-                    .for_each(|_| fft.process_with_scratch(black_box(&mut buffer), &mut scratch))
-            });
+            b.iter(|| (0..transforms).for_each(|_| fft.process_with_scratch(black_box(&mut buffer), &mut scratch)));
         });
         for (name, config, datatype) in cases {
             group.bench_function(BenchmarkId::new(name, instants), |b| {
@@ -58,14 +43,7 @@ fn features(c: &mut Criterion) {
                 let bytes = vec![0x3c; instants * datatype.bytes_per_sample()];
                 let samples = Samples::new(&bytes, datatype, 1).expect("whole samples");
                 let mut extractor = Extractor::new(config, Some(192_000.0)).expect("a valid table");
-                let mut out = vec![
-                    0.0;
-                    extractor
-                        .shape(instants)
-                        .expect("enough samples")
-                        .iter()
-                        .product()
-                ];
+                let mut out = vec![0.0; extractor.shape(instants).expect("enough samples").iter().product()];
                 b.iter(|| extractor.extract(black_box(&samples), black_box(&mut out)));
             });
         }

@@ -16,26 +16,15 @@ const ROUNDS: usize = 301;
 type Task<'a> = (&'static str, Vec<f64>, &'a mut dyn FnMut());
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut sizes = std::env::args()
-        .skip(1)
-        .map(|n| n.parse())
-        .collect::<Result<Vec<usize>, _>>()?;
+    let mut sizes = std::env::args().skip(1).map(|n| n.parse()).collect::<Result<Vec<usize>, _>>()?;
     if sizes.is_empty() {
         sizes = vec![16_384, 65_536, 262_144];
     }
     for instants in sizes {
         let config = FeatureConfig::default();
-        let envelope = FeatureConfig {
-            input: Input::Envelope,
-            ..FeatureConfig::default()
-        };
+        let envelope = FeatureConfig { input: Input::Envelope, ..FeatureConfig::default() };
         let bytes = noise(instants);
-        let quantized: Vec<u8> = bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|&b| (f32::from_le_bytes(b) * 127.0) as i8 as u8)
-            .collect();
+        let quantized: Vec<u8> = bytes.as_chunks::<4>().0.iter().map(|&b| (f32::from_le_bytes(b) * 127.0) as i8 as u8).collect();
 
         let (mut fft, transforms) = fft_alone(&config, instants);
         let mut complex = whole(&config, instants)?;
@@ -43,15 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut real = whole(&envelope, instants)?;
         let mut tasks: [Task<'_>; 4] = [
             ("fft_alone", Vec::new(), &mut fft),
-            ("log_mel", Vec::new(), &mut || {
-                complex(black_box(&bytes), Datatype::Cf32Le)
-            }),
-            ("log_mel_ci8", Vec::new(), &mut || {
-                complex_ci8(black_box(&quantized), Datatype::Ci8)
-            }),
-            ("log_mel_envelope", Vec::new(), &mut || {
-                real(black_box(&bytes), Datatype::Cf32Le)
-            }),
+            ("log_mel", Vec::new(), &mut || complex(black_box(&bytes), Datatype::Cf32Le)),
+            ("log_mel_ci8", Vec::new(), &mut || complex_ci8(black_box(&quantized), Datatype::Ci8)),
+            ("log_mel_envelope", Vec::new(), &mut || real(black_box(&bytes), Datatype::Cf32Le)),
         ];
         for _ in 0..ROUNDS {
             for (_, times, task) in &mut tasks {
@@ -70,9 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 fft_us = us;
             }
             let ratio = us / fft_us;
-            println!(
-                r#"{{"variant":"{name}","samples":{instants},"transforms":{transforms},"us":{us:.2},"of_fft":{ratio:.3}}}"#
-            );
+            println!(r#"{{"variant":"{name}","samples":{instants},"transforms":{transforms},"us":{us:.2},"of_fft":{ratio:.3}}}"#);
         }
     }
     Ok(())
@@ -83,9 +64,7 @@ fn fft_alone(config: &FeatureConfig, instants: usize) -> (impl FnMut(), usize) {
     let transforms = 1 + (instants - config.n_fft) / config.hop_length();
     let fft = FftPlanner::<f32>::new().plan_fft_forward(config.n_fft);
     let mut scratch = vec![Complex32::default(); fft.get_inplace_scratch_len()];
-    let input: Vec<Complex32> = (0..config.n_fft)
-        .map(|k| Complex32::new((k as f32).sin(), (k as f32).cos()))
-        .collect();
+    let input: Vec<Complex32> = (0..config.n_fft).map(|k| Complex32::new((k as f32).sin(), (k as f32).cos())).collect();
     let mut buffer = input.clone();
     let run = move || {
         buffer.copy_from_slice(&input); // or the values grow past float32 over the rounds
@@ -102,10 +81,7 @@ fn fft_alone(config: &FeatureConfig, instants: usize) -> (impl FnMut(), usize) {
     (run, transforms)
 }
 
-fn whole(
-    config: &FeatureConfig,
-    instants: usize,
-) -> Result<impl FnMut(&[u8], Datatype), Box<dyn std::error::Error>> {
+fn whole(config: &FeatureConfig, instants: usize) -> Result<impl FnMut(&[u8], Datatype), Box<dyn std::error::Error>> {
     let mut extractor = Extractor::new(config, Some(192_000.0))?;
     let mut out = vec![0.0; extractor.shape(instants)?.iter().product()];
     Ok(move |bytes: &[u8], datatype: Datatype| {
@@ -120,12 +96,8 @@ fn whole(
 fn noise(instants: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     };
-    (0..2 * instants)
-        .flat_map(|_| next().to_le_bytes())
-        .collect()
+    (0..2 * instants).flat_map(|_| next().to_le_bytes()).collect()
 }

@@ -32,22 +32,14 @@ impl Bank {
     /// The bank of `config` at `rate` (Hz), for bins `0..=n_fft` of a transform (bin `n_fft` repeats bin 0).
     pub(crate) fn new(config: &FeatureConfig, rate: f64) -> Result<Self, FrameError> {
         let two_sided = config.sides == Sides::TwoSided;
-        let per_half = if two_sided {
-            config.n_mels / 2
-        } else {
-            config.n_mels
-        };
+        let per_half = if two_sided { config.n_mels / 2 } else { config.n_mels };
         let half = config.n_fft / 2;
         let f_max = config.f_max_hz.unwrap_or(rate / 2.0);
         let edges = edges(config.mel_scale, config.f_min_hz, f_max, per_half);
         // torchaudio's grid: bins evenly from 0 to half the rate, which for odd `n_fft` is stretched by n/(n-1).
         let bin_hz = rate / 2.0 / half as f64;
 
-        let mut bank = Self {
-            bands: Vec::with_capacity(config.n_mels),
-            weights: Vec::new(),
-            empty: Vec::new(),
-        };
+        let mut bank = Self { bands: Vec::with_capacity(config.n_mels), weights: Vec::new(), empty: Vec::new() };
         let mut sound = true;
         if two_sided {
             for band in edges.windows(3).rev() {
@@ -73,11 +65,7 @@ impl Bank {
             return false;
         }
         if weights.is_empty() {
-            self.empty.push(EmptyBand {
-                row: self.bands.len(),
-                low_hz,
-                high_hz,
-            });
+            self.empty.push(EmptyBand { row: self.bands.len(), low_hz, high_hz });
         }
         let start = self.weights.len();
         for group in weights.chunks(LANES) {
@@ -113,9 +101,7 @@ impl Bank {
 fn edges(scale: MelScale, low: f64, high: f64, bands: usize) -> Vec<f64> {
     let (low, high) = (to_mel(scale, low), to_mel(scale, high));
     let step = (high - low) / (bands + 1) as f64;
-    (0..bands + 2)
-        .map(|edge| from_mel(scale, low + step * edge as f64))
-        .collect()
+    (0..bands + 2).map(|edge| from_mel(scale, low + step * edge as f64)).collect()
 }
 
 /// First bin and weights of the triangle over `[low, peak, high]`, over bins `0..=half` at multiples of `bin_hz`.

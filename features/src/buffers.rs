@@ -68,11 +68,7 @@ struct State {
 impl BufferPool {
     /// An empty pool that frees buffers unused for `ttl` and keeps at most `max_bytes`.
     pub fn new(ttl: Duration, max_bytes: usize) -> Self {
-        Self {
-            shared: Arc::default(),
-            ttl,
-            max_bytes,
-        }
+        Self { shared: Arc::default(), ttl, max_bytes }
     }
 
     /// A buffer for a tensor of `shape`, of at most four axes. Its contents are arbitrary: write all of it.
@@ -83,10 +79,7 @@ impl BufferPool {
     /// As [`take`](Self::take), at a given time.
     pub fn take_at(&self, dtype: Dtype, shape: &[usize], now: Instant) -> Buffer {
         debug_assert!(shape.len() <= 4, "tensors have at most four axes");
-        let mut key = Key {
-            dtype,
-            shape: [1; 4],
-        };
+        let mut key = Key { dtype, shape: [1; 4] };
         for (axis, &length) in key.shape.iter_mut().rev().zip(shape.iter().rev()) {
             *axis = length;
         }
@@ -98,11 +91,7 @@ impl BufferPool {
         if let Some((_, values)) = state.idle.get_mut(&key).and_then(Vec::pop) {
             state.stats.hits += 1;
             state.stats.idle -= 1;
-            return Buffer {
-                values,
-                pool: self.clone(),
-                pooled: Some(key),
-            };
+            return Buffer { values, pool: self.clone(), pooled: Some(key) };
         }
         state.stats.misses += 1;
         let oldest_kept = now.checked_sub(self.ttl);
@@ -120,11 +109,7 @@ impl BufferPool {
         state.stats.bytes_peak = state.stats.bytes_peak.max(state.stats.bytes_now);
         drop(state);
         drop(freed);
-        Buffer {
-            values: vec![0.0; length],
-            pool: self.clone(),
-            pooled: pooled.then_some(key),
-        }
+        Buffer { values: vec![0.0; length], pool: self.clone(), pooled: pooled.then_some(key) }
     }
 
     /// Frees what has been idle for the time to live, and returns how many buffers that were.
@@ -166,10 +151,7 @@ impl State {
     /// Takes out idle buffers, the longest unused first, until the pooled bytes are at most `limit` or none is idle.
     fn make_room(&mut self, limit: usize, removed: &mut Vec<Vec<f32>>) {
         while self.pooled_bytes > limit {
-            let oldest = self
-                .idle
-                .iter()
-                .filter_map(|(key, buffers)| Some((buffers.first()?.0, *key)));
+            let oldest = self.idle.iter().filter_map(|(key, buffers)| Some((buffers.first()?.0, *key)));
             let Some((_, key)) = oldest.min_by_key(|(since, _)| *since) else {
                 return;
             };
@@ -234,9 +216,6 @@ impl Drop for Buffer {
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer")
-            .field("len", &self.values.len())
-            .field("pooled", &self.pooled)
-            .finish()
+        f.debug_struct("Buffer").field("len", &self.values.len()).field("pooled", &self.pooled).finish()
     }
 }

@@ -118,10 +118,7 @@ impl Extractor {
 
     fn fit(&self, instants: usize) -> Result<Fit, FrameError> {
         if instants < self.min_samples {
-            return Err(FrameError::NotEnoughSamples {
-                got: instants,
-                needed: self.min_samples,
-            });
+            return Err(FrameError::NotEnoughSamples { got: instants, needed: self.min_samples });
         }
         let available = match &self.features {
             Features::Iq => instants,
@@ -138,18 +135,12 @@ impl Extractor {
     /// [`FrameError::OutputLength`]. After an error `out` holds nothing of use.
     pub fn extract(&mut self, samples: &Samples<'_>, out: &mut [f32]) -> Result<(), FrameError> {
         if samples.channels() != self.channels {
-            return Err(FrameError::Channels {
-                got: samples.channels(),
-                expected: self.channels,
-            });
+            return Err(FrameError::Channels { got: samples.channels(), expected: self.channels });
         }
         let fit = self.fit(samples.len())?;
         let expected = self.channels * self.rows * fit.total;
         if out.len() != expected {
-            return Err(FrameError::OutputLength {
-                got: out.len(),
-                expected,
-            });
+            return Err(FrameError::OutputLength { got: out.len(), expected });
         }
         samples.check_finite()?;
         for (channel, out) in out.chunks_exact_mut(self.rows * fit.total).enumerate() {
@@ -159,8 +150,7 @@ impl Extractor {
             });
         }
         if fit.count < fit.total {
-            out.chunks_exact_mut(fit.total)
-                .for_each(|row| fit.reflect(row));
+            out.chunks_exact_mut(fit.total).for_each(|row| fit.reflect(row));
         }
         if let Features::Spectral(spectral) = &self.features {
             log::apply(spectral.log, spectral.floor, out)?;
@@ -171,38 +161,24 @@ impl Extractor {
 
 impl Spectral {
     /// Fills the computed columns of one channel's rows with powers.
-    fn channel<D: Component>(
-        &mut self,
-        samples: &Samples<'_>,
-        channel: usize,
-        fit: Fit,
-        out: &mut [f32],
-    ) {
+    fn channel<D: Component>(&mut self, samples: &Samples<'_>, channel: usize, fit: Fit, out: &mut [f32]) {
         let rows = out.len() / fit.total;
         let end = fit.first + fit.count;
         for done in (0..fit.count).step_by(BLOCK) {
             let columns = BLOCK.min(fit.count - done);
             for at in (0..columns).step_by(TILE) {
-                let powers = self
-                    .spectrum
-                    .tile::<D>(samples, channel, fit.first + done + at, end);
+                let powers = self.spectrum.tile::<D>(samples, channel, fit.first + done + at, end);
                 let values = &mut self.block[at..];
                 match &self.stage {
                     Stage::Bank(bank) => bank.apply(powers, values, BLOCK),
                     Stage::Bins => interleave(powers.map(|power| &power[..rows]), values),
                     Stage::Rotated(first) => {
                         interleave(powers.map(|power| &power[*first..rows]), values);
-                        interleave(
-                            powers.map(|power| &power[..*first]),
-                            &mut values[(rows - first) * BLOCK..],
-                        );
+                        interleave(powers.map(|power| &power[..*first]), &mut values[(rows - first) * BLOCK..]);
                     }
                 }
             }
-            for (out, values) in out
-                .chunks_exact_mut(fit.total)
-                .zip(self.block.chunks_exact(BLOCK))
-            {
+            for (out, values) in out.chunks_exact_mut(fit.total).zip(self.block.chunks_exact(BLOCK)) {
                 out[fit.left + done..fit.left + done + columns].copy_from_slice(&values[..columns]);
             }
         }
@@ -221,12 +197,7 @@ fn interleave(powers: [&[f32]; TILE], block: &mut [f32]) {
 /// Fills a channel's I and Q rows.
 fn copy_iq<D: Component>(samples: &Samples<'_>, channel: usize, fit: Fit, out: &mut [f32]) {
     let (i, q) = out.split_at_mut(fit.total);
-    for (k, (i, q)) in i[fit.left..]
-        .iter_mut()
-        .zip(&mut q[fit.left..])
-        .take(fit.count)
-        .enumerate()
-    {
+    for (k, (i, q)) in i[fit.left..].iter_mut().zip(&mut q[fit.left..]).take(fit.count).enumerate() {
         let sample = samples.get::<D>(fit.first + k, channel);
         (*i, *q) = (sample.re, sample.im);
     }

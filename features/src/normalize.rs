@@ -18,10 +18,7 @@ impl Normalizer {
             Normalize::Channel => Self::Channel,
             Normalize::Fixed => {
                 let (mean, std) = (config.mean.unwrap_or(0.0), config.std.unwrap_or(1.0));
-                Self::Fixed {
-                    mean: mean as f32,
-                    scale: (1.0 / std) as f32,
-                }
+                Self::Fixed { mean: mean as f32, scale: (1.0 / std) as f32 }
             }
             Normalize::None => Self::None,
         }
@@ -35,9 +32,7 @@ impl Normalizer {
     pub(crate) fn apply(self, channels: usize, values: &mut [f32]) -> Result<(), FrameError> {
         match self {
             Self::Frame => standardize(values),
-            Self::Channel => values
-                .chunks_exact_mut(values.len() / channels)
-                .try_for_each(standardize),
+            Self::Channel => values.chunks_exact_mut(values.len() / channels).try_for_each(standardize),
             Self::Fixed { mean, scale } => shift_and_scale(values, mean, scale),
             Self::None => Ok(()),
         }
@@ -76,11 +71,7 @@ fn shift_and_scale(values: &mut [f32], mean: f32, scale: f32) -> Result<(), Fram
         *x = (*x - mean) * scale;
         finite &= x.abs() <= f32::MAX;
     }
-    if finite {
-        Ok(())
-    } else {
-        Err(FrameError::Overflow)
-    }
+    if finite { Ok(()) } else { Err(FrameError::Overflow) }
 }
 
 /// Sum of `f` over the values: eight running float32 sums over 256 values, each block added in float64. Fast as float32,
@@ -119,15 +110,10 @@ mod tests {
 
     #[test]
     fn a_small_ripple_on_a_large_mean_keeps_its_shape() {
-        let mut values: Vec<f32> = (0..10_000)
-            .map(|k| if k % 2 == 0 { 1000.5 } else { 999.5 })
-            .collect();
+        let mut values: Vec<f32> = (0..10_000).map(|k| if k % 2 == 0 { 1000.5 } else { 999.5 }).collect();
         standardize(&mut values).unwrap();
         for (k, x) in values.iter().enumerate() {
-            assert!(
-                (x.abs() - 1.0).abs() < 1e-6 && (*x > 0.0) == (k % 2 == 0),
-                "{k}: {x}"
-            );
+            assert!((x.abs() - 1.0).abs() < 1e-6 && (*x > 0.0) == (k % 2 == 0), "{k}: {x}");
         }
     }
 }

@@ -22,31 +22,17 @@ impl<'a> Samples<'a> {
     /// [`FrameError::Channels`] for no channels, [`FrameError::Empty`] for no bytes and [`FrameError::Misaligned`] for a
     /// length that is no whole number of sample instants.
     pub fn new(bytes: &'a [u8], datatype: Datatype, channels: usize) -> Result<Self, FrameError> {
-        let instant = channels
-            .checked_mul(datatype.bytes_per_sample())
-            .filter(|&n| n > 0);
+        let instant = channels.checked_mul(datatype.bytes_per_sample()).filter(|&n| n > 0);
         let Some(instant) = instant else {
-            return Err(FrameError::Channels {
-                got: channels,
-                expected: 1,
-            });
+            return Err(FrameError::Channels { got: channels, expected: 1 });
         };
         if bytes.is_empty() {
             return Err(FrameError::Empty);
         }
         if !bytes.len().is_multiple_of(instant) {
-            return Err(FrameError::Misaligned {
-                bytes: bytes.len(),
-                instant,
-                channels,
-                datatype,
-            });
+            return Err(FrameError::Misaligned { bytes: bytes.len(), instant, channels, datatype });
         }
-        Ok(Self {
-            bytes,
-            datatype,
-            channels,
-        })
+        Ok(Self { bytes, datatype, channels })
     }
 
     /// Sample instants: the length of each channel.
@@ -83,24 +69,16 @@ impl<'a> Samples<'a> {
         }
     }
 
-    fn check_components<D: Component>(
-        &self,
-        wide: impl Fn(&[u8]) -> f64,
-    ) -> Result<(), FrameError> {
+    fn check_components<D: Component>(&self, wide: impl Fn(&[u8]) -> f64) -> Result<(), FrameError> {
         // No early exit: the scan stays a plain reduction that vectorises, and bad frames are rare.
         let components = self.bytes.chunks_exact(D::BYTES);
-        let finite = components
-            .clone()
-            .fold(true, |finite, b| finite & D::read(b).is_finite());
+        let finite = components.clone().fold(true, |finite, b| finite & D::read(b).is_finite());
         if finite {
             return Ok(());
         }
         for (index, b) in components.enumerate() {
             if !D::read(b).is_finite() {
-                return Err(FrameError::NonFinite {
-                    instant: index / (2 * self.channels),
-                    value: wide(b),
-                });
+                return Err(FrameError::NonFinite { instant: index / (2 * self.channels), value: wide(b) });
             }
         }
         Ok(())
@@ -109,10 +87,7 @@ impl<'a> Samples<'a> {
     /// One sample as complex float32, for the few that no straight run reaches.
     pub(crate) fn get<D: Component>(&self, instant: usize, channel: usize) -> Complex32 {
         let at = (instant * self.channels + channel) * 2 * D::BYTES;
-        Complex32::new(
-            D::read(&self.bytes[at..at + D::BYTES]),
-            D::read(&self.bytes[at + D::BYTES..at + 2 * D::BYTES]),
-        )
+        Complex32::new(D::read(&self.bytes[at..at + D::BYTES]), D::read(&self.bytes[at + D::BYTES..at + 2 * D::BYTES]))
     }
 
     /// Writes `weigh(sample, weight)` for `out.len()` samples of `channel` from instant `start` on.
@@ -141,19 +116,12 @@ impl<'a> Samples<'a> {
         }
         // Two plain loops, conversion and weighing, each of which the compiler makes vectors of; together it does not.
         let mut components = [0.0f32; 2 * GROUP];
-        let groups = out
-            .chunks_mut(GROUP)
-            .zip(weights.chunks(GROUP))
-            .zip(run.chunks(2 * GROUP * D::BYTES));
+        let groups = out.chunks_mut(GROUP).zip(weights.chunks(GROUP)).zip(run.chunks(2 * GROUP * D::BYTES));
         for ((out, weights), run) in groups {
             for (component, b) in components.iter_mut().zip(run.chunks_exact(D::BYTES)) {
                 *component = D::read(b);
             }
-            for ((out, &weight), [i, q]) in out
-                .iter_mut()
-                .zip(weights)
-                .zip(components.as_chunks::<2>().0)
-            {
+            for ((out, &weight), [i, q]) in out.iter_mut().zip(weights).zip(components.as_chunks::<2>().0) {
                 *out = weigh(Complex32::new(*i, *q), weight);
             }
         }

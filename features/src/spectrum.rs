@@ -26,17 +26,8 @@ pub(crate) struct Spectrum {
 }
 
 enum Transform {
-    Complex {
-        fft: Arc<dyn Fft<f32>>,
-        buffer: Vec<Complex32>,
-        scratch: Vec<Complex32>,
-    },
-    Real {
-        fft: Arc<dyn RealToComplex<f32>>,
-        input: Vec<f32>,
-        output: Vec<Complex32>,
-        scratch: Vec<Complex32>,
-    },
+    Complex { fft: Arc<dyn Fft<f32>>, buffer: Vec<Complex32>, scratch: Vec<Complex32> },
+    Real { fft: Arc<dyn RealToComplex<f32>>, input: Vec<f32>, output: Vec<Complex32>, scratch: Vec<Complex32> },
 }
 
 impl Spectrum {
@@ -46,25 +37,12 @@ impl Spectrum {
             Input::Complex => {
                 let fft = FftPlanner::new().plan_fft_forward(n_fft);
                 let scratch = vec![Complex32::default(); fft.get_inplace_scratch_len()];
-                Transform::Complex {
-                    fft,
-                    buffer: vec![Complex32::default(); n_fft],
-                    scratch,
-                }
+                Transform::Complex { fft, buffer: vec![Complex32::default(); n_fft], scratch }
             }
             Input::Envelope => {
                 let fft = RealFftPlanner::new().plan_fft_forward(n_fft);
-                let (input, output, scratch) = (
-                    fft.make_input_vec(),
-                    fft.make_output_vec(),
-                    fft.make_scratch_vec(),
-                );
-                Transform::Real {
-                    fft,
-                    input,
-                    output,
-                    scratch,
-                }
+                let (input, output, scratch) = (fft.make_input_vec(), fft.make_output_vec(), fft.make_scratch_vec());
+                Transform::Real { fft, input, output, scratch }
             }
         };
         Self {
@@ -85,17 +63,10 @@ impl Spectrum {
 
     /// The powers of the `TILE` columns from `first` on: bins `0..=n_fft` two-sided, else `0..=n_fft / 2`; what follows is
     /// of no meaning. Columns from `end` on are left as they were.
-    pub(crate) fn tile<D: Component>(
-        &mut self,
-        samples: &Samples<'_>,
-        channel: usize,
-        first: usize,
-        end: usize,
-    ) -> [&[f32]; TILE] {
+    pub(crate) fn tile<D: Component>(&mut self, samples: &Samples<'_>, channel: usize, first: usize, end: usize) -> [&[f32]; TILE] {
         for (column, power) in (first..end).zip(&mut self.powers) {
             let start = (column * self.hop) as isize - self.pad as isize;
-            self.transform
-                .run::<D>(samples, channel, start, &self.window, self.exponent, power);
+            self.transform.run::<D>(samples, channel, start, &self.window, self.exponent, power);
             self.transform.fold(self.sides, self.window.len(), power);
         }
         self.powers.each_ref().map(Vec::as_slice)
@@ -105,36 +76,15 @@ impl Spectrum {
 impl Transform {
     /// Powers of the bins the transform has, from bin 0 on.
     #[inline(always)]
-    fn run<D: Component>(
-        &mut self,
-        samples: &Samples<'_>,
-        channel: usize,
-        start: isize,
-        window: &[f32],
-        exponent: f64,
-        power: &mut [f32],
-    ) {
+    fn run<D: Component>(&mut self, samples: &Samples<'_>, channel: usize, start: isize, window: &[f32], exponent: f64, power: &mut [f32]) {
         match self {
-            Self::Complex {
-                fft,
-                buffer,
-                scratch,
-            } => {
-                windowed::<D, _>(samples, channel, start, window, buffer, |sample, w| {
-                    sample * w
-                });
+            Self::Complex { fft, buffer, scratch } => {
+                windowed::<D, _>(samples, channel, start, window, buffer, |sample, w| sample * w);
                 fft.process_with_scratch(buffer, scratch);
                 powers(exponent, buffer, power);
             }
-            Self::Real {
-                fft,
-                input,
-                output,
-                scratch,
-            } => {
-                windowed::<D, _>(samples, channel, start, window, input, |sample, w| {
-                    sample.norm_sqr().sqrt() * w
-                });
+            Self::Real { fft, input, output, scratch } => {
+                windowed::<D, _>(samples, channel, start, window, input, |sample, w| sample.norm_sqr().sqrt() * w);
                 // Every slice has the length the plan made it with, the only thing that can be wrong here.
                 let _ = fft.process_with_scratch(input, output, scratch);
                 powers(exponent, output, power);
@@ -161,9 +111,7 @@ impl Transform {
                 if n_fft.is_multiple_of(2) {
                     bins[n_fft / 2] *= 2.0;
                 }
-                bins.iter_mut()
-                    .zip(mirrored)
-                    .for_each(|(p, &mut image)| *p += image);
+                bins.iter_mut().zip(mirrored).for_each(|(p, &mut image)| *p += image);
             }
         }
     }

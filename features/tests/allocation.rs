@@ -39,11 +39,7 @@ fn allocations(run: impl FnOnce()) -> usize {
 
 #[test]
 fn a_frame_allocates_nothing() {
-    assert_eq!(
-        allocations(|| drop(std::hint::black_box(vec![1u8]))),
-        1,
-        "the count counts"
-    );
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![1u8]))), 1, "the count counts");
     let tables = [
         "",
         "input = 'envelope'",
@@ -66,11 +62,7 @@ fn a_frame_allocates_nothing() {
                 extractor.extract(&samples, &mut out).unwrap();
             };
             frame();
-            assert_eq!(
-                allocations(|| (0..100).for_each(|_| frame())),
-                0,
-                "{table:?} as {datatype}"
-            );
+            assert_eq!(allocations(|| (0..100).for_each(|_| frame())), 0, "{table:?} as {datatype}");
         }
     }
 }

@@ -12,14 +12,7 @@ const F32: Dtype = Dtype::Float32;
 #[test]
 fn ten_thousand_frames_of_mixed_shapes_hit_more_than_99_percent() {
     let pool = BufferPool::new(TTL, 100 << 20);
-    let shapes = [
-        [1, 128, 61],
-        [1, 128, 32],
-        [2, 64, 100],
-        [1, 1024, 61],
-        [4, 128, 29],
-        [1, 2, 4096],
-    ];
+    let shapes = [[1, 128, 61], [1, 128, 32], [2, 64, 100], [1, 1024, 61], [4, 128, 29], [1, 2, 4096]];
     let mut held = std::collections::VecDeque::new();
     let mut state = 7u32;
     for _ in 0..10_000 {
@@ -63,10 +56,7 @@ fn idle_buffers_are_freed_after_the_time_to_live() {
     assert_eq!(pool.stats().idle, 2);
     assert_eq!(pool.sweep(returned + TTL), 2);
     let stats = pool.stats();
-    assert_eq!(
-        (stats.idle, stats.freed, stats.bytes_now, stats.bytes_peak),
-        (0, 2, 0, 120)
-    );
+    assert_eq!((stats.idle, stats.freed, stats.bytes_now, stats.bytes_peak), (0, 2, 0, 120));
 
     // Without a sweep, a take that misses frees them as well.
     drop(pool.take(F32, &[10]));
@@ -89,17 +79,10 @@ fn beyond_the_bound_idle_buffers_make_room_and_then_nothing_is_pooled() {
     // 160 idle bytes, unused the longest, make way; the 240 may stay.
     let _fourth = pool.take(F32, &[30]);
     let stats = pool.stats();
-    assert_eq!(
-        (stats.freed, stats.idle, stats.live, stats.bytes_now),
-        (1, 1, 1, 360)
-    );
+    assert_eq!((stats.freed, stats.idle, stats.live, stats.bytes_now), (1, 1, 1, 360));
     let huge = pool.take(F32, &[1000]);
     assert_eq!(huge.len(), 1000);
-    assert_eq!(
-        (pool.stats().unpooled, pool.stats().freed),
-        (2, 1),
-        "what can't be pooled displaces nothing"
-    );
+    assert_eq!((pool.stats().unpooled, pool.stats().freed), (2, 1), "what can't be pooled displaces nothing");
 }
 
 #[test]

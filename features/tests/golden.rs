@@ -28,9 +28,7 @@ struct Case {
 }
 
 fn file(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name]
-        .iter()
-        .collect()
+    [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect()
 }
 
 fn golden() -> Golden {
@@ -40,22 +38,14 @@ fn golden() -> Golden {
 fn std_of(values: &[f32]) -> f64 {
     let n = values.len() as f64;
     let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-    (values
-        .iter()
-        .map(|&x| (f64::from(x) - mean).powi(2))
-        .sum::<f64>()
-        / n)
-        .sqrt()
+    (values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
 #[test]
 fn equals_the_references() {
     let pool = std::fs::read(file("pool.bin")).unwrap();
-    let expected: Vec<f32> = std::fs::read(file("golden.bin"))
-        .unwrap()
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
+    let expected: Vec<f32> =
+        std::fs::read(file("golden.bin")).unwrap().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let golden = golden();
     let mut at = 0;
     let mut failures = Vec::new();
@@ -65,45 +55,25 @@ fn equals_the_references() {
         let bytes = &pool[case.offset * 8..][..case.instants * config.num_channels * 8];
         let samples = Samples::new(bytes, Datatype::Cf32Le, config.num_channels).unwrap();
         let mut extractor = Extractor::new(&config, Some(case.sample_rate)).unwrap();
-        assert_eq!(
-            extractor.shape(case.instants).unwrap(),
-            case.shape,
-            "case {index}"
-        );
+        assert_eq!(extractor.shape(case.instants).unwrap(), case.shape, "case {index}");
         let mut out = vec![f32::NAN; case.shape.iter().product()];
         extractor.extract(&samples, &mut out).unwrap();
 
         let expected = &expected[at..at + out.len()];
         at += out.len();
         let std = std_of(expected);
-        let errors: Vec<f64> = out
-            .iter()
-            .zip(expected)
-            .map(|(a, b)| f64::from((a - b).abs()) / std)
-            .collect();
+        let errors: Vec<f64> = out.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()) / std).collect();
         let mean = errors.iter().sum::<f64>() / errors.len() as f64;
         let max = errors.iter().copied().fold(0.0, f64::max);
         worst = (worst.0.max(mean), worst.1.max(max));
         if !(mean <= MEAN_TOLERANCE && max <= MAX_TOLERANCE) {
             let (name, table) = (&case.reference, &case.features);
-            failures.push(format!(
-                "case {index} ({name}): mean {mean:.1e}, max {max:.1e}: {table}"
-            ));
+            failures.push(format!("case {index} ({name}): mean {mean:.1e}, max {max:.1e}: {table}"));
         }
     }
     assert_eq!(at, expected.len());
-    println!(
-        "{} cases, worst mean {:.1e}, worst max {:.1e}",
-        golden.cases.len(),
-        worst.0,
-        worst.1
-    );
-    assert!(
-        failures.is_empty(),
-        "{} cases differ:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    println!("{} cases, worst mean {:.1e}, worst max {:.1e}", golden.cases.len(), worst.0, worst.1);
+    assert!(failures.is_empty(), "{} cases differ:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
@@ -120,16 +90,7 @@ fn every_key_and_value_is_drawn() {
     let all: &[(&str, &[&str])] = &[
         ("kind", &["log_mel", "log_spectrum", "iq"]),
         ("input", &["complex", "envelope"]),
-        (
-            "window",
-            &[
-                "hann",
-                "hamming",
-                "blackman",
-                "hann_symmetric",
-                "rectangular",
-            ],
-        ),
+        ("window", &["hann", "hamming", "blackman", "hann_symmetric", "rectangular"]),
         ("sides", &["two_sided", "positive", "folded"]),
         ("mel_scale", &["htk", "slaney", "linear"]),
         ("mel_norm", &["none", "slaney"]),
@@ -153,17 +114,8 @@ fn every_key_and_value_is_drawn() {
         frames: Some(1),
         ..FeatureConfig::default()
     };
-    for key in serde_json::to_value(config)
-        .unwrap()
-        .as_object()
-        .unwrap()
-        .keys()
-    {
-        assert!(
-            seen.get(key.as_str())
-                .is_some_and(|values| values.len() > 1),
-            "{key} is never varied"
-        );
+    for key in serde_json::to_value(config).unwrap().as_object().unwrap().keys() {
+        assert!(seen.get(key.as_str()).is_some_and(|values| values.len() > 1), "{key} is never varied");
     }
     let odd = |value: &String| value.parse::<usize>().unwrap() % 2 == 1;
     assert!(seen["n_fft"].iter().any(odd));

@@ -4,69 +4,29 @@
 mod support;
 
 use proptest::prelude::*;
-use sferic_features::{
-    Datatype, FeatureConfig, FrameError, Input, Kind, Log, MelScale, Normalize, Sides, Window,
-};
+use sferic_features::{Datatype, FeatureConfig, FrameError, Input, Kind, Log, MelScale, Normalize, Sides, Window};
 use support::{RATE, assert_close, cf32, extract, noise, tone};
 
 fn base() -> FeatureConfig {
-    FeatureConfig {
-        n_fft: 256,
-        n_mels: 32,
-        mel_scale: MelScale::Linear,
-        normalize: Some(Normalize::None),
-        ..FeatureConfig::default()
-    }
+    FeatureConfig { n_fft: 256, n_mels: 32, mel_scale: MelScale::Linear, normalize: Some(Normalize::None), ..FeatureConfig::default() }
 }
 
 /// Rows in order of their strength in column 0 of channel 0, strongest first.
 fn strongest(out: &[f32], [_, rows, columns]: [usize; 3]) -> usize {
-    (0..rows)
-        .max_by(|&a, &b| out[a * columns].total_cmp(&out[b * columns]))
-        .unwrap()
+    (0..rows).max_by(|&a, &b| out[a * columns].total_cmp(&out[b * columns])).unwrap()
 }
 
 fn any_config() -> impl Strategy<Value = FeatureConfig> {
-    let kind = prop::sample::select(vec![
-        Kind::LogMel,
-        Kind::LogMel,
-        Kind::LogSpectrum,
-        Kind::Iq,
-    ]);
+    let kind = prop::sample::select(vec![Kind::LogMel, Kind::LogMel, Kind::LogSpectrum, Kind::Iq]);
     let input = prop::sample::select(vec![Input::Complex, Input::Envelope]);
-    let window = prop::sample::select(vec![
-        Window::Hann,
-        Window::Hamming,
-        Window::HannSymmetric,
-        Window::Rectangular,
-    ]);
+    let window = prop::sample::select(vec![Window::Hann, Window::Hamming, Window::HannSymmetric, Window::Rectangular]);
     let sides = prop::sample::select(vec![Sides::TwoSided, Sides::Positive, Sides::Folded]);
     let scale = prop::sample::select(vec![MelScale::Htk, MelScale::Slaney, MelScale::Linear]);
     let log = prop::sample::select(vec![Log::Ln, Log::Log10, Log::Db]);
-    let normalize = prop::sample::select(vec![
-        None,
-        Some(Normalize::Frame),
-        Some(Normalize::Channel),
-        Some(Normalize::None),
-    ]);
-    let shape = (
-        16..90usize,
-        1..4usize,
-        1..12usize,
-        prop::option::of(1..40usize),
-        any::<bool>(),
-    );
+    let normalize = prop::sample::select(vec![None, Some(Normalize::Frame), Some(Normalize::Channel), Some(Normalize::None)]);
+    let shape = (16..90usize, 1..4usize, 1..12usize, prop::option::of(1..40usize), any::<bool>());
     (kind, input, window, sides, scale, log, normalize, shape).prop_map(
-        |(
-            kind,
-            input,
-            window,
-            sides,
-            mel_scale,
-            log,
-            normalize,
-            (n_fft, num_channels, bands, frames, center),
-        )| {
+        |(kind, input, window, sides, mel_scale, log, normalize, (n_fft, num_channels, bands, frames, center))| {
             let n_mels = 2 * bands;
             FeatureConfig {
                 kind,
@@ -212,9 +172,7 @@ fn as_float(datatype: Datatype, b: &[u8]) -> f32 {
         Datatype::Cf64Le => f64::from_le_bytes(b.try_into().unwrap()),
         Datatype::Ci16Le => f64::from(i16::from_le_bytes(b.try_into().unwrap())) / 32768.0,
         Datatype::Ci16Be => f64::from(i16::from_be_bytes(b.try_into().unwrap())) / 32768.0,
-        Datatype::Cu16Le => {
-            (f64::from(u16::from_le_bytes(b.try_into().unwrap())) - 32767.5) / 32767.5
-        }
+        Datatype::Cu16Le => (f64::from(u16::from_le_bytes(b.try_into().unwrap())) - 32767.5) / 32767.5,
         Datatype::Ci8 => f64::from(b[0] as i8) / 128.0,
         Datatype::Cu8 => (f64::from(b[0]) - 127.5) / 127.5,
     }) as f32

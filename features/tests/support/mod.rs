@@ -6,11 +6,7 @@ use sferic_features::{Datatype, Extractor, FeatureConfig, FrameError, Samples};
 pub const RATE: f64 = 192_000.0;
 
 /// Features of a frame and their shape.
-pub fn extract(
-    config: &FeatureConfig,
-    bytes: &[u8],
-    datatype: Datatype,
-) -> Result<(Vec<f32>, [usize; 3]), FrameError> {
+pub fn extract(config: &FeatureConfig, bytes: &[u8], datatype: Datatype) -> Result<(Vec<f32>, [usize; 3]), FrameError> {
     let samples = Samples::new(bytes, datatype, config.num_channels)?;
     let mut extractor = Extractor::new(config, Some(RATE))?;
     let shape = extractor.shape(samples.len())?;
@@ -40,9 +36,7 @@ pub fn noise(count: usize, seed: u64) -> Vec<f32> {
 /// A complex tone of `hz` at [`RATE`].
 pub fn tone(hz: f64, instants: usize) -> Vec<f32> {
     let phase = |k: usize| std::f64::consts::TAU * hz / RATE * k as f64;
-    (0..instants)
-        .flat_map(|k| [phase(k).cos() as f32, phase(k).sin() as f32])
-        .collect()
+    (0..instants).flat_map(|k| [phase(k).cos() as f32, phase(k).sin() as f32]).collect()
 }
 
 pub fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
