@@ -1,1 +1,5 @@
 //! sferic
+
+pub mod cli;
+pub mod recording;
+pub mod wire;
