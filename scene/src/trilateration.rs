@@ -9,7 +9,7 @@ use crate::geodesy::Offset;
 use crate::scene::{AREA_HALF_M, NOISE_POWER, RECEIVERS, path_loss_db};
 
 /// Distance of neighbouring places on the search grid, metres.
-const STEP_M: f64 = 50.0;
+const STEP_M: f64 = 100.0;
 
 /// Estimates the emitter's place from the mean power at each receiver (relative to full scale squared).
 ///

@@ -36,7 +36,7 @@ pub(super) fn am(len: usize, rng: &mut SimRng) -> Waveform {
         .iter()
         .map(|m| Complex32::new((1.0 + depth * m).max(0.0), 0.0))
         .collect();
-    dsp::set_mean_power(&mut samples, 1.0);
+    unit_power_while_on(&mut samples);
     Waveform {
         samples,
         bandwidth: 2.0 * bandwidth,
