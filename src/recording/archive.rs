@@ -10,7 +10,7 @@ use super::{DataFile, Overrides, Recording, RecordingError, stem};
 
 /// Opens every recording of a `.sigmf` archive, in the order of their names.
 pub(super) fn open(path: &Path, overrides: &Overrides) -> Result<Vec<Recording>, RecordingError> {
-    let (metadata, mut datasets) = list(path)?;
+    let Members { metadata, mut datasets } = list(path)?;
     let recordings = metadata.into_iter().map(|(member, metadata)| {
         let data = datasets.remove(&member.with_extension("sigmf-data"));
         let missing = || RecordingError::metadata(path, format!("holds {} without its .sigmf-data", member.display()));
@@ -23,13 +23,18 @@ pub(super) fn open(path: &Path, overrides: &Overrides) -> Result<Vec<Recording>,
     Ok(recordings)
 }
 
-/// The metadata and the places of the datasets, by their path in the archive.
-fn list(path: &Path) -> Result<(BTreeMap<PathBuf, Metadata>, BTreeMap<PathBuf, DataFile>), RecordingError> {
+/// What is in an archive, by its path there.
+#[derive(Default)]
+struct Members {
+    metadata: BTreeMap<PathBuf, Metadata>,
+    datasets: BTreeMap<PathBuf, DataFile>,
+}
+
+fn list(path: &Path) -> Result<Members, RecordingError> {
     let not_tar = |error| RecordingError::metadata(path, format!("is not a SigMF archive (tar): {error}"));
     let file = File::open(path).map_err(RecordingError::reading(path))?;
     let mut archive = tar::Archive::new(file);
-    let mut metadata = BTreeMap::new();
-    let mut datasets = BTreeMap::new();
+    let mut members = Members::default();
     for entry in archive.entries_with_seek().map_err(not_tar)? {
         let entry = entry.map_err(not_tar)?;
         let member = entry.path().map_err(not_tar)?.into_owned();
@@ -40,14 +45,14 @@ fn list(path: &Path) -> Result<(BTreeMap<PathBuf, Metadata>, BTreeMap<PathBuf, D
         match member.extension().and_then(OsStr::to_str) {
             Some("sigmf-meta") => {
                 let parsed = sigmf::read(&path.join(&member), entry)?;
-                metadata.insert(member, parsed);
+                members.metadata.insert(member, parsed);
             }
             Some("sigmf-data") => {
                 let data = DataFile { path: path.to_owned(), offset: entry.raw_file_position(), len: entry.size() };
-                datasets.insert(member, data);
+                members.datasets.insert(member, data);
             }
             _ => {}
         }
     }
-    Ok((metadata, datasets))
+    Ok(members)
 }

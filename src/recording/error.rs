@@ -93,8 +93,6 @@ impl RecordingError {
 
 /// The extension as it is told: `.xyz`, or that there is none.
 fn extension_of(path: &Path) -> String {
-    path.extension().map_or_else(
-        || "a name without extension".to_owned(),
-        |extension| format!("the extension .{}", extension.to_string_lossy()),
-    )
+    path.extension()
+        .map_or_else(|| "a name without extension".to_owned(), |extension| format!("the extension .{}", extension.to_string_lossy()))
 }

@@ -87,9 +87,8 @@ impl Recording {
     pub fn digest_mismatch(&self) -> Result<Option<String>, RecordingError> {
         let Some(stated) = &self.sha512 else { return Ok(None) };
         let actual = self.data.sha512()?;
-        Ok((!stated.eq_ignore_ascii_case(&actual)).then(|| {
-            format!("{}: the data's SHA-512 is {actual:.16}…, the metadata says {stated:.16}…", self.data.path.display())
-        }))
+        Ok((!stated.eq_ignore_ascii_case(&actual))
+            .then(|| format!("{}: the data's SHA-512 is {actual:.16}…, the metadata says {stated:.16}…", self.data.path.display())))
     }
 }
 

@@ -189,10 +189,8 @@ mod tests {
     #[test]
     fn time_is_counted_from_the_nearest_stamp_before() {
         let stamp = |text: &str| text.parse::<Timestamp>().unwrap();
-        let stream = Stream {
-            stamps: vec![(1000, stamp("2020-08-13T06:52:20Z")), (2000, stamp("2020-08-13T06:52:20.5Z"))],
-            ..Stream::default()
-        };
+        let stream =
+            Stream { stamps: vec![(1000, stamp("2020-08-13T06:52:20Z")), (2000, stamp("2020-08-13T06:52:20.5Z"))], ..Stream::default() };
         for (offset, expected) in [
             (0, "2020-08-13T06:52:19Z"),
             (1000, "2020-08-13T06:52:20Z"),
@@ -209,10 +207,7 @@ mod tests {
 
     #[test]
     fn the_receiver_is_where_it_was_last_seen() {
-        let stream = Stream {
-            places: vec![(0, Geolocation::point(8.0, 46.0)), (10, Geolocation::point(9.0, 47.0))],
-            ..Stream::default()
-        };
+        let stream = Stream { places: vec![(0, Geolocation::point(8.0, 46.0)), (10, Geolocation::point(9.0, 47.0))], ..Stream::default() };
         assert_eq!(stream.geolocation_at(9), Some(&Geolocation::point(8.0, 46.0)));
         assert_eq!(stream.geolocation_at(10), Some(&Geolocation::point(9.0, 47.0)));
         assert!(!Geolocation::point(46.0, 99.0).is_valid());

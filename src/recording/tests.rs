@@ -108,10 +108,7 @@ fn places_rates_and_channels_are_read() {
     let moved = Some(Geolocation::Point { coordinates: vec![8.5, 46.5, 400.0] });
     assert_eq!(places, [Some(Geolocation::point(7.5, 45.0)), moved.clone(), moved]);
     assert!(recording.warnings.iter().any(|warning| warning.contains("[99.0]")), "{:?}", recording.warnings);
-    assert_eq!(
-        serde_json::to_value(Geolocation::point(7.5, 45.0)).unwrap(),
-        json!({"type": "Point", "coordinates": [7.5, 45.0]})
-    );
+    assert_eq!(serde_json::to_value(Geolocation::point(7.5, 45.0)).unwrap(), json!({"type": "Point", "coordinates": [7.5, 45.0]}));
 }
 
 #[test]
@@ -278,7 +275,7 @@ fn real_captures_are_read_whole() {
         assert_eq!(bytes + recording.tail(cut) * recording.bytes_per_instant(), recording.data.len);
         if path.to_string_lossy().contains("HB9ODP") {
             // Stamped from sample 1024 on.
-            assert_eq!(frames[0].datetime.unwrap().to_string(), "2020-08-13T06:52:20.184109638Z");
+            assert_eq!(frames[0].datetime.unwrap().to_string(), "2020-08-13T06:52:20.184109639Z");
             assert_eq!(frames[0].geolocation, Some(Geolocation::point(8.798828, 46.499351)));
         }
     }

@@ -69,11 +69,16 @@ impl Nats {
         self.url.split(',').map(str::trim)
     }
 
+    /// The addresses without whatever secrets they carry.
+    pub fn shown_url(&self) -> String {
+        hide_userinfo(&self.url)
+    }
+
     pub(super) fn validate(&self, check: &mut Check) {
         let good = self
             .servers()
             .all(|server| !server.is_empty() && server.parse::<ServerAddr>().is_ok());
-        let shown = quoted(&hide_userinfo(&self.url));
+        let shown = quoted(&self.shown_url());
         check.rule(
             good,
             "url",

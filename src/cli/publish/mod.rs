@@ -16,8 +16,8 @@ use serde_json::json;
 use sferic_features::Datatype;
 use uuid::Uuid;
 
+use super::ConnectArgs;
 use super::output::Output;
-use super::{ConnectArgs, Usage};
 use crate::nats::{self, Connection};
 use crate::recording::{RecordedFrame, name};
 use crate::settings::Settings;

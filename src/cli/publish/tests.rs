@@ -37,7 +37,7 @@ fn wrong_flags_are_refused_with_what_is_right() {
         ("x --frame-samples 0", "1.."),
         ("x --hop 0", "1.."),
         ("x --datatype ri16_le", "cf32_le"),
-        ("x --sample-rate -3", "--sample-rate"),
+        ("x --sample-rate=-3", "over 0"),
         ("x --sample-rate 0", "over 0"),
         ("x --source a..b", "tokens"),
         ("x --source a.>", "tokens"),
