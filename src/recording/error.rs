@@ -9,7 +9,7 @@ use super::name::{datatype_list, extension_list};
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
     /// The operating system refused.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}", path.display())]
     Io {
         /// `read` or `write`.
         doing: &'static str,

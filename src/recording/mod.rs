@@ -23,7 +23,7 @@ mod tests;
 mod write;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sferic_features::Datatype;
 
@@ -105,15 +105,10 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Vec<Recording>, Record
     }
     match extension(path).as_str() {
         "sigmf-meta" => Ok(vec![sigmf::open(path, overrides)?]),
-        "sigmf-data" => Ok(vec![sigmf::open(&metadata_of(path), overrides)?]),
+        "sigmf-data" => Ok(vec![sigmf::open(&path.with_extension("sigmf-meta"), overrides)?]),
         "sigmf" => archive::open(path, overrides),
         _ => Ok(vec![raw(path, overrides)?]),
     }
-}
-
-/// The metadata file beside a `.sigmf-data` file.
-pub fn metadata_of(data: &Path) -> PathBuf {
-    data.with_extension("sigmf-meta")
 }
 
 /// A raw file, by what its name says.

@@ -40,6 +40,8 @@ pub struct Flight<'a> {
     replies: Option<Replies>,
     output: &'a Output,
     json: bool,
+    /// When the last frame was sent or answered.
+    pub last_event: Instant,
     /// What became of those that are done.
     pub tally: Tally,
 }
@@ -70,7 +72,7 @@ impl<'a> Flight<'a> {
                 Some(Replies { inbox, messages, patience, pending: BTreeMap::new(), lost: BTreeSet::new() })
             }
         };
-        Ok(Self { client: client.clone(), replies, output, json, tally: Tally::default() })
+        Ok(Self { client: client.clone(), replies, output, json, last_event: Instant::now(), tally: Tally::default() })
     }
 
     /// Sends a frame.
@@ -80,6 +82,7 @@ impl<'a> Flight<'a> {
     pub async fn send(&mut self, subject: String, message: Vec<u8>) -> anyhow::Result<()> {
         let number = self.tally.sent;
         self.tally.sent += 1;
+        self.last_event = Instant::now();
         match &mut self.replies {
             None => {
                 self.client.publish(subject, message.into()).await?;
@@ -156,6 +159,7 @@ impl<'a> Flight<'a> {
             self.tally.repeated += 1;
             return Ok(());
         }
+        self.last_event = Instant::now();
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             self.tally.unheard += 1;
             return Ok(());

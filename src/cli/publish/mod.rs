@@ -182,7 +182,7 @@ impl PublishArgs {
 
     fn summarise(&self, flight: &Flight<'_>, pacer: &Pacer, output: &Output, patience: Duration) {
         let tally = &flight.tally;
-        let elapsed = pacer.elapsed().as_secs_f64();
+        let elapsed = pacer.until(flight.last_event).as_secs_f64();
         let mut line = format!("{} frames sent in {elapsed:.2} s ({:.1} frames/s)", tally.sent, tally.sent as f64 / elapsed.max(1e-6));
         if self.wait {
             let codes: Vec<_> = tally.failures.iter().map(|(code, count)| format!("{code} {count}")).collect();
@@ -191,6 +191,9 @@ impl PublishArgs {
             line += &format!(": {} predictions, {failures} failures{codes}, {} lost", tally.predictions, flight.lost());
         }
         output.say(line);
+        if tally.unheard > 0 {
+            output.say(format!("{} frames were heard by nobody", tally.unheard));
+        }
         if flight.lost() > 0 {
             output.say(format!("{} frames got no outcome within {patience:?}", flight.lost()));
         }

@@ -68,9 +68,9 @@ impl Pacer {
         self.latest_by = self.latest_by.max(behind);
     }
 
-    /// Since the start.
-    pub fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+    /// From the start until then.
+    pub fn until(&self, then: Instant) -> Duration {
+        then.saturating_duration_since(self.start)
     }
 }
 

@@ -1,11 +1,12 @@
 //! What a call of `sferic publish` will send, settled before anything is sent.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use super::{PublishArgs, Rate};
 use crate::cli::Usage;
 use crate::cli::output::Output;
-use crate::recording::{self, Cut, Overrides, Recording};
+use crate::recording::{self, Cut, Overrides, Recording, RecordingError};
 
 /// A recording and the source it is published as.
 #[derive(Clone, Debug)]
@@ -35,31 +36,28 @@ impl Plan {
     pub fn open(args: &PublishArgs, output: &Output) -> anyhow::Result<Self> {
         let cut = Cut { frame: args.frame_samples, hop: args.hop.unwrap_or(args.frame_samples) };
         let overrides = Overrides { datatype: args.datatype, sample_rate: args.sample_rate };
+        let mut opened = Vec::new();
+        for path in &args.paths {
+            opened.extend(recording::open(path, &overrides).map_err(usage)?.into_iter().map(|recording| (path, recording)));
+        }
         let mut recordings = Vec::new();
         let mut starts_at = 0.0;
-        for path in without_companions(&args.paths) {
-            let opened = recording::open(path, &overrides).map_err(|error| match error.is_usage() {
-                true => anyhow::Error::new(Usage(error.to_string())),
-                false => error.into(),
-            })?;
-            for recording in opened {
-                if args.rate == Rate::Realtime && recording.sample_rate.is_none() {
-                    let data = recording.data.path.display();
-                    return Err(Usage(format!("{data}: --rate realtime needs the sample rate, give --sample-rate")).into());
-                }
-                for warning in recording.warnings.iter().chain(recording.digest_mismatch()?.iter()) {
-                    output.say(format!("warning: {warning}"));
-                }
-                let tail = recording.tail(cut);
-                if tail > 0 {
-                    let data = recording.data.path.display();
-                    output.say(format!("{data}: {tail} samples at the end make no whole frame and are not sent"));
-                }
-                let seconds = recording.sample_rate.map_or(0.0, |rate| recording.len() as f64 / rate);
-                let source = args.source.clone().unwrap_or_else(|| source_of(&recording.name));
-                recordings.push(Planned { recording, source, starts_at });
-                starts_at += seconds;
+        for recording in without_companions(opened) {
+            let data = recording.data.path.display();
+            if args.rate == Rate::Realtime && recording.sample_rate.is_none() {
+                return Err(Usage(format!("{data}: --rate realtime needs the sample rate, give --sample-rate")).into());
             }
+            for warning in recording.warnings.iter().chain(recording.digest_mismatch()?.iter()) {
+                output.say(format!("warning: {warning}"));
+            }
+            let tail = recording.tail(cut);
+            if tail > 0 {
+                output.say(format!("{data}: {tail} samples at the end make no whole frame and are not sent"));
+            }
+            let seconds = recording.sample_rate.map_or(0.0, |rate| recording.len() as f64 / rate);
+            let source = args.source.clone().unwrap_or_else(|| source_of(&recording.name));
+            recordings.push(Planned { recording, source, starts_at });
+            starts_at += seconds;
         }
         Ok(Self { recordings, cut })
     }
@@ -96,10 +94,17 @@ pub fn check_size(recording: &Recording, bytes: u64, max_payload: usize) -> anyh
     Ok(())
 }
 
-/// A shell's `*` gives a recording's two halves; they are one recording.
-fn without_companions(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
-    let is_data = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "sigmf-data");
-    paths.iter().filter(move |path| !is_data(path) || !paths.contains(&recording::metadata_of(path)))
+fn usage(error: RecordingError) -> anyhow::Error {
+    if error.is_usage() { Usage(error.to_string()).into() } else { error.into() }
+}
+
+/// A shell's `*` gives a recording's metadata and its data; they are one recording, and the metadata says more.
+fn without_companions(opened: Vec<(&PathBuf, Recording)>) -> impl Iterator<Item = Recording> {
+    let is_metadata = |path: &Path| path.extension().is_some_and(|extension| extension == "sigmf-meta");
+    let stated: HashSet<PathBuf> =
+        opened.iter().filter(|(path, _)| is_metadata(path)).map(|(_, recording)| recording.data.path.clone()).collect();
+    let kept = opened.into_iter().filter(move |(path, recording)| is_metadata(path) || !stated.contains(&recording.data.path));
+    kept.map(|(_, recording)| recording)
 }
 
 /// A file name as one token of a subject.
@@ -124,8 +129,23 @@ mod tests {
 
     #[test]
     fn a_recording_given_by_both_halves_is_sent_once() {
-        let paths: Vec<PathBuf> = ["a.sigmf-data", "a.sigmf-meta", "b.sigmf-data", "c.cu8", "c.cu8"].map(PathBuf::from).into();
-        let kept: Vec<_> = without_companions(&paths).map(|path| path.to_string_lossy().into_owned()).collect();
-        assert_eq!(kept, ["a.sigmf-meta", "b.sigmf-data", "c.cu8", "c.cu8"]);
+        let folder = tempfile::TempDir::new().unwrap();
+        let write = |name: &str, contents: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, contents).unwrap();
+            path
+        };
+        let metadata = |dataset: &str| format!(r#"{{"global": {{"core:datatype": "cu8"{dataset}}}, "captures": []}}"#);
+        let paths = [
+            write("a.sigmf-data", "abcd"),
+            write("a.sigmf-meta", &metadata("")),
+            write("b.cu8", "abcd"),
+            write("b.sigmf-meta", &metadata(r#", "core:dataset": "b.cu8""#)),
+            write("c.cu8", "abcd"),
+            folder.path().join("c.cu8"),
+        ];
+        let opened = paths.iter().map(|path| (path, recording::open(path, &Overrides::default()).unwrap().remove(0)));
+        let kept: Vec<_> = without_companions(opened.collect()).map(|recording| recording.name).collect();
+        assert_eq!(kept, ["a", "b", "c", "c"]);
     }
 }
