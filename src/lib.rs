@@ -2,6 +2,8 @@
 //!
 //! This package holds the adapters behind the ports of [`sferic_actors`], the command line, and one place that wires it all.
 
+pub mod cli;
 pub mod nats;
+pub mod recording;
 pub mod settings;
 pub mod wire;

@@ -2,6 +2,7 @@
 
 mod binary;
 mod decode;
+mod frame;
 mod iq_data;
 mod outcome;
 mod salvage;
@@ -9,5 +10,6 @@ mod salvage;
 mod tests;
 
 pub use decode::{Body, ReadError, frame_id_is_valid, read};
+pub use frame::FrameMessage;
 pub use outcome::{EncodeError, Encoded, encode};
 pub use salvage::salvage;
