@@ -1,9 +1,13 @@
 //! The filterbank: triangles on a mel or linear scale, kept as the run of bins each one touches.
 
+use wide::f32x4;
+
 use crate::{FeatureConfig, FrameError, MelNorm, MelScale, Sides};
 
 /// Weights are padded with zeros to whole groups of this many, so that a band is a few whole vector operations.
-pub(crate) const LANES: usize = 8;
+pub(crate) const LANES: usize = 4;
+/// Columns weighed together.
+pub(crate) const TILE: usize = 4;
 
 /// A band that catches no bin: its feature is constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +24,7 @@ pub struct EmptyBand {
 pub(crate) struct Bank {
     /// Per band: first bin, and its groups in `weights`.
     bands: Vec<(usize, std::ops::Range<usize>)>,
-    weights: Vec<[f32; LANES]>,
+    weights: Vec<f32x4>,
     pub empty: Vec<EmptyBand>,
 }
 
@@ -82,27 +86,28 @@ impl Bank {
         for group in weights.chunks(LANES) {
             let mut padded = [0.0; LANES];
             padded[..group.len()].copy_from_slice(group);
-            self.weights.push(padded);
+            self.weights.push(f32x4::new(padded));
         }
         self.bands.push((first, start..self.weights.len()));
         Ok(())
     }
 
-    /// Weighs `power` into one value a band.
-    #[inline(always)]
-    pub(crate) fn apply(&self, power: &[f32], out: &mut [f32]) {
-        for ((first, groups), out) in self.bands.iter().zip(out) {
-            let mut sums = [0.0f32; LANES];
-            for (weights, power) in self.weights[groups.clone()]
-                .iter()
-                .zip(power[*first..].chunks_exact(LANES))
-            {
-                for lane in 0..LANES {
-                    sums[lane] += weights[lane] * power[lane];
-                }
+    /// Weighs the powers of `TILE` columns into one value a band and column; band `b` goes to `out[b * stride..][..TILE]`.
+    /// Columns go together so that they share the weights and what a band costs by itself.
+    pub(crate) fn apply(&self, powers: [&[f32]; TILE], out: &mut [f32], stride: usize) {
+        for ((first, groups), out) in self.bands.iter().zip(out.chunks_mut(stride)) {
+            let weights = &self.weights[groups.clone()];
+            let run = *first..*first + weights.len() * LANES;
+            let [p0, p1, p2, p3] = powers.map(|power| power[run.clone()].as_chunks::<LANES>().0);
+            let mut sums = [f32x4::ZERO; TILE];
+            for ((((&weight, p0), p1), p2), p3) in weights.iter().zip(p0).zip(p1).zip(p2).zip(p3) {
+                sums[0] += weight * f32x4::new(*p0);
+                sums[1] += weight * f32x4::new(*p1);
+                sums[2] += weight * f32x4::new(*p2);
+                sums[3] += weight * f32x4::new(*p3);
             }
-            let [a, b, c, d, e, f, g, h] = sums;
-            *out = ((a + e) + (c + g)) + ((b + f) + (d + h));
+            let [a, b, c, d] = f32x4::transpose(sums);
+            out[..TILE].copy_from_slice(&((a + b) + (c + d)).to_array());
         }
     }
 }

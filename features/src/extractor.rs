@@ -1,13 +1,14 @@
 //! The whole way from samples to a tensor.
 
-use crate::bank::{Bank, EmptyBand};
+use crate::bank::{Bank, EmptyBand, TILE};
 use crate::fit::Fit;
 use crate::normalize::Normalizer;
 use crate::samples::{Component, with_component};
 use crate::spectrum::Spectrum;
 use crate::{FeatureConfig, FrameError, Kind, Log, Samples, Sides, log};
 
-/// Columns worked on before they are written out, so that each row is written in runs and not value by value.
+/// Columns worked on before they are written out, so that each row is written in runs and not value by value. A multiple
+/// of `TILE`.
 const BLOCK: usize = 16;
 
 /// Plans, window, filterbank and scratch for one configuration and rate. `Send`; one per worker.
@@ -30,7 +31,7 @@ struct Spectral {
     stage: Stage,
     log: Log,
     floor: f32,
-    /// `BLOCK` columns of `rows` values.
+    /// `rows` runs of `BLOCK` columns.
     block: Vec<f32>,
 }
 
@@ -161,28 +162,41 @@ impl Spectral {
         out: &mut [f32],
     ) {
         let rows = out.len() / fit.total;
+        let end = fit.first + fit.count;
         for done in (0..fit.count).step_by(BLOCK) {
             let columns = BLOCK.min(fit.count - done);
-            for (column, values) in self.block.chunks_exact_mut(rows).take(columns).enumerate() {
-                let power = self
+            for at in (0..columns).step_by(TILE) {
+                let powers = self
                     .spectrum
-                    .column::<D>(samples, channel, fit.first + done + column);
+                    .tile::<D>(samples, channel, fit.first + done + at, end);
+                let values = &mut self.block[at..];
                 match &self.stage {
-                    Stage::Bank(bank) => bank.apply(power, values),
-                    Stage::Bins => values.copy_from_slice(&power[..rows]),
+                    Stage::Bank(bank) => bank.apply(powers, values, BLOCK),
+                    Stage::Bins => interleave(powers.map(|power| &power[..rows]), values),
                     Stage::Rotated(first) => {
-                        let (below, above) = values.split_at_mut(rows - first);
-                        below.copy_from_slice(&power[*first..rows]);
-                        above.copy_from_slice(&power[..*first]);
+                        interleave(powers.map(|power| &power[*first..rows]), values);
+                        interleave(
+                            powers.map(|power| &power[..*first]),
+                            &mut values[(rows - first) * BLOCK..],
+                        );
                     }
                 }
             }
-            for (row, out) in out.chunks_exact_mut(fit.total).enumerate() {
-                let out = &mut out[fit.left + done..fit.left + done + columns];
-                for (out, column) in out.iter_mut().zip(self.block.chunks_exact(rows)) {
-                    *out = column[row];
-                }
+            for (out, values) in out
+                .chunks_exact_mut(fit.total)
+                .zip(self.block.chunks_exact(BLOCK))
+            {
+                out[fit.left + done..fit.left + done + columns].copy_from_slice(&values[..columns]);
             }
+        }
+    }
+}
+
+/// Writes a tile's rows into those of a block.
+fn interleave(powers: [&[f32]; TILE], block: &mut [f32]) {
+    for (column, power) in powers.iter().enumerate() {
+        for (values, &power) in block.chunks_mut(BLOCK).zip(*power) {
+            values[column] = power;
         }
     }
 }

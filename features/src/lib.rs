@@ -20,6 +20,7 @@
 //! ```
 
 mod bank;
+mod buffers;
 mod config;
 mod datatype;
 mod error;
@@ -33,6 +34,7 @@ mod validate;
 mod window;
 
 pub use bank::EmptyBand;
+pub use buffers::{Buffer, BufferPool, BufferStats, Dtype};
 pub use config::{FeatureConfig, Input, Kind, Log, MelNorm, MelScale, Normalize, Sides, Window};
 pub use datatype::{Datatype, UnknownDatatype};
 pub use error::{ConfigError, FrameError};

@@ -6,7 +6,6 @@ use crate::{FrameError, Log};
 ///
 /// # Errors
 /// [`FrameError::Overflow`] for an infinity or NaN, which only finite but enormous samples lead to.
-#[inline(always)]
 pub(crate) fn apply(log: Log, floor: f32, values: &mut [f32]) -> Result<(), FrameError> {
     let finite = match log {
         Log::Ln => map(values, |x| ln(x + floor)),
@@ -22,7 +21,6 @@ pub(crate) fn apply(log: Log, floor: f32, values: &mut [f32]) -> Result<(), Fram
     }
 }
 
-#[inline(always)]
 fn map(values: &mut [f32], f: impl Fn(f32) -> f32) -> bool {
     // Checked here, since `ln` makes something finite of everything.
     let mut finite = true;

@@ -4,6 +4,9 @@ use rustfft::num_complex::Complex32;
 
 use crate::{Datatype, FrameError};
 
+/// Samples converted and weighed together.
+const GROUP: usize = 128;
+
 /// A borrowed frame: SigMF interleaving, per sample instant `I0 Q0 I1 Q1 …`, one pair a channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a> {
@@ -122,25 +125,36 @@ impl<'a> Samples<'a> {
         weights: &[f32],
         weigh: impl Fn(Complex32, f32) -> T,
     ) {
-        let stride = self.channels * 2 * D::BYTES;
-        let run = &self.bytes[start * stride..(start + out.len()) * stride];
-        let out = out.iter_mut().zip(weights);
-        if self.channels == 1 {
-            // The usual case apart: a constant stride is what lets the compiler use vector loads.
-            for ((out, &weight), b) in out.zip(run.chunks_exact(2 * D::BYTES)) {
-                *out = weigh(
-                    Complex32::new(D::read(&b[..D::BYTES]), D::read(&b[D::BYTES..])),
-                    weight,
-                );
+        if self.channels > 1 {
+            for (k, (out, &weight)) in out.iter_mut().zip(weights).enumerate() {
+                *out = weigh(self.get::<D>(start + k, channel), weight);
             }
-        } else {
-            let at = channel * 2 * D::BYTES;
-            for ((out, &weight), b) in out.zip(run.chunks_exact(stride)) {
-                let b = &b[at..at + 2 * D::BYTES];
-                *out = weigh(
-                    Complex32::new(D::read(&b[..D::BYTES]), D::read(&b[D::BYTES..])),
-                    weight,
-                );
+            return;
+        }
+        let run = &self.bytes[start * 2 * D::BYTES..(start + out.len()) * 2 * D::BYTES];
+        if D::IS_F32 {
+            let samples = run.chunks_exact(2 * D::BYTES);
+            for ((out, &weight), b) in out.iter_mut().zip(weights).zip(samples) {
+                *out = weigh(Complex32::new(D::read(b), D::read(&b[D::BYTES..])), weight);
+            }
+            return;
+        }
+        // Two plain loops, conversion and weighing, each of which the compiler makes vectors of; together it does not.
+        let mut components = [0.0f32; 2 * GROUP];
+        let groups = out
+            .chunks_mut(GROUP)
+            .zip(weights.chunks(GROUP))
+            .zip(run.chunks(2 * GROUP * D::BYTES));
+        for ((out, weights), run) in groups {
+            for (component, b) in components.iter_mut().zip(run.chunks_exact(D::BYTES)) {
+                *component = D::read(b);
+            }
+            for ((out, &weight), [i, q]) in out
+                .iter_mut()
+                .zip(weights)
+                .zip(components.as_chunks::<2>().0)
+            {
+                *out = weigh(Complex32::new(*i, *q), weight);
             }
         }
     }
@@ -149,6 +163,8 @@ impl<'a> Samples<'a> {
 /// One stored component and how it becomes a float of ±1 full scale.
 pub(crate) trait Component {
     const BYTES: usize;
+    /// Nothing to convert but the order of bytes.
+    const IS_F32: bool = false;
     /// Reads the first `BYTES` bytes of `b`.
     fn read(b: &[u8]) -> f32;
 }
@@ -164,6 +180,7 @@ pub(crate) struct Cu8;
 
 impl Component for Cf32Le {
     const BYTES: usize = 4;
+    const IS_F32: bool = true;
     #[inline(always)]
     fn read(b: &[u8]) -> f32 {
         f32::from_le_bytes([b[0], b[1], b[2], b[3]])
@@ -172,6 +189,7 @@ impl Component for Cf32Le {
 
 impl Component for Cf32Be {
     const BYTES: usize = 4;
+    const IS_F32: bool = true;
     #[inline(always)]
     fn read(b: &[u8]) -> f32 {
         f32::from_be_bytes([b[0], b[1], b[2], b[3]])
