@@ -206,7 +206,7 @@ It states no confidence: the ellipse says what there is to say.
 
 ## Data
 
-Simulated scenes of the crate `sferic-scene`; nothing measured on the air. Three receivers, 4.3 km apart on average; the emitter is
+Simulated scenes of the crate `sferic-scene`; nothing measured on the air. Three receivers, about 4.4 km apart; the emitter is
 anywhere in 6 km × 6 km around them. Path loss with exponent 3 and log-normal shadowing, independent per receiver,
 with a sigma of 4 to 8 dB that differs from scene to scene; the emitter's power is unknown; every receiver hears it
 at −5 to 30 dB SNR (the whole scene is drawn again otherwise); tone, AM, FM, OOK, FSK, PSK or OFDM anywhere in the band;

@@ -59,9 +59,9 @@ impl FrameSimulator {
     fn received(&self, family: Family, rng: &mut SimRng) -> (Vec<Complex32>, f32) {
         let waveform = waveforms::generate(family, self.len, rng);
         let mut samples = waveform.samples;
-        // −5 to 30 dB is the range the card reports; one in eight is stronger still, as a transmitter next door.
+        // −5 to 30 dB is the range the card reports; one in eight is stronger still, as a broadcaster is.
         let mut snr_db: f32 = if rng.random_bool(0.125) {
-            rng.random_range(30.0..60.0)
+            rng.random_range(30.0..70.0)
         } else {
             rng.random_range(-5.0..30.0)
         };
@@ -82,6 +82,11 @@ impl FrameSimulator {
             rng.random_range(0.0..std::f32::consts::TAU),
         );
 
+        if rng.random_bool(0.2) {
+            // At worst two radians over 8192 samples: more would pass for a modulation.
+            let step = log_uniform(rng, 1e-4, 2e-2);
+            impairments::phase_noise(&mut samples, step, rng);
+        }
         if rng.random_bool(0.3) {
             let spread = log_uniform(rng, 1.0, 16.0) as usize;
             impairments::multipath(&mut samples, spread, rng);

@@ -48,6 +48,15 @@ pub fn fading(samples: &mut [Complex32], rng: &mut SimRng) {
     dsp::set_mean_power(samples, power);
 }
 
+/// An oscillator's wandering phase: a random walk of `step` radians a sample, root mean square.
+pub fn phase_noise(samples: &mut [Complex32], step: f32, rng: &mut SimRng) {
+    let mut phase = 0.0;
+    for x in samples {
+        phase += step * std::f32::consts::SQRT_2 * dsp::gaussian(rng).re;
+        *x *= Complex32::from_polar(1.0, phase);
+    }
+}
+
 /// Receiver noise of mean power `power`: white, or with the slopes and edges of a receiver's filters.
 pub fn noise(len: usize, power: f32, rng: &mut SimRng) -> Vec<Complex32> {
     const GUARD: usize = 40;

@@ -3,9 +3,10 @@
 use rand::RngExt;
 use rustfft::num_complex::Complex32;
 
-use super::{Waveform, pulse, unit_power_while_on};
+use super::pulse::{self, Pulse};
+use super::{Waveform, unit_power_while_on};
 use crate::dsp;
-use crate::rng::{SimRng, log_uniform};
+use crate::rng::{SimRng, log_uniform, pick};
 
 /// A plain carrier.
 pub(super) fn tone(len: usize) -> Waveform {
@@ -17,25 +18,50 @@ pub(super) fn tone(len: usize) -> Waveform {
 
 /// A carrier whose amplitude follows sound, a few tones, or slow marks.
 pub(super) fn am(len: usize, rng: &mut SimRng) -> Waveform {
-    let kind = rng.random_range(0..10);
-    let (message, bandwidth) = match kind {
-        0..=4 => {
-            let cutoff = log_uniform(rng, 0.004, 0.12);
-            (sound(len, cutoff, rng), cutoff)
-        }
-        5 | 6 => tones(len, rng),
-        _ => marks(len, rng),
+    if rng.random_bool(0.35) {
+        return time_signal(len, rng);
+    }
+    let (message, bandwidth) = if rng.random_bool(0.75) {
+        let cutoff = log_uniform(rng, 0.004, 0.12);
+        (sound(len, cutoff, rng), cutoff)
+    } else {
+        tones(len, rng)
     };
     // Depth 1 just closes the carrier at the message's negative peak.
-    let depth = if kind >= 7 {
-        rng.random_range(0.6..1.0)
-    } else {
-        rng.random_range(0.35..1.0)
-    };
+    let depth = rng.random_range(0.35..1.0);
     let mut samples: Vec<Complex32> = message
         .iter()
         .map(|m| Complex32::new((1.0 + depth * m).max(0.0), 0.0))
         .collect();
+    unit_power_while_on(&mut samples);
+    Waveform {
+        samples,
+        bandwidth: 2.0 * bandwidth,
+    }
+}
+
+/// A carrier with amplitude marks, and at times also a small pseudo-random phase keying: DCF77 lowers its carrier to
+/// 15 % at each second and turns it by ±15.6° for the rest of it.
+fn time_signal(len: usize, rng: &mut SimRng) -> Waveform {
+    // Always some carrier left, or it would be on-off keying.
+    let depth = rng.random_range(0.5..0.92);
+    let (message, mut bandwidth) = marks(len, rng);
+    let mut samples: Vec<Complex32> = message
+        .iter()
+        .map(|m| Complex32::new(1.0 + depth * m, 0.0))
+        .collect();
+    if rng.random_bool(0.6) {
+        let swing = rng.random_range(0.15..0.4);
+        let chip = log_uniform(rng, 4.0, 40.0);
+        let pulse = Pulse::rectangle(rng.random_range(0.2..0.9));
+        let phases = pulse.train(len, chip, rng.random_range(0.0..1.0), || {
+            pick(rng, &[-1.0, 1.0])
+        });
+        for (x, phase) in samples.iter_mut().zip(phases) {
+            *x *= Complex32::from_polar(1.0, swing * phase);
+        }
+        bandwidth = 1.0 / chip;
+    }
     unit_power_while_on(&mut samples);
     Waveform {
         samples,

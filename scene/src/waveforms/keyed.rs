@@ -98,13 +98,14 @@ fn bursts(len: usize, rng: &mut SimRng) -> Waveform {
         dsp::shift(
             &mut burst,
             rng.random_range(-0.03..0.03),
-            rng.random_range(0.0..6.28),
+            rng.random_range(0.0..std::f32::consts::TAU),
         );
         let start = rng.random_range(0..=len - long);
         for (slot, x) in samples[start..].iter_mut().zip(burst) {
             *slot += x * gain;
         }
     }
+    unit_power_while_on(&mut samples);
     Waveform {
         samples,
         bandwidth: (2.0 / chip).min(1.0),
@@ -170,7 +171,7 @@ pub(super) fn fsk(len: usize, rng: &mut SimRng) -> Waveform {
     let mut level = || {
         count += 1;
         if count <= preamble {
-            return if count % 2 == 0 { 0.5 } else { -0.5 };
+            return if count.is_multiple_of(2) { 0.5 } else { -0.5 };
         }
         if four {
             pick(rng, &[-1.5, -0.5, 0.5, 1.5])

@@ -15,7 +15,8 @@ enum Grid {
     Full,
     /// Training symbols first, then all: an 802.11 packet.
     Packet,
-    /// Pilots on every sixth subcarrier in some symbols, data blocks that come and go: LTE under load.
+    /// Reference signals on every third or sixth subcarrier in some symbols, control symbols at the start of each
+    /// subframe, and data blocks that come and go: LTE from an idle to a loaded cell.
     Blocks,
 }
 
@@ -31,7 +32,12 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
     // Critically sampled, or sampled faster by a ratio that need not be whole.
     let oversampling = pick(rng, &[1.0, 1.0, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0]);
     let period = ((size as f32 * oversampling) as usize).min(len / 2).max(48);
-    let occupied = if oversampling == 1.0 && rng.random_bool(0.4) {
+    let occupied = if oversampling == 1.0
+        && rng.random_bool(if matches!(grid, Grid::Blocks) {
+            0.7
+        } else {
+            0.2
+        }) {
         1.0 // the cell is wider than what is sampled
     } else {
         rng.random_range(0.55..0.95)
@@ -64,10 +70,11 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
     };
     let mut samples = samples[start..start + len].to_vec();
     if occupied == 1.0 {
-        // The anti-aliasing filter of a receiver inside a wider signal.
+        // The anti-aliasing filter of a receiver inside a wider signal, steep or gentle.
+        let half_taps = pick(rng, &[4, 8, 24]);
         samples = dsp::filter(
             &samples,
-            &dsp::low_pass(rng.random_range(0.38..0.5), 24, 0.0),
+            &dsp::low_pass(rng.random_range(0.35..0.5), half_taps, 0.0),
         );
     }
     dsp::set_mean_power(&mut samples, 1.0);
@@ -84,12 +91,16 @@ struct Load {
     /// Per block of twelve subcarriers, drawn anew every fourteen symbols: is there data?
     blocks: Vec<bool>,
     share: f64,
+    /// Symbols of each fourteen that are full of control data.
+    control: usize,
+    /// Reference signals stand on every `comb`-th subcarrier.
+    comb: usize,
     order: usize,
 }
 
 impl Load {
     fn new(grid: Grid, half: usize, rng: &mut SimRng) -> Self {
-        let share = pick(rng, &[0.05, 0.3, 0.7, 1.0]);
+        let share = pick(rng, &[0.0, 0.05, 0.3, 0.7, 1.0]);
         let symbol = if matches!(grid, Grid::Packet) {
             0
         } else {
@@ -103,6 +114,8 @@ impl Load {
             symbol,
             blocks,
             share,
+            control: pick(rng, &[0, 1, 2, 3]),
+            comb: pick(rng, &[3, 6]),
             order: pick(rng, &[2, 4, 16]),
         }
     }
@@ -111,7 +124,7 @@ impl Load {
     fn fill(&mut self, bins: &mut [Complex32], half: usize, rng: &mut SimRng) {
         let index = self.symbol;
         self.symbol += 1;
-        if index % 14 == 0 {
+        if index.is_multiple_of(14) {
             self.blocks
                 .iter_mut()
                 .for_each(|on| *on = rng.random_bool(self.share));
@@ -127,9 +140,12 @@ impl Load {
             let used = match self.grid {
                 Grid::Full => true,
                 // Short training: every fourth subcarrier in the first two symbols.
-                Grid::Packet => index >= 2 || k % 4 == 0,
+                Grid::Packet => index >= 2 || k.is_multiple_of(4),
                 // Reference signals in symbols 0 and 4 of each seven.
-                Grid::Blocks => self.blocks[k / 12] || (matches!(index % 7, 0 | 4) && k % 6 == 0),
+                Grid::Blocks => {
+                    let reference = matches!(index % 7, 0 | 4) && k.is_multiple_of(self.comb);
+                    self.blocks[k / 12] || index % 14 < self.control || reference
+                }
             };
             if used {
                 // Short training repeats itself: the same values in both symbols, fixed by the subcarrier.

@@ -25,14 +25,16 @@ fn waveforms_have_unit_power_while_on() {
         for index in 0..40 {
             let samples = generate(family, LEN, &mut stream(1, index)).samples;
             assert_eq!(samples.len(), LEN);
+            // An idle OFDM cell is on between its reference symbols too, only weaker: it counts as a whole.
+            let floor = if family == Family::Ofdm { 0.0 } else { 0.01 };
             let peak = samples.iter().map(Complex32::norm_sqr).fold(0.0, f32::max);
             let on: Vec<_> = samples
                 .into_iter()
-                .filter(|x| x.norm_sqr() > 0.01 * peak)
+                .filter(|x| x.norm_sqr() >= floor * peak)
                 .collect();
             let power = crate::dsp::mean_power(&on);
-            // Bursts of several transmitters hold weaker ones too.
-            assert!((0.2..1.4).contains(&power), "{family:?} {index}: {power}");
+            // The troughs of noise do not count as on, so what counts is a little stronger.
+            assert!((0.99..1.2).contains(&power), "{family:?} {index}: {power}");
         }
     }
 }
