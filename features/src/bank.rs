@@ -79,11 +79,11 @@ impl Bank {
 
     /// Weighs the powers of `TILE` columns into one value a band and column; band `b` goes to `out[b * stride..][..TILE]`.
     /// Columns go together so that they share the weights and what a band costs by itself.
-    pub(crate) fn apply(&self, powers: [&[f32]; TILE], out: &mut [f32], stride: usize) {
+    pub(crate) fn apply<'a>(&self, powers: [&'a [f32]; TILE], out: &mut [f32], stride: usize) {
         for ((first, groups), out) in self.bands.iter().zip(out.chunks_mut(stride)) {
             let weights = &self.weights[groups.clone()];
-            let run = *first..*first + weights.len() * LANES;
-            let [p0, p1, p2, p3] = powers.map(|power| power[run.clone()].as_chunks::<LANES>().0);
+            let run = |power: &'a [f32]| power[*first..*first + weights.len() * LANES].as_chunks::<LANES>().0;
+            let (p0, p1, p2, p3) = (run(powers[0]), run(powers[1]), run(powers[2]), run(powers[3]));
             let mut sums = [f32x4::ZERO; TILE];
             for ((((&weight, p0), p1), p2), p3) in weights.iter().zip(p0).zip(p1).zip(p2).zip(p3) {
                 sums[0] += weight * f32x4::new(*p0);

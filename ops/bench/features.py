@@ -107,7 +107,7 @@ def ours(binary, size):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--ours", required=True, help="the timing binary")
-    parser.add_argument("--rounds", type=int, default=3, help="each figure is the median over so many rounds in turn")
+    parser.add_argument("--rounds", type=int, default=9, help="each figure is the median over so many rounds in turn")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     args = parser.parse_args()
     torch.set_num_threads(1)
