@@ -1,1 +1,3 @@
 //! sferic
+
+pub mod onnx;
