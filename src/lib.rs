@@ -1,3 +1,10 @@
-//! sferic
+//! sferic runs ONNX models on live radio: IQ frames arrive on NATS, predictions leave on NATS.
+//!
+//! This package holds the adapters behind the ports of [`sferic_actors`], the command line, and one place that wires it all.
 
+pub mod cli;
+pub mod nats;
 pub mod onnx;
+pub mod recording;
+pub mod settings;
+pub mod wire;

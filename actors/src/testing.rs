@@ -1,1 +1,189 @@
-//! Fakes behind the ports.
+//! Fakes behind the ports, for tests of the pipeline without a server or a library.
+//!
+//! A fake frame's payload is `<behaviour>:<id>`; see [`Behaviour`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sferic_features::Datatype;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use crate::ledger::End;
+use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome};
+use crate::pipeline::Ports;
+use crate::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, RunError, Runner, Untold};
+
+/// What becomes of a fake frame: the word before the colon of its payload.
+pub type Behaviour = &'static str;
+
+/// Goes through.
+pub const GOOD: Behaviour = "good";
+/// Goes through, and is remembered under its id.
+pub const CACHED: Behaviour = "cached";
+/// Cannot be decoded.
+pub const INVALID: Behaviour = "invalid";
+/// The decoder panics.
+pub const DECODER_PANICS: Behaviour = "decoder-panics";
+/// The extractor panics.
+pub const EXTRACTOR_PANICS: Behaviour = "extractor-panics";
+/// Every run with it fails.
+pub const POISON: Behaviour = "poison";
+/// The runner panics.
+pub const RUNNER_PANICS: Behaviour = "runner-panics";
+/// Its run lasts until [`Fakes::gate`] is opened.
+pub const SLOW: Behaviour = "slow";
+/// The sink panics, each time.
+pub const SINK_PANICS: Behaviour = "sink-panics";
+
+/// The other side of the ports.
+pub struct Fakes {
+    arrivals: Option<mpsc::UnboundedSender<Arrival>>,
+    /// What the sink was given, in order: the frame's id, and the failure's code where it failed.
+    pub told: mpsc::UnboundedReceiver<(String, Option<FailureCode>)>,
+    /// The sizes of the batches that were run.
+    pub runs: Arc<Mutex<Vec<usize>>>,
+    /// How many frames were given to a runner.
+    pub frames_run: Arc<AtomicU64>,
+    /// Lets slow runs go on.
+    pub gate: watch::Sender<bool>,
+}
+
+impl Fakes {
+    /// Ports with fakes behind them, and the other side.
+    pub fn new(budget: Duration) -> (Ports, Self) {
+        let (arrivals, mut arriving) = mpsc::unbounded_channel();
+        let (telling, told) = mpsc::unbounded_channel();
+        let gate = watch::Sender::new(false);
+        let (runs, frames_run) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<AtomicU64>::default());
+        let runner = FakeRunner { runs: Arc::clone(&runs), frames_run: Arc::clone(&frames_run), gate: gate.subscribe() };
+        let ports = Ports {
+            source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
+            decoder: Arc::new(FakeDecoder { budget }),
+            extractors: Arc::new(|| Box::new(FakeExtractor)),
+            runners: Arc::new(move || Box::new(runner.clone())),
+            sink: Arc::new(FakeSink(telling)),
+        };
+        (ports, Self { arrivals: Some(arrivals), told, runs, frames_run, gate })
+    }
+
+    /// Lets a frame arrive.
+    pub fn send(&self, behaviour: Behaviour, id: impl std::fmt::Display) {
+        if let Some(arrivals) = &self.arrivals {
+            let payload = Bytes::from(format!("{behaviour}:{id}"));
+            let _ = arrivals.send(Arrival { payload, envelope: Envelope::default(), received_at: Instant::now() });
+        }
+    }
+
+    /// Ends the source.
+    pub fn stop(&mut self) {
+        self.arrivals = None;
+    }
+
+    /// The next `count` outcomes, by the order they were told; panics after ten seconds without one.
+    pub async fn outcomes(&mut self, count: usize) -> Vec<(String, Option<FailureCode>)> {
+        let mut outcomes = Vec::with_capacity(count);
+        while outcomes.len() < count {
+            match tokio::time::timeout(Duration::from_secs(10), self.told.recv()).await {
+                Ok(Some(outcome)) => outcomes.push(outcome),
+                _ => panic!("{} of {count} outcomes came: {outcomes:?}", outcomes.len()),
+            }
+        }
+        outcomes
+    }
+}
+
+fn split(text: &[u8]) -> (String, String) {
+    let text = String::from_utf8_lossy(text).into_owned();
+    let (behaviour, id) = text.split_once(':').unwrap_or(("", &text));
+    (behaviour.to_owned(), id.to_owned())
+}
+
+struct FakeDecoder {
+    budget: Duration,
+}
+
+impl Decoder for FakeDecoder {
+    fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
+        let info = self.identify(payload, envelope);
+        let (behaviour, id) = split(payload);
+        assert_ne!(behaviour, DECODER_PANICS, "as asked");
+        if behaviour == INVALID {
+            return Err(Rejected { info, failure: Failure::new(FailureCode::InvalidFrame, "as asked") });
+        }
+        let mut key = [0; 32];
+        key[..id.len().min(32)].copy_from_slice(&id.as_bytes()[..id.len().min(32)]);
+        Ok(Decoded {
+            info,
+            samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
+            model: Arc::new(ModelId { name: "fake".into(), version: "1".into(), digest: String::new() }),
+            max_batch: usize::MAX,
+            budget: self.budget,
+            priority: Priority::Normal,
+            cache_key: (behaviour == CACHED).then_some(key),
+        })
+    }
+
+    fn identify(&self, payload: &Bytes, _: &Envelope) -> FrameInfo {
+        let session_id = Some(split(payload).0);
+        FrameInfo { frame_id: split(payload).1, session_id, ..FrameInfo::default() }
+    }
+}
+
+struct FakeExtractor;
+
+/// The first value of a fake tensor says what its run does.
+const BEHAVIOURS: [Behaviour; 4] = [GOOD, POISON, RUNNER_PANICS, SLOW];
+
+impl FeatureWorker for FakeExtractor {
+    fn extract(&mut self, _: &ModelId, samples: &IqSamples) -> Result<Tensor, Failure> {
+        let (behaviour, _) = split(&samples.bytes);
+        assert_ne!(behaviour, EXTRACTOR_PANICS, "as asked");
+        let index = BEHAVIOURS.iter().position(|&known| known == behaviour).unwrap_or(0);
+        Ok(Tensor { shape: [1, 1, 1], data: vec![index as f32] })
+    }
+}
+
+#[derive(Clone)]
+struct FakeRunner {
+    runs: Arc<Mutex<Vec<usize>>>,
+    frames_run: Arc<AtomicU64>,
+    gate: watch::Receiver<bool>,
+}
+
+impl Runner for FakeRunner {
+    fn run(&mut self, _: &ModelId, batch: &[&Tensor]) -> Result<Vec<Result<Answer, Failure>>, RunError> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).push(batch.len());
+        self.frames_run.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        for tensor in batch {
+            match BEHAVIOURS[tensor.data[0] as usize] {
+                POISON => return Err(RunError("as asked".into())),
+                RUNNER_PANICS => panic!("as asked"),
+                SLOW => {
+                    let _ = futures::executor::block_on(self.gate.wait_for(|&open| open));
+                }
+                _ => {}
+            }
+        }
+        Ok(batch.iter().map(|_| Ok(Answer::Classification(vec![Label { label: "fake".into(), score: 1.0 }]))).collect())
+    }
+}
+
+struct FakeSink(mpsc::UnboundedSender<(String, Option<FailureCode>)>);
+
+impl OutcomeSink for FakeSink {
+    fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>> {
+        async move {
+            assert_ne!(outcome.info.session_id.as_deref(), Some(SINK_PANICS), "as asked");
+            let code = outcome.result.as_ref().err().map(|failure| failure.code);
+            let _ = self.0.send((outcome.info.frame_id.clone(), code));
+            Ok(if code.is_some() { End::Failure } else { End::Prediction })
+        }
+        .boxed()
+    }
+}

@@ -1,9 +1,13 @@
 //! The filterbank: triangles on a mel or linear scale, kept as the run of bins each one touches.
 
+use wide::f32x4;
+
 use crate::{FeatureConfig, FrameError, MelNorm, MelScale, Sides};
 
 /// Weights are padded with zeros to whole groups of this many, so that a band is a few whole vector operations.
-pub(crate) const LANES: usize = 8;
+pub(crate) const LANES: usize = 4;
+/// Columns weighed together.
+pub(crate) const TILE: usize = 4;
 
 /// A band that catches no bin: its feature is constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +24,7 @@ pub struct EmptyBand {
 pub(crate) struct Bank {
     /// Per band: first bin, and its groups in `weights`.
     bands: Vec<(usize, std::ops::Range<usize>)>,
-    weights: Vec<[f32; LANES]>,
+    weights: Vec<f32x4>,
     pub empty: Vec<EmptyBand>,
 }
 
@@ -28,81 +32,67 @@ impl Bank {
     /// The bank of `config` at `rate` (Hz), for bins `0..=n_fft` of a transform (bin `n_fft` repeats bin 0).
     pub(crate) fn new(config: &FeatureConfig, rate: f64) -> Result<Self, FrameError> {
         let two_sided = config.sides == Sides::TwoSided;
-        let per_half = if two_sided {
-            config.n_mels / 2
-        } else {
-            config.n_mels
-        };
+        let per_half = if two_sided { config.n_mels / 2 } else { config.n_mels };
         let half = config.n_fft / 2;
         let f_max = config.f_max_hz.unwrap_or(rate / 2.0);
         let edges = edges(config.mel_scale, config.f_min_hz, f_max, per_half);
         // torchaudio's grid: bins evenly from 0 to half the rate, which for odd `n_fft` is stretched by n/(n-1).
         let bin_hz = rate / 2.0 / half as f64;
 
-        let mut bank = Self {
-            bands: Vec::with_capacity(config.n_mels),
-            weights: Vec::new(),
-            empty: Vec::new(),
-        };
+        let mut bank = Self { bands: Vec::with_capacity(config.n_mels), weights: Vec::new(), empty: Vec::new() };
+        let mut sound = true;
         if two_sided {
             for band in edges.windows(3).rev() {
                 let (first, mut weights) = triangle(band, bin_hz, half, config.mel_norm);
                 let last = first + weights.len().max(1) - 1;
                 weights.reverse();
-                bank.push(config.n_fft - last, &weights, [-band[2], -band[0]])?;
+                sound &= bank.push(config.n_fft - last, &weights, [-band[2], -band[0]]);
             }
         }
         for band in edges.windows(3) {
             let (first, weights) = triangle(band, bin_hz, half, config.mel_norm);
-            bank.push(first, &weights, [band[0], band[2]])?;
+            sound &= bank.push(first, &weights, [band[0], band[2]]);
+        }
+        if !sound {
+            return Err(FrameError::InvalidRate(rate));
         }
         Ok(bank)
     }
 
-    fn push(
-        &mut self,
-        first: usize,
-        weights: &[f32],
-        [low_hz, high_hz]: [f64; 2],
-    ) -> Result<(), FrameError> {
-        // Rates at the ends of the float range leave triangles without width.
+    /// Adds a band; false where it is no band, since rates at the ends of the float range leave triangles without width.
+    fn push(&mut self, first: usize, weights: &[f32], [low_hz, high_hz]: [f64; 2]) -> bool {
         if !(low_hz < high_hz && weights.iter().all(|w| w.is_finite())) {
-            return Err(FrameError::InvalidRate(
-                2.0 * low_hz.abs().max(high_hz.abs()),
-            ));
+            return false;
         }
         if weights.is_empty() {
-            self.empty.push(EmptyBand {
-                row: self.bands.len(),
-                low_hz,
-                high_hz,
-            });
+            self.empty.push(EmptyBand { row: self.bands.len(), low_hz, high_hz });
         }
         let start = self.weights.len();
         for group in weights.chunks(LANES) {
             let mut padded = [0.0; LANES];
             padded[..group.len()].copy_from_slice(group);
-            self.weights.push(padded);
+            self.weights.push(f32x4::new(padded));
         }
         self.bands.push((first, start..self.weights.len()));
-        Ok(())
+        true
     }
 
-    /// Weighs `power` into one value a band.
-    #[inline(always)]
-    pub(crate) fn apply(&self, power: &[f32], out: &mut [f32]) {
-        for ((first, groups), out) in self.bands.iter().zip(out) {
-            let mut sums = [0.0f32; LANES];
-            for (weights, power) in self.weights[groups.clone()]
-                .iter()
-                .zip(power[*first..].chunks_exact(LANES))
-            {
-                for lane in 0..LANES {
-                    sums[lane] += weights[lane] * power[lane];
-                }
+    /// Weighs the powers of `TILE` columns into one value a band and column; band `b` goes to `out[b * stride..][..TILE]`.
+    /// Columns go together so that they share the weights and what a band costs by itself.
+    pub(crate) fn apply(&self, powers: [&[f32]; TILE], out: &mut [f32], stride: usize) {
+        for ((first, groups), out) in self.bands.iter().zip(out.chunks_mut(stride)) {
+            let weights = &self.weights[groups.clone()];
+            let run = *first..*first + weights.len() * LANES;
+            let [p0, p1, p2, p3] = powers.map(|power| power[run.clone()].as_chunks::<LANES>().0);
+            let mut sums = [f32x4::ZERO; TILE];
+            for ((((&weight, p0), p1), p2), p3) in weights.iter().zip(p0).zip(p1).zip(p2).zip(p3) {
+                sums[0] += weight * f32x4::new(*p0);
+                sums[1] += weight * f32x4::new(*p1);
+                sums[2] += weight * f32x4::new(*p2);
+                sums[3] += weight * f32x4::new(*p3);
             }
-            let [a, b, c, d, e, f, g, h] = sums;
-            *out = ((a + e) + (c + g)) + ((b + f) + (d + h));
+            let [a, b, c, d] = f32x4::transpose(sums);
+            out[..TILE].copy_from_slice(&((a + b) + (c + d)).to_array());
         }
     }
 }
@@ -111,9 +101,7 @@ impl Bank {
 fn edges(scale: MelScale, low: f64, high: f64, bands: usize) -> Vec<f64> {
     let (low, high) = (to_mel(scale, low), to_mel(scale, high));
     let step = (high - low) / (bands + 1) as f64;
-    (0..bands + 2)
-        .map(|edge| from_mel(scale, low + step * edge as f64))
-        .collect()
+    (0..bands + 2).map(|edge| from_mel(scale, low + step * edge as f64)).collect()
 }
 
 /// First bin and weights of the triangle over `[low, peak, high]`, over bins `0..=half` at multiples of `bin_hz`.
@@ -130,7 +118,8 @@ fn triangle(band: &[f64], bin_hz: f64, half: usize, norm: MelNorm) -> (usize, Ve
     // One bin to spare on both ends: rounding must not lose one, and those without weight are left out below.
     let from = ((low / bin_hz).floor() as usize).min(half);
     let to = ((high / bin_hz).ceil() as usize).min(half);
-    let inside = |&bin: &usize| !(weight(bin) <= 0.0);
+    // What is not a number counts as inside, and is refused where the band is added.
+    let inside = |&bin: &usize| weight(bin) > 0.0 || weight(bin).is_nan();
     let Some(first) = (from..=to).find(inside) else {
         return (from, Vec::new());
     };

@@ -208,11 +208,7 @@ impl FeatureConfig {
 
     /// The normalisation, with the default of the kind.
     pub fn normalize(&self) -> Normalize {
-        self.normalize.unwrap_or(if self.kind == Kind::Iq {
-            Normalize::None
-        } else {
-            Normalize::Frame
-        })
+        self.normalize.unwrap_or(if self.kind == Kind::Iq { Normalize::None } else { Normalize::Frame })
     }
 
     /// Rows of the tensor.
@@ -232,10 +228,7 @@ impl FeatureConfig {
 
     /// Whether the bands depend on the rate: every filterbank but a linear one over the whole half-spectrum.
     fn bands_in_hertz(&self) -> bool {
-        self.kind == Kind::LogMel
-            && !(self.mel_scale == MelScale::Linear
-                && self.f_min_hz == 0.0
-                && self.f_max_hz.is_none())
+        self.kind == Kind::LogMel && !(self.mel_scale == MelScale::Linear && self.f_min_hz == 0.0 && self.f_max_hz.is_none())
     }
 
     /// Whether a frame must say its sample rate: the bands are in hertz, or the model states a rate to be compared.
@@ -254,21 +247,14 @@ impl FeatureConfig {
     /// [`FrameError::RateTooLow`].
     pub fn plan_rate(&self, frame_rate_hz: Option<f64>) -> Result<Option<f64>, FrameError> {
         let Some(rate) = frame_rate_hz else {
-            return if self.needs_rate() {
-                Err(FrameError::MissingRate)
-            } else {
-                Ok(None)
-            };
+            return if self.needs_rate() { Err(FrameError::MissingRate) } else { Ok(None) };
         };
         if !(rate.is_finite() && rate > 0.0) {
             return Err(FrameError::InvalidRate(rate));
         }
         if let Some(stated) = self.sample_rate_hz {
             if (rate - stated).abs() > stated * RATE_TOLERANCE {
-                return Err(FrameError::SampleRate {
-                    got: rate,
-                    expected: stated,
-                });
+                return Err(FrameError::SampleRate { got: rate, expected: stated });
             }
             return Ok(self.bands_in_hertz().then_some(stated));
         }

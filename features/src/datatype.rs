@@ -29,16 +29,7 @@ pub enum Datatype {
 
 impl Datatype {
     /// Every supported datatype.
-    pub const ALL: [Self; 8] = [
-        Self::Cf32Le,
-        Self::Cf32Be,
-        Self::Cf64Le,
-        Self::Ci16Le,
-        Self::Ci16Be,
-        Self::Cu16Le,
-        Self::Ci8,
-        Self::Cu8,
-    ];
+    pub const ALL: [Self; 8] = [Self::Cf32Le, Self::Cf32Be, Self::Cf64Le, Self::Ci16Le, Self::Ci16Be, Self::Cu16Le, Self::Ci8, Self::Cu8];
 
     /// SigMF's name.
     pub const fn name(self) -> &'static str {
@@ -78,19 +69,14 @@ impl fmt::Display for Datatype {
 
 /// A datatype name outside the list (`unsupported_datatype`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unsupported datatype {0:?}, supported: cf32_le, cf32_be, cf64_le, ci16_le, ci16_be, cu16_le, ci8, cu8"
-)]
+#[error("unsupported datatype {0:?}, supported: cf32_le, cf32_be, cf64_le, ci16_le, ci16_be, cu16_le, ci8, cu8")]
 pub struct UnknownDatatype(pub String);
 
 impl FromStr for Datatype {
     type Err = UnknownDatatype;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|datatype| datatype.name() == name)
-            .ok_or_else(|| UnknownDatatype(name.chars().take(32).collect()))
+        Self::ALL.into_iter().find(|datatype| datatype.name() == name).ok_or_else(|| UnknownDatatype(name.chars().take(32).collect()))
     }
 }
 

@@ -25,9 +25,7 @@ pub enum FrameError {
     #[error("frame holds no samples")]
     Empty,
     /// The bytes are no whole number of sample instants (`invalid_frame`).
-    #[error(
-        "{bytes} bytes are no whole number of samples of {instant} bytes ({channels} channels of {datatype})"
-    )]
+    #[error("{bytes} bytes are no whole number of samples of {instant} bytes ({channels} channels of {datatype})")]
     Misaligned {
         /// Length of the payload, bytes.
         bytes: usize,

@@ -1,13 +1,14 @@
 //! The whole way from samples to a tensor.
 
-use crate::bank::{Bank, EmptyBand};
+use crate::bank::{Bank, EmptyBand, TILE};
 use crate::fit::Fit;
 use crate::normalize::Normalizer;
 use crate::samples::{Component, with_component};
 use crate::spectrum::Spectrum;
 use crate::{FeatureConfig, FrameError, Kind, Log, Samples, Sides, log};
 
-/// Columns worked on before they are written out, so that each row is written in runs and not value by value.
+/// Columns worked on before they are written out, so that each row is written in runs and not value by value. A multiple
+/// of `TILE`.
 const BLOCK: usize = 16;
 
 /// Plans, window, filterbank and scratch for one configuration and rate. `Send`; one per worker.
@@ -30,7 +31,7 @@ struct Spectral {
     stage: Stage,
     log: Log,
     floor: f32,
-    /// `BLOCK` columns of `rows` values.
+    /// `rows` runs of `BLOCK` columns.
     block: Vec<f32>,
 }
 
@@ -89,6 +90,23 @@ impl Extractor {
         }
     }
 
+    /// Warns, in one line, of the bands that catch no bin. Call it once when a model is loaded and its rate is known, not for
+    /// every plan: senders are free to choose rates.
+    pub fn warn_of_empty_bands(&self, model: &str) {
+        let empty = self.empty_bands();
+        if let (Some(first), Some(last)) = (empty.first(), empty.last()) {
+            tracing::warn!(
+                model,
+                empty = empty.len(),
+                bands = self.rows,
+                lowest_hz = first.low_hz,
+                highest_hz = last.high_hz,
+                rows = ?empty.iter().map(|band| band.row).collect::<Vec<_>>(),
+                "bands that catch no bin, their features are constant: use fewer bands, a longer n_fft or a linear scale"
+            );
+        }
+    }
+
     /// Shape of the tensor for a frame of `instants` samples a channel: `[channels, rows, columns]`, or
     /// `[channels, 2, samples]` for `kind = "iq"`.
     ///
@@ -100,10 +118,7 @@ impl Extractor {
 
     fn fit(&self, instants: usize) -> Result<Fit, FrameError> {
         if instants < self.min_samples {
-            return Err(FrameError::NotEnoughSamples {
-                got: instants,
-                needed: self.min_samples,
-            });
+            return Err(FrameError::NotEnoughSamples { got: instants, needed: self.min_samples });
         }
         let available = match &self.features {
             Features::Iq => instants,
@@ -120,18 +135,12 @@ impl Extractor {
     /// [`FrameError::OutputLength`]. After an error `out` holds nothing of use.
     pub fn extract(&mut self, samples: &Samples<'_>, out: &mut [f32]) -> Result<(), FrameError> {
         if samples.channels() != self.channels {
-            return Err(FrameError::Channels {
-                got: samples.channels(),
-                expected: self.channels,
-            });
+            return Err(FrameError::Channels { got: samples.channels(), expected: self.channels });
         }
         let fit = self.fit(samples.len())?;
         let expected = self.channels * self.rows * fit.total;
         if out.len() != expected {
-            return Err(FrameError::OutputLength {
-                got: out.len(),
-                expected,
-            });
+            return Err(FrameError::OutputLength { got: out.len(), expected });
         }
         samples.check_finite()?;
         for (channel, out) in out.chunks_exact_mut(self.rows * fit.total).enumerate() {
@@ -141,8 +150,7 @@ impl Extractor {
             });
         }
         if fit.count < fit.total {
-            out.chunks_exact_mut(fit.total)
-                .for_each(|row| fit.reflect(row));
+            out.chunks_exact_mut(fit.total).for_each(|row| fit.reflect(row));
         }
         if let Features::Spectral(spectral) = &self.features {
             log::apply(spectral.log, spectral.floor, out)?;
@@ -153,36 +161,35 @@ impl Extractor {
 
 impl Spectral {
     /// Fills the computed columns of one channel's rows with powers.
-    fn channel<D: Component>(
-        &mut self,
-        samples: &Samples<'_>,
-        channel: usize,
-        fit: Fit,
-        out: &mut [f32],
-    ) {
+    fn channel<D: Component>(&mut self, samples: &Samples<'_>, channel: usize, fit: Fit, out: &mut [f32]) {
         let rows = out.len() / fit.total;
+        let end = fit.first + fit.count;
         for done in (0..fit.count).step_by(BLOCK) {
             let columns = BLOCK.min(fit.count - done);
-            for (column, values) in self.block.chunks_exact_mut(rows).take(columns).enumerate() {
-                let power = self
-                    .spectrum
-                    .column::<D>(samples, channel, fit.first + done + column);
+            for at in (0..columns).step_by(TILE) {
+                let powers = self.spectrum.tile::<D>(samples, channel, fit.first + done + at, end);
+                let values = &mut self.block[at..];
                 match &self.stage {
-                    Stage::Bank(bank) => bank.apply(power, values),
-                    Stage::Bins => values.copy_from_slice(&power[..rows]),
+                    Stage::Bank(bank) => bank.apply(powers, values, BLOCK),
+                    Stage::Bins => interleave(powers.map(|power| &power[..rows]), values),
                     Stage::Rotated(first) => {
-                        let (below, above) = values.split_at_mut(rows - first);
-                        below.copy_from_slice(&power[*first..rows]);
-                        above.copy_from_slice(&power[..*first]);
+                        interleave(powers.map(|power| &power[*first..rows]), values);
+                        interleave(powers.map(|power| &power[..*first]), &mut values[(rows - first) * BLOCK..]);
                     }
                 }
             }
-            for (row, out) in out.chunks_exact_mut(fit.total).enumerate() {
-                let out = &mut out[fit.left + done..fit.left + done + columns];
-                for (out, column) in out.iter_mut().zip(self.block.chunks_exact(rows)) {
-                    *out = column[row];
-                }
+            for (out, values) in out.chunks_exact_mut(fit.total).zip(self.block.chunks_exact(BLOCK)) {
+                out[fit.left + done..fit.left + done + columns].copy_from_slice(&values[..columns]);
             }
+        }
+    }
+}
+
+/// Writes a tile's rows into those of a block.
+fn interleave(powers: [&[f32]; TILE], block: &mut [f32]) {
+    for (column, power) in powers.iter().enumerate() {
+        for (values, &power) in block.chunks_mut(BLOCK).zip(*power) {
+            values[column] = power;
         }
     }
 }
@@ -190,12 +197,7 @@ impl Spectral {
 /// Fills a channel's I and Q rows.
 fn copy_iq<D: Component>(samples: &Samples<'_>, channel: usize, fit: Fit, out: &mut [f32]) {
     let (i, q) = out.split_at_mut(fit.total);
-    for (k, (i, q)) in i[fit.left..]
-        .iter_mut()
-        .zip(&mut q[fit.left..])
-        .take(fit.count)
-        .enumerate()
-    {
+    for (k, (i, q)) in i[fit.left..].iter_mut().zip(&mut q[fit.left..]).take(fit.count).enumerate() {
         let sample = samples.get::<D>(fit.first + k, channel);
         (*i, *q) = (sample.re, sample.im);
     }

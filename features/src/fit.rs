@@ -19,19 +19,9 @@ impl Fit {
     pub(crate) fn new(available: usize, wanted: Option<usize>) -> Self {
         let total = wanted.unwrap_or(available);
         if total <= available {
-            Self {
-                first: (available - total) / 2,
-                count: total,
-                left: 0,
-                total,
-            }
+            Self { first: (available - total) / 2, count: total, left: 0, total }
         } else {
-            Self {
-                first: 0,
-                count: available,
-                left: (total - available) / 2,
-                total,
-            }
+            Self { first: 0, count: available, left: (total - available) / 2, total }
         }
     }
 
@@ -60,8 +50,7 @@ mod tests {
     fn fitted(values: &[f32], total: usize) -> Vec<f32> {
         let fit = Fit::new(values.len(), Some(total));
         let mut row = vec![f32::NAN; total];
-        row[fit.left..fit.left + fit.count]
-            .copy_from_slice(&values[fit.first..fit.first + fit.count]);
+        row[fit.left..fit.left + fit.count].copy_from_slice(&values[fit.first..fit.first + fit.count]);
         fit.reflect(&mut row);
         row
     }

@@ -19,7 +19,10 @@
 //! # Ok::<(), sferic_features::FrameError>(())
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))] // a test may panic
+
 mod bank;
+mod buffers;
 mod config;
 mod datatype;
 mod error;
@@ -33,6 +36,7 @@ mod validate;
 mod window;
 
 pub use bank::EmptyBand;
+pub use buffers::{Buffer, BufferPool, BufferStats, Dtype};
 pub use config::{FeatureConfig, Input, Kind, Log, MelNorm, MelScale, Normalize, Sides, Window};
 pub use datatype::{Datatype, UnknownDatatype};
 pub use error::{ConfigError, FrameError};

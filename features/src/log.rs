@@ -6,23 +6,15 @@ use crate::{FrameError, Log};
 ///
 /// # Errors
 /// [`FrameError::Overflow`] for an infinity or NaN, which only finite but enormous samples lead to.
-#[inline(always)]
 pub(crate) fn apply(log: Log, floor: f32, values: &mut [f32]) -> Result<(), FrameError> {
     let finite = match log {
         Log::Ln => map(values, |x| ln(x + floor)),
         Log::Log10 => map(values, |x| ln(x + floor) * std::f32::consts::LOG10_E),
-        Log::Db => map(values, |x| {
-            ln(x.max(floor)) * (10.0 * std::f32::consts::LOG10_E)
-        }),
+        Log::Db => map(values, |x| ln(x.max(floor)) * (10.0 * std::f32::consts::LOG10_E)),
     };
-    if finite {
-        Ok(())
-    } else {
-        Err(FrameError::Overflow)
-    }
+    if finite { Ok(()) } else { Err(FrameError::Overflow) }
 }
 
-#[inline(always)]
 fn map(values: &mut [f32], f: impl Fn(f32) -> f32) -> bool {
     // Checked here, since `ln` makes something finite of everything.
     let mut finite = true;
@@ -59,10 +51,7 @@ mod tests {
         while x < f32::MAX / 1.0001 {
             let exact = f64::from(x).ln();
             let error = (f64::from(ln(x)) - exact).abs();
-            assert!(
-                error < 2.4e-7 * exact.abs().max(0.5),
-                "ln({x}) is off by {error}"
-            );
+            assert!(error < 2.4e-7 * exact.abs().max(0.5), "ln({x}) is off by {error}");
             x *= 1.0001;
         }
         assert_eq!(ln(1.0), 0.0);
@@ -86,11 +75,7 @@ mod tests {
             apply(log, 1e-10, &mut values).unwrap();
             values
         };
-        let close = |a: [f32; 3], b: [f32; 3]| {
-            a.iter()
-                .zip(b)
-                .all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0))
-        };
+        let close = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0));
         assert!(close(all(Log::Ln), [-23.025_85, 0.0, 4.605_17]));
         assert!(close(all(Log::Log10), [-10.0, 0.0, 2.0]));
         assert!(close(all(Log::Db), [-100.0, 0.0, 20.0]));

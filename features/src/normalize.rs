@@ -18,10 +18,7 @@ impl Normalizer {
             Normalize::Channel => Self::Channel,
             Normalize::Fixed => {
                 let (mean, std) = (config.mean.unwrap_or(0.0), config.std.unwrap_or(1.0));
-                Self::Fixed {
-                    mean: mean as f32,
-                    scale: (1.0 / std) as f32,
-                }
+                Self::Fixed { mean: mean as f32, scale: (1.0 / std) as f32 }
             }
             Normalize::None => Self::None,
         }
@@ -35,9 +32,7 @@ impl Normalizer {
     pub(crate) fn apply(self, channels: usize, values: &mut [f32]) -> Result<(), FrameError> {
         match self {
             Self::Frame => standardize(values),
-            Self::Channel => values
-                .chunks_exact_mut(values.len() / channels)
-                .try_for_each(standardize),
+            Self::Channel => values.chunks_exact_mut(values.len() / channels).try_for_each(standardize),
             Self::Fixed { mean, scale } => shift_and_scale(values, mean, scale),
             Self::None => Ok(()),
         }
@@ -45,7 +40,6 @@ impl Normalizer {
 }
 
 /// Two passes, mean then variance about it, since one pass of squares cancels where the mean is far from zero.
-#[inline(always)]
 fn standardize(values: &mut [f32]) -> Result<(), FrameError> {
     let count = values.len() as f64;
     // Relative to one of them: equal values then have exactly their own value for a mean, and no variance at all.
@@ -71,23 +65,17 @@ fn standardize(values: &mut [f32]) -> Result<(), FrameError> {
     Ok(())
 }
 
-#[inline(always)]
 fn shift_and_scale(values: &mut [f32], mean: f32, scale: f32) -> Result<(), FrameError> {
     let mut finite = true;
     for x in values {
         *x = (*x - mean) * scale;
         finite &= x.abs() <= f32::MAX;
     }
-    if finite {
-        Ok(())
-    } else {
-        Err(FrameError::Overflow)
-    }
+    if finite { Ok(()) } else { Err(FrameError::Overflow) }
 }
 
 /// Sum of `f` over the values: eight running float32 sums over 256 values, each block added in float64. Fast as float32,
 /// and as exact as its single terms however long the slice.
-#[inline(always)]
 fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     const LANES: usize = 8;
     let mut total = 0.0;
@@ -122,15 +110,10 @@ mod tests {
 
     #[test]
     fn a_small_ripple_on_a_large_mean_keeps_its_shape() {
-        let mut values: Vec<f32> = (0..10_000)
-            .map(|k| if k % 2 == 0 { 1000.5 } else { 999.5 })
-            .collect();
+        let mut values: Vec<f32> = (0..10_000).map(|k| if k % 2 == 0 { 1000.5 } else { 999.5 }).collect();
         standardize(&mut values).unwrap();
         for (k, x) in values.iter().enumerate() {
-            assert!(
-                (x.abs() - 1.0).abs() < 1e-6 && (*x > 0.0) == (k % 2 == 0),
-                "{k}: {x}"
-            );
+            assert!((x.abs() - 1.0).abs() < 1e-6 && (*x > 0.0) == (k % 2 == 0), "{k}: {x}");
         }
     }
 }

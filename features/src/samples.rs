@@ -4,6 +4,9 @@ use rustfft::num_complex::Complex32;
 
 use crate::{Datatype, FrameError};
 
+/// Samples converted and weighed together.
+const GROUP: usize = 128;
+
 /// A borrowed frame: SigMF interleaving, per sample instant `I0 Q0 I1 Q1 …`, one pair a channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a> {
@@ -19,31 +22,17 @@ impl<'a> Samples<'a> {
     /// [`FrameError::Channels`] for no channels, [`FrameError::Empty`] for no bytes and [`FrameError::Misaligned`] for a
     /// length that is no whole number of sample instants.
     pub fn new(bytes: &'a [u8], datatype: Datatype, channels: usize) -> Result<Self, FrameError> {
-        let instant = channels
-            .checked_mul(datatype.bytes_per_sample())
-            .filter(|&n| n > 0);
+        let instant = channels.checked_mul(datatype.bytes_per_sample()).filter(|&n| n > 0);
         let Some(instant) = instant else {
-            return Err(FrameError::Channels {
-                got: channels,
-                expected: 1,
-            });
+            return Err(FrameError::Channels { got: channels, expected: 1 });
         };
         if bytes.is_empty() {
             return Err(FrameError::Empty);
         }
-        if bytes.len() % instant != 0 {
-            return Err(FrameError::Misaligned {
-                bytes: bytes.len(),
-                instant,
-                channels,
-                datatype,
-            });
+        if !bytes.len().is_multiple_of(instant) {
+            return Err(FrameError::Misaligned { bytes: bytes.len(), instant, channels, datatype });
         }
-        Ok(Self {
-            bytes,
-            datatype,
-            channels,
-        })
+        Ok(Self { bytes, datatype, channels })
     }
 
     /// Sample instants: the length of each channel.
@@ -80,24 +69,16 @@ impl<'a> Samples<'a> {
         }
     }
 
-    fn check_components<D: Component>(
-        &self,
-        wide: impl Fn(&[u8]) -> f64,
-    ) -> Result<(), FrameError> {
+    fn check_components<D: Component>(&self, wide: impl Fn(&[u8]) -> f64) -> Result<(), FrameError> {
         // No early exit: the scan stays a plain reduction that vectorises, and bad frames are rare.
         let components = self.bytes.chunks_exact(D::BYTES);
-        let finite = components
-            .clone()
-            .fold(true, |finite, b| finite & D::read(b).is_finite());
+        let finite = components.clone().fold(true, |finite, b| finite & D::read(b).is_finite());
         if finite {
             return Ok(());
         }
         for (index, b) in components.enumerate() {
             if !D::read(b).is_finite() {
-                return Err(FrameError::NonFinite {
-                    instant: index / (2 * self.channels),
-                    value: wide(b),
-                });
+                return Err(FrameError::NonFinite { instant: index / (2 * self.channels), value: wide(b) });
             }
         }
         Ok(())
@@ -106,10 +87,7 @@ impl<'a> Samples<'a> {
     /// One sample as complex float32, for the few that no straight run reaches.
     pub(crate) fn get<D: Component>(&self, instant: usize, channel: usize) -> Complex32 {
         let at = (instant * self.channels + channel) * 2 * D::BYTES;
-        Complex32::new(
-            D::read(&self.bytes[at..at + D::BYTES]),
-            D::read(&self.bytes[at + D::BYTES..at + 2 * D::BYTES]),
-        )
+        Complex32::new(D::read(&self.bytes[at..at + D::BYTES]), D::read(&self.bytes[at + D::BYTES..at + 2 * D::BYTES]))
     }
 
     /// Writes `weigh(sample, weight)` for `out.len()` samples of `channel` from instant `start` on.
@@ -122,25 +100,29 @@ impl<'a> Samples<'a> {
         weights: &[f32],
         weigh: impl Fn(Complex32, f32) -> T,
     ) {
-        let stride = self.channels * 2 * D::BYTES;
-        let run = &self.bytes[start * stride..(start + out.len()) * stride];
-        let out = out.iter_mut().zip(weights);
-        if self.channels == 1 {
-            // The usual case apart: a constant stride is what lets the compiler use vector loads.
-            for ((out, &weight), b) in out.zip(run.chunks_exact(2 * D::BYTES)) {
-                *out = weigh(
-                    Complex32::new(D::read(&b[..D::BYTES]), D::read(&b[D::BYTES..])),
-                    weight,
-                );
+        if self.channels > 1 {
+            for (k, (out, &weight)) in out.iter_mut().zip(weights).enumerate() {
+                *out = weigh(self.get::<D>(start + k, channel), weight);
             }
-        } else {
-            let at = channel * 2 * D::BYTES;
-            for ((out, &weight), b) in out.zip(run.chunks_exact(stride)) {
-                let b = &b[at..at + 2 * D::BYTES];
-                *out = weigh(
-                    Complex32::new(D::read(&b[..D::BYTES]), D::read(&b[D::BYTES..])),
-                    weight,
-                );
+            return;
+        }
+        let run = &self.bytes[start * 2 * D::BYTES..(start + out.len()) * 2 * D::BYTES];
+        if D::IS_F32 {
+            let samples = run.chunks_exact(2 * D::BYTES);
+            for ((out, &weight), b) in out.iter_mut().zip(weights).zip(samples) {
+                *out = weigh(Complex32::new(D::read(b), D::read(&b[D::BYTES..])), weight);
+            }
+            return;
+        }
+        // Two plain loops, conversion and weighing, each of which the compiler makes vectors of; together it does not.
+        let mut components = [0.0f32; 2 * GROUP];
+        let groups = out.chunks_mut(GROUP).zip(weights.chunks(GROUP)).zip(run.chunks(2 * GROUP * D::BYTES));
+        for ((out, weights), run) in groups {
+            for (component, b) in components.iter_mut().zip(run.chunks_exact(D::BYTES)) {
+                *component = D::read(b);
+            }
+            for ((out, &weight), [i, q]) in out.iter_mut().zip(weights).zip(components.as_chunks::<2>().0) {
+                *out = weigh(Complex32::new(*i, *q), weight);
             }
         }
     }
@@ -149,6 +131,8 @@ impl<'a> Samples<'a> {
 /// One stored component and how it becomes a float of ±1 full scale.
 pub(crate) trait Component {
     const BYTES: usize;
+    /// Nothing to convert but the order of bytes.
+    const IS_F32: bool = false;
     /// Reads the first `BYTES` bytes of `b`.
     fn read(b: &[u8]) -> f32;
 }
@@ -164,6 +148,7 @@ pub(crate) struct Cu8;
 
 impl Component for Cf32Le {
     const BYTES: usize = 4;
+    const IS_F32: bool = true;
     #[inline(always)]
     fn read(b: &[u8]) -> f32 {
         f32::from_le_bytes([b[0], b[1], b[2], b[3]])
@@ -172,6 +157,7 @@ impl Component for Cf32Le {
 
 impl Component for Cf32Be {
     const BYTES: usize = 4;
+    const IS_F32: bool = true;
     #[inline(always)]
     fn read(b: &[u8]) -> f32 {
         f32::from_be_bytes([b[0], b[1], b[2], b[3]])

@@ -18,23 +18,14 @@ impl FeatureConfig {
             count("frames", frames, 1, MAX_N_FFT)?;
         }
         if let Some(rate) = self.sample_rate_hz {
-            number(
-                "sample_rate_hz",
-                rate,
-                rate > 0.0,
-                "a positive number of hertz",
-            )?;
+            number("sample_rate_hz", rate, rate > 0.0, "a positive number of hertz")?;
         }
         self.validate_normalize()?;
         if self.kind == Kind::Iq {
             return Ok(());
         }
         self.validate_transform()?;
-        if self.kind == Kind::LogMel {
-            self.validate_bank()
-        } else {
-            Ok(())
-        }
+        if self.kind == Kind::LogMel { self.validate_bank() } else { Ok(()) }
     }
 
     fn validate_normalize(&self) -> Result<(), ConfigError> {
@@ -44,108 +35,53 @@ impl FeatureConfig {
                 let usable = (std as f32).is_normal() && (1.0 / std as f32).is_normal();
                 number("std", std, std > 0.0 && usable, "a positive number")
             }
-            (true, ..) => Err(ConfigError::Conflict(
-                "normalize = \"fixed\" needs both mean and std",
-            )),
+            (true, ..) => Err(ConfigError::Conflict("normalize = \"fixed\" needs both mean and std")),
             (false, None, None) => Ok(()),
-            (false, ..) => Err(ConfigError::Conflict(
-                "mean and std need normalize = \"fixed\"",
-            )),
+            (false, ..) => Err(ConfigError::Conflict("mean and std need normalize = \"fixed\"")),
         }
     }
 
     fn validate_transform(&self) -> Result<(), ConfigError> {
         count("n_fft", self.n_fft, 16, MAX_N_FFT)?;
         // A symmetric Hann window shorter than 3 is all zeros.
-        let shortest = if self.window == Window::HannSymmetric {
-            3
-        } else {
-            1
-        };
+        let shortest = if self.window == Window::HannSymmetric { 3 } else { 1 };
         count("win_length", self.win_length(), shortest, self.n_fft)?;
         count("hop_length", self.hop_length(), 1, MAX_N_FFT)?;
-        number(
-            "power",
-            self.power,
-            self.power > 0.0 && self.power <= 16.0,
-            "above 0 and at most 16",
-        )?;
+        number("power", self.power, self.power > 0.0 && self.power <= 16.0, "above 0 and at most 16")?;
         let floor = self.floor as f32;
-        number(
-            "floor",
-            self.floor,
-            floor.is_normal() && floor > 0.0,
-            "a positive normal float32",
-        )
+        number("floor", self.floor, floor.is_normal() && floor > 0.0, "a positive normal float32")
     }
 
     fn validate_bank(&self) -> Result<(), ConfigError> {
         count("n_mels", self.n_mels, 1, MAX_COUNT)?;
-        if self.sides == Sides::TwoSided && self.n_mels % 2 != 0 {
-            return Err(out_of_range(
-                "n_mels",
-                self.n_mels as f64,
-                "even with sides = \"two_sided\"",
-            ));
+        if self.sides == Sides::TwoSided && !self.n_mels.is_multiple_of(2) {
+            return Err(out_of_range("n_mels", self.n_mels as f64, "even with sides = \"two_sided\""));
         }
         if self.mel_norm == MelNorm::Slaney && self.mel_scale == MelScale::Linear {
-            return Err(ConfigError::Conflict(
-                "mel_norm = \"slaney\" cannot stand with mel_scale = \"linear\"",
-            ));
+            return Err(ConfigError::Conflict("mel_norm = \"slaney\" cannot stand with mel_scale = \"linear\""));
         }
         number("f_min_hz", self.f_min_hz, self.f_min_hz >= 0.0, "0 or more")?;
         let half = self.sample_rate_hz.map(|rate| rate / 2.0);
         if let Some(f_max) = self.f_max_hz {
-            number(
-                "f_max_hz",
-                f_max,
-                f_max > self.f_min_hz,
-                &format!("above f_min_hz ({})", self.f_min_hz),
-            )?;
+            number("f_max_hz", f_max, f_max > self.f_min_hz, &format!("above f_min_hz ({})", self.f_min_hz))?;
             if let Some(half) = half {
-                number(
-                    "f_max_hz",
-                    f_max,
-                    f_max <= half,
-                    &format!("at most half of sample_rate_hz ({half})"),
-                )?;
+                number("f_max_hz", f_max, f_max <= half, &format!("at most half of sample_rate_hz ({half})"))?;
             }
         } else if let Some(half) = half {
-            number(
-                "f_min_hz",
-                self.f_min_hz,
-                self.f_min_hz < half,
-                &format!("below half of sample_rate_hz ({half})"),
-            )?;
+            number("f_min_hz", self.f_min_hz, self.f_min_hz < half, &format!("below half of sample_rate_hz ({half})"))?;
         }
         Ok(())
     }
 }
 
 fn out_of_range(key: &'static str, value: f64, limit: &str) -> ConfigError {
-    ConfigError::OutOfRange {
-        key,
-        value,
-        limit: limit.to_owned(),
-    }
+    ConfigError::OutOfRange { key, value, limit: limit.to_owned() }
 }
 
 fn count(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value) {
-        Ok(())
-    } else {
-        Err(out_of_range(
-            key,
-            value as f64,
-            &format!("{least} to {most}"),
-        ))
-    }
+    if (least..=most).contains(&value) { Ok(()) } else { Err(out_of_range(key, value as f64, &format!("{least} to {most}"))) }
 }
 
 fn number(key: &'static str, value: f64, allowed: bool, limit: &str) -> Result<(), ConfigError> {
-    if value.is_finite() && allowed {
-        Ok(())
-    } else {
-        Err(out_of_range(key, value, limit))
-    }
+    if value.is_finite() && allowed { Ok(()) } else { Err(out_of_range(key, value, limit)) }
 }

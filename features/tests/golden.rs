@@ -1,4 +1,5 @@
 //! Features equal those of torchaudio, librosa and scipy over random parameter sets (made by `golden/make.py`).
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test or bench may panic
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -43,11 +44,8 @@ fn std_of(values: &[f32]) -> f64 {
 #[test]
 fn equals_the_references() {
     let pool = std::fs::read(file("pool.bin")).unwrap();
-    let expected: Vec<f32> = std::fs::read(file("golden.bin"))
-        .unwrap()
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
+    let expected: Vec<f32> =
+        std::fs::read(file("golden.bin")).unwrap().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let golden = golden();
     let mut at = 0;
     let mut failures = Vec::new();

@@ -2,9 +2,6 @@
 //!
 //! Invariant: the source outlives the actor; a restarted ingest goes on reading it.
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use futures::StreamExt;

@@ -3,9 +3,6 @@
 //! Invariant: outcomes wait in a queue that outlives the actor and that the permits bound; the one being told stays in the queue's hand
 //! until it is told, so a restarted publisher resumes it.
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};

@@ -78,9 +78,12 @@ class Librosa:
 
     def stft(self, x, c):
         def real(x):
-            # librosa centres with n_fft // 2 of its own, so the frame is padded here only where it asks for it
+            # Padded here as librosa documents it: with center=True, 0.11 reflects the tail out of a slice that is too
+            # short for it at some frame lengths, and then differs from np.pad, torch and scipy in the last column.
+            if c["center"]:
+                x = np.pad(x, c["n_fft"] // 2, mode="reflect")
             return librosa.stft(x, n_fft=c["n_fft"], hop_length=c["hop_length"], win_length=c["win_length"],
-                                window=self.window(c), center=c["center"], pad_mode="reflect")
+                                window=self.window(c), center=False)
 
         if not np.iscomplexobj(x):
             return real(x)
@@ -241,8 +244,8 @@ def main():
             offset = rng.randrange(len(pool) - instants * channels)
             x = pool[offset:offset + instants * channels].reshape(instants, channels).T
             out = features(references[name], np.ascontiguousarray(x), full, rate)
-            if out.size > 4000 or not out.std() > 0:
-                continue  # too large to keep, or a single value
+            if out.size > 4000 or not out.std() > 1e-3:
+                continue  # too large to keep, or everything at the floor
             count -= 1
             outputs.append(out)
             cases.append(dict(reference=name, features=table, sample_rate=float(rate), offset=offset, instants=instants,

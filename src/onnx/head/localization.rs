@@ -24,9 +24,9 @@ impl Localizer {
         let position = self.position(position)?;
         let uncertainty = self.uncertainty(uncertainty, position.latitude)?;
         let ellipse = ellipse(&uncertainty);
-        if !ellipse.area.is_finite() {
+        if !(ellipse.area.is_finite() && ellipse.semi_minor > 0.0) {
             let Uncertainty { sigma_x, sigma_y, .. } = uncertainty;
-            return Err(failed(format!("sigmas of {sigma_x} and {sigma_y} m have no finite ellipse")));
+            return Err(failed(format!("sigmas of {sigma_x} and {sigma_y} m have no ellipse within what a number can hold")));
         }
         Ok(Localization { position, uncertainty, ellipse, confidence: confidence.map(probability).transpose()? })
     }
@@ -168,7 +168,7 @@ mod tests {
         let log = Localizer { scale: Scale::Log, ..DEGREES };
         refused(log, [0.0, 0.0], &[-1000.0, 1.0], None, &["sigma_x is exp(-1000)"]);
         refused(log, [0.0, 0.0], &[1.0, 1000.0], None, &["sigma_y is exp(1000)"]);
-        refused(log, [0.0, 0.0], &[400.0, 400.0], None, &["no finite ellipse"]);
+        refused(log, [0.0, 0.0], &[400.0, 400.0], None, &["have no ellipse"]);
         let metres = Localizer { origin: Some(ORIGIN), ..DEGREES };
         refused(metres, [1e9, 0.0], &[1.0, 1.0], None, &["1000000000 m east", "half round the Earth"]);
     }

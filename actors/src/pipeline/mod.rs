@@ -1,5 +1,8 @@
 //! The pipeline as a whole: what outlives its actors, how it starts and how it ends.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

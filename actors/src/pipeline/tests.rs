@@ -1,0 +1,259 @@
+//! The whole pipeline on the ports' fakes: every kind of end, every kind of fault, the outcome law after each.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::ledger::Counts;
+use crate::outcome::FailureCode::{self, *};
+use crate::testing::*;
+
+fn config() -> Config {
+    Config {
+        in_flight_frames: 64,
+        in_flight_bytes: 1 << 20,
+        workers: 2,
+        pool: model_pool::Config { sessions: 2, ..model_pool::Config::default() },
+        cache: cache::Config::default(),
+        breaker: breaker::Config { failure_threshold: 100, ..breaker::Config::default() },
+        supervision: supervision::Config { backoff_min: Duration::from_millis(10), ..supervision::Config::default() },
+    }
+}
+
+async fn start(config: Config) -> (Pipeline, Fakes) {
+    let (ports, fakes) = Fakes::new(Duration::from_secs(5));
+    (Pipeline::start(config, ports).await.unwrap(), fakes)
+}
+
+/// Ends the pipeline and checks that all that came was told.
+async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> Counts {
+    fakes.stop();
+    let plant = Arc::clone(pipeline.plant());
+    pipeline.shut_down(Duration::from_secs(5)).await;
+    let counts = plant.ledger.counts();
+    assert!(counts.balance(), "{counts:?}");
+    assert_eq!(counts.in_flight, 0, "{counts:?}");
+    assert_eq!(plant.admission.in_use(), (0, 0), "permits come back");
+    counts
+}
+
+fn codes(outcomes: Vec<(String, Option<FailureCode>)>) -> BTreeMap<String, Option<FailureCode>> {
+    let count = outcomes.len();
+    let codes: BTreeMap<_, _> = outcomes.into_iter().collect();
+    assert_eq!(codes.len(), count, "no frame has two outcomes");
+    codes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_frame_ends_as_it_should_and_harms_no_other() {
+    let (pipeline, mut fakes) = start(config()).await;
+    let cases = [
+        (GOOD, None),
+        (INVALID, Some(InvalidFrame)),
+        (EXTRACTOR_PANICS, Some(Internal)),
+        (POISON, Some(InferenceFailed)),
+        (RUNNER_PANICS, Some(Internal)),
+    ];
+    for (behaviour, _) in cases {
+        fakes.send(behaviour, behaviour);
+        let (id, code) = fakes.outcomes(1).await.remove(0);
+        assert_eq!((id.as_str(), code), (behaviour, cases.iter().find(|case| case.0 == behaviour).unwrap().1));
+        fakes.send(GOOD, "neighbour");
+        assert_eq!(fakes.outcomes(1).await[0].1, None, "after {behaviour}");
+    }
+    let counts = finish(pipeline, fakes).await;
+    assert_eq!((counts.predictions, counts.failures, counts.lost), (6, 4, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_poison_in_a_batch_fails_alone() {
+    let one_session = Config { pool: model_pool::Config { sessions: 1, max_batch: 16, ..config().pool }, ..config() };
+    let (pipeline, mut fakes) = start(one_session).await;
+    fakes.send(SLOW, "first");
+    while fakes.frames_run.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    for n in 0..10 {
+        fakes.send(if n == 3 { POISON } else { GOOD }, n);
+    }
+    while pipeline.plant().queue.depth() < 10 {
+        tokio::task::yield_now().await;
+    }
+    fakes.gate.send_replace(true);
+    let codes = codes(fakes.outcomes(11).await);
+    assert_eq!(codes.iter().filter(|(_, code)| code.is_some()).collect::<Vec<_>>(), [(&"3".to_owned(), &Some(InferenceFailed))]);
+    assert_eq!(fakes.runs.lock().unwrap()[..2], [1, 10], "the ten shared a run first");
+    finish(pipeline, fakes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_without_a_permit_is_overloaded_on_the_spot() {
+    let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, ..config() }).await;
+    for n in 0..4 {
+        fakes.send(SLOW, n);
+    }
+    for n in 4..100 {
+        fakes.send(GOOD, n);
+    }
+    let refused = codes(fakes.outcomes(96).await);
+    assert!(refused.values().all(|code| *code == Some(Overloaded)), "{refused:?}");
+    fakes.gate.send_replace(true);
+    assert!(fakes.outcomes(4).await.iter().all(|(_, code)| code.is_none()));
+    assert_eq!(finish(pipeline, fakes).await.failures, 96);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_answers_while_a_session_holds_the_samples() {
+    let (ports, mut fakes) = Fakes::new(Duration::from_millis(50));
+    let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
+    let pipeline = Pipeline::start(one, ports).await.unwrap();
+    for n in 0..3 {
+        fakes.send(SLOW, n);
+    }
+    let answered = fakes.outcomes(3).await;
+    assert!(answered.iter().all(|(_, code)| *code == Some(DeadlineExceeded)), "{answered:?}");
+    let (frames, bytes) = pipeline.plant().admission.in_use();
+    assert!(frames >= 1 && bytes > 0, "the session still holds samples, so their permits are out");
+    fakes.gate.send_replace(true);
+    let frames_run = Arc::clone(&fakes.frames_run);
+    let counts = finish(pipeline, fakes).await;
+    assert_eq!((counts.predictions, counts.failures), (0, 3));
+    assert_eq!(frames_run.load(std::sync::atomic::Ordering::Relaxed), 1, "expired work is never begun");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_equal_frame_is_answered_from_memory() {
+    let (pipeline, mut fakes) = start(config()).await;
+    fakes.send(CACHED, "same");
+    fakes.outcomes(1).await;
+    fakes.send(CACHED, "same");
+    assert_eq!(fakes.outcomes(1).await[0].1, None);
+    assert_eq!(fakes.frames_run.load(std::sync::atomic::Ordering::Relaxed), 1);
+    finish(pipeline, fakes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_keeps_failing_is_left_alone() {
+    let strict = Config { breaker: breaker::Config::default(), ..config() };
+    let (pipeline, mut fakes) = start(strict).await;
+    for n in 0..3 {
+        fakes.send(POISON, n);
+        assert_eq!(fakes.outcomes(1).await[0].1, Some(InferenceFailed));
+    }
+    fakes.send(GOOD, "refused");
+    assert_eq!(fakes.outcomes(1).await[0].1, Some(ModelUnavailable));
+    finish(pipeline, fakes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_waits_too_long_for_a_session_is_told_so() {
+    let impatient = model_pool::Config { sessions: 1, max_batch: 1, acquire_timeout: Duration::from_millis(30), ..config().pool };
+    let (pipeline, mut fakes) = start(Config { pool: impatient, ..config() }).await;
+    fakes.send(SLOW, "runs");
+    while fakes.frames_run.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    fakes.send(GOOD, "waits");
+    assert_eq!(fakes.outcomes(1).await, [("waits".to_owned(), Some(ModelUnavailable))]);
+    fakes.gate.send_replace(true);
+    fakes.outcomes(1).await;
+    finish(pipeline, fakes).await;
+}
+
+/// N frames, one actor after the other ended under load, N outcomes.
+async fn survives(end: impl Fn(&Fakes, Option<ActorCell>, Stage)) {
+    for stage in Stage::ALL {
+        let (pipeline, mut fakes) = start(config()).await;
+        for round in 0..6 {
+            let before = pipeline.find(stage).await;
+            for n in 0..40 {
+                fakes.send(GOOD, format!("{round}-{n}"));
+                if n == 20 && round % 2 == 1 {
+                    end(&fakes, before.clone(), stage);
+                }
+            }
+            let mut outcomes = fakes.outcomes(40).await;
+            outcomes.retain(|(id, _)| id.starts_with(&round.to_string()));
+            codes(outcomes);
+        }
+        let began = tokio::time::Instant::now();
+        loop {
+            fakes.send(GOOD, "after");
+            if fakes.outcomes(1).await[0].1.is_none() {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(2), "{stage:?} did not recover");
+        }
+        let counts = finish(pipeline, fakes).await;
+        assert_eq!(counts.lost, 0, "{stage:?}: {counts:?}");
+        assert!(counts.predictions > 120, "{stage:?}: most frames do not notice: {counts:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_actor_can_be_killed_under_load() {
+    survives(|_, actor, _| actor.unwrap().kill()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_actor_can_be_stopped_under_load() {
+    survives(|_, actor, _| actor.unwrap().stop(None)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panicking_decoder_costs_only_its_frame() {
+    let (pipeline, mut fakes) = start(config()).await;
+    fakes.send(DECODER_PANICS, "bad");
+    fakes.send(GOOD, "good");
+    let codes = codes(fakes.outcomes(2).await);
+    assert_eq!(codes.values().flatten().collect::<Vec<_>>(), [&Internal]);
+    finish(pipeline, fakes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_kills_the_publisher_is_given_up_after_three_tries() {
+    let (pipeline, mut fakes) = start(config()).await;
+    fakes.send(SINK_PANICS, "bad");
+    fakes.send(GOOD, "good");
+    assert_eq!(fakes.outcomes(1).await, [("good".to_owned(), None)]);
+    let counts = finish(pipeline, fakes).await;
+    assert_eq!((counts.predictions, counts.lost), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_restarts_end_the_pipeline() {
+    let frail = supervision::Config { max_restarts: 2, backoff_min: Duration::from_millis(1), ..supervision::Config::default() };
+    let (mut pipeline, _fakes) = start(Config { supervision: frail, ..config() }).await;
+    let killing = async {
+        loop {
+            if let Some(actor) = pipeline.find(Stage::Cache).await {
+                actor.kill();
+            } else if pipeline.supervisor.get_status() == ractor::ActorStatus::Stopped {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), killing).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(1), pipeline.failed()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_unfinished_past_the_bound_is_told_before_the_end() {
+    let singles = model_pool::Config { max_batch: 1, ..config().pool };
+    let (pipeline, mut fakes) = start(Config { pool: singles, ..config() }).await;
+    for n in 0..8 {
+        fakes.send(SLOW, n);
+    }
+    while pipeline.plant().ledger.counts().received < 8 {
+        tokio::task::yield_now().await;
+    }
+    fakes.stop();
+    let plant = Arc::clone(pipeline.plant());
+    let gate = fakes.gate.clone();
+    let shutting_down = tokio::spawn(pipeline.shut_down(Duration::from_millis(100)));
+    let unrun = fakes.outcomes(6).await;
+    assert!(unrun.iter().all(|(_, code)| *code == Some(Internal)), "what waited is dropped and told: {unrun:?}");
+    gate.send_replace(true);
+    shutting_down.await.unwrap();
+    assert!(plant.ledger.counts().balance());
+}

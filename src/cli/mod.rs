@@ -1,0 +1,24 @@
+//! The commands. Data goes to standard output, talk to standard error; the exit code is 0 when done, 1 when something
+//! failed and 2 for wrong usage or configuration.
+
+mod connect;
+mod geojson;
+mod outcome;
+mod output;
+pub mod publish;
+pub mod simulate;
+pub mod watch;
+
+use std::process::ExitCode;
+
+pub use connect::ConnectArgs;
+
+/// The command line or the configuration is wrong; nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// The exit code of an error: 2 where the user asked for something that cannot be, else 1.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+}

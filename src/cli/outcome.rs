@@ -1,0 +1,226 @@
+//! Outcomes as they came over the wire, for printing: every key in its order, whatever it is.
+
+use std::fmt;
+
+use anyhow::Context;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use rmpv::Value;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// A prediction or a failure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome(Value);
+
+impl Outcome {
+    /// Reads a message, which is MessagePack unless its `Content-Type` says JSON.
+    ///
+    /// # Errors
+    /// It is neither, or no map.
+    pub fn decode(message: &async_nats::Message) -> anyhow::Result<Self> {
+        let content_type = message.headers.as_ref().and_then(|headers| headers.get("Content-Type"));
+        let is_json = content_type.is_some_and(|value| value.as_str().starts_with("application/json"));
+        let value: Value = if is_json {
+            serde_json::from_slice(&message.payload).context("is no JSON")?
+        } else {
+            rmpv::decode::read_value(&mut &message.payload[..]).context("is no MessagePack")?
+        };
+        anyhow::ensure!(value.is_map(), "is no map");
+        Ok(Self(value))
+    }
+
+    /// The value under a key; `None` where it is missing or nil.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        get(&self.0, key)
+    }
+
+    /// A number under a path of keys.
+    pub fn number(&self, path: &[&str]) -> Option<f64> {
+        path.iter().try_fold(&self.0, |value, key| get(value, key))?.as_f64()
+    }
+
+    /// The failure's code; `None` for a prediction.
+    pub fn code(&self) -> Option<&str> {
+        self.get("code")?.as_str()
+    }
+
+    /// The keys and values, in the order in which they came.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.as_map().into_iter().flatten().filter_map(|(key, value)| Some((key.as_str()?, value)))
+    }
+
+    /// The JSON object: `bin` values in standard base64, keys in their order.
+    pub fn json(&self) -> String {
+        serde_json::to_string(&Json(&self.0)).unwrap_or_default()
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.get(key).and_then(Value::as_str).unwrap_or("?")
+    }
+
+    fn fmt_position(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [latitude, longitude] = ["latitude", "longitude"].map(|key| self.number(&["position", key]).unwrap_or(f64::NAN));
+        write!(f, "{latitude:.6}, {longitude:.6}")?;
+        if let [Some(major), Some(minor), Some(rotation)] =
+            ["semi_major", "semi_minor", "rotation"].map(|key| self.number(&["ellipse", key]))
+        {
+            write!(f, " ± {major:.0} × {minor:.0} m at {rotation:.0}°")?;
+        }
+        if let Some(interval) = self.number(&["uncertainty", "confidence_interval"]) {
+            write!(f, " ({:.0} %)", 100.0 * interval)?;
+        }
+        self.number(&["confidence"]).map_or(Ok(()), |confidence| write!(f, ", confidence {confidence:.2}"))
+    }
+
+    fn fmt_answer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.get("position").is_some() {
+            return self.fmt_position(f);
+        }
+        if let Some(labels) = self.get("labels").and_then(Value::as_array) {
+            let label = |label: &Value| {
+                let name = get(label, "label").and_then(Value::as_str).unwrap_or("?").to_owned();
+                format!("{name} {:.3}", get(label, "score").and_then(Value::as_f64).unwrap_or(f64::NAN))
+            };
+            return write!(f, "{}", labels.iter().take(3).map(label).collect::<Vec<_>>().join(", "));
+        }
+        let tensors = self.get("tensors").and_then(Value::as_map).map_or(&[][..], Vec::as_slice);
+        let tensor = |(name, tensor): &(Value, Value)| {
+            let shape = get(tensor, "shape").map(|shape| Json(shape).to_string()).unwrap_or_default();
+            format!("{}{shape}", name.as_str().unwrap_or("?"))
+        };
+        write!(f, "tensors {}", tensors.iter().map(tensor).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// One readable line.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.text("source"))?;
+        match self.get("seq").and_then(Value::as_u64) {
+            Some(seq) => write!(f, "#{seq}")?,
+            None => write!(f, "{}", self.text("frame_id"))?,
+        }
+        if let Some(code) = self.code() {
+            return write!(f, "  failed, {code}: {}", self.text("message"));
+        }
+        write!(f, "  ")?;
+        self.fmt_answer(f)?;
+        write!(f, "  {}@{}", self.text("model"), self.text("model_version"))?;
+        if let Some(milliseconds) = self.number(&["inference_time_ms"]) {
+            write!(f, "  {milliseconds:.1} ms")?;
+        }
+        let cached = self.get("_cache_hit").and_then(Value::as_bool).unwrap_or(false);
+        f.write_str(if cached { " (cached)" } else { "" })
+    }
+}
+
+fn get<'a>(map: &'a Value, key: &str) -> Option<&'a Value> {
+    let (_, value) = map.as_map()?.iter().find(|(name, _)| name.as_str() == Some(key))?;
+    (!value.is_nil()).then_some(value)
+}
+
+/// A MessagePack value as JSON.
+pub struct Json<'a>(pub &'a Value);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Nil => serializer.serialize_unit(),
+            Value::Boolean(value) => serializer.serialize_bool(*value),
+            Value::Integer(value) => match (value.as_u64(), value.as_i64()) {
+                (Some(value), _) => serializer.serialize_u64(value),
+                (None, value) => serializer.serialize_i64(value.unwrap_or(i64::MIN)),
+            },
+            Value::F32(value) => serializer.serialize_f32(*value),
+            Value::F64(value) => serializer.serialize_f64(*value),
+            Value::String(text) => serializer.serialize_str(&String::from_utf8_lossy(text.as_bytes())),
+            Value::Binary(bytes) | Value::Ext(_, bytes) => serializer.serialize_str(&BASE64_STANDARD.encode(bytes)),
+            Value::Array(values) => serializer.collect_seq(values.iter().map(Json)),
+            Value::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    match key.as_str() {
+                        Some(key) => map.serialize_entry(key, &Json(value))?,
+                        None => map.serialize_entry(&Json(key).to_string(), &Json(value))?,
+                    }
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// An outcome from JSON text.
+    pub fn outcome(json: &str) -> Outcome {
+        Outcome(serde_json::from_str(json).unwrap())
+    }
+
+    /// A localization near Turin.
+    pub const LOCALIZATION: &str = concat!(
+        r#"{"frame_id":"a1","source":"north.rx2","session_id":null,"seq":12,"datetime":null,"frequency":868300000.0,"#,
+        r#""kind":"localization","position":{"latitude":45.01,"longitude":7.62},"#,
+        r#""uncertainty":{"sigma_x":100.0,"sigma_y":60.0,"theta":0.0,"confidence_interval":0.68},"#,
+        r#""ellipse":{"semi_major":151.0,"semi_minor":90.6,"rotation":0.0,"area":42979.0},"confidence":null,"#,
+        r#""model":"localization","model_version":"1","inference_time_ms":3.25,"_cache_hit":true}"#
+    );
+
+    #[test]
+    fn json_keeps_keys_order_and_kinds() {
+        assert_eq!(outcome(LOCALIZATION).json(), LOCALIZATION);
+        let value = Value::Map(vec![
+            ("z".into(), Value::Binary(vec![255, 254, 1])),
+            ("a".into(), Value::F64(f64::NAN)),
+            ("n".into(), (-5).into()),
+            (7.into(), Value::F32(0.1)),
+        ]);
+        assert_eq!(Outcome(value).json(), r#"{"z":"//4B","a":null,"n":-5,"7":0.1}"#);
+    }
+
+    #[test]
+    fn lines_say_what_matters() {
+        assert_eq!(
+            outcome(LOCALIZATION).to_string(),
+            "north.rx2 #12  45.010000, 7.620000 ± 151 × 91 m at 0° (68 %)  localization@1  3.2 ms (cached)"
+        );
+        let labels = r#"{"source":"t.rx","frame_id":"f","labels":[{"label":"ook","score":0.93},{"label":"noise","score":0.07}],
+            "model":"modulation","model_version":"2","inference_time_ms":1.0}"#;
+        assert_eq!(outcome(labels).to_string(), "t.rx f  ook 0.930, noise 0.070  modulation@2  1.0 ms");
+        let tensors =
+            r#"{"source":"t","seq":1,"tensors":{"y":{"shape":[1,8],"dtype":"float32","data":""}},"model":"m","model_version":"1"}"#;
+        assert_eq!(outcome(tensors).to_string(), "t #1  tensors y[1,8]  m@1");
+        let failure = r#"{"frame_id":"f","source":"t","seq":3,"code":"overloaded","message":"256 frames in flight, limit 256"}"#;
+        assert_eq!(outcome(failure).to_string(), "t #3  failed, overloaded: 256 frames in flight, limit 256");
+        assert_eq!(outcome(failure).code(), Some("overloaded"));
+        assert_eq!(outcome(LOCALIZATION).code(), None);
+    }
+
+    #[test]
+    fn both_encodings_are_read() {
+        let message = |payload: &[u8], content_type: Option<&str>| async_nats::Message {
+            subject: "s".into(),
+            reply: None,
+            payload: payload.to_vec().into(),
+            headers: content_type.map(|value| async_nats::HeaderMap::from_iter([("Content-Type".parse().unwrap(), value.into())])),
+            status: None,
+            description: None,
+            length: payload.len(),
+        };
+        let mut packed = Vec::new();
+        rmpv::encode::write_value(&mut packed, &outcome(LOCALIZATION).0).unwrap();
+        for message in [message(&packed, None), message(LOCALIZATION.as_bytes(), Some("application/json"))] {
+            assert_eq!(Outcome::decode(&message).unwrap(), outcome(LOCALIZATION));
+        }
+        for message in [message(&[0xc1], None), message(&[1], None), message(b"{", Some("application/json"))] {
+            Outcome::decode(&message).unwrap_err();
+        }
+    }
+}

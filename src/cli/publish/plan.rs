@@ -1,0 +1,151 @@
+//! What a call of `sferic publish` will send, settled before anything is sent.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::{PublishArgs, Rate};
+use crate::cli::Usage;
+use crate::cli::output::Output;
+use crate::recording::{self, Cut, Overrides, Recording, RecordingError};
+
+/// A recording and the source it is published as.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What is read.
+    pub recording: Recording,
+    /// The subject's tokens after `<prefix>.frames.`.
+    pub source: String,
+    /// When its first sample comes, seconds after the first one of all; 0 where rates are unknown.
+    pub starts_at: f64,
+}
+
+/// All of them, in the order of the command line.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The recordings.
+    pub recordings: Vec<Planned>,
+    /// How they are cut into frames.
+    pub cut: Cut,
+}
+
+impl Plan {
+    /// Opens every recording and says what is odd about each.
+    ///
+    /// # Errors
+    /// A recording that cannot be read; [`Usage`] where it cannot be what was asked for.
+    pub fn open(args: &PublishArgs, output: &Output) -> anyhow::Result<Self> {
+        let cut = Cut { frame: args.frame_samples, hop: args.hop.unwrap_or(args.frame_samples) };
+        let overrides = Overrides { datatype: args.datatype, sample_rate: args.sample_rate };
+        let mut opened = Vec::new();
+        for path in &args.paths {
+            opened.extend(recording::open(path, &overrides).map_err(usage)?.into_iter().map(|recording| (path, recording)));
+        }
+        let mut recordings = Vec::new();
+        let mut starts_at = 0.0;
+        for recording in without_companions(opened) {
+            let data = recording.data.path.display();
+            if args.rate == Rate::Realtime && recording.sample_rate.is_none() {
+                return Err(Usage(format!("{data}: --rate realtime needs the sample rate, give --sample-rate")).into());
+            }
+            for warning in recording.warnings.iter().chain(recording.digest_mismatch()?.iter()) {
+                output.say(format!("warning: {warning}"));
+            }
+            let tail = recording.tail(cut);
+            if tail > 0 {
+                output.say(format!("{data}: {tail} samples at the end make no whole frame and are not sent"));
+            }
+            let seconds = recording.sample_rate.map_or(0.0, |rate| recording.len() as f64 / rate);
+            let source = args.source.clone().unwrap_or_else(|| source_of(&recording.name));
+            recordings.push(Planned { recording, source, starts_at });
+            starts_at += seconds;
+        }
+        Ok(Self { recordings, cut })
+    }
+
+    /// How many frames there are.
+    pub fn count(&self) -> u64 {
+        self.recordings.iter().map(|planned| planned.recording.count(self.cut)).sum()
+    }
+
+    /// Checks the frames' samples against what the server takes in one message.
+    ///
+    /// # Errors
+    /// Both sizes, and what to do.
+    pub fn check_size(&self, max_payload: usize) -> anyhow::Result<()> {
+        for Planned { recording, .. } in &self.recordings {
+            check_size(recording, recording.longest_frame(self.cut), max_payload)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks one message against what the server takes.
+///
+/// # Errors
+/// Both sizes, and what to do.
+pub fn check_size(recording: &Recording, bytes: u64, max_payload: usize) -> anyhow::Result<()> {
+    // What a frame says beside its samples takes less than this.
+    let most = (max_payload as u64).saturating_sub(1024) / recording.bytes_per_instant();
+    anyhow::ensure!(
+        bytes <= max_payload as u64,
+        "{}: a frame is {bytes} bytes, the server's max_payload is {max_payload}: use --frame-samples {most} or less, or raise it",
+        recording.data.path.display()
+    );
+    Ok(())
+}
+
+fn usage(error: RecordingError) -> anyhow::Error {
+    if error.is_usage() { Usage(error.to_string()).into() } else { error.into() }
+}
+
+/// A shell's `*` gives a recording's metadata and its data; they are one recording, and the metadata says more.
+fn without_companions(opened: Vec<(&PathBuf, Recording)>) -> impl Iterator<Item = Recording> {
+    let is_metadata = |path: &Path| path.extension().is_some_and(|extension| extension == "sigmf-meta");
+    let stated: HashSet<PathBuf> =
+        opened.iter().filter(|(path, _)| is_metadata(path)).map(|(_, recording)| recording.data.path.clone()).collect();
+    let kept = opened.into_iter().filter(move |(path, recording)| is_metadata(path) || !stated.contains(&recording.data.path));
+    kept.map(|(_, recording)| recording)
+}
+
+/// A file name as one token of a subject.
+fn source_of(name: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+    match name.chars().map(allowed).collect::<String>() {
+        token if token.is_empty() => "recording".to_owned(),
+        token => token,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_tokens() {
+        assert_eq!(source_of("lte_fdd_1860M_1920k_0.25s"), "lte_fdd_1860M_1920k_0_25s");
+        assert_eq!(source_of("a b>*é"), "a_b___");
+        assert_eq!(source_of(""), "recording");
+    }
+
+    #[test]
+    fn a_recording_given_by_both_halves_is_sent_once() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let write = |name: &str, contents: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, contents).unwrap();
+            path
+        };
+        let metadata = |dataset: &str| format!(r#"{{"global": {{"core:datatype": "cu8"{dataset}}}, "captures": []}}"#);
+        let paths = [
+            write("a.sigmf-data", "abcd"),
+            write("a.sigmf-meta", &metadata("")),
+            write("b.cu8", "abcd"),
+            write("b.sigmf-meta", &metadata(r#", "core:dataset": "b.cu8""#)),
+            write("c.cu8", "abcd"),
+            folder.path().join("c.cu8"),
+        ];
+        let opened = paths.iter().map(|path| (path, recording::open(path, &Overrides::default()).unwrap().remove(0)));
+        let kept: Vec<_> = without_companions(opened.collect()).map(|recording| recording.name).collect();
+        assert_eq!(kept, ["a", "b", "c", "c"]);
+    }
+}

@@ -1,0 +1,92 @@
+//! One connection, and since when it is down.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use async_nats::{Client, ConnectOptions, Event};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::settings::{Nats, given};
+
+/// A client, and the state of its connection.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The client.
+    pub client: Client,
+    down_since: watch::Receiver<Option<Instant>>,
+}
+
+impl Connection {
+    /// Returns once the connection is up; `false` where it has been down for `bound` and so is given up on. Measured from when it
+    /// went down, so that of many who wait none waits anew.
+    pub async fn is_up_within(&self, bound: Duration) -> bool {
+        let mut down_since = self.down_since.clone();
+        loop {
+            let Some(since) = *down_since.borrow_and_update() else { return true };
+            match tokio::time::timeout_at(since + bound, down_since.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Closes the connection after what is queued has been sent.
+    pub async fn close(self, bound: Duration) {
+        let mut down = self.down_since.clone();
+        let closing = async {
+            let _ = self.client.flush().await;
+            if self.client.drain().await.is_ok() {
+                let _ = down.wait_for(Option::is_some).await;
+            }
+        };
+        let _ = tokio::time::timeout(bound, closing).await;
+    }
+}
+
+/// Connects as the settings say. `name` is how the server lists the client.
+pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
+    let (state, down_since) = watch::channel(None);
+    let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).event_callback(move |event| {
+        match event {
+            Event::Connected => {
+                if state.send_replace(None).is_some() {
+                    tracing::info!("connected to NATS again");
+                }
+            }
+            Event::Disconnected | Event::Closed => {
+                if state.borrow().is_none() {
+                    state.send_replace(Some(Instant::now()));
+                    tracing::warn!("disconnected from NATS");
+                }
+            }
+            Event::Draining | Event::LameDuckMode => tracing::info!(%event, "NATS"),
+            Event::SlowConsumer(id) => tracing::error!(subscription = id, "the NATS client dropped messages: a buffer was full"),
+            event => tracing::warn!(%event, "NATS"),
+        }
+        std::future::ready(())
+    });
+    if let Some(file) = given(&nats.credentials) {
+        options = options.credentials_file(file).await.with_context(|| format!("nats.credentials, {file}, cannot be read"))?;
+    }
+    if let Some(user) = given(&nats.user) {
+        options = options.user_and_password(user.to_owned(), nats.password.clone());
+    }
+    if let Some(token) = given(&nats.token) {
+        options = options.token(token.to_owned());
+    }
+    if let Some(file) = given(&nats.tls_ca) {
+        options = options.add_root_certificates(file.into()).require_tls(true);
+    }
+    if let (Some(cert), Some(key)) = (given(&nats.tls_cert), given(&nats.tls_key)) {
+        options = options.add_client_certificate(cert.into(), key.into()).require_tls(true);
+    }
+    let servers: Vec<&str> = nats.servers().collect();
+    let shown = nats.shown_url();
+    let connecting = tokio::time::timeout(nats.connect_timeout, options.connect(servers));
+    let client = connecting
+        .await
+        .map_err(|_| anyhow::anyhow!("no NATS server answered at {shown} within nats.connect_timeout, {:?}", nats.connect_timeout))?
+        .with_context(|| format!("cannot connect to NATS at {shown}"))?;
+    Ok(Connection { client, down_since })
+}

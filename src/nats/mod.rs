@@ -1,0 +1,11 @@
+//! The adapter to NATS: frames in, outcomes out, and the micro service beside them.
+
+mod connection;
+mod frames;
+mod outcomes;
+mod service;
+
+pub use connection::{Connection, connect};
+pub use frames::{Frames, subscribe};
+pub use outcomes::Outcomes;
+pub use service::{Health, Service};

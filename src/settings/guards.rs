@@ -1,0 +1,142 @@
+//! The sections that keep the daemon from harm: breaker, limits, buffers.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::Check;
+use super::units;
+
+/// When a failing model is left alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Breaker {
+    /// Failures in a row that open the circuit.
+    pub failure_threshold: u32,
+    /// Share of failed runs that opens it; 0: off.
+    pub failure_share: f64,
+    /// Share of slow runs that opens it; 0: off.
+    pub slow_share: f64,
+    /// How long it stays open, before a jitter of at most 20 %.
+    #[serde(with = "units::duration")]
+    pub open_for: Duration,
+    /// Trial runs in a row that close it again.
+    pub success_threshold: u32,
+    /// Stop reading frames while it is open, instead of answering `model_unavailable`.
+    pub pause_input: bool,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failure_threshold: 3,
+            failure_share: 0.0,
+            slow_share: 0.0,
+            open_for: Duration::from_secs(60),
+            success_threshold: 2,
+            pause_input: false,
+        }
+    }
+}
+
+impl Breaker {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.at_least("failure_threshold", self.failure_threshold, 1);
+        check.share("failure_share", self.failure_share);
+        check.share("slow_share", self.slow_share);
+        check.positive("open_for", self.open_for);
+        check.at_least("success_threshold", self.success_threshold, 1);
+    }
+}
+
+/// What may be in the pipeline at once, and for how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Limits {
+    /// Frames in the pipeline at once.
+    pub in_flight_frames: usize,
+    /// Bytes of frames in the pipeline at once.
+    #[serde(with = "units::size")]
+    pub in_flight_bytes: u64,
+    /// Samples per channel in one frame.
+    pub frame_samples: usize,
+    /// The time budget of a frame that states none, from its arrival.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
+    /// The longest budget a frame may ask for.
+    #[serde(with = "units::duration")]
+    pub max_timeout: Duration,
+    /// Share of the frames in flight that one source may hold; 1: off.
+    pub per_source_share: f64,
+    /// Who gives way when the pipeline is full.
+    pub when_full: WhenFull,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            in_flight_frames: 256,
+            in_flight_bytes: 256 << 20,
+            frame_samples: 1 << 20,
+            timeout: Duration::from_millis(500),
+            max_timeout: Duration::from_secs(60),
+            per_source_share: 1.0,
+            when_full: WhenFull::Reject,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.at_least("in_flight_frames", self.in_flight_frames, 1);
+        check.at_least("in_flight_bytes", self.in_flight_bytes, 1);
+        check.at_least("frame_samples", self.frame_samples, 1);
+        check.positive("timeout", self.timeout);
+        check.not_above("timeout", self.timeout, "max_timeout", self.max_timeout);
+        let share = self.per_source_share;
+        check.rule(
+            share > 0.0 && share <= 1.0,
+            "per_source_share",
+            format_args!("is {share}, must be above 0 and at most 1"),
+        );
+    }
+}
+
+/// Who gives way when the pipeline is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The arriving frame.
+    #[default]
+    Reject,
+    /// The oldest waiting frame of the lowest priority not above the arriving one's.
+    ShedOldest,
+}
+
+/// What is kept of each source between frames.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Buffers {
+    /// How long after a source's last frame.
+    #[serde(with = "units::duration")]
+    pub ttl: Duration,
+    /// Bytes over all sources.
+    #[serde(with = "units::size")]
+    pub max_bytes: u64,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(300),
+            max_bytes: 100 << 20,
+        }
+    }
+}
+
+impl Buffers {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.positive("ttl", self.ttl);
+        check.at_least("max_bytes", self.max_bytes, 1);
+    }
+}

@@ -1,0 +1,141 @@
+//! The layers over the defaults, and who set what in them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Map, Value};
+use figment::{Metadata, Profile, Provider, Source};
+
+use super::SettingsError;
+
+const PREFIX: &str = "SFERIC__";
+const ENVIRONMENT: &str = "from the environment";
+
+/// Keys and values from one place.
+pub(super) struct Layer {
+    origin: Origin,
+    table: toml::Table,
+}
+
+/// Where a layer comes from.
+enum Origin {
+    File(PathBuf),
+    Environment,
+    Flags,
+}
+
+impl Layer {
+    /// The file's keys.
+    pub(super) fn file(path: &Path) -> Result<Self, SettingsError> {
+        let read = |source| SettingsError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let table = text.parse().map_err(|error: toml::de::Error| {
+            let before = &text[..error.span().map_or(0, |span| span.start)];
+            let last_line = before.rsplit('\n').next().unwrap_or_default();
+            SettingsError::Syntax {
+                path: path.to_owned(),
+                line: before.matches('\n').count() + 1,
+                column: last_line.chars().count() + 1,
+                message: error.message().to_owned(),
+            }
+        })?;
+        Ok(Self {
+            origin: Origin::File(path.to_owned()),
+            table,
+        })
+    }
+
+    /// The `SFERIC__SECTION__KEY` variables. What a value means depends on its key: one that takes text keeps it
+    /// as it is, so that a password of digits stays a password; the others are read as TOML.
+    pub(super) fn environment(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        known: &toml::Table,
+    ) -> Result<Self, SettingsError> {
+        let mut table = toml::Table::new();
+        for (name, value) in variables {
+            let name = name.to_string_lossy().into_owned();
+            let Some(path) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            let Ok(value) = value.into_string() else {
+                return Err(SettingsError::NotText(name));
+            };
+            let path = path.to_lowercase();
+            let Some((section, key)) = path.split_once("__") else {
+                table.insert(path, toml::Value::String(value));
+                continue;
+            };
+            let takes_text = known
+                .get(section)
+                .and_then(|section| section.get(key))
+                .is_some_and(toml::Value::is_str);
+            // What is no TOML stays text, and the key's own type says what it wanted.
+            let parsed = if takes_text { None } else { value.parse().ok() };
+            insert(
+                &mut table,
+                section,
+                key,
+                parsed.unwrap_or(toml::Value::String(value)),
+            );
+        }
+        Ok(Self {
+            origin: Origin::Environment,
+            table,
+        })
+    }
+
+    /// The command line's overrides, as `section.key` and value.
+    pub(super) fn flags(overrides: &[(String, toml::Value)]) -> Self {
+        let mut table = toml::Table::new();
+        for (path, value) in overrides {
+            match path.split_once('.') {
+                Some((section, key)) => insert(&mut table, section, key, value.clone()),
+                None => _ = table.insert(path.clone(), value.clone()),
+            }
+        }
+        Self {
+            origin: Origin::Flags,
+            table,
+        }
+    }
+}
+
+fn insert(table: &mut toml::Table, section: &str, key: &str, value: toml::Value) {
+    let section = table
+        .entry(section)
+        .or_insert_with(|| toml::Table::new().into());
+    // Where `SFERIC__POOL=…` stands beside `SFERIC__POOL__QUEUE=…`, the first is refused for its type.
+    if let toml::Value::Table(keys) = section {
+        keys.insert(key.to_owned(), value);
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        let origin = match &self.origin {
+            Origin::File(path) => format!("in {}", path.display()),
+            Origin::Environment => ENVIRONMENT.to_owned(),
+            Origin::Flags => "from the command line".to_owned(),
+        };
+        Metadata::from("settings", Source::Custom(origin))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let values = Value::serialize(&self.table)?;
+        Ok(Map::from([(
+            Profile::Default,
+            values.into_dict().unwrap_or_default(),
+        )]))
+    }
+}
+
+/// What a layer's metadata says of a key's origin; the defaults, which are no [`Layer`], say nothing.
+pub(super) fn origin(metadata: &Metadata, path: &[&str]) -> Option<String> {
+    match metadata.source.as_ref()?.custom()? {
+        ENVIRONMENT => Some(format!("from {PREFIX}{}", path.join("__").to_uppercase())),
+        other => Some(other.to_owned()),
+    }
+}

@@ -1,0 +1,170 @@
+//! Puts the layers together and says what is wrong with them.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use figment::Figment;
+use figment::error::{Actual, Kind};
+use figment::providers::Serialized;
+use figment::value::Value;
+
+use super::check::quoted;
+use super::layers::{self, Layer};
+use super::redact::is_secret;
+use super::{Problem, Settings, SettingsError};
+
+/// Reads the settings: the defaults, then the file where one is given, then the environment, then `overrides`
+/// (from flags: `section.key` and its value). No file is read that was not asked for.
+///
+/// # Errors
+/// A file that cannot be read, a key that does not exist, a value of the wrong type or out of its range.
+pub fn load(
+    path: Option<&Path>,
+    overrides: &[(String, toml::Value)],
+) -> Result<Settings, SettingsError> {
+    load_with_env(path, std::env::vars_os(), overrides)
+}
+
+/// [`load`] with the environment handed in.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_env(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    overrides: &[(String, toml::Value)],
+) -> Result<Settings, SettingsError> {
+    let defaults = Settings::default();
+    let known = toml::Table::try_from(&defaults)?;
+    let mut figment = Figment::from(Serialized::defaults(&defaults));
+    if let Some(path) = path {
+        figment = figment.merge(Layer::file(path)?);
+    }
+    figment = figment
+        .merge(Layer::environment(environment, &known)?)
+        .merge(Layer::flags(overrides));
+
+    SettingsError::unless_empty(unknown_keys(&figment, &known))?;
+    let settings: Settings = figment
+        .extract()
+        .map_err(|error| wrong_values(&figment, error))?;
+    let mut problems = settings.problems();
+    for problem in &mut problems {
+        problem.origin = origin_of(&figment, &problem.key);
+    }
+    SettingsError::unless_empty(problems)?;
+    Ok(settings)
+}
+
+/// Every key and section that the settings do not have. Asked before serde does, which stops at the first and
+/// does not say whose it is.
+fn unknown_keys(figment: &Figment, known: &toml::Table) -> Vec<Problem> {
+    let Ok(Value::Dict(_, sections)) = figment.find_value("") else {
+        return Vec::new();
+    };
+    let mut problems = Vec::new();
+    for (section, value) in sections {
+        match known.get(&section).and_then(toml::Value::as_table) {
+            Some(known_keys) => {
+                let keys = value.into_dict().unwrap_or_default().into_keys();
+                let strangers = keys.filter(|key| !known_keys.contains_key(key));
+                problems.extend(strangers.map(|key| {
+                    let nearest = section_of(&key, known).or_else(|| {
+                        nearest(&key, known_keys.keys()).map(|right| format!("{section}.{right}"))
+                    });
+                    unknown(figment, format!("{section}.{key}"), "key", nearest)
+                }));
+            }
+            None => {
+                let what = if value.as_dict().is_some() {
+                    "section"
+                } else {
+                    "key"
+                };
+                let nearest = section_of(&section, known)
+                    .or_else(|| nearest(&section, known.keys()).cloned());
+                problems.push(unknown(figment, section, what, nearest));
+            }
+        }
+    }
+    problems
+}
+
+fn unknown(figment: &Figment, key: String, what: &str, nearest: Option<String>) -> Problem {
+    let hint = nearest
+        .map(|nearest| format!(", did you mean `{nearest}`?"))
+        .unwrap_or_default();
+    Problem {
+        message: format!("unknown {what} `{key}`{hint}"),
+        origin: origin_of(figment, &key),
+        key,
+    }
+}
+
+/// The right name of a key that stands in the wrong section, or in none.
+fn section_of(key: &str, known: &toml::Table) -> Option<String> {
+    let (section, _) = known.iter().find(|(_, keys)| keys.get(key).is_some())?;
+    Some(format!("{section}.{key}"))
+}
+
+/// The candidate spelt most like `wrong`.
+fn nearest<'a>(wrong: &str, candidates: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    let likeness = |candidate: &str| strsim::normalized_damerau_levenshtein(wrong, candidate);
+    candidates.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+/// serde's complaints, one problem each, without the value of a secret.
+fn wrong_values(figment: &Figment, error: figment::Error) -> SettingsError {
+    let problem = |error: figment::Error| {
+        let key = error.path.join(".");
+        let fault = match &error.kind {
+            Kind::InvalidType(..) if is_secret(&key) => "must be a text in quotes".to_owned(),
+            Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+                format!("is {}, must be {}", as_written(found), plainly(expected))
+            }
+            Kind::UnknownVariant(found, expected) => {
+                format!("is {found:?}, must be one of {}", expected.join(", "))
+            }
+            other => other.to_string(),
+        };
+        Problem {
+            message: format!("`{key}` {fault}"),
+            origin: origin_of(figment, &key),
+            key,
+        }
+    };
+    SettingsError::Wrong(error.into_iter().map(problem).collect())
+}
+
+/// A refused value much as it stands in the file.
+fn as_written(found: &Actual) -> String {
+    match found {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => quoted(value),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a section".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What serde expected, without Rust's names.
+fn plainly(expected: &str) -> &str {
+    match expected {
+        "u32" | "usize" => "a whole number from 0",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text in quotes",
+        "a sequence" => "a list",
+        other => other,
+    }
+}
+
+/// Who set a key; `None` where the default stands.
+fn origin_of(figment: &Figment, key: &str) -> Option<String> {
+    // An element of a list was set by whoever set the list.
+    let path: Vec<_> = key.split('.').take(2).collect();
+    layers::origin(figment.find_metadata(&path.join("."))?, &path)
+}

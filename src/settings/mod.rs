@@ -1,0 +1,107 @@
+//! What can be configured, and where a value comes from.
+//!
+//! Four layers, the later over the earlier: the built-in defaults, a file, `SFERIC__SECTION__KEY` environment
+//! variables, command-line flags. A key nobody knows is an error that names the nearest right one.
+//! `config/default.toml` documents every key; a test holds the two together.
+
+mod check;
+mod error;
+mod guards;
+mod layers;
+mod load;
+mod operation;
+mod pipeline;
+mod redact;
+mod transport;
+mod units;
+
+use serde::{Deserialize, Serialize};
+
+use check::Check;
+pub use error::{Problem, SettingsError};
+pub use guards::{Breaker, Buffers, Limits, WhenFull};
+pub use load::{load, load_with_env};
+pub use operation::{LogFormat, Onnx, OtlpProtocol, Shutdown, Supervision, Telemetry};
+pub use pipeline::{Cache, ExecutionProvider, Models, Output, Pool, Preprocess};
+pub use transport::{Http, Jetstream, Mode, Nats};
+
+/// The whole configuration, one field per section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "sections of keys")]
+pub struct Settings {
+    /// The connection to NATS and the subjects.
+    pub nats: Nats,
+    /// Streams and consumer, where `nats.mode` is `jetstream`.
+    pub jetstream: Jetstream,
+    /// The model repository.
+    pub models: Models,
+    /// The workers that turn samples into features.
+    pub preprocess: Preprocess,
+    /// The sessions that run the models.
+    pub pool: Pool,
+    /// The answers kept for equal frames.
+    pub cache: Cache,
+    /// When a failing model is left alone.
+    pub breaker: Breaker,
+    /// What may be in the pipeline at once, and for how long.
+    pub limits: Limits,
+    /// What is kept of each source between frames.
+    pub buffers: Buffers,
+    /// How predictions are stated.
+    pub output: Output,
+    /// The HTTP interface.
+    pub http: Http,
+    /// Restarts of failed actors.
+    pub supervision: Supervision,
+    /// The orderly stop.
+    pub shutdown: Shutdown,
+    /// Logs, traces and metrics.
+    pub telemetry: Telemetry,
+    /// The ONNX Runtime library.
+    pub onnx: Onnx,
+}
+
+impl Settings {
+    /// Checks every section and reports everything that is wrong at once.
+    ///
+    /// # Errors
+    /// [`SettingsError::Wrong`] with one problem per key, each naming the value and its limit.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        SettingsError::unless_empty(self.problems())
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut check = Check::default();
+        self.nats.validate(check.section("nats"));
+        self.jetstream.validate(check.section("jetstream"));
+        self.models.validate(check.section("models"));
+        self.preprocess.validate(check.section("preprocess"));
+        self.pool.validate(check.section("pool"));
+        self.cache.validate(check.section("cache"));
+        self.breaker.validate(check.section("breaker"));
+        self.limits.validate(check.section("limits"));
+        self.buffers.validate(check.section("buffers"));
+        self.output.validate(check.section("output"));
+        self.http.validate(check.section("http"));
+        self.supervision.validate(check.section("supervision"));
+        self.shutdown.validate(check.section("shutdown"));
+        self.telemetry.validate(check.section("telemetry"));
+        check.into_problems()
+    }
+}
+
+/// The CPU cores this process may use, at least 1.
+///
+/// The standard library counts what the process is allowed, not what the host has: on Linux the scheduler's
+/// affinity mask and the CPU quota of cgroup v1 or v2, so a container limited to two cores gets two.
+pub fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// An optional text: empty means not given.
+pub fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests;

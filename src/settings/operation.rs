@@ -1,0 +1,158 @@
+//! The sections about running the daemon: restarts, the stop, telemetry, the ONNX Runtime library.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use super::check::{Check, quoted};
+use super::redact::hide_userinfo;
+use super::{given, units};
+
+/// Restarts of failed actors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Supervision {
+    /// The wait before the first restart; it doubles with each, with jitter.
+    #[serde(with = "units::duration")]
+    pub backoff_min: Duration,
+    /// The longest wait.
+    #[serde(with = "units::duration")]
+    pub backoff_max: Duration,
+    /// Restarts within `window` after which the daemon gives up and exits with 1.
+    pub max_restarts: u32,
+    /// The time over which restarts are counted.
+    #[serde(with = "units::duration")]
+    pub window: Duration,
+}
+
+impl Default for Supervision {
+    fn default() -> Self {
+        Self {
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(5),
+            max_restarts: 10,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Supervision {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.positive("backoff_min", self.backoff_min);
+        check.not_above(
+            "backoff_min",
+            self.backoff_min,
+            "backoff_max",
+            self.backoff_max,
+        );
+        check.positive("window", self.window);
+    }
+}
+
+/// The orderly stop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Shutdown {
+    /// How long accepted frames may take to end after SIGTERM or SIGINT.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Shutdown {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.positive("timeout", self.timeout);
+    }
+}
+
+/// Logs, traces and metrics.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Telemetry {
+    /// Where traces and metrics go, `http://` or `https://`; empty: nowhere.
+    pub otlp_endpoint: String,
+    /// How they go there.
+    pub otlp_protocol: OtlpProtocol,
+    /// Share of traces that are kept, of those the sender has not decided on.
+    pub sample_ratio: f64,
+    /// Log levels: `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,sferic=debug`.
+    pub log: String,
+    /// How a log line looks.
+    pub log_format: LogFormat,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: String::new(),
+            otlp_protocol: OtlpProtocol::Grpc,
+            sample_ratio: 1.0,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl Telemetry {
+    pub(super) fn validate(&self, check: &mut Check) {
+        let is_web = |url: &str| {
+            let address = url
+                .strip_prefix("http://")
+                .or_else(|| url.strip_prefix("https://"));
+            address.is_some_and(|address| !address.is_empty())
+        };
+        let shown = quoted(&hide_userinfo(&self.otlp_endpoint));
+        check.rule(
+            given(&self.otlp_endpoint).is_none_or(is_web),
+            "otlp_endpoint",
+            format_args!("is {shown}, must begin with http:// or https://, or be empty"),
+        );
+        check.share("sample_ratio", self.sample_ratio);
+        check.rule(
+            EnvFilter::try_new(&self.log).is_ok(),
+            "log",
+            format_args!(
+                "is {}, must be a level or directives such as info,sferic=debug",
+                quoted(&self.log)
+            ),
+        );
+    }
+}
+
+/// How traces and metrics are exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpProtocol {
+    /// OTLP over gRPC.
+    #[default]
+    Grpc,
+    /// OTLP over HTTP with protobuf.
+    Http,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The ONNX Runtime library.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Onnx {
+    /// Path of the shared library; empty: `ORT_DYLIB_PATH`, then `.tools/`, then the system's.
+    pub library: String,
+}

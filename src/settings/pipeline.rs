@@ -1,0 +1,217 @@
+//! The sections a frame meets on its way: models, features, pool, cache, output.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{Check, quoted};
+use super::{available_cores, units};
+
+/// The model repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Models {
+    /// Folder of `<name>/<version>/model.onnx`, each with its `model.toml`.
+    pub repository: PathBuf,
+    /// The model of a frame that names none: `name` or `name@version`.
+    pub default: String,
+    /// How many versions of a model stay loaded after a switch.
+    pub keep_warm: usize,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self {
+            repository: "config/models".into(),
+            default: "localization".to_owned(),
+            keep_warm: 2,
+        }
+    }
+}
+
+impl Models {
+    pub(super) fn validate(&self, check: &mut Check) {
+        let is_name = |text: &str| !text.is_empty() && !text.contains(['@', '/', '\\', ' ']);
+        let (name, version) = self.default.split_once('@').unwrap_or((&self.default, "1"));
+        check.rule(
+            !self.repository.as_os_str().is_empty(),
+            "repository",
+            "is empty, must be a folder",
+        );
+        check.rule(
+            is_name(name) && is_name(version),
+            "default",
+            format_args!(
+                "is {}, must be a model's name, or name@version",
+                quoted(&self.default)
+            ),
+        );
+    }
+}
+
+/// The workers that turn samples into features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Preprocess {
+    /// Frames decoded and transformed at once.
+    pub workers: usize,
+}
+
+impl Default for Preprocess {
+    fn default() -> Self {
+        Self {
+            workers: available_cores(),
+        }
+    }
+}
+
+impl Preprocess {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.at_least("workers", self.workers, 1);
+    }
+}
+
+/// The sessions that run the models. Whether they fit the cores is the pool's own check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Pool {
+    /// Threads that run models; each runs every loaded version.
+    pub sessions: usize,
+    /// Threads within one run.
+    pub intra_threads: usize,
+    /// How long a frame waits for a session before it fails as `model_unavailable`.
+    #[serde(with = "units::duration")]
+    pub acquire_timeout: Duration,
+    /// Frames in one run at most.
+    pub max_batch: usize,
+    /// How long a session waits for a batch to fill; `0ms`: it takes what is there.
+    #[serde(with = "units::duration")]
+    pub max_batch_delay: Duration,
+    /// Frames that may wait for a session.
+    pub queue: usize,
+    /// Run also where `sessions` × `intra_threads` is more than the cores.
+    pub allow_oversubscribed: bool,
+    /// In order of preference, the CPU last.
+    pub execution_providers: Vec<ExecutionProvider>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            sessions: available_cores().min(4),
+            intra_threads: 1,
+            acquire_timeout: Duration::from_secs(5),
+            max_batch: 8,
+            max_batch_delay: Duration::ZERO,
+            queue: 128,
+            allow_oversubscribed: false,
+            execution_providers: vec![ExecutionProvider::Cpu],
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.at_least("sessions", self.sessions, 1);
+        check.at_least("intra_threads", self.intra_threads, 1);
+        check.positive("acquire_timeout", self.acquire_timeout);
+        check.at_least("max_batch", self.max_batch, 1);
+        check.at_least("queue", self.queue, 1);
+        let providers = &self.execution_providers;
+        let repeated = providers
+            .iter()
+            .enumerate()
+            .any(|(at, provider)| providers[..at].contains(provider));
+        let cpu_is_last = providers
+            .iter()
+            .rev()
+            .skip(1)
+            .all(|&provider| provider != ExecutionProvider::Cpu);
+        check.rule(
+            !providers.is_empty() && !repeated && cpu_is_last,
+            "execution_providers",
+            format_args!("is {providers:?}, must hold at least one, none twice, the CPU last"),
+        );
+    }
+}
+
+/// Who does the arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExecutionProvider {
+    /// Any processor.
+    Cpu,
+    /// Apple's neural engine and GPU.
+    Coreml,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// NVIDIA GPUs, compiled for the card.
+    Tensorrt,
+    /// Intel processors, GPUs and NPUs.
+    Openvino,
+    /// Processors, with kernels for small models.
+    Xnnpack,
+}
+
+/// The answers kept for equal frames.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Cache {
+    /// False: every frame is computed.
+    pub enabled: bool,
+    /// How long an answer is kept.
+    #[serde(with = "units::duration")]
+    pub ttl: Duration,
+    /// Answers kept at most.
+    pub max_entries: usize,
+    /// Bytes of answers kept at most.
+    #[serde(with = "units::size")]
+    pub max_bytes: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ttl: Duration::from_secs(3600),
+            max_entries: 10_000,
+            max_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Cache {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.positive("ttl", self.ttl);
+        check.at_least("max_entries", self.max_entries, 1);
+        check.at_least("max_bytes", self.max_bytes, 1);
+    }
+}
+
+/// How predictions are stated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Output {
+    /// The probability that a prediction's ellipse covers.
+    pub confidence_interval: f64,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            confidence_interval: 0.68,
+        }
+    }
+}
+
+impl Output {
+    pub(super) fn validate(&self, check: &mut Check) {
+        let interval = self.confidence_interval;
+        check.rule(
+            interval > 0.0 && interval < 1.0,
+            "confidence_interval",
+            format_args!("is {interval}, must be above 0 and below 1"),
+        );
+    }
+}

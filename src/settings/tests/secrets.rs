@@ -1,0 +1,72 @@
+//! What is shown of the settings, and what is not.
+
+use std::time::Duration;
+
+use super::{fault, load_from};
+use crate::settings::Settings;
+
+fn with_secrets() -> Settings {
+    let mut settings = Settings::default();
+    settings.nats.url = "nats://ann:hunter2@one:4222".to_owned();
+    settings.nats.user = "ann".to_owned();
+    settings.nats.password = "hunter2".to_owned();
+    settings.nats.token = "hunter2".to_owned();
+    settings.nats.credentials = "-----BEGIN NATS USER JWT-----\nhunter2".to_owned();
+    settings.telemetry.otlp_endpoint = "https://ann:hunter2@collector:4317/v1".to_owned();
+    settings
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let shown = toml::to_string(&with_secrets().redacted()).unwrap();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for line in [
+        "url = \"nats://***@one:4222\"",
+        "user = \"ann\"",
+        "password = \"***\"",
+        "token = \"***\"",
+        "credentials = \"***\"",
+        "otlp_endpoint = \"https://***@collector:4317/v1\"",
+    ] {
+        assert!(shown.contains(line), "no {line} in {shown}");
+    }
+    let debug = format!("{:?}", with_secrets());
+    assert!(
+        !debug.contains("hunter2") && debug.contains("***@one:4222"),
+        "{debug}"
+    );
+}
+
+#[test]
+fn what_is_no_secret_is_shown_whole() {
+    let settings = Settings::default();
+    assert_eq!(settings.redacted(), settings);
+}
+
+#[test]
+fn a_wrong_secret_is_not_shown_either() {
+    for file in [
+        "[nats]\npassword = 31337",
+        "[nats]\ntoken = 31337",
+        "[nats]\nurl = 'nats://ann:31337@host:bad'",
+        "[nats]\nurl = 'nats://ann:a,31337@host'",
+        "[telemetry]\notlp_endpoint = 'ftp://ann:31337@host'",
+    ] {
+        let error = fault(file);
+        assert!(!error.contains("31337"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_shown_can_be_read_back() {
+    let mut settings = Settings::default();
+    settings.cache.max_bytes = 1_000_001;
+    settings.buffers.max_bytes = 3 << 10;
+    settings.limits.timeout = Duration::from_micros(1_500);
+    let shown = toml::to_string(&settings.redacted()).unwrap();
+    assert!(
+        shown.contains("max_bytes = \"1000001B\"") && shown.contains("max_bytes = \"3KiB\""),
+        "{shown}"
+    );
+    assert_eq!(load_from(&shown, &[], &[]).unwrap(), settings);
+}

@@ -1,0 +1,233 @@
+//! The sections that face the outside: NATS, JetStream, HTTP.
+
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+use serde::{Deserialize, Serialize};
+
+use super::check::{Check, quoted};
+use super::redact::hide_userinfo;
+use super::{given, units};
+
+/// The connection to NATS and the subjects.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Nats {
+    /// Where the servers are, comma-separated: `nats://`, `tls://`, `ws://` or `wss://`. May hold `user:password@`.
+    pub url: String,
+    /// First token or tokens of the frame, prediction, failure and batch subjects.
+    pub prefix: String,
+    /// Daemons with the same group share the frames.
+    pub queue_group: String,
+    /// Plain NATS, or JetStream with redelivery.
+    pub mode: Mode,
+    /// Path of a `.creds` file; empty: none.
+    pub credentials: String,
+    /// User name; empty: none.
+    pub user: String,
+    /// The user's password; empty: none. Never shown.
+    pub password: String,
+    /// Access token; empty: none. Never shown.
+    pub token: String,
+    /// Path of the root certificates, PEM; empty: the system's.
+    pub tls_ca: String,
+    /// Path of the client certificate, PEM; empty: none.
+    pub tls_cert: String,
+    /// Path of the client certificate's key, PEM; empty: none.
+    pub tls_key: String,
+    /// How long one connection attempt may take.
+    #[serde(with = "units::duration")]
+    pub connect_timeout: Duration,
+    /// How long an outcome waits to be told while the connection is down; after that it is lost.
+    #[serde(with = "units::duration")]
+    pub publish_timeout: Duration,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            url: "nats://127.0.0.1:4222".to_owned(),
+            prefix: "iq".to_owned(),
+            queue_group: "sferic".to_owned(),
+            mode: Mode::Core,
+            credentials: String::new(),
+            user: String::new(),
+            password: String::new(),
+            token: String::new(),
+            tls_ca: String::new(),
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            connect_timeout: Duration::from_secs(5),
+            publish_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Nats {
+    /// The servers of `url`, one by one.
+    pub fn servers(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',').map(str::trim)
+    }
+
+    /// The addresses without whatever secrets they carry.
+    pub fn shown_url(&self) -> String {
+        hide_userinfo(&self.url)
+    }
+
+    pub(super) fn validate(&self, check: &mut Check) {
+        let good = self
+            .servers()
+            .all(|server| !server.is_empty() && server.parse::<ServerAddr>().is_ok());
+        let shown = quoted(&self.shown_url());
+        check.rule(
+            good,
+            "url",
+            format_args!("is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) joined by commas"),
+        );
+        check.subject("prefix", &self.prefix);
+        check.queue_group("queue_group", &self.queue_group);
+        check.rule(
+            self.password.is_empty() || given(&self.user).is_some(),
+            "password",
+            "is given without `nats.user`",
+        );
+        let ways: Vec<_> = [
+            ("credentials", &self.credentials),
+            ("user", &self.user),
+            ("token", &self.token),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| given(value).map(|_| format!("`nats.{key}`")))
+        .collect();
+        if let [first, .., last] = ways.as_slice() {
+            let key = last.trim_matches('`').trim_start_matches("nats.");
+            check.rule(
+                false,
+                key,
+                format_args!("is given beside {first}: only one way to sign in may be"),
+            );
+        }
+        check.rule(
+            given(&self.tls_cert).is_some() == given(&self.tls_key).is_some(),
+            "tls_cert",
+            "and `nats.tls_key` must be given together",
+        );
+        check.positive("connect_timeout", self.connect_timeout);
+        check.positive("publish_timeout", self.publish_timeout);
+    }
+}
+
+/// How frames are received and outcomes sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Plain NATS: at most once.
+    #[default]
+    Core,
+    /// JetStream: at least once, with acknowledgement.
+    Jetstream,
+}
+
+/// Streams and consumer, where `nats.mode` is `jetstream`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Jetstream {
+    /// Stream that holds the frames.
+    pub frames_stream: String,
+    /// Stream that holds the predictions.
+    pub predictions_stream: String,
+    /// Stream that holds the failures.
+    pub failures_stream: String,
+    /// Name of the durable consumer on the frames.
+    pub durable: String,
+    /// Make the streams and the consumer that are missing.
+    pub create: bool,
+    /// How long the server waits for an acknowledgement before it delivers a frame again.
+    #[serde(with = "units::duration")]
+    pub ack_wait: Duration,
+    /// How often a frame is delivered at most.
+    pub max_deliver: u32,
+}
+
+impl Default for Jetstream {
+    fn default() -> Self {
+        Self {
+            frames_stream: "IQ_FRAMES".to_owned(),
+            predictions_stream: "IQ_PREDICTIONS".to_owned(),
+            failures_stream: "IQ_FAILURES".to_owned(),
+            durable: "sferic".to_owned(),
+            create: true,
+            ack_wait: Duration::from_secs(30),
+            max_deliver: 5,
+        }
+    }
+}
+
+impl Jetstream {
+    pub(super) fn validate(&self, check: &mut Check) {
+        let [frames, predictions, failures] = [
+            &self.frames_stream,
+            &self.predictions_stream,
+            &self.failures_stream,
+        ];
+        check.nats_name("frames_stream", frames);
+        check.nats_name("predictions_stream", predictions);
+        check.nats_name("failures_stream", failures);
+        check.nats_name("durable", &self.durable);
+        check.rule(
+            predictions != frames,
+            "predictions_stream",
+            format_args!(
+                "is {}, which is `jetstream.frames_stream` too",
+                quoted(predictions)
+            ),
+        );
+        // Predictions and failures may share one stream; frames are consumed, outcomes are kept.
+        check.rule(
+            failures != frames,
+            "failures_stream",
+            format_args!(
+                "is {}, which is `jetstream.frames_stream` too",
+                quoted(failures)
+            ),
+        );
+        check.positive("ack_wait", self.ack_wait);
+        check.at_least("max_deliver", self.max_deliver, 1);
+    }
+}
+
+/// The HTTP interface.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Http {
+    /// Address and port; empty: no HTTP.
+    pub listen: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8003".to_owned(),
+        }
+    }
+}
+
+impl Http {
+    pub(super) fn validate(&self, check: &mut Check) {
+        let is_address = |text: &str| {
+            text.rsplit_once(':').is_some_and(|(host, port)| {
+                let host_is_good =
+                    host.starts_with('[') && host.ends_with(']') || !host.contains([':', '/', ' ']);
+                !host.is_empty() && host_is_good && port.parse::<u16>().is_ok()
+            })
+        };
+        check.rule(
+            given(&self.listen).is_none_or(is_address),
+            "listen",
+            format_args!(
+                "is {}, must be an address and port such as 127.0.0.1:8003, or empty",
+                quoted(&self.listen)
+            ),
+        );
+    }
+}

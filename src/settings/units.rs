@@ -1,0 +1,86 @@
+//! Durations as `"500ms"` and sizes as `"64MiB"`, in both directions without loss.
+
+/// A [`std::time::Duration`] as text with a unit.
+pub(super) mod duration {
+    use std::fmt;
+    use std::time::Duration;
+
+    use humantime_serde::re::humantime;
+    pub(crate) use humantime_serde::serialize;
+    use serde::Deserializer;
+    use serde::de::{Error, Unexpected, Visitor};
+
+    struct DurationText;
+
+    impl Visitor<'_> for DurationText {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration with its unit, such as \"500ms\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        deserializer.deserialize_str(DurationText)
+    }
+}
+
+/// A number of bytes as text with a unit; a bare number is bytes.
+pub(super) mod size {
+    use std::fmt;
+
+    use bytesize::ByteSize;
+    use serde::de::{Error, Unexpected, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    struct SizeText;
+
+    impl Visitor<'_> for SizeText {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size such as \"64MiB\", or a number of bytes")
+        }
+
+        fn visit_u64<E: Error>(self, bytes: u64) -> Result<u64, E> {
+            Ok(bytes)
+        }
+
+        fn visit_i64<E: Error>(self, bytes: i64) -> Result<u64, E> {
+            u64::try_from(bytes).map_err(|_| E::invalid_value(Unexpected::Signed(bytes), &self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+            let size: Result<ByteSize, _> = text.parse();
+            size.map(|size| size.as_u64())
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        deserializer.deserialize_any(SizeText)
+    }
+
+    // `ByteSize` writes one decimal; what is shown must be what is set.
+    pub(crate) fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text(*bytes))
+    }
+
+    pub(crate) fn text(bytes: u64) -> String {
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let exact = units
+            .into_iter()
+            .find(|&(_, bits)| bytes > 0 && bytes.is_multiple_of(1 << bits));
+        exact.map_or_else(
+            || format!("{bytes}B"),
+            |(unit, bits)| format!("{}{unit}", bytes >> bits),
+        )
+    }
+}

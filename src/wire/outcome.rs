@@ -1,0 +1,194 @@
+//! Writing an outcome.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use sferic_actors::frame::Encoding;
+use sferic_actors::outcome::{Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Stages, Uncertainty};
+
+use super::binary;
+
+/// An outcome ready to be published.
+#[derive(Debug)]
+pub struct Encoded {
+    /// MessagePack, or JSON where the frame was.
+    pub payload: Vec<u8>,
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+}
+
+/// Writes an outcome in the encoding of its frame.
+pub fn encode(outcome: &Outcome) -> Result<Encoded, EncodeError> {
+    match &outcome.result {
+        Ok(prediction) => write(&PredictionBody::new(outcome, prediction), outcome.envelope.encoding),
+        Err(failure) => write(&FailureBody::new(outcome, failure), outcome.envelope.encoding),
+    }
+}
+
+/// An outcome that can't be written: a defect.
+#[derive(Debug, thiserror::Error)]
+#[error("the outcome could not be encoded: {0}")]
+pub struct EncodeError(String);
+
+fn write(body: &impl Serialize, encoding: Encoding) -> Result<Encoded, EncodeError> {
+    let (payload, content_type) = match encoding {
+        Encoding::MessagePack => (rmp_serde::to_vec_named(body).map_err(|e| EncodeError(e.to_string()))?, "application/msgpack"),
+        Encoding::Json => (serde_json::to_vec(body).map_err(|e| EncodeError(e.to_string()))?, "application/json"),
+    };
+    Ok(Encoded { payload, content_type })
+}
+
+#[derive(Serialize)]
+struct PredictionBody<'a> {
+    frame_id: &'a str,
+    source: &'a str,
+    session_id: Option<&'a str>,
+    seq: Option<u64>,
+    datetime: Option<&'a str>,
+    frequency: Option<f64>,
+    kind: &'static str,
+    #[serde(flatten)]
+    answer: AnswerBody<'a>,
+    model: &'a str,
+    model_version: &'a str,
+    model_digest: &'a str,
+    inference_time_ms: f64,
+    stages_ms: StagesMs,
+    batch_size: usize,
+    timestamp: String,
+    _cache_hit: bool,
+}
+
+/// The keys of each kind of head, beside the others.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AnswerBody<'a> {
+    Localization { position: &'a Position, uncertainty: &'a Uncertainty, ellipse: &'a Ellipse, confidence: Option<f64> },
+    Classification { labels: &'a [Label], confidence: Option<f64> },
+    Tensors { tensors: Tensors<'a>, confidence: Option<f64> },
+}
+
+struct Tensors<'a>(&'a [NamedTensor]);
+
+impl Serialize for Tensors<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|tensor| {
+            let body = TensorBody { shape: &tensor.shape, dtype: tensor.dtype, data: &tensor.data };
+            (&*tensor.name, body)
+        }))
+    }
+}
+
+#[derive(Serialize)]
+struct TensorBody<'a> {
+    shape: &'a [usize],
+    dtype: &'static str,
+    #[serde(serialize_with = "binary::serialize")]
+    data: &'a [u8],
+}
+
+/// Milliseconds per stage; a stage the frame did not pass is left out.
+#[derive(Serialize)]
+struct StagesMs {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decode: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preprocess_wait: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inference: Option<f64>,
+}
+
+impl From<&Stages> for StagesMs {
+    fn from(stages: &Stages) -> Self {
+        let ms = |duration: Option<Duration>| duration.map(milliseconds);
+        Self {
+            decode: ms(stages.decode),
+            preprocess_wait: ms(stages.preprocess_wait),
+            features: ms(stages.features),
+            queue: ms(stages.queue),
+            inference: ms(stages.inference),
+        }
+    }
+}
+
+impl<'a> PredictionBody<'a> {
+    fn new(outcome: &'a Outcome, prediction: &'a Prediction) -> Self {
+        let (kind, answer) = match &*prediction.answer {
+            Answer::Localization(place) => (
+                "localization",
+                AnswerBody::Localization {
+                    position: &place.position,
+                    uncertainty: &place.uncertainty,
+                    ellipse: &place.ellipse,
+                    confidence: place.confidence,
+                },
+            ),
+            Answer::Classification(labels) => ("classification", AnswerBody::Classification { labels, confidence: None }),
+            Answer::Tensors(tensors) => ("tensors", AnswerBody::Tensors { tensors: Tensors(tensors), confidence: None }),
+        };
+        let model = &prediction.model;
+        Self {
+            frame_id: &outcome.info.frame_id,
+            source: &outcome.envelope.source,
+            session_id: outcome.info.session_id.as_deref(),
+            seq: outcome.info.seq,
+            datetime: outcome.info.datetime.as_deref(),
+            frequency: outcome.info.frequency,
+            kind,
+            answer,
+            model: &model.name,
+            model_version: &model.version,
+            model_digest: &model.digest,
+            inference_time_ms: milliseconds(outcome.settled_at - outcome.received_at),
+            stages_ms: StagesMs::from(&prediction.stages),
+            batch_size: prediction.batch_size,
+            timestamp: timestamp(outcome),
+            _cache_hit: prediction.cache_hit,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct FailureBody<'a> {
+    frame_id: &'a str,
+    source: &'a str,
+    session_id: Option<&'a str>,
+    seq: Option<u64>,
+    datetime: Option<&'a str>,
+    code: &'static str,
+    message: &'a str,
+    retryable: bool,
+    retry_after_ms: Option<u64>,
+    timestamp: String,
+}
+
+impl<'a> FailureBody<'a> {
+    fn new(outcome: &'a Outcome, failure: &'a Failure) -> Self {
+        Self {
+            frame_id: &outcome.info.frame_id,
+            source: &outcome.envelope.source,
+            session_id: outcome.info.session_id.as_deref(),
+            seq: outcome.info.seq,
+            datetime: outcome.info.datetime.as_deref(),
+            code: failure.code.as_str(),
+            message: &failure.message,
+            retryable: failure.code.is_retryable(),
+            retry_after_ms: failure.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            timestamp: timestamp(outcome),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn timestamp(outcome: &Outcome) -> String {
+    Timestamp::try_from(outcome.timestamp).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
+}
+
