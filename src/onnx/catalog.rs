@@ -76,6 +76,11 @@ impl Catalog {
     }
 
     fn add(&mut self, model: Arc<Model>) {
+        let single = model.costs().first().map(|cost| cost.run).unwrap_or_default();
+        tracing::info!(model = %model.id(), run = ?single, max_batch = model.max_batch(), "model loaded and warmed");
+        if model.batch_variant() {
+            tracing::warn!(model = %model.id(), "answers depend on the batch, so frames of this model run one by one");
+        }
         self.by_id.insert(ModelId::clone(model.id()), Arc::clone(&model));
         self.models.push(model);
     }

@@ -77,7 +77,8 @@ impl Runtime {
         ort::info()
     }
 
-    pub(crate) fn environment(&self) -> &Environment {
+    /// The environment sessions are made in.
+    pub fn environment(&self) -> &Environment {
         &self.environment
     }
 }
@@ -106,4 +107,20 @@ fn find(configured: Option<&Path>) -> Result<PathBuf, LibraryError> {
     tried.truncate(2);
     tried.push(FILE.into());
     Err(LibraryError::Missing { tried })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_asked_for_by_name_is_not_replaced_by_another() {
+        let error = find(Some(Path::new("no/such/library.so"))).expect_err("found").to_string();
+        for part in ["no/such/library.so", "ops/setup", "onnx.library", "ORT_DYLIB_PATH"] {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+        assert!(!error.contains(".tools"), "{error}");
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert_eq!(find(Some(&manifest)).expect("it is a file"), manifest);
+    }
 }

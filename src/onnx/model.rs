@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sferic_actors::frame::{ModelId, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::RunError;
-use sferic_features::FeatureConfig;
+use sferic_features::{FeatureConfig, Kind};
 
 use super::bundle::{Bundle, hexadecimal};
 use super::head::Head;
@@ -53,7 +53,11 @@ impl Model {
     /// In words, with what was found and what was expected.
     pub fn load(name: &str, version: &str, folder: &Path, runtime: &Runtime, options: Options) -> Result<Self, String> {
         let bundle = Bundle::read(folder).map_err(|error| error.to_string())?;
-        let session_options = SessionOptions { intra_threads: options.intra_threads, memory_pattern: bundle.features.frames.is_some() };
+        let session_options = SessionOptions {
+            intra_threads: options.intra_threads,
+            // Of spectra there are as many widths as hops in the longest frame; of raw samples, as many as samples.
+            memory_pattern: bundle.features.kind != Kind::Iq || bundle.features.frames.is_some(),
+        };
         let mut session = SharedSession::open(runtime.environment(), &bundle.onnx, session_options)
             .map_err(|error| format!("onnx runtime can't load model.onnx: {error}"))?;
         let input = Input::new(&bundle.features, &session.input_ports())?;

@@ -25,7 +25,8 @@ pub(crate) struct SharedSession {
 pub(crate) struct SessionOptions {
     /// Threads that work on one operator, the caller included.
     pub intra_threads: usize,
-    /// Plan the memory of a run once for each input shape. Plans are kept for ever, so only where senders can't choose shapes.
+    /// Take the memory of a run from the shared arena as one block, planned once for each input shape, and not tensor by tensor:
+    /// threads then do not interleave in the arena. A plan is small but kept for ever, so only where shapes are bounded.
     pub memory_pattern: bool,
 }
 

@@ -97,12 +97,15 @@ fn metres_classes_and_tensors_come_through() {
     assert!(labels[0].score > labels[1].score && labels[0].score + labels[1].score < 1.0);
     let Answer::Tensors(tensors) = one("tensors") else { panic!() };
     let told: Vec<_> = tensors.iter().map(|tensor| (&*tensor.name, tensor.dtype, &tensor.shape[..], tensor.data.len())).collect();
-    assert_eq!(told, [
-        ("mean", "float32", &[1, 2][..], 8),
-        ("count", "int64", &[1], 8),
-        ("loud", "bool", &[1, 1], 1),
-        ("double", "float64", &[1, 2, 1], 16)
-    ]);
+    assert_eq!(
+        told,
+        [
+            ("mean", "float32", &[1, 2][..], 8),
+            ("count", "int64", &[1], 8),
+            ("loud", "bool", &[1, 1], 1),
+            ("double", "float64", &[1, 2, 1], 16)
+        ]
+    );
     assert_eq!(tensors[1].data, 16i64.to_le_bytes());
 }
 
@@ -236,6 +239,24 @@ fn one_session_gives_every_thread_the_same_answers() {
             });
         }
     });
+}
+
+#[test]
+fn the_slow_model_is_slow_enough_to_be_overtaken() {
+    let Some(runtime) = runtime() else { return };
+    let model = Model::load("slow", "1", &fixtures().join("slow/1"), &runtime, Options::default()).expect("refused");
+    assert!(model.max_batch() == 1 && model.costs()[0].run.as_millis() > 500, "{:?}", model.costs());
+}
+
+#[test]
+fn the_shipped_models_load() {
+    let Some(runtime) = runtime() else { return };
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/models");
+    let catalog = Catalog::load(&repository, &runtime, Options::default()).expect("readable");
+    assert_eq!(catalog.refused(), []);
+    let names: Vec<_> = catalog.models().iter().map(|model| model.id().to_string()).collect();
+    assert_eq!(names, ["localization@1", "modulation@1"]);
+    assert!(catalog.models().iter().all(|model| !model.batch_variant()));
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Localizer {
         let position = self.position(position)?;
         let uncertainty = self.uncertainty(uncertainty, position.latitude)?;
         let ellipse = ellipse(&uncertainty);
-        if !(ellipse.area.is_finite() && ellipse.semi_minor > 0.0) {
+        if !(ellipse.area > 0.0 && ellipse.area.is_finite()) {
             let Uncertainty { sigma_x, sigma_y, .. } = uncertainty;
             return Err(failed(format!("sigmas of {sigma_x} and {sigma_y} m have no ellipse within what a number can hold")));
         }
