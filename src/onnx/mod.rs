@@ -5,8 +5,7 @@
 //!                          └► Runner, one a session thread, all over the same sessions
 //! ```
 //!
-//! Only [`library`](Runtime), the session and its warm-up name `ort`; bundles, interfaces and heads are plain and need no
-//! library to be tested.
+//! Bundles, ports and heads know nothing of `ort`, so their tests need no library.
 
 mod bundle;
 mod catalog;
