@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod nats;
+pub mod onnx;
 pub mod recording;
 pub mod settings;
 pub mod wire;

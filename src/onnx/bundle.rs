@@ -1,0 +1,227 @@
+//! A model bundle: `model.onnx` with `model.toml` beside it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sferic_features::FeatureConfig;
+use sha2::{Digest, Sha256};
+
+use super::output_section::{OutputConfig, OutputSection};
+
+/// A bundle as it lies on the disk: read and checked by itself, not yet against what the ONNX file says.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The ONNX file.
+    pub onnx: Vec<u8>,
+    /// SHA-256 of the ONNX file.
+    pub onnx_digest: [u8; 32],
+    /// SHA-256 of `model.toml`: with other features or another head the same network gives other answers.
+    pub config_digest: [u8; 32],
+    /// What the model is given.
+    pub features: FeatureConfig,
+    /// What its outputs mean.
+    pub output: OutputConfig,
+}
+
+/// Why a bundle can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// One of the two files can't be read.
+    #[error("can't read {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// `model.toml` is wrong.
+    #[error("model.toml: {0}")]
+    Config(String),
+    /// The ONNX file is not the one `model.toml` was written for.
+    #[error("model.onnx has sha256 {got}, model.toml states {stated}")]
+    Digest {
+        /// Of the file.
+        got: String,
+        /// In the bundle.
+        stated: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    model: ModelSection,
+    #[serde(default)]
+    features: FeatureConfig,
+    output: OutputSection,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ModelSection {
+    sha256: Option<String>,
+}
+
+impl Bundle {
+    /// Reads the bundle in `folder`.
+    ///
+    /// # Errors
+    /// [`BundleError`], the first that is met.
+    pub fn read(folder: &Path) -> Result<Self, BundleError> {
+        let text = read(&folder.join("model.toml"))?;
+        let onnx = read(&folder.join("model.onnx"))?;
+        Self::new(&text, onnx)
+    }
+
+    /// Makes a bundle of the bytes of `model.toml` and of the ONNX file.
+    ///
+    /// # Errors
+    /// [`BundleError::Config`] and [`BundleError::Digest`].
+    pub fn new(text: &[u8], onnx: Vec<u8>) -> Result<Self, BundleError> {
+        let config_digest = Sha256::digest(text).into();
+        let text = std::str::from_utf8(text).map_err(|error| BundleError::Config(error.to_string()))?;
+        let document: Document = parse(text).map_err(BundleError::Config)?;
+        document.features.validate().map_err(|error| BundleError::Config(format!("[features] {error}")))?;
+        let output = document.output.read().map_err(BundleError::Config)?;
+        let onnx_digest: [u8; 32] = Sha256::digest(&onnx).into();
+        let got = hexadecimal(&onnx_digest);
+        if let Some(stated) = document.model.sha256
+            && !stated.eq_ignore_ascii_case(&got)
+        {
+            return Err(BundleError::Digest { got, stated });
+        }
+        Ok(Self { onnx, onnx_digest, config_digest, features: document.features, output })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
+    std::fs::read(path).map_err(|error| BundleError::Read { path: path.into(), error })
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads TOML; an error is one line with the place, the line as it is written, what is wrong with it, and the nearest right key.
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|error| {
+        let message = nearest(error.message()).unwrap_or_else(|| error.message().trim().replace('\n', ", "));
+        match error.span().and_then(|span| text.get(..span.start)) {
+            Some(before) => {
+                let number = before.matches('\n').count();
+                let line = text.lines().nth(number).unwrap_or_default().trim();
+                format!("line {}, `{line}`: {message}", number + 1)
+            }
+            None => message,
+        }
+    })
+}
+
+/// Shortens serde's ``unknown field `x`, expected one of `y`, `z` `` to the nearest of them.
+fn nearest(message: &str) -> Option<String> {
+    let what = ["unknown field", "unknown variant"].into_iter().find(|what| message.starts_with(what))?;
+    let mut names = message.split('`').skip(1).step_by(2);
+    let wrong = names.next()?;
+    let (name, likeness) = names.map(|name| (name, strsim::jaro_winkler(wrong, name))).max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let what = if what == "unknown field" { "unknown key" } else { "unknown value" };
+    (likeness > 0.7).then(|| format!("{what} `{wrong}`, the nearest right one is `{name}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output_section::{Activation, Origin, Scale, Units};
+    use super::*;
+
+    const OUTPUT: &str = "[output]\nkind = \"tensors\"\n";
+
+    fn bundle(text: &str) -> Result<Bundle, String> {
+        Bundle::new(text.as_bytes(), b"onnx".to_vec()).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn refused(text: &str, parts: &[&str]) {
+        let error = bundle(text).expect_err("accepted");
+        for part in parts {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn the_least_bundle_has_the_defaults() {
+        let bundle = bundle(OUTPUT).expect("refused");
+        assert_eq!(bundle.features, FeatureConfig::default());
+        assert_eq!(bundle.output, OutputConfig::Tensors);
+        // SHA-256 of "onnx", from sha256sum.
+        assert_eq!(hexadecimal(&bundle.onnx_digest), "87e93f89f2be0db364e8be052f79f389e6c2da239831922e24513288af522a43");
+    }
+
+    #[test]
+    fn heads_are_read_with_their_defaults() {
+        let text = "[output]\nkind = \"localization\"\nposition = \"p\"\nuncertainty = \"u\"\n";
+        assert_eq!(
+            bundle(text).expect("refused").output,
+            OutputConfig::Localization {
+                position: "p".into(),
+                origin: None,
+                uncertainty: "u".into(),
+                uncertainty_units: Units::Metres,
+                uncertainty_scale: Scale::Linear,
+                confidence: None,
+            }
+        );
+        let text =
+            format!("{text}position_units = \"metres\"\norigin = {{ latitude = 45, longitude = 7.6 }}\nuncertainty_scale = \"log\"\n");
+        let OutputConfig::Localization { origin, uncertainty_scale, .. } = bundle(&text).expect("refused").output else { panic!() };
+        assert_eq!((origin, uncertainty_scale), (Some(Origin { latitude: 45.0, longitude: 7.6 }), Scale::Log));
+        let text = "[output]\nkind = \"classification\"\nlogits = \"l\"\nlabels = [\"a\", \"b\"]\n";
+        assert_eq!(
+            bundle(text).expect("refused").output,
+            OutputConfig::Classification {
+                logits: "l".into(),
+                activation: Activation::Softmax,
+                labels: vec!["a".into(), "b".into()],
+                top_k: 5,
+            }
+        );
+    }
+
+    #[test]
+    fn the_stated_digest_is_checked_in_either_case() {
+        let digest = hexadecimal(&Sha256::digest(b"onnx"));
+        assert!(bundle(&format!("[model]\nsha256 = \"{}\"\n{OUTPUT}", digest.to_uppercase())).is_ok());
+        refused(&format!("[model]\nsha256 = \"{}\"\n{OUTPUT}", "0".repeat(64)), &["sha256", &digest, &"0".repeat(64)]);
+    }
+
+    #[test]
+    fn a_wrong_key_is_told_with_its_place_and_the_nearest_right_one() {
+        refused(&format!("[features]\nn_ftt = 512\n{OUTPUT}"), &["line 2", "`n_ftt = 512`", "unknown key `n_ftt`", "`n_fft`"]);
+        refused(&format!("[feature]\n{OUTPUT}"), &["`feature`", "`features`"]);
+        refused("[output]\nkind = \"tensor\"\n", &["line 2", "unknown value `tensor`", "`tensors`"]);
+        refused("[output]\nkind = \"tensors\"\nlogit = \"x\"\n", &["line 3", "`logit`", "`logits`"]);
+        refused(&format!("[features]\nn_fft = \"many\"\n{OUTPUT}"), &["line 2", "n_fft", "string"]);
+        refused(&format!("[features]\nn_fft = 8\n{OUTPUT}"), &["[features]", "n_fft is 8", "16"]);
+    }
+
+    #[test]
+    fn keys_must_fit_the_kind_and_each_other() {
+        let localization = "[output]\nkind = \"localization\"\nposition = \"p\"\nuncertainty = \"u\"\n";
+        refused("[features]\n", &["output"]);
+        refused("[output]\nkind = \"localization\"\nposition = \"p\"\n", &["localization", "needs uncertainty"]);
+        refused(&format!("{localization}logits = \"l\"\n"), &["logits", "classification"]);
+        refused("[output]\nkind = \"tensors\"\nposition = \"p\"\n", &["position", "localization"]);
+        refused(&format!("{localization}position_units = \"metres\"\n"), &["metres", "origin"]);
+        refused(&format!("{localization}origin = {{ latitude = 1, longitude = 2 }}\n"), &["origin", "metres"]);
+        let metres = format!("{localization}position_units = \"metres\"\n");
+        refused(&format!("{metres}origin = {{ latitude = 91, longitude = 2 }}\n"), &["latitude is 91", "-90 to 90"]);
+        refused(&format!("{metres}origin = {{ latitude = 1, longitude = nan }}\n"), &["longitude is NaN"]);
+        let classification = "[output]\nkind = \"classification\"\nlogits = \"l\"\n";
+        refused(classification, &["needs labels"]);
+        refused(&format!("{classification}labels = []\n"), &["labels is empty"]);
+        refused(&format!("{classification}labels = [\"a\", \"b\", \"a\"]\n"), &["\"a\" twice"]);
+        refused(&format!("{classification}labels = [\"a\"]\ntop_k = 0\n"), &["top_k is 0"]);
+    }
+}

@@ -1,0 +1,148 @@
+//! The model repository: every version of every model.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sferic_actors::frame::ModelId;
+use sferic_actors::outcome::{Failure, FailureCode};
+
+use super::library::Runtime;
+use super::model::{Model, Options};
+
+/// The loaded models.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// By name, then by version as a number.
+    models: Vec<Arc<Model>>,
+    by_id: HashMap<ModelId, Arc<Model>>,
+    refused: Vec<Refused>,
+}
+
+/// A folder of the repository that is no model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.folder.display(), self.reason)
+    }
+}
+
+/// The repository itself can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("can't read the model repository {}: {error}", folder.display())]
+pub struct CatalogError {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What the system says.
+    pub error: std::io::Error,
+}
+
+impl Catalog {
+    /// Loads and warms every `<repository>/<name>/<version>`. A folder that can't be used is [refused](Self::refused) and the others
+    /// are loaded. Files beside the folders, and what starts with a dot, are passed over.
+    ///
+    /// # Errors
+    /// [`CatalogError`]: the repository is no readable folder.
+    pub fn load(repository: &Path, runtime: &Runtime, options: Options) -> Result<Self, CatalogError> {
+        let mut catalog = Self::default();
+        for (name, folder) in folders(repository).map_err(|error| CatalogError { folder: repository.into(), error })? {
+            let versions = match versions(&name, &folder) {
+                Ok(versions) => versions,
+                Err(reason) => {
+                    catalog.refused.push(Refused { folder, reason });
+                    continue;
+                }
+            };
+            for (version, folder) in versions {
+                let model = version
+                    .parse::<u64>()
+                    .map_err(|_| format!("version `{version}` is no number"))
+                    .and_then(|_| Model::load(&name, &version, &folder, runtime, options));
+                match model {
+                    Ok(model) => catalog.add(Arc::new(model)),
+                    Err(reason) => catalog.refused.push(Refused { folder, reason }),
+                }
+            }
+        }
+        Ok(catalog)
+    }
+
+    fn add(&mut self, model: Arc<Model>) {
+        let single = model.costs().first().map(|cost| cost.run).unwrap_or_default();
+        tracing::info!(model = %model.id(), run = ?single, max_batch = model.max_batch(), "model loaded and warmed");
+        if model.batch_variant() {
+            tracing::warn!(model = %model.id(), "answers depend on the batch, so frames of this model run one by one");
+        }
+        self.by_id.insert(ModelId::clone(model.id()), Arc::clone(&model));
+        self.models.push(model);
+    }
+
+    /// Every loaded version, by name and rising version.
+    pub fn models(&self) -> &[Arc<Model>] {
+        &self.models
+    }
+
+    /// What was not loaded, and why.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    /// The loaded version with this name, version and digest.
+    pub fn get(&self, id: &ModelId) -> Option<&Arc<Model>> {
+        self.by_id.get(id)
+    }
+
+    /// The model that `name` (its highest version) or `name@version` stands for.
+    ///
+    /// # Errors
+    /// `model_not_found`, with what was asked for and what there is.
+    pub fn resolve(&self, asked: &str) -> Result<&Arc<Model>, Failure> {
+        let (name, version) = asked.split_once('@').map_or((asked, None), |(name, version)| (name, Some(version)));
+        let fits = |model: &&Arc<Model>| model.id().name == name && version.is_none_or(|version| model.id().version == version);
+        self.models.iter().rfind(fits).ok_or_else(|| {
+            let asked: String = asked.chars().take(64).collect();
+            let mut there: Vec<String> = self.models.iter().map(|model| model.id().to_string()).take(16).collect();
+            match self.models.len() - there.len() {
+                0 if there.is_empty() => there.push("none".into()),
+                0 => {}
+                more => there.push(format!("{more} more")),
+            }
+            Failure::new(FailureCode::ModelNotFound, format!("no model `{asked}`, loaded: {}", there.join(", ")))
+        })
+    }
+}
+
+fn folders(parent: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        // Not the entry's own type: a repository may be made of links.
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if path.is_dir() && !name.starts_with('.') {
+            folders.push((name, path));
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// The version folders of a model, by rising number; those that are no number come first.
+fn versions(name: &str, folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+    if name.contains('@') {
+        return Err("a model's name can't hold `@`, which stands before a version".into());
+    }
+    let mut versions = folders(folder).map_err(|error| error.to_string())?;
+    if versions.is_empty() {
+        return Err("holds no version folder".into());
+    }
+    versions.sort_by_key(|(version, _)| version.parse::<u64>().ok());
+    Ok(versions)
+}

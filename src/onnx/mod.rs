@@ -1,0 +1,33 @@
+//! Models: the repository and its bundles, ONNX Runtime, and what becomes of a model's outputs.
+//!
+//! ```text
+//! Runtime ─► Catalog ─► Model = bundle (features, head) + session + measured batch costs
+//!                          └► Runner, one a session thread, all over the same sessions
+//! ```
+//!
+//! Bundles, ports and heads know nothing of `ort`, so their tests need no library.
+
+mod bundle;
+mod catalog;
+mod head;
+mod input;
+mod library;
+mod model;
+mod output_section;
+mod port;
+mod runner;
+mod session;
+#[cfg(test)]
+mod tests;
+mod warmup;
+
+pub use bundle::{Bundle, BundleError};
+pub use catalog::{Catalog, CatalogError, Refused};
+pub use head::{CONFIDENCE_INTERVAL, Head, ellipse_scale};
+pub use input::frame_failure;
+pub use library::{LibraryError, Runtime};
+pub use model::{Model, Options};
+pub use output_section::{Activation, Origin, OutputConfig, Scale, Units};
+pub use port::{Axis, Dtype, Output, Port, Values};
+pub use runner::{OnnxRunner, runners};
+pub use warmup::BatchCost;

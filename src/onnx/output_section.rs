@@ -1,0 +1,190 @@
+//! The `[output]` table of a bundle: what the model's outputs mean.
+
+use serde::Deserialize;
+
+/// What the outputs mean.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputConfig {
+    /// Where the emitter is.
+    Localization {
+        /// Output `[B, 2]`: latitude, longitude in degrees, or metres east, north of the origin.
+        position: String,
+        /// With metres: where they are counted from; `None` with degrees.
+        origin: Option<Origin>,
+        /// Output `[B, 2]`: sigma_x, sigma_y, or `[B, 3]` with theta, degrees.
+        uncertainty: String,
+        /// What the sigmas are in.
+        uncertainty_units: Units,
+        /// Whether the output is the sigma or its logarithm.
+        uncertainty_scale: Scale,
+        /// Output `[B, 1]`, 0 to 1.
+        confidence: Option<String>,
+    },
+    /// What the signal is.
+    Classification {
+        /// Output `[B, K]`.
+        logits: String,
+        /// From logits to scores.
+        activation: Activation,
+        /// Names of the `K` classes, in the order of the output.
+        labels: Vec<String>,
+        /// How many of the best are told.
+        top_k: usize,
+    },
+    /// The outputs as they are.
+    Tensors,
+}
+
+/// A place that metres are counted from, degrees WGS 84.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Degrees north, in [-90, 90].
+    pub latitude: f64,
+    /// Degrees east, in [-180, 180].
+    pub longitude: f64,
+}
+
+/// Units of a position or of a sigma.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Units {
+    /// Of latitude and longitude.
+    Degrees,
+    /// East and north.
+    Metres,
+}
+
+/// How a sigma is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// As it is.
+    Linear,
+    /// ln sigma.
+    Log,
+}
+
+/// From logits to scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// One of the classes: the scores sum to 1.
+    Softmax,
+    /// Each class by itself.
+    Sigmoid,
+    /// The output holds scores already.
+    None,
+}
+
+/// The table as it is written: the keys of every kind. Flat, because a table tagged by its `kind` would lose the place of
+/// its errors.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutputSection {
+    kind: Kind,
+    position: Option<String>,
+    position_units: Option<Units>,
+    origin: Option<Origin>,
+    uncertainty: Option<String>,
+    uncertainty_units: Option<Units>,
+    uncertainty_scale: Option<Scale>,
+    confidence: Option<String>,
+    logits: Option<String>,
+    activation: Option<Activation>,
+    labels: Option<Vec<String>>,
+    top_k: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Localization,
+    Classification,
+    Tensors,
+}
+
+impl OutputSection {
+    /// Checks the keys against the kind and each other.
+    pub(crate) fn read(self) -> Result<OutputConfig, String> {
+        self.refuse_keys_of_other_kinds()?;
+        match self.kind {
+            Kind::Localization => self.localization(),
+            Kind::Classification => self.classification(),
+            Kind::Tensors => Ok(OutputConfig::Tensors),
+        }
+    }
+
+    fn refuse_keys_of_other_kinds(&self) -> Result<(), String> {
+        let localization = [
+            ("position", self.position.is_some()),
+            ("position_units", self.position_units.is_some()),
+            ("origin", self.origin.is_some()),
+            ("uncertainty", self.uncertainty.is_some()),
+            ("uncertainty_units", self.uncertainty_units.is_some()),
+            ("uncertainty_scale", self.uncertainty_scale.is_some()),
+            ("confidence", self.confidence.is_some()),
+        ];
+        let classification = [
+            ("logits", self.logits.is_some()),
+            ("activation", self.activation.is_some()),
+            ("labels", self.labels.is_some()),
+            ("top_k", self.top_k.is_some()),
+        ];
+        let of = |keys: &[(&'static str, bool)], kind: Kind, name: &str| match keys.iter().find(|(_, present)| *present) {
+            Some((key, _)) if self.kind != kind => Err(format!("[output] {key} is a key of kind = \"{name}\" only")),
+            _ => Ok(()),
+        };
+        of(&localization, Kind::Localization, "localization")?;
+        of(&classification, Kind::Classification, "classification")
+    }
+
+    fn localization(self) -> Result<OutputConfig, String> {
+        let origin = match (self.position_units.unwrap_or(Units::Degrees), self.origin) {
+            (Units::Degrees, None) => None,
+            (Units::Metres, Some(origin)) => Some(origin),
+            (Units::Degrees, Some(_)) => return Err("[output] origin stands only with position_units = \"metres\"".into()),
+            (Units::Metres, None) => return Err("[output] position_units = \"metres\" needs origin = { latitude, longitude }".into()),
+        };
+        if let Some(Origin { latitude, longitude }) = origin {
+            if !(-90.0..=90.0).contains(&latitude) {
+                return Err(format!("[output] origin.latitude is {latitude}, must be -90 to 90 degrees"));
+            }
+            if !(-180.0..=180.0).contains(&longitude) {
+                return Err(format!("[output] origin.longitude is {longitude}, must be -180 to 180 degrees"));
+            }
+        }
+        Ok(OutputConfig::Localization {
+            position: needed(self.position, "position", "localization")?,
+            origin,
+            uncertainty: needed(self.uncertainty, "uncertainty", "localization")?,
+            uncertainty_units: self.uncertainty_units.unwrap_or(Units::Metres),
+            uncertainty_scale: self.uncertainty_scale.unwrap_or(Scale::Linear),
+            confidence: self.confidence,
+        })
+    }
+
+    fn classification(self) -> Result<OutputConfig, String> {
+        let labels = needed(self.labels, "labels", "classification")?;
+        if labels.is_empty() {
+            return Err("[output] labels is empty".into());
+        }
+        if let Some(index) = (1..labels.len()).find(|&index| labels[..index].contains(&labels[index])) {
+            return Err(format!("[output] labels holds \"{}\" twice", labels[index]));
+        }
+        let top_k = self.top_k.unwrap_or(5);
+        if top_k == 0 {
+            return Err("[output] top_k is 0, must be 1 or more".into());
+        }
+        Ok(OutputConfig::Classification {
+            logits: needed(self.logits, "logits", "classification")?,
+            activation: self.activation.unwrap_or(Activation::Softmax),
+            labels,
+            top_k,
+        })
+    }
+}
+
+fn needed<T>(value: Option<T>, key: &str, kind: &str) -> Result<T, String> {
+    value.ok_or_else(|| format!("[output] kind = \"{kind}\" needs {key}"))
+}

@@ -1,0 +1,174 @@
+//! One ONNX Runtime session, run by many threads at once.
+
+use std::ffi::{CString, c_char};
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+use ort::AsPointer;
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
+use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+
+use super::port::{Axis, Dtype, Output, Port, Values};
+
+/// A session that any number of threads may run: the weights are in memory once (see `ops/docs/adr/0002`).
+#[derive(Debug)]
+pub(crate) struct SharedSession {
+    session: Session,
+    input: CString,
+    outputs: Vec<CString>,
+}
+
+/// How a session is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SessionOptions {
+    /// Threads that work on one operator, the caller included.
+    pub intra_threads: usize,
+    /// Take the memory of a run from the shared arena as one block, planned once for each input shape, and not tensor by tensor:
+    /// threads then do not interleave in the arena. A plan is small but kept for ever, so only where shapes are bounded.
+    pub memory_pattern: bool,
+}
+
+impl SharedSession {
+    /// Makes a session of the bytes of an ONNX file, so that what was hashed is what runs.
+    pub(crate) fn open(environment: &Environment, onnx: &[u8], options: SessionOptions) -> Result<Self, ort::Error> {
+        let session = Session::builder(environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(options.intra_threads)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            .with_memory_pattern(options.memory_pattern)?
+            // Else macOS would register Core ML by itself.
+            .with_auto_device(AutoDevicePolicy::PreferCPU)?
+            .commit_from_memory(onnx)?;
+        Ok(Self { session, input: CString::default(), outputs: Vec::new() })
+    }
+
+    /// Declared inputs.
+    pub(crate) fn input_ports(&self) -> Vec<Port> {
+        self.session.inputs().iter().map(port).collect()
+    }
+
+    /// Declared outputs.
+    pub(crate) fn output_ports(&self) -> Vec<Port> {
+        self.session.outputs().iter().map(port).collect()
+    }
+
+    /// Says which input is fed and which outputs are wanted, in the order [`run`](Self::run) gives them.
+    pub(crate) fn select<'a>(&mut self, input: &str, outputs: impl Iterator<Item = &'a str>) -> Result<(), ort::Error> {
+        // Names come from the ONNX file by way of C strings, so none holds a NUL.
+        let name = |name: &str| CString::new(name).map_err(ort::Error::wrap);
+        self.input = name(input)?;
+        self.outputs = outputs.map(name).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Runs once on the calling thread. `shape` is the whole input's and `data` holds as many values.
+    #[allow(unsafe_code)]
+    pub(crate) fn run(&self, shape: &[usize], data: &[f32]) -> Result<RunOutputs<'_>, ort::Error> {
+        let input = TensorRef::from_array_view((shape, data))?;
+        let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
+        let mut outputs = vec![ptr::null_mut(); output_names.len()];
+        // SAFETY: `OrtApi::Run` may be called on one session from many threads: ONNX Runtime guarantees it, keeps what a run
+        // changes in an execution frame of its own, and takes a lock where an execution provider can't run concurrently.
+        // `Session::run` asks for `&mut` out of caution and changes nothing of the Rust struct; no `&mut Session` exists here.
+        // All pointers are valid for the call: the session by `&self`, names and input by the borrows above, and `outputs`
+        // has room for one pointer a name, null as the API asks for what it is to allocate.
+        let status = unsafe {
+            (ort::api().Run)(
+                self.session.ptr().cast_mut(),
+                ptr::null(),
+                &self.input.as_ptr(),
+                &input.ptr(),
+                1,
+                output_names.as_ptr(),
+                output_names.len(),
+                outputs.as_mut_ptr(),
+            )
+        };
+        // SAFETY: the status is the one just returned, and it is handed over once.
+        unsafe { ort::Error::result_from_status(status) }?;
+        let values = outputs.into_iter().filter_map(NonNull::new);
+        // SAFETY: a run without error has set every pointer to a value that is now ours. Their memory is of the session's
+        // arena, which the borrow of `self` keeps.
+        let values = values.map(|value| unsafe { DynValue::from_ptr(value, Some(self.session.allocator())) });
+        RunOutputs::new(values.collect(), self.outputs.len())
+    }
+}
+
+/// What a run gave, alive as long as its session is.
+pub(crate) struct RunOutputs<'s> {
+    values: Vec<(DynTensor, Dtype, Vec<usize>)>,
+    session: PhantomData<&'s SharedSession>,
+}
+
+impl RunOutputs<'_> {
+    fn new(values: Vec<DynValue>, wanted: usize) -> Result<Self, ort::Error> {
+        if values.len() != wanted {
+            return Err(ort::Error::new(format!("the run gave {} outputs, expected {wanted}", values.len())));
+        }
+        let typed = values.into_iter().map(|value| {
+            let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
+                return Err(ort::Error::new(format!("the run gave a {}, expected a tensor", value.dtype())));
+            };
+            let dtype = dtype(*ty).ok_or_else(|| ort::Error::new(format!("the run gave a tensor of {ty}, expected numbers")))?;
+            let shape = shape.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
+            Ok((value.downcast()?, dtype, shape))
+        });
+        Ok(Self { values: typed.collect::<Result<_, _>>()?, session: PhantomData })
+    }
+
+    /// The outputs in the order they were selected.
+    pub(crate) fn views(&self) -> Result<Vec<Output<'_>>, ort::Error> {
+        self.values.iter().map(|(value, dtype, shape)| Ok(Output { shape, values: values(value, *dtype, shape)? })).collect()
+    }
+}
+
+#[allow(unsafe_code)]
+fn values<'a>(value: &'a DynTensor, dtype: Dtype, shape: &[usize]) -> Result<Values<'a>, ort::Error> {
+    if dtype == Dtype::Float32 {
+        return Ok(Values::Floats(value.try_extract_tensor::<f32>()?.1));
+    }
+    let length = shape.iter().product::<usize>() * dtype.size();
+    if length == 0 {
+        return Ok(Values::Bytes(dtype, &[]));
+    }
+    let data = value.data_ptr().cast::<u8>();
+    // SAFETY: a tensor of this type and shape in CPU memory holds `length` bytes from `data` on, never written to again, and
+    // lives as long as `value`.
+    Ok(Values::Bytes(dtype, unsafe { std::slice::from_raw_parts(data, length) }))
+}
+
+// Tensors are published little-endian, and read here as they lie in memory.
+#[cfg(target_endian = "big")]
+compile_error!("big-endian machines would publish tensors in the wrong byte order");
+
+fn port(outlet: &Outlet) -> Port {
+    let name = outlet.name().to_owned();
+    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
+        return Port { name, dtype: None, axes: Vec::new() };
+    };
+    let axis = |(length, symbol): (&i64, &String)| usize::try_from(*length).map_or_else(|_| Axis::Free(symbol.clone()), Axis::Fixed);
+    Port { name, dtype: dtype(*ty), axes: shape.iter().zip(dimension_symbols.iter()).map(axis).collect() }
+}
+
+fn dtype(ty: TensorElementType) -> Option<Dtype> {
+    Some(match ty {
+        TensorElementType::Float32 => Dtype::Float32,
+        TensorElementType::Float64 => Dtype::Float64,
+        TensorElementType::Float16 => Dtype::Float16,
+        TensorElementType::Bfloat16 => Dtype::Bfloat16,
+        TensorElementType::Int8 => Dtype::Int8,
+        TensorElementType::Int16 => Dtype::Int16,
+        TensorElementType::Int32 => Dtype::Int32,
+        TensorElementType::Int64 => Dtype::Int64,
+        TensorElementType::Uint8 => Dtype::Uint8,
+        TensorElementType::Uint16 => Dtype::Uint16,
+        TensorElementType::Uint32 => Dtype::Uint32,
+        TensorElementType::Uint64 => Dtype::Uint64,
+        TensorElementType::Bool => Dtype::Bool,
+        _ => return None,
+    })
+}

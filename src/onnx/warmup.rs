@@ -1,0 +1,193 @@
+//! Runs before a model counts as ready: they fill caches and arenas, show the real shapes of the outputs, and measure what a
+//! batch costs.
+
+use std::time::{Duration, Instant};
+
+use super::head::Head;
+use super::input::Input;
+use super::port::{Output, Values};
+use super::session::SharedSession;
+
+/// Time of a run at one batch size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchCost {
+    /// Frames.
+    pub batch: usize,
+    /// The shortest of the measured runs.
+    pub run: Duration,
+}
+
+impl BatchCost {
+    fn per_frame(self) -> f64 {
+        self.run.as_secs_f64() / self.batch as f64
+    }
+}
+
+/// What the warm-up found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WarmUp {
+    /// Of every size that was measured, from 1 on.
+    pub costs: Vec<BatchCost>,
+    /// The largest batch worth forming.
+    pub max_batch: usize,
+    /// Whether a frame's outputs depend on the frames it shares a run with.
+    pub batch_variant: bool,
+}
+
+/// A batch must cost this much less a frame than the best smaller one, or it saves too little for what it makes frames wait.
+const WORTH_WHILE: f64 = 0.9;
+/// Runs of one size, at most, and the time after which no further one is begun.
+const RUNS: usize = 5;
+const RUNS_TIME: Duration = Duration::from_millis(100);
+/// A frame's outputs may differ between batches by this share of the output's largest magnitude: float32 sums in another order.
+const TOLERANCE: f64 = 1e-4;
+
+/// Runs a model at batch sizes 1, 2, 4, … up to `max_batch`, and at every other size up to the one it settles on.
+///
+/// The limit is the largest measured size whose cost a frame is at least 10 % below that of the best smaller one; larger sizes
+/// are not tried once two in a row were not worth it. A model whose outputs depend on the batch, or whose runs of two fail, is limited to
+/// batches of one.
+pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame: [usize; 3], max_batch: usize) -> Result<WarmUp, String> {
+    let max_batch = if input.batch_of_one || head.batch_of_one() { 1 } else { max_batch.max(1) };
+    let size: usize = frame.iter().product();
+    let frames = noise(size * max_batch);
+    let alone = &frames[..size];
+    let first = measure(session, &input.shape(1, frame), alone, |outputs| head.check(outputs, 1))?;
+    let mut found = WarmUp { costs: vec![first], max_batch: 1, batch_variant: false };
+    if max_batch == 1 {
+        return Ok(found);
+    }
+    let reference = run(session, &input.shape(1, frame), alone, |outputs| Ok(of_frame(outputs, 0)))?;
+    let (mut best, mut misses) = (first, 0);
+    for batch in sizes(max_batch) {
+        let check = |outputs: &[Output<'_>]| {
+            head.check(outputs, batch)?;
+            Ok(close(&reference, &of_frame(outputs, 0)))
+        };
+        let shape = input.shape(batch, frame);
+        let cost = run(session, &shape, &frames[..size * batch], check).and_then(|same| match same {
+            true => measure(session, &shape, &frames[..size * batch], |outputs| head.check(outputs, batch)),
+            false => Err("a frame's outputs depend on its batch".into()),
+        });
+        let Ok(cost) = cost else {
+            return Ok(WarmUp { max_batch: 1, batch_variant: true, ..found });
+        };
+        found.costs.push(cost);
+        if cost.per_frame() <= WORTH_WHILE * best.per_frame() {
+            (best, misses) = (cost, 0);
+        } else {
+            misses += 1;
+        }
+        if misses == 2 {
+            break;
+        }
+    }
+    found.max_batch = best.batch;
+    for batch in (1..found.max_batch).filter(|batch| found.costs.iter().all(|cost| cost.batch != *batch)) {
+        run(session, &input.shape(batch, frame), &frames[..size * batch], |outputs| head.check(outputs, batch))?;
+    }
+    Ok(found)
+}
+
+/// 2, 4, 8, … and `max` itself.
+fn sizes(max: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors((max > 1).then_some(2), move |&size| (size < max).then(|| (size * 2).min(max))).map(move |size| size.min(max))
+}
+
+fn run<T>(
+    session: &SharedSession,
+    shape: &[usize],
+    data: &[f32],
+    look: impl FnOnce(&[Output<'_>]) -> Result<T, String>,
+) -> Result<T, String> {
+    let failed = |error: ort::Error| format!("a run on {shape:?} failed: {error}");
+    let outputs = session.run(shape, data).map_err(failed)?;
+    look(&outputs.views().map_err(failed)?)
+}
+
+/// The shortest of a few runs. The first fills caches; it counts only where it is too long to be repeated.
+fn measure(
+    session: &SharedSession,
+    shape: &[usize],
+    data: &[f32],
+    check: impl Fn(&[Output<'_>]) -> Result<(), String>,
+) -> Result<BatchCost, String> {
+    let begun = Instant::now();
+    let mut shortest = Duration::MAX;
+    for index in 0..=RUNS {
+        let run_begun = Instant::now();
+        run(session, shape, data, &check)?;
+        shortest = shortest.min(run_begun.elapsed());
+        if index > 0 && begun.elapsed() > RUNS_TIME || begun.elapsed() > 2 * RUNS_TIME {
+            break;
+        }
+    }
+    Ok(BatchCost { batch: shape.first().copied().unwrap_or(1), run: shortest })
+}
+
+/// Uniform in ±0.5 and the same every time (Marsaglia's xorshift): a constant input would hide that a model mixes frames.
+fn noise(length: usize) -> Vec<f32> {
+    let mut state = 0x9e37_79b9_u32;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / u32::MAX as f32 - 0.5
+    })
+    .take(length)
+    .collect()
+}
+
+fn of_frame(outputs: &[Output<'_>], frame: usize) -> Vec<Vec<f64>> {
+    outputs.iter().map(|output| numbers(output.frame(frame))).collect()
+}
+
+/// Floats as they are; other types byte by byte, which compares them exactly enough to tell a difference.
+fn numbers(values: Values<'_>) -> Vec<f64> {
+    match values {
+        Values::Floats(values) => values.iter().map(|&value| f64::from(value)).collect(),
+        Values::Bytes(_, bytes) => bytes.iter().map(|&byte| f64::from(byte)).collect(),
+    }
+}
+
+fn close(a: &[Vec<f64>], b: &[Vec<f64>]) -> bool {
+    a.iter().zip(b).all(|(a, b)| {
+        let largest = a.iter().chain(b).filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        let near = |a: f64, b: f64| (a - b).abs() <= TOLERANCE * largest || a == b || (a.is_nan() && b.is_nan());
+        a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| near(a, b))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_double_up_to_the_limit() {
+        let of = |max| sizes(max).collect::<Vec<_>>();
+        assert_eq!(of(1), [0; 0]);
+        assert_eq!(of(2), [2]);
+        assert_eq!(of(3), [2, 3]);
+        assert_eq!(of(8), [2, 4, 8]);
+        assert_eq!(of(12), [2, 4, 8, 12]);
+    }
+
+    #[test]
+    fn outputs_are_close_by_the_magnitude_of_the_whole() {
+        let close = |a: &[f64], b: &[f64]| close(&[a.to_vec()], &[b.to_vec()]);
+        assert!(close(&[1000.0, 0.01], &[1000.05, 0.0]));
+        assert!(!close(&[1000.0, 0.01], &[1000.2, 0.01]));
+        assert!(close(&[f64::NAN, f64::INFINITY, 0.0], &[f64::NAN, f64::INFINITY, 0.0]));
+        assert!(!close(&[f64::NAN], &[0.0]));
+        assert!(!close(&[0.0], &[0.0, 0.0]));
+    }
+
+    #[test]
+    fn noise_differs_from_frame_to_frame() {
+        let noise = noise(2048);
+        assert!(noise.iter().all(|x| x.abs() <= 0.5));
+        assert!(noise[..1024] != noise[1024..]);
+        let mean = noise.iter().sum::<f32>() / 2048.0;
+        assert!(mean.abs() < 0.05, "{mean}");
+    }
+}

@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Makes the tiny models the tests run: `python3 tests/models/make.py` (needs numpy and onnx).
+
+Each is a bundle, <name>/<version>/{model.onnx,model.toml}, of a few kB. Most take raw samples (`kind = "iq"`), so that a test can
+work out an answer by hand and send a frame that provokes a fault. `RMS` below is over the 2·N values of I and Q.
+
+  degrees     frame → latitude = 90·mean(I), longitude = 360·mean(Q), sigmas 10·RMS and 20·RMS metres, theta 30, confidence RMS
+  metres      frame → 1000·mean(I) m east and 1000·mean(Q) m north of 45 N 7.6 E, ln sigmas of mean(I) and mean(Q)
+  classes     frame → logits mean(I), mean(Q), RMS of `i`, `q`, `loud`
+  tensors     frame → mean [B, 2] float32, count [B] int64, loud [B, 1] bool, double [B, 2, 1] float64
+  poison      as degrees, but gives NaN where max(I, Q) > 0.9, and fails in the run where min(I, Q) < -0.9
+  static1     as degrees, with a batch axis fixed at 1
+  width32     as degrees, with 32 samples fixed
+  slow        as degrees, after about two seconds of matrix products (batches of one)
+  mixing      as degrees, but each frame gets the mean of the whole batch
+  versions    three versions, 2, 9 and 10: `classes` whose one logit of many is the version's
+"""
+
+import hashlib
+import pathlib
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+HERE = pathlib.Path(__file__).parent
+FLOAT = TensorProto.FLOAT
+
+
+class Graph:
+    """Nodes and constants of one model, in the order they are made."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], []
+
+    def const(self, value, dtype=np.float32):
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def __call__(self, op, *inputs, name=None, **attributes):
+        name = name or f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def save(self, folder, text, outputs, inputs=("B", 1, 2, "N"), stated=True):
+        made = helper.make_graph(
+            self.nodes,
+            "test",
+            [helper.make_tensor_value_info("x", FLOAT, inputs)],
+            [helper.make_tensor_value_info(name, dtype, shape) for name, dtype, shape in outputs],
+            self.constants,
+        )
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], producer_name="")
+        model.ir_version = 8
+        onnx.checker.check_model(model, full_check=True)
+        data = model.SerializeToString(deterministic=True)
+        folder = HERE / folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.onnx").write_bytes(data)
+        digest = f'[model]\nsha256 = "{hashlib.sha256(data).hexdigest()}"\n\n' if stated else ""
+        (folder / "model.toml").write_text(digest + text)
+        print(f"{folder.relative_to(HERE)}: {len(data)} bytes")
+
+
+def features(extra=""):
+    return f'[features]\nkind = "iq"\n{extra}\n'
+
+
+DEGREES = """[output]
+kind = "localization"
+position = "position"
+position_units = "degrees"
+uncertainty = "uncertainty"
+uncertainty_units = "metres"
+confidence = "confidence"
+"""
+
+
+def means(g, x="x"):
+    """[B, 2]: the means of I and of Q."""
+    return g("ReduceMean", g("Squeeze", x, g.const([1], np.int64)), axes=[2], keepdims=0)
+
+
+def rms(g, x="x"):
+    """[B]: over I and Q."""
+    flat = g("Squeeze", x, g.const([1], np.int64))
+    return g("Sqrt", g("ReduceMean", g("Mul", flat, flat), axes=[1, 2], keepdims=0))
+
+
+def degrees_outputs(g, x="x", batch="B", position=None):
+    loud = g("Unsqueeze", rms(g, x), g.const([1], np.int64))
+    g("Mul", position or means(g, x), g.const([[90, 360]]), name="position")
+    sigmas = g("Mul", loud, g.const([[10, 20]]))
+    theta = g("Add", g("Mul", loud, g.const([[0]])), g.const([[30]]))
+    g("Concat", sigmas, theta, axis=1, name="uncertainty")
+    g("Identity", loud, name="confidence")
+    return [("position", FLOAT, [batch, 2]), ("uncertainty", FLOAT, [batch, 3]), ("confidence", FLOAT, [batch, 1])]
+
+
+def degrees():
+    g = Graph()
+    g.save("degrees/1", features() + DEGREES, degrees_outputs(g))
+
+
+def metres():
+    g = Graph()
+    mean = means(g)
+    g("Mul", mean, g.const([[1000, 1000]]), name="position")
+    g("Identity", mean, name="log_sigma")
+    g.save(
+        "metres/1",
+        features()
+        + """[output]
+kind = "localization"
+position = "position"
+position_units = "metres"
+origin = { latitude = 45.0, longitude = 7.6 }
+uncertainty = "log_sigma"
+uncertainty_scale = "log"
+""",
+        [("position", FLOAT, ["B", 2]), ("log_sigma", FLOAT, ["B", 2])],
+    )
+
+
+def classes():
+    g = Graph()
+    g("Concat", means(g), g("Unsqueeze", rms(g), g.const([1], np.int64)), axis=1, name="logits")
+    text = '[output]\nkind = "classification"\nlogits = "logits"\nlabels = ["i", "q", "loud"]\ntop_k = 2\n'
+    g.save("classes/1", features() + text, [("logits", FLOAT, ["B", 3])])
+
+
+def tensors():
+    g = Graph()
+    mean = means(g)
+    g("Identity", mean, name="mean")
+    flat = g("Squeeze", "x", g.const([1], np.int64))
+    ones = g("Cast", g("GreaterOrEqual", g("Mul", flat, flat), g.const(0.0)), to=TensorProto.INT64)
+    g("ReduceSum", ones, g.const([1, 2], np.int64), keepdims=0, name="count")
+    g("Greater", g("Unsqueeze", rms(g), g.const([1], np.int64)), g.const(0.5), name="loud")
+    g("Cast", g("Unsqueeze", mean, g.const([2], np.int64)), to=TensorProto.DOUBLE, name="double")
+    g.save(
+        "tensors/1",
+        features() + '[output]\nkind = "tensors"\n',
+        [
+            ("mean", FLOAT, ["B", 2]),
+            ("count", TensorProto.INT64, ["B"]),
+            ("loud", TensorProto.BOOL, ["B", 1]),
+            ("double", TensorProto.DOUBLE, ["B", 2, 1]),
+        ],
+    )
+
+
+def poison():
+    g = Graph()
+    # 0/0 where the frame's maximum is above 0.9, added to its position.
+    highest = g("Unsqueeze", g("ReduceMax", g("Squeeze", "x", g.const([1], np.int64)), axes=[1, 2], keepdims=0), g.const([1], np.int64))
+    fine = g("Cast", g("LessOrEqual", highest, g.const(0.9)), to=FLOAT)
+    nan = g("Sub", g("Div", fine, fine), g.const(1.0))
+    # An index out of range where any minimum of the batch is below -0.9: the whole run fails.
+    lowest = g("ReduceMin", "x", axes=[0, 1, 2, 3], keepdims=0)
+    index = g("Cast", g("Mul", g("Cast", g("Less", lowest, g.const(-0.9)), to=FLOAT), g.const(100.0)), to=TensorProto.INT64)
+    zero = g("Gather", g.const([0.0]), index)
+    shifted = g("Add", g("Add", means(g), nan), zero)
+    g.save("poison/1", features() + DEGREES, degrees_outputs(g, position=shifted))
+
+
+def static1():
+    g = Graph()
+    g.save("static1/1", features() + DEGREES, degrees_outputs(g, batch=1), inputs=(1, 1, 2, "N"))
+
+
+def width32():
+    g = Graph()
+    g.save("width32/1", features() + DEGREES, degrees_outputs(g), inputs=("B", 1, 2, 32))
+
+
+def slow(steps=64, size=1024):
+    """A loop of products of a `size`-square matrix that the graph expands from one number, so that the file stays small."""
+    g = Graph()
+    body = Graph()
+    body("Identity", "going", name="going_on")
+    body("MatMul", "state", "matrix", name="next")
+    loop = helper.make_graph(
+        body.nodes,
+        "body",
+        [
+            helper.make_tensor_value_info("step", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", FLOAT, None),
+        ],
+        [helper.make_tensor_value_info("going_on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", FLOAT, None)],
+    )
+    # Depends on the input, or it would be computed once at load.
+    value = g("Add", g("Mul", g("ReduceMean", "x", axes=[0, 1, 2, 3], keepdims=0), g.const(0.0)), g.const(1.0 / size))
+    g("Expand", value, g.const([size, size], np.int64), name="matrix")
+    last = g("Loop", g.const(steps, np.int64), g.const(True, np.bool_), "matrix", body=loop)
+    zero = g("Mul", g("ReduceMean", last, axes=[0, 1], keepdims=0), g.const(0.0))
+    g.save("slow/1", features() + DEGREES, degrees_outputs(g, batch=1, position=g("Add", means(g), zero)), inputs=(1, 1, 2, "N"))
+
+
+def mixing():
+    g = Graph()
+    mean = means(g)
+    whole = g("ReduceMean", mean, axes=[0], keepdims=1)
+    mixed = g("Add", g("Mul", mean, g.const(0.0)), whole)
+    g.save("mixing/1", features() + DEGREES, degrees_outputs(g, position=mixed))
+
+
+def versions():
+    for index, version in enumerate((2, 9, 10)):
+        g = Graph()
+        zero = g("Mul", g("Unsqueeze", rms(g), g.const([1], np.int64)), g.const([[0, 0, 0]]))
+        g("Add", zero, g.const([[float(i == index) for i in range(3)]]), name="logits")
+        text = '[output]\nkind = "classification"\nlogits = "logits"\nlabels = ["two", "nine", "ten"]\ntop_k = 1\n'
+        g.save(f"versions/{version}", features() + text, [("logits", FLOAT, ["B", 3])], stated=False)
+
+
+for make in (degrees, metres, classes, tensors, poison, static1, width32, slow, mixing, versions):
+    make()
