@@ -59,12 +59,7 @@ impl Admission {
     /// At most `max_frames` frames and `max_bytes` bytes of payload at once.
     pub fn new(max_frames: usize, max_bytes: usize) -> Self {
         let max_bytes = max_bytes.min(Semaphore::MAX_PERMITS);
-        Self {
-            frames: Arc::new(Semaphore::new(max_frames)),
-            bytes: Arc::new(Semaphore::new(max_bytes)),
-            max_frames,
-            max_bytes,
-        }
+        Self { frames: Arc::new(Semaphore::new(max_frames)), bytes: Arc::new(Semaphore::new(max_bytes)), max_frames, max_bytes }
     }
 
     /// Takes the permits for one frame of `bytes` bytes, or says at once what is full.
@@ -74,9 +69,7 @@ impl Admission {
             return Err(never);
         }
         let wanted = u32::try_from(bytes).map_err(|_| never)?;
-        let frame = Arc::clone(&self.frames)
-            .try_acquire_owned()
-            .map_err(|_| Refused::Frames { limit: self.max_frames })?;
+        let frame = Arc::clone(&self.frames).try_acquire_owned().map_err(|_| Refused::Frames { limit: self.max_frames })?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(wanted).map_err(|_| Refused::Bytes {
             bytes,
             in_flight: self.max_bytes - self.bytes.available_permits(),
@@ -87,10 +80,7 @@ impl Admission {
 
     /// Frames and bytes that hold permits now.
     pub fn in_use(&self) -> (usize, usize) {
-        (
-            self.max_frames - self.frames.available_permits(),
-            self.max_bytes - self.bytes.available_permits(),
-        )
+        (self.max_frames - self.frames.available_permits(), self.max_bytes - self.bytes.available_permits())
     }
 
     /// The most frames that can hold a permit at once.

@@ -118,13 +118,7 @@ impl Job {
     }
 
     fn predict(&self, answer: Arc<Answer>, batch_size: usize, cache_hit: bool) {
-        self.responder.answer(Ok(Prediction {
-            answer,
-            model: Arc::clone(&self.model),
-            stages: self.stages,
-            batch_size,
-            cache_hit,
-        }));
+        self.responder.answer(Ok(Prediction { answer, model: Arc::clone(&self.model), stages: self.stages, batch_size, cache_hit }));
     }
 }
 

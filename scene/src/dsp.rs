@@ -21,11 +21,7 @@ pub fn to_db(ratio: f32) -> f32 {
 /// The mean of `|x|²`; 0 for an empty slice.
 pub fn mean_power(samples: &[Complex32]) -> f32 {
     let sum: f64 = samples.iter().map(|x| f64::from(x.norm_sqr())).sum();
-    if samples.is_empty() {
-        0.0
-    } else {
-        (sum / samples.len() as f64) as f32
-    }
+    if samples.is_empty() { 0.0 } else { (sum / samples.len() as f64) as f32 }
 }
 
 /// Scales `samples` to a mean power; silence stays silence.
@@ -62,11 +58,7 @@ pub fn shift(samples: &mut [Complex32], frequency: f32, phase: f32) {
 
 /// `sin(πx)/(πx)`.
 pub fn sinc(x: f32) -> f32 {
-    if x.abs() < 1e-6 {
-        1.0
-    } else {
-        (PI * x).sin() / (PI * x)
-    }
+    if x.abs() < 1e-6 { 1.0 } else { (PI * x).sin() / (PI * x) }
 }
 
 /// Taps of a low-pass filter with the −6 dB point at `cutoff` cycles per sample: a Hann-windowed sinc of `2 half + 1`

@@ -30,10 +30,7 @@ pub struct FrameSimulator {
 impl FrameSimulator {
     /// Frames of `len` samples, at least 64.
     pub fn new(seed: u64, len: usize) -> Self {
-        Self {
-            seed,
-            len: len.max(64),
-        }
+        Self { seed, len: len.max(64) }
     }
 
     /// Frame number `index`; the families take turns, so any run of eight has one of each.
@@ -48,11 +45,7 @@ impl FrameSimulator {
             (samples, Some(snr_db))
         };
         self.record(&mut samples, rng);
-        Frame {
-            samples,
-            family,
-            snr_db,
-        }
+        Frame { samples, family, snr_db }
     }
 
     /// A signal of `family` after its way through the air, with the receiver's noise.
@@ -60,11 +53,7 @@ impl FrameSimulator {
         let waveform = waveforms::generate(family, self.len, rng);
         let mut samples = waveform.samples;
         // −5 to 30 dB is the range the card reports; one in eight is stronger still, as a broadcaster is.
-        let mut snr_db: f32 = if rng.random_bool(0.125) {
-            rng.random_range(30.0..70.0)
-        } else {
-            rng.random_range(-5.0..30.0)
-        };
+        let mut snr_db: f32 = if rng.random_bool(0.125) { rng.random_range(30.0..70.0) } else { rng.random_range(-5.0..30.0) };
 
         // Wholly above, wholly below or astride the centre; one in five close to it.
         let room = (0.5 - waveform.bandwidth / 2.0).max(0.0);
@@ -76,11 +65,7 @@ impl FrameSimulator {
         if matches!(family, Family::Tone | Family::Am) && offset.abs() < 2e-3 {
             snr_db = snr_db.abs().max(12.0);
         }
-        dsp::shift(
-            &mut samples,
-            offset,
-            rng.random_range(0.0..std::f32::consts::TAU),
-        );
+        dsp::shift(&mut samples, offset, rng.random_range(0.0..std::f32::consts::TAU));
 
         if rng.random_bool(0.2) {
             // At worst two radians over 8192 samples: more would pass for a modulation.
@@ -95,11 +80,7 @@ impl FrameSimulator {
             impairments::fading(&mut samples, rng);
         }
         // Keyed carriers have their own silence, and cutting a plain one into pieces would make it on-off keying.
-        if matches!(
-            family,
-            Family::Fsk | Family::Psk | Family::Ofdm | Family::Fm
-        ) && rng.random_bool(0.45)
-        {
+        if matches!(family, Family::Fsk | Family::Psk | Family::Ofdm | Family::Fm) && rng.random_bool(0.45) {
             gate(&mut samples, family, rng);
         }
         let noise = impairments::noise(self.len, dsp::from_db(-snr_db), rng);
@@ -118,8 +99,7 @@ impl FrameSimulator {
         }
         // A spur: a weak carrier that is not the signal.
         if rng.random_bool(0.08) {
-            let level =
-                (dsp::mean_power(samples) * dsp::from_db(rng.random_range(-45.0..-20.0))).sqrt();
+            let level = (dsp::mean_power(samples) * dsp::from_db(rng.random_range(-45.0..-20.0))).sqrt();
             let mut spur = vec![Complex32::new(level, 0.0); samples.len()];
             dsp::shift(&mut spur, rng.random_range(-0.5..0.5), 0.0);
             samples.iter_mut().zip(spur).for_each(|(x, s)| *x += s);
@@ -172,10 +152,7 @@ mod tests {
         let later = simulator.frame(9);
         let _ = simulator.frame(3);
         assert_eq!(simulator.frame(9).samples, later.samples);
-        assert_ne!(
-            FrameSimulator::new(12, 1024).frame(9).samples,
-            later.samples
-        );
+        assert_ne!(FrameSimulator::new(12, 1024).frame(9).samples, later.samples);
     }
 
     #[test]
@@ -185,16 +162,8 @@ mod tests {
             for index in 0..160 {
                 let frame = simulator.frame(index);
                 assert_eq!(frame.samples.len(), len);
-                assert!(
-                    frame.samples.iter().all(|x| x.is_finite()),
-                    "{:?} {index}",
-                    frame.family
-                );
-                assert!(
-                    dsp::mean_power(&frame.samples) > 0.0,
-                    "{:?} {index}",
-                    frame.family
-                );
+                assert!(frame.samples.iter().all(|x| x.is_finite()), "{:?} {index}", frame.family);
+                assert!(dsp::mean_power(&frame.samples) > 0.0, "{:?} {index}", frame.family);
                 assert_eq!(frame.snr_db.is_none(), frame.family == Family::Noise);
             }
         }

@@ -40,18 +40,12 @@ impl GeoPoint {
         // Radii of curvature along the meridian and across it.
         let meridian = A * (1.0 - E2) / w2.powf(1.5);
         let normal = A / w2.sqrt();
-        let Offset {
-            east_m: east,
-            north_m: north,
-        } = offset;
+        let Offset { east_m: east, north_m: north } = offset;
         let up = north / meridian
             - east * east * phi.tan() / (2.0 * meridian * normal)
             - 1.5 * E2 * phi.sin() * phi.cos() * north * north / (meridian * meridian * w2);
         let across = east / (normal * phi.cos()) * (1.0 + north * phi.tan() / normal);
-        Self {
-            latitude: self.latitude + up.to_degrees(),
-            longitude: self.longitude + across.to_degrees(),
-        }
+        Self { latitude: self.latitude + up.to_degrees(), longitude: self.longitude + across.to_degrees() }
     }
 }
 

@@ -27,23 +27,11 @@ pub fn fading(samples: &mut [Complex32], rng: &mut SimRng) {
     let power = dsp::mean_power(samples);
     // Sum of a few slow rotations: at most four turns within the stretch.
     let len = samples.len() as f32;
-    let paths: Vec<(f32, f32, f32)> = (0..4)
-        .map(|_| {
-            (
-                rng.random_range(0.05..0.25),
-                rng.random_range(-4.0..4.0) / len,
-                rng.random_range(0.0..1.0),
-            )
-        })
-        .collect();
+    let paths: Vec<(f32, f32, f32)> =
+        (0..4).map(|_| (rng.random_range(0.05..0.25), rng.random_range(-4.0..4.0) / len, rng.random_range(0.0..1.0))).collect();
     for (n, x) in samples.iter_mut().enumerate() {
-        let turn = |(gain, rate, start): &(f32, f32, f32)| {
-            Complex32::from_polar(*gain, std::f32::consts::TAU * (rate * n as f32 + start))
-        };
-        *x *= paths
-            .iter()
-            .map(turn)
-            .fold(Complex32::new(1.0, 0.0), |sum, path| sum + path);
+        let turn = |(gain, rate, start): &(f32, f32, f32)| Complex32::from_polar(*gain, std::f32::consts::TAU * (rate * n as f32 + start));
+        *x *= paths.iter().map(turn).fold(Complex32::new(1.0, 0.0), |sum, path| sum + path);
     }
     dsp::set_mean_power(samples, power);
 }
@@ -66,10 +54,7 @@ pub fn noise(len: usize, power: f32, rng: &mut SimRng) -> Vec<Complex32> {
         0 | 1 => dsp::filter(&white, &dsp::low_pass(rng.random_range(0.3..0.5), 24, 0.0)),
         // A slope over the band, either way: one leaky integrator, turned.
         2 | 3 => {
-            let pole = Complex32::from_polar(
-                rng.random_range(0.05..0.6),
-                rng.random_range(0.0..std::f32::consts::TAU),
-            );
+            let pole = Complex32::from_polar(rng.random_range(0.05..0.6), rng.random_range(0.0..std::f32::consts::TAU));
             let mut state = Complex32::default();
             white
                 .iter()
@@ -136,9 +121,7 @@ impl Quantiser {
             let step = (v * steps - shift).round() + shift;
             step.clamp(-steps.floor() - shift, steps.ceil() - 1.0 + shift) / steps
         };
-        samples
-            .iter_mut()
-            .for_each(|x| *x = Complex32::new(round(x.re), round(x.im)));
+        samples.iter_mut().for_each(|x| *x = Complex32::new(round(x.re), round(x.im)));
     }
 
     /// One of the four, each as likely.
@@ -166,25 +149,15 @@ mod tests {
 
     #[test]
     fn quantised_samples_lie_on_the_grid_inside_full_scale() {
-        for (quantiser, steps, shift) in [
-            (Quantiser::Ci8, 128.0, 0.0),
-            (Quantiser::Cu8, 127.5, 0.5),
-            (Quantiser::Ci16, 32768.0, 0.0),
-        ] {
+        for (quantiser, steps, shift) in [(Quantiser::Ci8, 128.0, 0.0), (Quantiser::Cu8, 127.5, 0.5), (Quantiser::Ci16, 32768.0, 0.0)] {
             for index in 0..20 {
                 let mut rng = stream(5, index);
                 let mut samples = dsp::white_noise(&mut rng, 2000, 1.0);
                 quantiser.apply(&mut samples, &mut rng);
                 for v in samples.iter().flat_map(|x| [x.re, x.im]) {
                     let step = v * steps - shift;
-                    assert!(
-                        (step - step.round()).abs() < 2e-3,
-                        "{quantiser:?}: {v} is off the grid"
-                    );
-                    assert!(
-                        (-1.0..=1.0).contains(&v),
-                        "{quantiser:?}: {v} is past full scale"
-                    );
+                    assert!((step - step.round()).abs() < 2e-3, "{quantiser:?}: {v} is off the grid");
+                    assert!((-1.0..=1.0).contains(&v), "{quantiser:?}: {v} is past full scale");
                 }
             }
         }

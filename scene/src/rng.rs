@@ -42,12 +42,7 @@ mod tests {
     #[test]
     fn log_uniform_has_its_median_at_the_geometric_mean() {
         let mut rng = stream(3, 0);
-        let below = (0..4000)
-            .filter(|_| log_uniform(&mut rng, 1.0, 100.0) < 10.0)
-            .count();
-        assert!(
-            (1850..2150).contains(&below),
-            "{below} of 4000 below the geometric mean"
-        );
+        let below = (0..4000).filter(|_| log_uniform(&mut rng, 1.0, 100.0) < 10.0).count();
+        assert!((1850..2150).contains(&below), "{below} of 4000 below the geometric mean");
     }
 }

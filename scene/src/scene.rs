@@ -11,26 +11,11 @@ use crate::rng::{self, SimRng};
 use crate::waveforms::{self, Family};
 
 /// Where the metres of every scene start.
-pub const ORIGIN: GeoPoint = GeoPoint {
-    latitude: 45.0,
-    longitude: 7.6,
-};
+pub const ORIGIN: GeoPoint = GeoPoint { latitude: 45.0, longitude: 7.6 };
 
 /// The three receivers.
-pub const RECEIVERS: [Offset; 3] = [
-    Offset {
-        east_m: -2200.0,
-        north_m: -1300.0,
-    },
-    Offset {
-        east_m: 2300.0,
-        north_m: -1200.0,
-    },
-    Offset {
-        east_m: 100.0,
-        north_m: 2500.0,
-    },
-];
+pub const RECEIVERS: [Offset; 3] =
+    [Offset { east_m: -2200.0, north_m: -1300.0 }, Offset { east_m: 2300.0, north_m: -1200.0 }, Offset { east_m: 100.0, north_m: 2500.0 }];
 
 /// Emitters lie within ± this many metres of the origin, east and north.
 pub const AREA_HALF_M: f64 = 3000.0;
@@ -89,23 +74,13 @@ pub struct Scene {
 impl Scene {
     /// The samples as `cf32_le` bytes: I, Q per receiver, instant by instant.
     pub fn bytes(&self) -> Vec<u8> {
-        self.samples
-            .iter()
-            .flat_map(|x| [x.re.to_le_bytes(), x.im.to_le_bytes()])
-            .flatten()
-            .collect()
+        self.samples.iter().flat_map(|x| [x.re.to_le_bytes(), x.im.to_le_bytes()]).flatten().collect()
     }
 
     /// Mean power at each receiver, relative to full scale squared.
     pub fn powers(&self) -> [f32; 3] {
         std::array::from_fn(|channel| {
-            let sum: f64 = self
-                .samples
-                .iter()
-                .skip(channel)
-                .step_by(3)
-                .map(|x| f64::from(x.norm_sqr()))
-                .sum();
+            let sum: f64 = self.samples.iter().skip(channel).step_by(3).map(|x| f64::from(x.norm_sqr())).sum();
             (sum / (self.samples.len() / 3) as f64) as f32
         })
     }
@@ -152,10 +127,7 @@ fn draw_truth(rng: &mut SimRng) -> Truth {
     // Everything that can be sent; noise cannot.
     let family = rng::pick(rng, &Family::ALL[1..]);
     loop {
-        let offset = Offset {
-            east_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M),
-            north_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M),
-        };
+        let offset = Offset { east_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M), north_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M) };
         let reference_snr_db = rng.random_range(REFERENCE_SNR_DB);
         let shadowing_db = rng.random_range(SHADOWING_DB);
         let snr_db = RECEIVERS.map(|receiver| {
@@ -164,14 +136,7 @@ fn draw_truth(rng: &mut SimRng) -> Truth {
         });
         if snr_db.iter().all(|snr| SNR_RANGE_DB.contains(snr)) {
             let position = ORIGIN.at(offset);
-            return Truth {
-                offset,
-                position,
-                snr_db,
-                shadowing_db,
-                reference_snr_db,
-                family,
-            };
+            return Truth { offset, position, snr_db, shadowing_db, reference_snr_db, family };
         }
     }
 }
@@ -195,8 +160,7 @@ fn record(truth: &Truth, rng: &mut SimRng) -> Vec<Complex32> {
     let mut samples = vec![Complex32::default(); 3 * INSTANTS];
     for (channel, receiver) in RECEIVERS.iter().enumerate() {
         // Propagation, plus clocks that agree to ±10 µs.
-        let delay_s =
-            truth.offset.distance_m(*receiver) / 299_792_458.0 + rng.random_range(-10e-6..10e-6);
+        let delay_s = truth.offset.distance_m(*receiver) / 299_792_458.0 + rng.random_range(-10e-6..10e-6);
         let delay = ((delay_s * SAMPLE_RATE_HZ) as f32).clamp(-6.0, 6.0);
         let whole = delay.round();
         let late = dsp::filter(&sent.samples, &dsp::low_pass(0.5, HALF, delay - whole));
@@ -204,15 +168,8 @@ fn record(truth: &Truth, rng: &mut SimRng) -> Vec<Complex32> {
         let mut heard = late[first..first + INSTANTS].to_vec();
         // Oscillators agree to ±1 part per million.
         let offset = (rng.random_range(-1e-6..1e-6) * FREQUENCY_HZ / SAMPLE_RATE_HZ) as f32;
-        dsp::shift(
-            &mut heard,
-            offset,
-            rng.random_range(0.0..std::f32::consts::TAU),
-        );
-        dsp::set_mean_power(
-            &mut heard,
-            NOISE_POWER * dsp::from_db(truth.snr_db[channel] as f32),
-        );
+        dsp::shift(&mut heard, offset, rng.random_range(0.0..std::f32::consts::TAU));
+        dsp::set_mean_power(&mut heard, NOISE_POWER * dsp::from_db(truth.snr_db[channel] as f32));
         let noise = dsp::white_noise(rng, INSTANTS, NOISE_POWER);
         for (n, (x, noise)) in heard.into_iter().zip(noise).enumerate() {
             samples[3 * n + channel] = x + noise;

@@ -22,13 +22,7 @@ pub fn locate(powers: [f32; 3]) -> Offset {
     });
     let steps = (2.0 * AREA_HALF_M / STEP_M) as usize;
     let along = |step: usize| -AREA_HALF_M + STEP_M * step as f64;
-    let mut best = (
-        f64::INFINITY,
-        Offset {
-            east_m: 0.0,
-            north_m: 0.0,
-        },
-    );
+    let mut best = (f64::INFINITY, Offset { east_m: 0.0, north_m: 0.0 });
     let consider = |best: &mut (f64, Offset), offset: Offset| {
         let cost = residual(&levels_db, offset);
         if cost < best.0 {
@@ -37,13 +31,7 @@ pub fn locate(powers: [f32; 3]) -> Offset {
     };
     for row in 0..=steps {
         for column in 0..=steps {
-            consider(
-                &mut best,
-                Offset {
-                    east_m: along(column),
-                    north_m: along(row),
-                },
-            );
+            consider(&mut best, Offset { east_m: along(column), north_m: along(row) });
         }
     }
     // Refine around the best grid point, halving the step down to about a metre.
@@ -77,25 +65,14 @@ mod tests {
     #[test]
     fn finds_the_emitter_without_shadowing() {
         // Three powers leave two ratios: inside the triangle they have one answer.
-        for place in [
-            (0.0, 0.0),
-            (500.0, -300.0),
-            (-800.0, -200.0),
-            (300.0, 900.0),
-        ] {
-            let truth = Offset {
-                east_m: place.0,
-                north_m: place.1,
-            };
+        for place in [(0.0, 0.0), (500.0, -300.0), (-800.0, -200.0), (300.0, 900.0)] {
+            let truth = Offset { east_m: place.0, north_m: place.1 };
             let powers = RECEIVERS.map(|receiver| {
                 let snr_db = 25.0 - path_loss_db(truth.distance_m(receiver));
                 NOISE_POWER * (1.0 + dsp::from_db(snr_db as f32))
             });
             let found = locate(powers);
-            assert!(
-                found.distance_m(truth) < 5.0,
-                "{found:?} instead of {truth:?}"
-            );
+            assert!(found.distance_m(truth) < 5.0, "{found:?} instead of {truth:?}");
         }
     }
 

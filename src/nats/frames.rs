@@ -68,7 +68,7 @@ impl Reading {
         loop {
             tokio::select! {
                 message = self.subscriber.next() => return message,
-                _ = self.stopping.wait_for(|&stop| stop), if !self.draining => {
+                () = stopped(&mut self.stopping), if !self.draining => {
                     self.draining = true;
                     if let Err(error) = self.subscriber.drain().await {
                         tracing::warn!(%error, "the subscription could not be drained");
@@ -80,11 +80,18 @@ impl Reading {
     }
 }
 
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // A sender that is gone can't ask for a drain any more; reading goes on until the client closes.
+    if stopping.wait_for(|&stop| stop).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 fn arrival(message: Message, skip: usize) -> Arrival {
     let received_at = Instant::now();
     let envelope = Envelope {
         source: message.subject.get(skip..).unwrap_or_default().to_owned(),
-        reply_to: message.reply.map(String::from),
+        reply_to: message.reply.map(|subject| subject.to_string()),
         ..message.headers.as_ref().map(from_headers).unwrap_or_default()
     };
     Arrival { payload: message.payload, envelope, received_at }

@@ -54,10 +54,9 @@ impl Service {
         let mut requests = service.group("sferic").endpoint("health").await.map_err(anyhow::Error::from_boxed)?;
         let answering = tokio::spawn(async move {
             while let Some(request) = requests.next().await {
-                let answer = serde_json::to_vec(&health()).map(Into::into).map_err(|error| service::error::Error {
-                    status: error.to_string(),
-                    code: 500,
-                });
+                let answer = serde_json::to_vec(&health())
+                    .map(Into::into)
+                    .map_err(|error| service::error::Error { status: error.to_string(), code: 500 });
                 if let Err(error) = request.respond(answer).await {
                     tracing::warn!(%error, "a health request could not be answered");
                 }

@@ -28,64 +28,34 @@ impl Check {
     pub(super) fn rule(&mut self, holds: bool, key: &str, fault: impl Display) {
         if !holds {
             let key = format!("{}.{key}", self.section);
-            self.problems.push(Problem {
-                message: format!("`{key}` {fault}"),
-                key,
-                origin: None,
-            });
+            self.problems.push(Problem { message: format!("`{key}` {fault}"), key, origin: None });
         }
     }
 
     pub(super) fn at_least<T: PartialOrd + Display>(&mut self, key: &str, value: T, least: T) {
-        self.rule(
-            value >= least,
-            key,
-            format_args!("is {value}, must be at least {least}"),
-        );
+        self.rule(value >= least, key, format_args!("is {value}, must be at least {least}"));
     }
 
     pub(super) fn positive(&mut self, key: &str, value: Duration) {
         let shown = format_duration(value);
-        self.rule(
-            !value.is_zero(),
-            key,
-            format_args!("is {shown}, must be longer than 0s"),
-        );
+        self.rule(!value.is_zero(), key, format_args!("is {shown}, must be longer than 0s"));
     }
 
-    pub(super) fn not_above(
-        &mut self,
-        key: &str,
-        value: Duration,
-        limit_key: &str,
-        limit: Duration,
-    ) {
+    pub(super) fn not_above(&mut self, key: &str, value: Duration, limit_key: &str, limit: Duration) {
         let (shown, shown_limit) = (format_duration(value), format_duration(limit));
-        let fault = format!(
-            "is {shown}, must be at most `{}.{limit_key}`, {shown_limit}",
-            self.section
-        );
+        let fault = format!("is {shown}, must be at most `{}.{limit_key}`, {shown_limit}", self.section);
         self.rule(value <= limit, key, fault);
     }
 
     /// A share from 0 to 1, both included.
     pub(super) fn share(&mut self, key: &str, value: f64) {
-        self.rule(
-            (0.0..=1.0).contains(&value),
-            key,
-            format_args!("is {value}, must be from 0 to 1"),
-        );
+        self.rule((0.0..=1.0).contains(&value), key, format_args!("is {value}, must be from 0 to 1"));
     }
 
     /// A name NATS takes for a stream or a consumer.
     pub(super) fn nats_name(&mut self, key: &str, name: &str) {
         let refused = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
-        self.text(
-            key,
-            name,
-            !name.contains(refused),
-            "without spaces or any of . * > / \\",
-        );
+        self.text(key, name, !name.contains(refused), "without spaces or any of . * > / \\");
     }
 
     /// A name NATS takes for a queue group.
@@ -95,23 +65,13 @@ impl Check {
 
     /// One or more subject tokens.
     pub(super) fn subject(&mut self, key: &str, subject: &str) {
-        let token_is_good =
-            |token: &str| !token.is_empty() && !token.contains(|c| is_blank(c) || "*>".contains(c));
+        let token_is_good = |token: &str| !token.is_empty() && !token.contains(|c| is_blank(c) || "*>".contains(c));
         let good = subject.split('.').all(token_is_good) && !subject.starts_with('$');
-        self.text(
-            key,
-            subject,
-            good,
-            "of tokens joined by dots, without spaces, * or >, not starting with $",
-        );
+        self.text(key, subject, good, "of tokens joined by dots, without spaces, * or >, not starting with $");
     }
 
     fn text(&mut self, key: &str, text: &str, good: bool, what: impl Display) {
-        self.rule(
-            good && !text.is_empty(),
-            key,
-            format_args!("is {}, must be a text {what}", quoted(&text)),
-        );
+        self.rule(good && !text.is_empty(), key, format_args!("is {}, must be a text {what}", quoted(&text)));
     }
 }
 

@@ -39,11 +39,7 @@ pub enum SettingsError {
 
 impl SettingsError {
     pub(super) fn unless_empty(problems: Vec<Problem>) -> Result<(), Self> {
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Self::Wrong(problems))
-        }
+        if problems.is_empty() { Ok(()) } else { Err(Self::Wrong(problems)) }
     }
 }
 
@@ -68,9 +64,5 @@ impl fmt::Display for Problem {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems
-        .iter()
-        .map(Problem::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -94,11 +94,7 @@ impl Limits {
         check.positive("timeout", self.timeout);
         check.not_above("timeout", self.timeout, "max_timeout", self.max_timeout);
         let share = self.per_source_share;
-        check.rule(
-            share > 0.0 && share <= 1.0,
-            "per_source_share",
-            format_args!("is {share}, must be above 0 and at most 1"),
-        );
+        check.rule(share > 0.0 && share <= 1.0, "per_source_share", format_args!("is {share}, must be above 0 and at most 1"));
     }
 }
 
@@ -127,10 +123,7 @@ pub struct Buffers {
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self {
-            ttl: Duration::from_secs(300),
-            max_bytes: 100 << 20,
-        }
+        Self { ttl: Duration::from_secs(300), max_bytes: 100 << 20 }
     }
 }
 

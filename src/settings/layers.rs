@@ -27,10 +27,7 @@ enum Origin {
 impl Layer {
     /// The file's keys.
     pub(super) fn file(path: &Path) -> Result<Self, SettingsError> {
-        let read = |source| SettingsError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let read = |source| SettingsError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(read)?;
         let table = text.parse().map_err(|error: toml::de::Error| {
             let before = &text[..error.span().map_or(0, |span| span.start)];
@@ -42,10 +39,7 @@ impl Layer {
                 message: error.message().to_owned(),
             }
         })?;
-        Ok(Self {
-            origin: Origin::File(path.to_owned()),
-            table,
-        })
+        Ok(Self { origin: Origin::File(path.to_owned()), table })
     }
 
     /// The `SFERIC__SECTION__KEY` variables. What a value means depends on its key: one that takes text keeps it
@@ -68,23 +62,12 @@ impl Layer {
                 table.insert(path, toml::Value::String(value));
                 continue;
             };
-            let takes_text = known
-                .get(section)
-                .and_then(|section| section.get(key))
-                .is_some_and(toml::Value::is_str);
+            let takes_text = known.get(section).and_then(|section| section.get(key)).is_some_and(toml::Value::is_str);
             // What is no TOML stays text, and the key's own type says what it wanted.
             let parsed = if takes_text { None } else { value.parse().ok() };
-            insert(
-                &mut table,
-                section,
-                key,
-                parsed.unwrap_or(toml::Value::String(value)),
-            );
+            insert(&mut table, section, key, parsed.unwrap_or(toml::Value::String(value)));
         }
-        Ok(Self {
-            origin: Origin::Environment,
-            table,
-        })
+        Ok(Self { origin: Origin::Environment, table })
     }
 
     /// The command line's overrides, as `section.key` and value.
@@ -96,17 +79,12 @@ impl Layer {
                 None => _ = table.insert(path.clone(), value.clone()),
             }
         }
-        Self {
-            origin: Origin::Flags,
-            table,
-        }
+        Self { origin: Origin::Flags, table }
     }
 }
 
 fn insert(table: &mut toml::Table, section: &str, key: &str, value: toml::Value) {
-    let section = table
-        .entry(section)
-        .or_insert_with(|| toml::Table::new().into());
+    let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
     // Where `SFERIC__POOL=…` stands beside `SFERIC__POOL__QUEUE=…`, the first is refused for its type.
     if let toml::Value::Table(keys) = section {
         keys.insert(key.to_owned(), value);
@@ -125,10 +103,7 @@ impl Provider for Layer {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         let values = Value::serialize(&self.table)?;
-        Ok(Map::from([(
-            Profile::Default,
-            values.into_dict().unwrap_or_default(),
-        )]))
+        Ok(Map::from([(Profile::Default, values.into_dict().unwrap_or_default())]))
     }
 }
 

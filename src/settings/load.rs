@@ -18,10 +18,7 @@ use super::{Problem, Settings, SettingsError};
 ///
 /// # Errors
 /// A file that cannot be read, a key that does not exist, a value of the wrong type or out of its range.
-pub fn load(
-    path: Option<&Path>,
-    overrides: &[(String, toml::Value)],
-) -> Result<Settings, SettingsError> {
+pub fn load(path: Option<&Path>, overrides: &[(String, toml::Value)]) -> Result<Settings, SettingsError> {
     load_with_env(path, std::env::vars_os(), overrides)
 }
 
@@ -40,14 +37,10 @@ pub fn load_with_env(
     if let Some(path) = path {
         figment = figment.merge(Layer::file(path)?);
     }
-    figment = figment
-        .merge(Layer::environment(environment, &known)?)
-        .merge(Layer::flags(overrides));
+    figment = figment.merge(Layer::environment(environment, &known)?).merge(Layer::flags(overrides));
 
     SettingsError::unless_empty(unknown_keys(&figment, &known))?;
-    let settings: Settings = figment
-        .extract()
-        .map_err(|error| wrong_values(&figment, error))?;
+    let settings: Settings = figment.extract().map_err(|error| wrong_values(&figment, error))?;
     let mut problems = settings.problems();
     for problem in &mut problems {
         problem.origin = origin_of(&figment, &problem.key);
@@ -69,20 +62,14 @@ fn unknown_keys(figment: &Figment, known: &toml::Table) -> Vec<Problem> {
                 let keys = value.into_dict().unwrap_or_default().into_keys();
                 let strangers = keys.filter(|key| !known_keys.contains_key(key));
                 problems.extend(strangers.map(|key| {
-                    let nearest = section_of(&key, known).or_else(|| {
-                        nearest(&key, known_keys.keys()).map(|right| format!("{section}.{right}"))
-                    });
+                    let nearest =
+                        section_of(&key, known).or_else(|| nearest(&key, known_keys.keys()).map(|right| format!("{section}.{right}")));
                     unknown(figment, format!("{section}.{key}"), "key", nearest)
                 }));
             }
             None => {
-                let what = if value.as_dict().is_some() {
-                    "section"
-                } else {
-                    "key"
-                };
-                let nearest = section_of(&section, known)
-                    .or_else(|| nearest(&section, known.keys()).cloned());
+                let what = if value.as_dict().is_some() { "section" } else { "key" };
+                let nearest = section_of(&section, known).or_else(|| nearest(&section, known.keys()).cloned());
                 problems.push(unknown(figment, section, what, nearest));
             }
         }
@@ -91,14 +78,8 @@ fn unknown_keys(figment: &Figment, known: &toml::Table) -> Vec<Problem> {
 }
 
 fn unknown(figment: &Figment, key: String, what: &str, nearest: Option<String>) -> Problem {
-    let hint = nearest
-        .map(|nearest| format!(", did you mean `{nearest}`?"))
-        .unwrap_or_default();
-    Problem {
-        message: format!("unknown {what} `{key}`{hint}"),
-        origin: origin_of(figment, &key),
-        key,
-    }
+    let hint = nearest.map(|nearest| format!(", did you mean `{nearest}`?")).unwrap_or_default();
+    Problem { message: format!("unknown {what} `{key}`{hint}"), origin: origin_of(figment, &key), key }
 }
 
 /// The right name of a key that stands in the wrong section, or in none.
@@ -127,11 +108,7 @@ fn wrong_values(figment: &Figment, error: figment::Error) -> SettingsError {
             }
             other => other.to_string(),
         };
-        Problem {
-            message: format!("`{key}` {fault}"),
-            origin: origin_of(figment, &key),
-            key,
-        }
+        Problem { message: format!("`{key}` {fault}"), origin: origin_of(figment, &key), key }
     };
     SettingsError::Wrong(error.into_iter().map(problem).collect())
 }

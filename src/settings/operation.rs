@@ -40,12 +40,7 @@ impl Default for Supervision {
 impl Supervision {
     pub(super) fn validate(&self, check: &mut Check) {
         check.positive("backoff_min", self.backoff_min);
-        check.not_above(
-            "backoff_min",
-            self.backoff_min,
-            "backoff_max",
-            self.backoff_max,
-        );
+        check.not_above("backoff_min", self.backoff_min, "backoff_max", self.backoff_max);
         check.positive("window", self.window);
     }
 }
@@ -61,9 +56,7 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(10),
-        }
+        Self { timeout: Duration::from_secs(10) }
     }
 }
 
@@ -104,9 +97,7 @@ impl Default for Telemetry {
 impl Telemetry {
     pub(super) fn validate(&self, check: &mut Check) {
         let is_web = |url: &str| {
-            let address = url
-                .strip_prefix("http://")
-                .or_else(|| url.strip_prefix("https://"));
+            let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
             address.is_some_and(|address| !address.is_empty())
         };
         let shown = quoted(&hide_userinfo(&self.otlp_endpoint));
@@ -119,10 +110,7 @@ impl Telemetry {
         check.rule(
             EnvFilter::try_new(&self.log).is_ok(),
             "log",
-            format_args!(
-                "is {}, must be a level or directives such as info,sferic=debug",
-                quoted(&self.log)
-            ),
+            format_args!("is {}, must be a level or directives such as info,sferic=debug", quoted(&self.log)),
         );
     }
 }

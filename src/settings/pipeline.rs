@@ -22,11 +22,7 @@ pub struct Models {
 
 impl Default for Models {
     fn default() -> Self {
-        Self {
-            repository: "config/models".into(),
-            default: "localization".to_owned(),
-            keep_warm: 2,
-        }
+        Self { repository: "config/models".into(), default: "localization".to_owned(), keep_warm: 2 }
     }
 }
 
@@ -34,18 +30,11 @@ impl Models {
     pub(super) fn validate(&self, check: &mut Check) {
         let is_name = |text: &str| !text.is_empty() && !text.contains(['@', '/', '\\', ' ']);
         let (name, version) = self.default.split_once('@').unwrap_or((&self.default, "1"));
-        check.rule(
-            !self.repository.as_os_str().is_empty(),
-            "repository",
-            "is empty, must be a folder",
-        );
+        check.rule(!self.repository.as_os_str().is_empty(), "repository", "is empty, must be a folder");
         check.rule(
             is_name(name) && is_name(version),
             "default",
-            format_args!(
-                "is {}, must be a model's name, or name@version",
-                quoted(&self.default)
-            ),
+            format_args!("is {}, must be a model's name, or name@version", quoted(&self.default)),
         );
     }
 }
@@ -60,9 +49,7 @@ pub struct Preprocess {
 
 impl Default for Preprocess {
     fn default() -> Self {
-        Self {
-            workers: available_cores(),
-        }
+        Self { workers: available_cores() }
     }
 }
 
@@ -119,15 +106,8 @@ impl Pool {
         check.at_least("max_batch", self.max_batch, 1);
         check.at_least("queue", self.queue, 1);
         let providers = &self.execution_providers;
-        let repeated = providers
-            .iter()
-            .enumerate()
-            .any(|(at, provider)| providers[..at].contains(provider));
-        let cpu_is_last = providers
-            .iter()
-            .rev()
-            .skip(1)
-            .all(|&provider| provider != ExecutionProvider::Cpu);
+        let repeated = providers.iter().enumerate().any(|(at, provider)| providers[..at].contains(provider));
+        let cpu_is_last = providers.iter().rev().skip(1).all(|&provider| provider != ExecutionProvider::Cpu);
         check.rule(
             !providers.is_empty() && !repeated && cpu_is_last,
             "execution_providers",
@@ -172,12 +152,7 @@ pub struct Cache {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            ttl: Duration::from_secs(3600),
-            max_entries: 10_000,
-            max_bytes: 64 << 20,
-        }
+        Self { enabled: true, ttl: Duration::from_secs(3600), max_entries: 10_000, max_bytes: 64 << 20 }
     }
 }
 
@@ -199,19 +174,13 @@ pub struct Output {
 
 impl Default for Output {
     fn default() -> Self {
-        Self {
-            confidence_interval: 0.68,
-        }
+        Self { confidence_interval: 0.68 }
     }
 }
 
 impl Output {
     pub(super) fn validate(&self, check: &mut Check) {
         let interval = self.confidence_interval;
-        check.rule(
-            interval > 0.0 && interval < 1.0,
-            "confidence_interval",
-            format_args!("is {interval}, must be above 0 and below 1"),
-        );
+        check.rule(interval > 0.0 && interval < 1.0, "confidence_interval", format_args!("is {interval}, must be above 0 and below 1"));
     }
 }

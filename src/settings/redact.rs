@@ -9,13 +9,7 @@ use super::{Nats, Settings, Telemetry};
 const HIDDEN: &str = "***";
 
 /// The keys whose value is not shown in an error either. A URL may hold a password.
-const SECRET_KEYS: [&str; 5] = [
-    "nats.password",
-    "nats.token",
-    "nats.credentials",
-    "nats.url",
-    "telemetry.otlp_endpoint",
-];
+const SECRET_KEYS: [&str; 5] = ["nats.password", "nats.token", "nats.credentials", "nats.url", "telemetry.otlp_endpoint"];
 
 pub(super) fn is_secret(key: &str) -> bool {
     SECRET_KEYS.contains(&key)
@@ -24,11 +18,7 @@ pub(super) fn is_secret(key: &str) -> bool {
 impl Settings {
     /// The same settings with every secret replaced by `***`: what may be shown.
     pub fn redacted(&self) -> Self {
-        Self {
-            nats: self.nats.redacted(),
-            telemetry: self.telemetry.redacted(),
-            ..self.clone()
-        }
+        Self { nats: self.nats.redacted(), telemetry: self.telemetry.redacted(), ..self.clone() }
     }
 }
 
@@ -46,10 +36,7 @@ impl Nats {
 
 impl Telemetry {
     fn redacted(&self) -> Self {
-        Self {
-            otlp_endpoint: hide_userinfo(&self.otlp_endpoint),
-            ..self.clone()
-        }
+        Self { otlp_endpoint: hide_userinfo(&self.otlp_endpoint), ..self.clone() }
     }
 }
 
@@ -72,21 +59,13 @@ fn debug(name: &str, redacted: &impl Serialize, f: &mut fmt::Formatter<'_>) -> f
 }
 
 fn hide(secret: &str) -> String {
-    if secret.is_empty() {
-        String::new()
-    } else {
-        HIDDEN.to_owned()
-    }
+    if secret.is_empty() { String::new() } else { HIDDEN.to_owned() }
 }
 
 /// A path is shown; the contents of a credentials file, set here by mistake, are not.
 fn hide_contents(credentials: &str) -> String {
     let is_path = !credentials.contains("-----") && !credentials.contains('\n');
-    if is_path {
-        credentials.to_owned()
-    } else {
-        HIDDEN.to_owned()
-    }
+    if is_path { credentials.to_owned() } else { HIDDEN.to_owned() }
 }
 
 /// Hides all from the first `://` to the last `@`. In a list of servers that may hide a host too, but a

@@ -75,37 +75,19 @@ impl Nats {
     }
 
     pub(super) fn validate(&self, check: &mut Check) {
-        let good = self
-            .servers()
-            .all(|server| !server.is_empty() && server.parse::<ServerAddr>().is_ok());
+        let good = self.servers().all(|server| !server.is_empty() && server.parse::<ServerAddr>().is_ok());
         let shown = quoted(&self.shown_url());
-        check.rule(
-            good,
-            "url",
-            format_args!("is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) joined by commas"),
-        );
+        check.rule(good, "url", format_args!("is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) joined by commas"));
         check.subject("prefix", &self.prefix);
         check.queue_group("queue_group", &self.queue_group);
-        check.rule(
-            self.password.is_empty() || given(&self.user).is_some(),
-            "password",
-            "is given without `nats.user`",
-        );
-        let ways: Vec<_> = [
-            ("credentials", &self.credentials),
-            ("user", &self.user),
-            ("token", &self.token),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| given(value).map(|_| format!("`nats.{key}`")))
-        .collect();
+        check.rule(self.password.is_empty() || given(&self.user).is_some(), "password", "is given without `nats.user`");
+        let ways: Vec<_> = [("credentials", &self.credentials), ("user", &self.user), ("token", &self.token)]
+            .into_iter()
+            .filter_map(|(key, value)| given(value).map(|_| format!("`nats.{key}`")))
+            .collect();
         if let [first, .., last] = ways.as_slice() {
             let key = last.trim_matches('`').trim_start_matches("nats.");
-            check.rule(
-                false,
-                key,
-                format_args!("is given beside {first}: only one way to sign in may be"),
-            );
+            check.rule(false, key, format_args!("is given beside {first}: only one way to sign in may be"));
         }
         check.rule(
             given(&self.tls_cert).is_some() == given(&self.tls_key).is_some(),
@@ -165,11 +147,7 @@ impl Default for Jetstream {
 
 impl Jetstream {
     pub(super) fn validate(&self, check: &mut Check) {
-        let [frames, predictions, failures] = [
-            &self.frames_stream,
-            &self.predictions_stream,
-            &self.failures_stream,
-        ];
+        let [frames, predictions, failures] = [&self.frames_stream, &self.predictions_stream, &self.failures_stream];
         check.nats_name("frames_stream", frames);
         check.nats_name("predictions_stream", predictions);
         check.nats_name("failures_stream", failures);
@@ -177,20 +155,10 @@ impl Jetstream {
         check.rule(
             predictions != frames,
             "predictions_stream",
-            format_args!(
-                "is {}, which is `jetstream.frames_stream` too",
-                quoted(predictions)
-            ),
+            format_args!("is {}, which is `jetstream.frames_stream` too", quoted(predictions)),
         );
         // Predictions and failures may share one stream; frames are consumed, outcomes are kept.
-        check.rule(
-            failures != frames,
-            "failures_stream",
-            format_args!(
-                "is {}, which is `jetstream.frames_stream` too",
-                quoted(failures)
-            ),
-        );
+        check.rule(failures != frames, "failures_stream", format_args!("is {}, which is `jetstream.frames_stream` too", quoted(failures)));
         check.positive("ack_wait", self.ack_wait);
         check.at_least("max_deliver", self.max_deliver, 1);
     }
@@ -206,9 +174,7 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:8003".to_owned(),
-        }
+        Self { listen: "127.0.0.1:8003".to_owned() }
     }
 }
 
@@ -216,18 +182,14 @@ impl Http {
     pub(super) fn validate(&self, check: &mut Check) {
         let is_address = |text: &str| {
             text.rsplit_once(':').is_some_and(|(host, port)| {
-                let host_is_good =
-                    host.starts_with('[') && host.ends_with(']') || !host.contains([':', '/', ' ']);
+                let host_is_good = host.starts_with('[') && host.ends_with(']') || !host.contains([':', '/', ' ']);
                 !host.is_empty() && host_is_good && port.parse::<u16>().is_ok()
             })
         };
         check.rule(
             given(&self.listen).is_none_or(is_address),
             "listen",
-            format_args!(
-                "is {}, must be an address and port such as 127.0.0.1:8003, or empty",
-                quoted(&self.listen)
-            ),
+            format_args!("is {}, must be an address and port such as 127.0.0.1:8003, or empty", quoted(&self.listen)),
         );
     }
 }

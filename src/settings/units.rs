@@ -20,14 +20,11 @@ pub(super) mod duration {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-            humantime::parse_duration(text)
-                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            humantime::parse_duration(text).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         deserializer.deserialize_str(DurationText)
     }
 }
@@ -59,8 +56,7 @@ pub(super) mod size {
 
         fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
             let size: Result<ByteSize, _> = text.parse();
-            size.map(|size| size.as_u64())
-                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            size.map(|size| size.as_u64()).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
         }
     }
 
@@ -75,12 +71,7 @@ pub(super) mod size {
 
     pub(crate) fn text(bytes: u64) -> String {
         let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-        let exact = units
-            .into_iter()
-            .find(|&(_, bits)| bytes > 0 && bytes.is_multiple_of(1 << bits));
-        exact.map_or_else(
-            || format!("{bytes}B"),
-            |(unit, bits)| format!("{}{unit}", bytes >> bits),
-        )
+        let exact = units.into_iter().find(|&(_, bits)| bytes > 0 && bytes.is_multiple_of(1 << bits));
+        exact.map_or_else(|| format!("{bytes}B"), |(unit, bits)| format!("{}{unit}", bytes >> bits))
     }
 }

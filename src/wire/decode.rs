@@ -67,11 +67,10 @@ pub struct ReadError(String);
 pub fn read(payload: &[u8], encoding: Encoding) -> Result<Body<'_>, ReadError> {
     // Good frames are read without keeping track of where one is; bad ones are read again to say where.
     match encoding {
-        Encoding::MessagePack => rmp_serde::from_slice(payload)
-            .map_err(|_| explain(&mut rmp_serde::Deserializer::from_read_ref(payload), "MessagePack")),
-        Encoding::Json => {
-            serde_json::from_slice(payload).map_err(|_| explain(&mut serde_json::Deserializer::from_slice(payload), "JSON"))
+        Encoding::MessagePack => {
+            rmp_serde::from_slice(payload).map_err(|_| explain(&mut rmp_serde::Deserializer::from_read_ref(payload), "MessagePack"))
         }
+        Encoding::Json => serde_json::from_slice(payload).map_err(|_| explain(&mut serde_json::Deserializer::from_slice(payload), "JSON")),
     }
 }
 

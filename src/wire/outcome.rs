@@ -191,4 +191,3 @@ fn milliseconds(duration: Duration) -> f64 {
 fn timestamp(outcome: &Outcome) -> String {
     Timestamp::try_from(outcome.timestamp).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
 }
-

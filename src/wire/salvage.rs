@@ -43,13 +43,16 @@ fn key_by_key(mut payload: &[u8]) -> Option<Echo> {
     for _ in 0..length {
         let Ok(ValueRef::String(key)) = rmpv::decode::read_value_ref(&mut payload) else { break };
         let Ok(value) = rmpv::decode::read_value_ref(&mut payload) else { break };
-        let text = || value.as_str().map(str::to_owned);
+        let text = || match &value {
+            ValueRef::String(text) => text.as_str().map(str::to_owned),
+            _ => None,
+        };
         match key.as_str().unwrap_or_default() {
             "frame_id" => echo.frame_id = text(),
             "session_id" => echo.session_id = text(),
             "datetime" => echo.datetime = text(),
             "seq" => echo.seq = value.as_u64(),
-            "frequency" => echo.frequency = value.as_f64(),
+            "frequency" => echo.frequency = value.to_owned().as_f64(),
             _ => {}
         }
     }
@@ -68,4 +71,3 @@ fn json_key_by_key(payload: &[u8]) -> Echo {
         frequency: object.get("frequency").and_then(serde_json::Value::as_f64),
     }
 }
-

@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use config::Config;
-pub use core::{Admitted, State};
 use core::Circuit;
+pub use core::{Admitted, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -61,10 +61,7 @@ impl Circuits {
             Ok(admitted) => Ok(Pass { circuit, admitted: Some(admitted) }),
             Err(retry_after) => Err(Failure {
                 code: FailureCode::ModelUnavailable,
-                message: format!(
-                    "the circuit of {model} is open after {} failures in a row",
-                    self.config.failure_threshold
-                ),
+                message: format!("the circuit of {model} is open after {} failures in a row", self.config.failure_threshold),
                 retry_after,
             }),
         }

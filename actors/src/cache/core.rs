@@ -32,13 +32,7 @@ pub struct Entries {
 impl Entries {
     /// No entries yet.
     pub fn new(config: &Config) -> Self {
-        Self {
-            lru: LruCache::unbounded(),
-            bytes: 0,
-            max_entries: config.max_entries,
-            max_bytes: config.max_bytes,
-            ttl: config.ttl,
-        }
+        Self { lru: LruCache::unbounded(), bytes: 0, max_entries: config.max_entries, max_bytes: config.max_bytes, ttl: config.ttl }
     }
 
     /// What is remembered under `key`, if it is not too old.

@@ -9,12 +9,13 @@ fn answer(labels: usize) -> Arc<Answer> {
 
 #[tokio::test(start_paused = true)]
 async fn forgets_by_number_by_bytes_and_by_age() {
-    let config = Config { max_entries: 2, max_bytes: 2000, ttl: Duration::from_secs(10), ..Config::default() };
+    let config = Config { max_entries: 2, max_bytes: 2000, ttl: Duration::from_secs(10) };
     let store = CacheStore::new(&config);
     let put = |key: u8, labels| store.insert([key; 32], answer(labels), Instant::now());
     let has = |key: u8| store.get(&[key; 32], Instant::now()).is_some();
 
-    (put(1, 1), put(2, 1));
+    put(1, 1);
+    put(2, 1);
     assert!(has(1), "now 2 is the one not asked for longest");
     put(3, 1);
     assert!(has(1) && !has(2) && has(3));

@@ -17,12 +17,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            sessions: 1,
-            max_batch: 8,
-            max_batch_delay: Duration::ZERO,
-            queue: 128,
-            acquire_timeout: Duration::from_secs(5),
-        }
+        Self { sessions: 1, max_batch: 8, max_batch_delay: Duration::ZERO, queue: 128, acquire_timeout: Duration::from_secs(5) }
     }
 }

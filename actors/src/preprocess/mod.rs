@@ -47,8 +47,14 @@ pub fn dispatch(preprocess: &PreprocessRef, frame: RawFrame) {
 
 /// Starts the factory, linked to its supervisor.
 pub async fn spawn(arguments: PreprocessArguments, supervisor: ActorCell) -> Result<PreprocessRef, SpawnErr> {
-    type Preprocess =
-        Factory<(), Waiting, PreprocessArguments, FeatureWorkerActor, routing::QueuerRouting<(), Waiting>, queues::DefaultQueue<(), Waiting>>;
+    type Preprocess = Factory<
+        (),
+        Waiting,
+        PreprocessArguments,
+        FeatureWorkerActor,
+        routing::QueuerRouting<(), Waiting>,
+        queues::DefaultQueue<(), Waiting>,
+    >;
     let workers = arguments.workers;
     let factory_arguments = FactoryArguments::builder()
         .num_initial_workers(workers)

@@ -35,12 +35,7 @@ struct Entry {
 
 /// Writes `features` of every whole frame of `samples` samples in the single-channel recordings below `folder`, and
 /// `captures.json` with each recording's path, first frame and number of frames.
-pub fn captures(
-    config: &FeatureConfig,
-    out: &Path,
-    folder: &Path,
-    samples: usize,
-) -> anyhow::Result<()> {
+pub fn captures(config: &FeatureConfig, out: &Path, folder: &Path, samples: usize) -> anyhow::Result<()> {
     let mut metas = Vec::new();
     find(folder, &mut metas)?;
     metas.sort();
@@ -49,10 +44,8 @@ pub fn captures(
     let mut shape = [0; 3];
     let mut first = 0;
     for path in metas {
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let meta: Meta =
-            serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let meta: Meta = serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
         let data = match &meta.global.dataset {
             Some(name) => path.with_file_name(name),
             None => path.with_extension("sigmf-data"),
@@ -62,11 +55,7 @@ pub fn captures(
         shape = extractor.shape(samples)?;
         let size = shape.iter().product();
         let mut frames = 0;
-        let datatype: Datatype = meta
-            .global
-            .datatype
-            .parse()
-            .with_context(|| format!("read {}", path.display()))?;
+        let datatype: Datatype = meta.global.datatype.parse().with_context(|| format!("read {}", path.display()))?;
         let width = datatype.bytes_per_sample();
         for frame in bytes.chunks_exact(samples * width) {
             let mut features = vec![0.0; size];
@@ -74,27 +63,14 @@ pub fn captures(
             values.extend(features);
             frames += 1;
         }
-        let file = data
-            .strip_prefix(folder)
-            .map_err(|_| anyhow!("{} is elsewhere", data.display()))?
-            .to_owned();
-        entries.push(Entry {
-            file,
-            first,
-            frames,
-        });
+        let file = data.strip_prefix(folder).map_err(|_| anyhow!("{} is elsewhere", data.display()))?.to_owned();
+        entries.push(Entry { file, first, frames });
         first += frames;
     }
-    let mut npy = NpyWriter::create(
-        &out.join("features.npy"),
-        &[first, shape[0], shape[1], shape[2]],
-    )?;
+    let mut npy = NpyWriter::create(&out.join("features.npy"), &[first, shape[0], shape[1], shape[2]])?;
     npy.write(&values)?;
     npy.finish()?;
-    std::fs::write(
-        out.join("captures.json"),
-        serde_json::to_string_pretty(&entries)?,
-    )?;
+    std::fs::write(out.join("captures.json"), serde_json::to_string_pretty(&entries)?)?;
     Ok(())
 }
 
@@ -104,10 +80,7 @@ fn find(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             find(&path, found)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "sigmf-meta")
-        {
+        } else if path.extension().is_some_and(|extension| extension == "sigmf-meta") {
             found.push(path);
         }
     }

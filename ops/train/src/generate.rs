@@ -15,51 +15,24 @@ const PIECE: usize = 512;
 /// Writes `features`, `truth` (metres east, north), `snr` (dB per receiver) and `trilateration` (metres east, north).
 pub fn scenes(config: &FeatureConfig, out: &Path, count: usize, seed: u64) -> anyhow::Result<()> {
     let simulator = SceneSimulator::new(seed);
-    let job = Job {
-        config,
-        out,
-        count,
-        instants: scene::INSTANTS,
-        rate_hz: Some(scene::SAMPLE_RATE_HZ),
-    };
-    job.run(
-        ["truth", "snr", "trilateration"],
-        [2, 3, 2],
-        |index, labels| {
-            let scene = simulator.scene(index);
-            let found = trilateration::locate(scene.powers());
-            labels[0].extend([
-                scene.truth.offset.east_m as f32,
-                scene.truth.offset.north_m as f32,
-            ]);
-            labels[1].extend(scene.truth.snr_db.map(|snr| snr as f32));
-            labels[2].extend([found.east_m as f32, found.north_m as f32]);
-            scene.samples
-        },
-    )
+    let job = Job { config, out, count, instants: scene::INSTANTS, rate_hz: Some(scene::SAMPLE_RATE_HZ) };
+    job.run(["truth", "snr", "trilateration"], [2, 3, 2], |index, labels| {
+        let scene = simulator.scene(index);
+        let found = trilateration::locate(scene.powers());
+        labels[0].extend([scene.truth.offset.east_m as f32, scene.truth.offset.north_m as f32]);
+        labels[1].extend(scene.truth.snr_db.map(|snr| snr as f32));
+        labels[2].extend([found.east_m as f32, found.north_m as f32]);
+        scene.samples
+    })
 }
 
 /// Writes `features`, `family` (index of the label) and `snr` (dB; NaN for noise).
-pub fn frames(
-    config: &FeatureConfig,
-    out: &Path,
-    count: usize,
-    seed: u64,
-    samples: usize,
-) -> anyhow::Result<()> {
+pub fn frames(config: &FeatureConfig, out: &Path, count: usize, seed: u64, samples: usize) -> anyhow::Result<()> {
     let simulator = FrameSimulator::new(seed, samples);
-    let job = Job {
-        config,
-        out,
-        count,
-        instants: samples,
-        rate_hz: None,
-    };
+    let job = Job { config, out, count, instants: samples, rate_hz: None };
     job.run(["family", "snr"], [1, 1], |index, labels| {
         let frame = simulator.frame(index);
-        let label = Family::ALL
-            .iter()
-            .position(|family| *family == frame.family);
+        let label = Family::ALL.iter().position(|family| *family == frame.family);
         labels[0].push(label.map_or(f32::NAN, |label| label as f32));
         labels[1].push(frame.snr_db.unwrap_or(f32::NAN));
         frame.samples
@@ -86,10 +59,7 @@ impl Job<'_> {
         let shape = Extractor::new(self.config, self.rate_hz)?.shape(self.instants)?;
         let size = shape.iter().product::<usize>();
         let file = |name: &str| self.out.join(format!("{name}.npy"));
-        let mut features = NpyWriter::create(
-            &file("features"),
-            &[self.count, shape[0], shape[1], shape[2]],
-        )?;
+        let mut features = NpyWriter::create(&file("features"), &[self.count, shape[0], shape[1], shape[2]])?;
         let mut columns = Vec::new();
         for (name, width) in names.iter().zip(widths) {
             columns.push(NpyWriter::create(&file(name), &[self.count, width])?);
@@ -109,14 +79,7 @@ impl Job<'_> {
                         scope.spawn(move || self.part(first..last, size, make, bar))
                     })
                     .collect();
-                workers
-                    .into_iter()
-                    .map(|worker| {
-                        worker
-                            .join()
-                            .unwrap_or_else(|_| anyhow::bail!("a worker panicked"))
-                    })
-                    .collect()
+                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked"))).collect()
             });
             for part in parts {
                 let (values, labels) = part?;
@@ -143,15 +106,10 @@ impl Job<'_> {
         let mut labels = std::array::from_fn(|_| Vec::new());
         let mut values = vec![0.0; indices.len() * size];
         for (index, out) in indices.zip(values.chunks_exact_mut(size)) {
-            let bytes: Vec<u8> = make(index as u64, &mut labels)
-                .iter()
-                .flat_map(|x| [x.re.to_le_bytes(), x.im.to_le_bytes()])
-                .flatten()
-                .collect();
+            let bytes: Vec<u8> =
+                make(index as u64, &mut labels).iter().flat_map(|x| [x.re.to_le_bytes(), x.im.to_le_bytes()]).flatten().collect();
             let samples = Samples::new(&bytes, Datatype::Cf32Le, self.config.num_channels)?;
-            extractor
-                .extract(&samples, out)
-                .with_context(|| format!("frame {index}"))?;
+            extractor.extract(&samples, out).with_context(|| format!("frame {index}"))?;
             bar.inc(1);
         }
         Ok((values, labels))
@@ -160,6 +118,5 @@ impl Job<'_> {
 
 fn progress(count: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} frames, {eta} left");
-    ProgressBar::new(count as u64)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    ProgressBar::new(count as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

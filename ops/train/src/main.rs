@@ -66,14 +66,8 @@ fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&cli.out).with_context(|| format!("make {}", cli.out.display()))?;
     match cli.what {
         What::Scenes { count, seed } => generate::scenes(&config, &cli.out, count, seed),
-        What::Frames {
-            count,
-            seed,
-            samples,
-        } => generate::frames(&config, &cli.out, count, seed, samples),
-        What::Captures { folder, samples } => {
-            captures::captures(&config, &cli.out, &folder, samples)
-        }
+        What::Frames { count, seed, samples } => generate::frames(&config, &cli.out, count, seed, samples),
+        What::Captures { folder, samples } => captures::captures(&config, &cli.out, &folder, samples),
     }
 }
 
@@ -84,10 +78,8 @@ fn features_of(model_toml: &Path) -> anyhow::Result<FeatureConfig> {
         #[serde(default)]
         features: FeatureConfig,
     }
-    let text = std::fs::read_to_string(model_toml)
-        .with_context(|| format!("read {}", model_toml.display()))?;
-    let bundle: Bundle =
-        toml::from_str(&text).with_context(|| format!("read {}", model_toml.display()))?;
+    let text = std::fs::read_to_string(model_toml).with_context(|| format!("read {}", model_toml.display()))?;
+    let bundle: Bundle = toml::from_str(&text).with_context(|| format!("read {}", model_toml.display()))?;
     bundle.features.validate()?;
     Ok(bundle.features)
 }

@@ -26,18 +26,12 @@ impl NpyWriter {
         file.write_all(b"\x93NUMPY\x01\x00")?;
         file.write_all(&u16::try_from(header.len())?.to_le_bytes())?;
         file.write_all(header.as_bytes())?;
-        Ok(Self {
-            file,
-            missing: shape.iter().product(),
-        })
+        Ok(Self { file, missing: shape.iter().product() })
     }
 
     /// Appends values.
     pub fn write(&mut self, values: &[f32]) -> anyhow::Result<()> {
-        ensure!(
-            values.len() <= self.missing,
-            "more values than the array's shape holds"
-        );
+        ensure!(values.len() <= self.missing, "more values than the array's shape holds");
         self.missing -= values.len();
         for value in values {
             self.file.write_all(&value.to_le_bytes())?;
@@ -47,11 +41,7 @@ impl NpyWriter {
 
     /// Ends the file; an error where values are missing.
     pub fn finish(mut self) -> anyhow::Result<()> {
-        ensure!(
-            self.missing == 0,
-            "{} values are missing from the array",
-            self.missing
-        );
+        ensure!(self.missing == 0, "{} values are missing from the array", self.missing);
         self.file.flush()?;
         Ok(())
     }
@@ -72,10 +62,7 @@ mod tests {
         let bytes = std::fs::read(&path)?;
         let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
         assert_eq!((10 + header) % 64, 0);
-        assert!(
-            bytes[10..]
-                .starts_with(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, ), }")
-        );
+        assert!(bytes[10..].starts_with(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, ), }"));
         assert_eq!(bytes.len(), 10 + header + 24);
         assert_eq!(bytes[10 + header..][..4], 1f32.to_le_bytes());
         Ok(())

@@ -18,10 +18,7 @@ fn the_recorded_power_is_that_of_the_truth() {
             assert!(SNR_RANGE_DB.contains(&snr));
             let expected = NOISE_POWER * (1.0 + dsp::from_db(snr as f32));
             // 4096 samples of noise, and its product with the signal, scatter by about 2 %.
-            assert!(
-                (power / expected - 1.0).abs() < 0.12,
-                "{power} instead of {expected} at {snr} dB"
-            );
+            assert!((power / expected - 1.0).abs() < 0.12, "{power} instead of {expected} at {snr} dB");
         }
     }
 }
@@ -34,19 +31,15 @@ fn path_loss_and_shadowing_have_the_stated_statistics() {
         .map(|index| draw_truth(&mut rng::stream(2, index)))
         .flat_map(|truth| {
             let mut residuals = [0.0; 3];
-            for (residual, (receiver, snr)) in
-                residuals.iter_mut().zip(RECEIVERS.iter().zip(truth.snr_db))
-            {
-                let expected =
-                    truth.reference_snr_db - path_loss_db(truth.offset.distance_m(*receiver));
+            for (residual, (receiver, snr)) in residuals.iter_mut().zip(RECEIVERS.iter().zip(truth.snr_db)) {
+                let expected = truth.reference_snr_db - path_loss_db(truth.offset.distance_m(*receiver));
                 *residual = expected - snr;
             }
             residuals
         })
         .collect();
     let mean = residuals.iter().sum::<f64>() / residuals.len() as f64;
-    let spread =
-        (residuals.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / residuals.len() as f64).sqrt();
+    let spread = (residuals.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / residuals.len() as f64).sqrt();
     assert!(mean.abs() < 1.0, "mean {mean} dB");
     assert!((5.0..6.5).contains(&spread), "spread {spread} dB");
     assert!((path_loss_db(2000.0) - path_loss_db(1000.0) - 9.03).abs() < 0.01);
@@ -55,9 +48,7 @@ fn path_loss_and_shadowing_have_the_stated_statistics() {
 #[test]
 fn the_truth_agrees_with_itself() {
     for scene in SceneSimulator::new(3).take(20) {
-        let Truth {
-            offset, position, ..
-        } = scene.truth;
+        let Truth { offset, position, .. } = scene.truth;
         assert!(offset.east_m.abs() <= AREA_HALF_M && offset.north_m.abs() <= AREA_HALF_M);
         let again = ORIGIN.at(offset);
         assert_eq!(again, position);

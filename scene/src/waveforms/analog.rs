@@ -10,10 +10,7 @@ use crate::rng::{SimRng, log_uniform, pick};
 
 /// A plain carrier.
 pub(super) fn tone(len: usize) -> Waveform {
-    Waveform {
-        samples: vec![Complex32::new(1.0, 0.0); len],
-        bandwidth: 1e-3,
-    }
+    Waveform { samples: vec![Complex32::new(1.0, 0.0); len], bandwidth: 1e-3 }
 }
 
 /// A carrier whose amplitude follows sound, a few tones, or slow marks.
@@ -29,15 +26,9 @@ pub(super) fn am(len: usize, rng: &mut SimRng) -> Waveform {
     };
     // Depth 1 just closes the carrier at the message's negative peak.
     let depth = rng.random_range(0.35..1.0);
-    let mut samples: Vec<Complex32> = message
-        .iter()
-        .map(|m| Complex32::new((1.0 + depth * m).max(0.0), 0.0))
-        .collect();
+    let mut samples: Vec<Complex32> = message.iter().map(|m| Complex32::new((1.0 + depth * m).max(0.0), 0.0)).collect();
     unit_power_while_on(&mut samples);
-    Waveform {
-        samples,
-        bandwidth: 2.0 * bandwidth,
-    }
+    Waveform { samples, bandwidth: 2.0 * bandwidth }
 }
 
 /// A carrier with amplitude marks, and at times also a small pseudo-random phase keying: DCF77 lowers its carrier to
@@ -46,58 +37,39 @@ fn time_signal(len: usize, rng: &mut SimRng) -> Waveform {
     // Always some carrier left, or it would be on-off keying.
     let depth = rng.random_range(0.5..0.92);
     let (message, mut bandwidth) = marks(len, rng);
-    let mut samples: Vec<Complex32> = message
-        .iter()
-        .map(|m| Complex32::new(1.0 + depth * m, 0.0))
-        .collect();
+    let mut samples: Vec<Complex32> = message.iter().map(|m| Complex32::new(1.0 + depth * m, 0.0)).collect();
     if rng.random_bool(0.6) {
         let swing = rng.random_range(0.15..0.4);
         let chip = log_uniform(rng, 4.0, 40.0);
         let pulse = Pulse::rectangle(rng.random_range(0.2..0.9));
-        let phases = pulse.train(len, chip, rng.random_range(0.0..1.0), || {
-            pick(rng, &[-1.0, 1.0])
-        });
+        let phases = pulse.train(len, chip, rng.random_range(0.0..1.0), || pick(rng, &[-1.0, 1.0]));
         for (x, phase) in samples.iter_mut().zip(phases) {
             *x *= Complex32::from_polar(1.0, swing * phase);
         }
         bandwidth = 1.0 / chip;
     }
     unit_power_while_on(&mut samples);
-    Waveform {
-        samples,
-        bandwidth: 2.0 * bandwidth,
-    }
+    Waveform { samples, bandwidth: 2.0 * bandwidth }
 }
 
 /// A carrier whose frequency follows sound: from narrow speech channels to broadcast.
 pub(super) fn fm(len: usize, rng: &mut SimRng) -> Waveform {
     let cutoff = log_uniform(rng, 0.003, 0.08);
-    let message = if rng.random_bool(0.2) {
-        tones(len, rng).0
-    } else {
-        sound(len, cutoff, rng)
-    };
+    let message = if rng.random_bool(0.2) { tones(len, rng).0 } else { sound(len, cutoff, rng) };
     // Modulation index 1 to 6, and the whole within the band.
     let deviation = (cutoff * log_uniform(rng, 1.0, 6.0)).min(0.3);
     let frequency: Vec<f32> = message.iter().map(|m| deviation * m).collect();
     let mut samples = pulse::integrate(&frequency);
     unit_power_while_on(&mut samples);
     // Carson's rule.
-    Waveform {
-        samples,
-        bandwidth: 2.0 * (deviation + cutoff),
-    }
+    Waveform { samples, bandwidth: 2.0 * (deviation + cutoff) }
 }
 
 /// Something like speech or music within ±1: noise below `cutoff` cycles per sample with a slow loudness.
 fn sound(len: usize, cutoff: f32, rng: &mut SimRng) -> Vec<f32> {
     let half = ((2.0 / cutoff) as usize).clamp(8, 400);
-    let white: Vec<f32> = dsp::white_noise(rng, len + 2 * half, 1.0)
-        .iter()
-        .map(|x| x.re)
-        .collect();
-    let mut message =
-        dsp::filter(&white, &dsp::low_pass(cutoff / 2.0, half, 0.0))[half..half + len].to_vec();
+    let white: Vec<f32> = dsp::white_noise(rng, len + 2 * half, 1.0).iter().map(|x| x.re).collect();
+    let mut message = dsp::filter(&white, &dsp::low_pass(cutoff / 2.0, half, 0.0))[half..half + len].to_vec();
     // Syllables: loudness goes up and down, never for long to nothing.
     let rate = log_uniform(rng, 0.3, 8.0) / len as f32;
     let phase = rng.random_range(0.0..std::f32::consts::TAU);

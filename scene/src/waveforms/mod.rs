@@ -36,16 +36,7 @@ pub enum Family {
 
 impl Family {
     /// Every family, in the order of the model's labels.
-    pub const ALL: [Self; 8] = [
-        Self::Noise,
-        Self::Tone,
-        Self::Am,
-        Self::Fm,
-        Self::Ook,
-        Self::Fsk,
-        Self::Psk,
-        Self::Ofdm,
-    ];
+    pub const ALL: [Self; 8] = [Self::Noise, Self::Tone, Self::Am, Self::Fm, Self::Ook, Self::Fsk, Self::Psk, Self::Ofdm];
 
     /// The label: the variant's name in lower case.
     pub fn label(self) -> &'static str {
@@ -75,10 +66,7 @@ pub struct Waveform {
 /// `len` samples of a `family`, with random parameters.
 pub fn generate(family: Family, len: usize, rng: &mut SimRng) -> Waveform {
     match family {
-        Family::Noise => Waveform {
-            samples: dsp::white_noise(rng, len, 1.0),
-            bandwidth: 1.0,
-        },
+        Family::Noise => Waveform { samples: dsp::white_noise(rng, len, 1.0), bandwidth: 1.0 },
         Family::Tone => analog::tone(len),
         Family::Am => analog::am(len, rng),
         Family::Fm => analog::fm(len, rng),
@@ -92,11 +80,7 @@ pub fn generate(family: Family, len: usize, rng: &mut SimRng) -> Waveform {
 /// Scales to unit mean power over the samples where the emission is on: those above a tenth of the peak's amplitude.
 fn unit_power_while_on(samples: &mut [Complex32]) {
     let peak = samples.iter().map(Complex32::norm_sqr).fold(0.0, f32::max);
-    let on: Vec<Complex32> = samples
-        .iter()
-        .copied()
-        .filter(|x| x.norm_sqr() > 0.01 * peak)
-        .collect();
+    let on: Vec<Complex32> = samples.iter().copied().filter(|x| x.norm_sqr() > 0.01 * peak).collect();
     let power = dsp::mean_power(&on);
     if power > 0.0 {
         let gain = power.sqrt().recip();

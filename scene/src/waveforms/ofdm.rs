@@ -32,12 +32,7 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
     // Critically sampled, or sampled faster by a ratio that need not be whole.
     let oversampling = pick(rng, &[1.0, 1.0, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0]);
     let period = ((size as f32 * oversampling) as usize).min(len / 2).max(48);
-    let occupied = if oversampling == 1.0
-        && rng.random_bool(if matches!(grid, Grid::Blocks) {
-            0.7
-        } else {
-            0.2
-        }) {
+    let occupied = if oversampling == 1.0 && rng.random_bool(if matches!(grid, Grid::Blocks) { 0.7 } else { 0.2 }) {
         1.0 // the cell is wider than what is sampled
     } else {
         rng.random_range(0.55..0.95)
@@ -63,25 +58,15 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
         samples.extend_from_slice(&symbol);
     }
     // A packet is seen from its first symbol; a stream at any place.
-    let start = if matches!(grid, Grid::Packet) {
-        0
-    } else {
-        start
-    };
+    let start = if matches!(grid, Grid::Packet) { 0 } else { start };
     let mut samples = samples[start..start + len].to_vec();
     if occupied == 1.0 {
         // The anti-aliasing filter of a receiver inside a wider signal, steep or gentle.
         let half_taps = pick(rng, &[4, 8, 24]);
-        samples = dsp::filter(
-            &samples,
-            &dsp::low_pass(rng.random_range(0.35..0.5), half_taps, 0.0),
-        );
+        samples = dsp::filter(&samples, &dsp::low_pass(rng.random_range(0.35..0.5), half_taps, 0.0));
     }
     dsp::set_mean_power(&mut samples, 1.0);
-    Waveform {
-        samples,
-        bandwidth: (2 * half) as f32 / period as f32,
-    }
+    Waveform { samples, bandwidth: (2 * half) as f32 / period as f32 }
 }
 
 /// Which subcarriers the next symbol uses.
@@ -101,23 +86,9 @@ struct Load {
 impl Load {
     fn new(grid: Grid, half: usize, rng: &mut SimRng) -> Self {
         let share = pick(rng, &[0.0, 0.05, 0.3, 0.7, 1.0]);
-        let symbol = if matches!(grid, Grid::Packet) {
-            0
-        } else {
-            rng.random_range(0..14)
-        };
-        let blocks = (0..2 * half / 12 + 1)
-            .map(|_| rng.random_bool(share))
-            .collect();
-        Self {
-            grid,
-            symbol,
-            blocks,
-            share,
-            control: pick(rng, &[0, 1, 2, 3]),
-            comb: pick(rng, &[3, 6]),
-            order: pick(rng, &[2, 4, 16]),
-        }
+        let symbol = if matches!(grid, Grid::Packet) { 0 } else { rng.random_range(0..14) };
+        let blocks = (0..2 * half / 12 + 1).map(|_| rng.random_bool(share)).collect();
+        Self { grid, symbol, blocks, share, control: pick(rng, &[0, 1, 2, 3]), comb: pick(rng, &[3, 6]), order: pick(rng, &[2, 4, 16]) }
     }
 
     /// Puts one symbol's values on the ± `half` bins around the unused bin 0.
@@ -125,18 +96,12 @@ impl Load {
         let index = self.symbol;
         self.symbol += 1;
         if index.is_multiple_of(14) {
-            self.blocks
-                .iter_mut()
-                .for_each(|on| *on = rng.random_bool(self.share));
+            self.blocks.iter_mut().for_each(|on| *on = rng.random_bool(self.share));
         }
         let period = bins.len();
         for k in 0..2 * half {
             // k counts from the lowest subcarrier; the middle one stays empty.
-            let bin = if k < half {
-                period - half + k
-            } else {
-                (k - half + 1) % period
-            };
+            let bin = if k < half { period - half + k } else { (k - half + 1) % period };
             let used = match self.grid {
                 Grid::Full => true,
                 // Short training: every fourth subcarrier in the first two symbols.
@@ -150,11 +115,7 @@ impl Load {
             if used {
                 // Short training repeats itself: the same values in both symbols, fixed by the subcarrier.
                 let training = matches!(self.grid, Grid::Packet) && index < 2;
-                let value = if training {
-                    quarter(k / 4 * 7 % 4)
-                } else {
-                    point(self.order, rng)
-                };
+                let value = if training { quarter(k / 4 * 7 % 4) } else { point(self.order, rng) };
                 bins[bin] = if training { value * 2.0 } else { value };
             }
         }
@@ -174,8 +135,5 @@ fn point(order: usize, rng: &mut SimRng) -> Complex32 {
 }
 
 fn quarter(turns: usize) -> Complex32 {
-    Complex32::from_polar(
-        1.0,
-        std::f32::consts::FRAC_PI_2 * turns as f32 + std::f32::consts::FRAC_PI_4,
-    )
+    Complex32::from_polar(1.0, std::f32::consts::FRAC_PI_2 * turns as f32 + std::f32::consts::FRAC_PI_4)
 }

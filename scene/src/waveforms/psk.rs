@@ -20,10 +20,7 @@ enum Constellation {
 /// BPSK, QPSK, π/4- and offset QPSK, 8-PSK or 16-QAM at 2 to 64 samples a symbol.
 pub(super) fn psk(len: usize, rng: &mut SimRng) -> Waveform {
     use Constellation::{Offset, Pi4, Psk, Qam16};
-    let constellation = pick(
-        rng,
-        &[Psk(2), Psk(2), Psk(4), Psk(4), Psk(8), Pi4, Offset, Qam16],
-    );
+    let constellation = pick(rng, &[Psk(2), Psk(2), Psk(4), Psk(4), Psk(8), Pi4, Offset, Qam16]);
     let sps = log_uniform(rng, 2.0, 64.0_f32.min(len as f32 / 32.0).max(2.1));
     let beta = rng.random_range(0.15..0.6);
     let pulse = match rng.random_range(0..8) {
@@ -37,11 +34,7 @@ pub(super) fn psk(len: usize, rng: &mut SimRng) -> Waveform {
         let mut sign = || if rng.random_bool(0.5) { 1.0 } else { -1.0 };
         let rail_i = pulse.train(len, sps, offset, &mut sign);
         let rail_q = pulse.train(len, sps, offset + 0.5, &mut sign);
-        rail_i
-            .into_iter()
-            .zip(rail_q)
-            .map(|(i, q)| Complex32::new(i, q))
-            .collect()
+        rail_i.into_iter().zip(rail_q).map(|(i, q)| Complex32::new(i, q)).collect()
     } else {
         let mut odd = false;
         pulse.train(len, sps, offset, || {
@@ -50,10 +43,7 @@ pub(super) fn psk(len: usize, rng: &mut SimRng) -> Waveform {
         })
     };
     unit_power_while_on(&mut samples);
-    Waveform {
-        samples,
-        bandwidth: (1.0 + beta) / sps,
-    }
+    Waveform { samples, bandwidth: (1.0 + beta) / sps }
 }
 
 fn symbol(constellation: Constellation, odd: bool, rng: &mut SimRng) -> Complex32 {
@@ -64,11 +54,7 @@ fn symbol(constellation: Constellation, odd: bool, rng: &mut SimRng) -> Complex3
     match constellation {
         Constellation::Psk(order) => turn(order, rng),
         Constellation::Pi4 | Constellation::Offset => {
-            let eighth = if odd {
-                std::f32::consts::FRAC_PI_4
-            } else {
-                0.0
-            };
+            let eighth = if odd { std::f32::consts::FRAC_PI_4 } else { 0.0 };
             turn(4, rng) * Complex32::from_polar(1.0, eighth)
         }
         Constellation::Qam16 => {

@@ -19,9 +19,7 @@ impl Pulse {
     /// Tabulates `shape`, a function of time in symbols, over ± `span` symbols.
     fn new(span: usize, shape: impl Fn(f32) -> f32) -> Self {
         let points = 2 * span * RESOLUTION + 1;
-        let table = (0..points)
-            .map(|i| shape(i as f32 / RESOLUTION as f32 - span as f32))
-            .collect();
+        let table = (0..points).map(|i| shape(i as f32 / RESOLUTION as f32 - span as f32)).collect();
         Self { table, span }
     }
 
@@ -33,11 +31,9 @@ impl Pulse {
                 1.0 - beta + 4.0 * beta / PI
             } else if (corner.abs() - 1.0).abs() < 1e-3 {
                 let angle = PI / (4.0 * beta);
-                beta / 2f32.sqrt()
-                    * ((1.0 + 2.0 / PI) * angle.sin() + (1.0 - 2.0 / PI) * angle.cos())
+                beta / 2f32.sqrt() * ((1.0 + 2.0 / PI) * angle.sin() + (1.0 - 2.0 / PI) * angle.cos())
             } else {
-                ((PI * t * (1.0 - beta)).sin() + corner * (PI * t * (1.0 + beta)).cos())
-                    / (PI * t * (1.0 - corner * corner))
+                ((PI * t * (1.0 - beta)).sin() + corner * (PI * t * (1.0 + beta)).cos()) / (PI * t * (1.0 - corner * corner))
             }
         })
     }
@@ -67,9 +63,7 @@ impl Pulse {
     pub(super) fn gaussian(bt: f32) -> Self {
         // σ of the filter's impulse response in symbols.
         let sigma = 2f32.ln().sqrt() / (2.0 * PI * bt);
-        Self::new(3, |t| {
-            0.5 * (erf((t + 0.5) / (sigma * 2f32.sqrt())) - erf((t - 0.5) / (sigma * 2f32.sqrt())))
-        })
+        Self::new(3, |t| 0.5 * (erf((t + 0.5) / (sigma * 2f32.sqrt())) - erf((t - 0.5) / (sigma * 2f32.sqrt()))))
     }
 
     /// The pulse at `t` symbols from its middle.
@@ -85,13 +79,7 @@ impl Pulse {
 
     /// `len` samples of `Σₖ aₖ·p(n/sps − k − offset)`, where symbol `aₖ = symbol(k)` for k ≥ 0; `sps` samples a
     /// symbol need not be whole. The first `span` symbols lie before the first sample.
-    pub(super) fn train<T>(
-        &self,
-        len: usize,
-        sps: f32,
-        offset: f32,
-        mut symbol: impl FnMut() -> T,
-    ) -> Vec<T>
+    pub(super) fn train<T>(&self, len: usize, sps: f32, offset: f32, mut symbol: impl FnMut() -> T) -> Vec<T>
     where
         T: Copy + Default + std::ops::Mul<f32, Output = T> + std::ops::AddAssign,
     {

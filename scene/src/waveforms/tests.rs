@@ -8,14 +8,11 @@ const LEN: usize = 4096;
 /// Share of the power within ± `half` cycles per sample of 0 Hz.
 fn share_within(samples: &[Complex32], half: f32) -> f32 {
     let mut spectrum = samples.to_vec();
-    FftPlanner::new()
-        .plan_fft_forward(spectrum.len())
-        .process(&mut spectrum);
+    FftPlanner::new().plan_fft_forward(spectrum.len()).process(&mut spectrum);
     let len = spectrum.len();
     let edge = (half * len as f32).ceil() as usize;
     let power = |bins: &[Complex32]| bins.iter().map(|x| f64::from(x.norm_sqr())).sum::<f64>();
-    let inside =
-        power(&spectrum[..(edge + 1).min(len)]) + power(&spectrum[len - edge.min(len - 1)..]);
+    let inside = power(&spectrum[..(edge + 1).min(len)]) + power(&spectrum[len - edge.min(len - 1)..]);
     (inside / power(&spectrum)).min(1.0) as f32
 }
 
@@ -28,10 +25,7 @@ fn waveforms_have_unit_power_while_on() {
             // An idle OFDM cell is on between its reference symbols too, only weaker: it counts as a whole.
             let floor = if family == Family::Ofdm { 0.0 } else { 0.01 };
             let peak = samples.iter().map(Complex32::norm_sqr).fold(0.0, f32::max);
-            let on: Vec<_> = samples
-                .into_iter()
-                .filter(|x| x.norm_sqr() >= floor * peak)
-                .collect();
+            let on: Vec<_> = samples.into_iter().filter(|x| x.norm_sqr() >= floor * peak).collect();
             let power = crate::dsp::mean_power(&on);
             // The troughs of noise do not count as on, so what counts is a little stronger.
             assert!((0.99..1.2).contains(&power), "{family:?} {index}: {power}");
@@ -41,22 +35,12 @@ fn waveforms_have_unit_power_while_on() {
 
 #[test]
 fn most_of_the_power_is_within_the_stated_bandwidth() {
-    for family in [
-        Family::Tone,
-        Family::Am,
-        Family::Fm,
-        Family::Fsk,
-        Family::Psk,
-        Family::Ofdm,
-    ] {
+    for family in [Family::Tone, Family::Am, Family::Fm, Family::Fsk, Family::Psk, Family::Ofdm] {
         for index in 0..40 {
             let Waveform { samples, bandwidth } = generate(family, LEN, &mut stream(2, index));
             // Two bins of room: a stretch cut from a signal smears.
             let share = share_within(&samples, bandwidth / 2.0 + 2.0 / LEN as f32);
-            assert!(
-                share > 0.85,
-                "{family:?} {index}: {share} within {bandwidth}"
-            );
+            assert!(share > 0.85, "{family:?} {index}: {share} within {bandwidth}");
         }
     }
 }
@@ -66,10 +50,7 @@ fn fm_and_fsk_have_a_constant_envelope() {
     for family in [Family::Fm, Family::Fsk, Family::Tone] {
         for index in 0..20 {
             let samples = generate(family, LEN, &mut stream(3, index)).samples;
-            assert!(
-                samples.iter().all(|x| (x.norm() - 1.0).abs() < 1e-3),
-                "{family:?} {index}"
-            );
+            assert!(samples.iter().all(|x| (x.norm() - 1.0).abs() < 1e-3), "{family:?} {index}");
         }
     }
 }
@@ -81,11 +62,7 @@ fn ofdm_repeats_itself_in_its_prefix() {
         let samples = generate(Family::Ofdm, LEN, &mut stream(4, index)).samples;
         let strongest = (48..LEN / 2)
             .map(|lag| {
-                let sum: Complex32 = samples
-                    .iter()
-                    .zip(&samples[lag..])
-                    .map(|(a, b)| a.conj() * b)
-                    .sum();
+                let sum: Complex32 = samples.iter().zip(&samples[lag..]).map(|(a, b)| a.conj() * b).sum();
                 sum.norm() / (LEN - lag) as f32
             })
             .fold(0.0, f32::max);
@@ -98,10 +75,7 @@ fn ook_has_samples_on_and_off() {
     for index in 0..40 {
         let samples = generate(Family::Ook, LEN, &mut stream(5, index)).samples;
         let off = samples.iter().filter(|x| x.norm() < 0.3).count() as f32 / LEN as f32;
-        assert!(
-            (0.02..0.999).contains(&off),
-            "{index}: {off} of the samples are off"
-        );
+        assert!((0.02..0.999).contains(&off), "{index}: {off} of the samples are off");
     }
 }
 

@@ -7,13 +7,8 @@ use crate::settings::load_with_env;
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = load_with_env(Some(Path::new("nowhere/my.toml")), [], &[])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("cannot read the configuration file nowhere/my.toml: "),
-        "{error}"
-    );
+    let error = load_with_env(Some(Path::new("nowhere/my.toml")), [], &[]).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the configuration file nowhere/my.toml: "), "{error}");
 }
 
 #[test]
@@ -43,55 +38,28 @@ fn an_unknown_key_names_the_nearest_right_one() {
 
 #[test]
 fn a_key_in_the_wrong_section_or_in_none_is_shown_home() {
-    assert_eq!(
-        fault("[limits]\nmax_batch = 2"),
-        "unknown key `limits.max_batch`, did you mean `pool.max_batch`? (in my.toml)"
-    );
-    assert_eq!(
-        fault("queue = 2"),
-        "unknown key `queue`, did you mean `pool.queue`? (in my.toml)"
-    );
-    assert_eq!(
-        environment_fault("SFERIC__QUEUE", "2"),
-        "unknown key `queue`, did you mean `pool.queue`? (from SFERIC__QUEUE)"
-    );
-    assert_eq!(
-        fault("[jetsream]\ncreate = true"),
-        "unknown section `jetsream`, did you mean `jetstream`? (in my.toml)"
-    );
+    assert_eq!(fault("[limits]\nmax_batch = 2"), "unknown key `limits.max_batch`, did you mean `pool.max_batch`? (in my.toml)");
+    assert_eq!(fault("queue = 2"), "unknown key `queue`, did you mean `pool.queue`? (in my.toml)");
+    assert_eq!(environment_fault("SFERIC__QUEUE", "2"), "unknown key `queue`, did you mean `pool.queue`? (from SFERIC__QUEUE)");
+    assert_eq!(fault("[jetsream]\ncreate = true"), "unknown section `jetsream`, did you mean `jetstream`? (in my.toml)");
 }
 
 #[test]
 fn a_wrong_type_names_the_key_the_value_and_the_place() {
     for (file, expected) in [
-        (
-            "[pool]\nqueue = 'many'",
-            "`pool.queue` is \"many\", must be a whole number from 0 (in my.toml)",
-        ),
-        (
-            "[pool]\nqueue = -1",
-            "`pool.queue` is -1, must be a whole number from 0 (in my.toml)",
-        ),
-        (
-            "[limits]\ntimeout = 500",
-            "`limits.timeout` is 500, must be a duration with its unit, such as \"500ms\" (in my.toml)",
-        ),
+        ("[pool]\nqueue = 'many'", "`pool.queue` is \"many\", must be a whole number from 0 (in my.toml)"),
+        ("[pool]\nqueue = -1", "`pool.queue` is -1, must be a whole number from 0 (in my.toml)"),
+        ("[limits]\ntimeout = 500", "`limits.timeout` is 500, must be a duration with its unit, such as \"500ms\" (in my.toml)"),
         (
             "[cache]\nmax_bytes = 'lots'",
             "`cache.max_bytes` is \"lots\", must be a size such as \"64MiB\", or a number of bytes (in my.toml)",
         ),
-        (
-            "[nats]\nmode = 'pigeon'",
-            "`nats.mode` is \"pigeon\", must be one of core, jetstream (in my.toml)",
-        ),
+        ("[nats]\nmode = 'pigeon'", "`nats.mode` is \"pigeon\", must be one of core, jetstream (in my.toml)"),
         (
             "[pool]\nexecution_providers = ['cpu', 'abacus']",
             "`pool.execution_providers.1` is \"abacus\", must be one of cpu, coreml, cuda, tensorrt, openvino, xnnpack (in my.toml)",
         ),
-        (
-            "pool = 3",
-            "`pool` is 3, must be a section of keys (in my.toml)",
-        ),
+        ("pool = 3", "`pool` is 3, must be a section of keys (in my.toml)"),
     ] {
         assert_eq!(fault(file), expected);
     }
@@ -104,47 +72,20 @@ fn a_wrong_type_names_the_key_the_value_and_the_place() {
 #[test]
 fn a_value_out_of_range_names_its_limit_and_its_place() {
     for (file, expected) in [
-        (
-            "[limits]\nper_source_share = 0",
-            "`limits.per_source_share` is 0, must be above 0 and at most 1",
-        ),
-        (
-            "[limits]\ntimeout = '2m'",
-            "`limits.timeout` is 2m, must be at most `limits.max_timeout`, 1m",
-        ),
-        (
-            "[limits]\ntimeout = '0s'",
-            "`limits.timeout` is 0s, must be longer than 0s",
-        ),
-        (
-            "[output]\nconfidence_interval = 1",
-            "`output.confidence_interval` is 1, must be above 0 and below 1",
-        ),
-        (
-            "[output]\nconfidence_interval = nan",
-            "`output.confidence_interval` is NaN, must be above 0 and below 1",
-        ),
+        ("[limits]\nper_source_share = 0", "`limits.per_source_share` is 0, must be above 0 and at most 1"),
+        ("[limits]\ntimeout = '2m'", "`limits.timeout` is 2m, must be at most `limits.max_timeout`, 1m"),
+        ("[limits]\ntimeout = '0s'", "`limits.timeout` is 0s, must be longer than 0s"),
+        ("[output]\nconfidence_interval = 1", "`output.confidence_interval` is 1, must be above 0 and below 1"),
+        ("[output]\nconfidence_interval = nan", "`output.confidence_interval` is NaN, must be above 0 and below 1"),
         ("[pool]\nqueue = 0", "`pool.queue` is 0, must be at least 1"),
-        (
-            "[pool]\nsessions = 0",
-            "`pool.sessions` is 0, must be at least 1",
-        ),
-        (
-            "[cache]\nmax_bytes = 0",
-            "`cache.max_bytes` is 0, must be at least 1",
-        ),
-        (
-            "[breaker]\nslow_share = 1.5",
-            "`breaker.slow_share` is 1.5, must be from 0 to 1",
-        ),
+        ("[pool]\nsessions = 0", "`pool.sessions` is 0, must be at least 1"),
+        ("[cache]\nmax_bytes = 0", "`cache.max_bytes` is 0, must be at least 1"),
+        ("[breaker]\nslow_share = 1.5", "`breaker.slow_share` is 1.5, must be from 0 to 1"),
         (
             "[pool]\nexecution_providers = ['cpu', 'cuda']",
             "`pool.execution_providers` is [Cpu, Cuda], must hold at least one, none twice, the CPU last",
         ),
-        (
-            "[jetstream]\ndurable = 'a.b'",
-            "`jetstream.durable` is \"a.b\", must be a text without spaces or any of . * > / \\",
-        ),
+        ("[jetstream]\ndurable = 'a.b'", "`jetstream.durable` is \"a.b\", must be a text without spaces or any of . * > / \\"),
         (
             "[jetstream]\nfailures_stream = 'IQ_FRAMES'",
             "`jetstream.failures_stream` is \"IQ_FRAMES\", which is `jetstream.frames_stream` too",
@@ -157,38 +98,17 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
             "[nats]\nurl = 'http://x'",
             "`nats.url` is \"http://x\", must be server addresses (nats://, tls://, ws:// or wss://) joined by commas",
         ),
-        (
-            "[nats]\npassword = 'x'",
-            "`nats.password` is given without `nats.user`",
-        ),
-        (
-            "[nats]\nuser = 'a'\ntoken = 'b'",
-            "`nats.token` is given beside `nats.user`: only one way to sign in may be",
-        ),
-        (
-            "[nats]\ntls_cert = 'c.pem'",
-            "`nats.tls_cert` and `nats.tls_key` must be given together",
-        ),
-        (
-            "[http]\nlisten = '8003'",
-            "`http.listen` is \"8003\", must be an address and port such as 127.0.0.1:8003, or empty",
-        ),
+        ("[nats]\npassword = 'x'", "`nats.password` is given without `nats.user`"),
+        ("[nats]\nuser = 'a'\ntoken = 'b'", "`nats.token` is given beside `nats.user`: only one way to sign in may be"),
+        ("[nats]\ntls_cert = 'c.pem'", "`nats.tls_cert` and `nats.tls_key` must be given together"),
+        ("[http]\nlisten = '8003'", "`http.listen` is \"8003\", must be an address and port such as 127.0.0.1:8003, or empty"),
         (
             "[telemetry]\notlp_endpoint = 'collector:4317'",
             "`telemetry.otlp_endpoint` is \"collector:4317\", must begin with http:// or https://, or be empty",
         ),
-        (
-            "[telemetry]\nlog = 'sferic=loud'",
-            "`telemetry.log` is \"sferic=loud\", must be a level or directives such as info,sferic=debug",
-        ),
-        (
-            "[models]\ndefault = 'a@'",
-            "`models.default` is \"a@\", must be a model's name, or name@version",
-        ),
-        (
-            "[supervision]\nbackoff_min = '10s'",
-            "`supervision.backoff_min` is 10s, must be at most `supervision.backoff_max`, 5s",
-        ),
+        ("[telemetry]\nlog = 'sferic=loud'", "`telemetry.log` is \"sferic=loud\", must be a level or directives such as info,sferic=debug"),
+        ("[models]\ndefault = 'a@'", "`models.default` is \"a@\", must be a model's name, or name@version"),
+        ("[supervision]\nbackoff_min = '10s'", "`supervision.backoff_min` is 10s, must be at most `supervision.backoff_max`, 5s"),
     ] {
         assert_eq!(fault(file), format!("{expected} (in my.toml)"));
     }

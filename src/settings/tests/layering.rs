@@ -13,17 +13,9 @@ fn without_a_file_the_defaults_apply() {
 #[test]
 fn a_later_layer_wins_and_leaves_its_neighbours() {
     let file = "[pool]\nqueue = 1\nmax_batch = 2\nintra_threads = 3";
-    let environment = [
-        ("SFERIC__POOL__MAX_BATCH", "20"),
-        ("SFERIC__POOL__INTRA_THREADS", "30"),
-    ];
-    let pool = load_from(file, &environment, &[("pool.intra_threads", "300")])
-        .unwrap()
-        .pool;
-    assert_eq!(
-        (pool.queue, pool.max_batch, pool.intra_threads),
-        (1, 20, 300)
-    );
+    let environment = [("SFERIC__POOL__MAX_BATCH", "20"), ("SFERIC__POOL__INTRA_THREADS", "30")];
+    let pool = load_from(file, &environment, &[("pool.intra_threads", "300")]).unwrap().pool;
+    assert_eq!((pool.queue, pool.max_batch, pool.intra_threads), (1, 20, 300));
     assert_eq!(pool.acquire_timeout, Duration::from_secs(5));
 }
 
@@ -50,39 +42,18 @@ fn the_environment_takes_every_kind_of_value() {
     .unwrap();
     assert!(!settings.cache.enabled);
     assert_eq!(settings.cache.ttl, Duration::from_secs(90));
-    assert_eq!(
-        (settings.cache.max_bytes, settings.buffers.max_bytes),
-        (1 << 20, 4096)
-    );
-    assert_eq!(
-        (
-            settings.limits.per_source_share,
-            settings.breaker.slow_share
-        ),
-        (0.25, 1.0)
-    );
-    assert_eq!(
-        (settings.limits.when_full, settings.nats.mode),
-        (WhenFull::ShedOldest, Mode::Jetstream)
-    );
-    assert_eq!(
-        settings.pool.execution_providers,
-        [ExecutionProvider::Cuda, ExecutionProvider::Cpu]
-    );
+    assert_eq!((settings.cache.max_bytes, settings.buffers.max_bytes), (1 << 20, 4096));
+    assert_eq!((settings.limits.per_source_share, settings.breaker.slow_share), (0.25, 1.0));
+    assert_eq!((settings.limits.when_full, settings.nats.mode), (WhenFull::ShedOldest, Mode::Jetstream));
+    assert_eq!(settings.pool.execution_providers, [ExecutionProvider::Cuda, ExecutionProvider::Cpu]);
     assert_eq!(given(&settings.http.listen), None);
 }
 
 #[test]
 fn text_from_the_environment_stays_as_it_is() {
     for password in ["0123", "1e5", "true", "[1]", "\"quoted\"", " spaced "] {
-        let environment = [
-            ("SFERIC__NATS__USER", "a"),
-            ("SFERIC__NATS__PASSWORD", password),
-        ];
-        assert_eq!(
-            load_from("", &environment, &[]).unwrap().nats.password,
-            password
-        );
+        let environment = [("SFERIC__NATS__USER", "a"), ("SFERIC__NATS__PASSWORD", password)];
+        assert_eq!(load_from("", &environment, &[]).unwrap().nats.password, password);
     }
 }
 

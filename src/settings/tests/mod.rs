@@ -14,25 +14,13 @@ use super::*;
 const DEFAULT_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/default.toml");
 
 /// Loads from the text of a file, pairs of environment variables, and flags.
-fn load_from(
-    file: &str,
-    environment: &[(&str, &str)],
-    flags: &[(&str, &str)],
-) -> Result<Settings, String> {
+fn load_from(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, String> {
     let mut config = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     config.write_all(file.as_bytes()).unwrap();
-    let environment = environment
-        .iter()
-        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    let flags: Vec<_> = flags
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), value.parse().unwrap()))
-        .collect();
-    load_with_env(Some(config.path()), environment, &flags).map_err(|error| {
-        error
-            .to_string()
-            .replace(&config.path().display().to_string(), "my.toml")
-    })
+    let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let flags: Vec<_> = flags.iter().map(|(key, value)| ((*key).to_owned(), value.parse().unwrap())).collect();
+    load_with_env(Some(config.path()), environment, &flags)
+        .map_err(|error| error.to_string().replace(&config.path().display().to_string(), "my.toml"))
 }
 
 fn fault(file: &str) -> String {
@@ -46,8 +34,7 @@ fn environment_fault(name: &str, value: &str) -> String {
 fn keys(table: &toml::Table) -> BTreeSet<String> {
     let of_section = |(section, keys): (&String, &toml::Value)| {
         let keys = keys.as_table().unwrap().keys();
-        keys.map(|key| format!("{section}.{key}"))
-            .collect::<Vec<_>>()
+        keys.map(|key| format!("{section}.{key}")).collect::<Vec<_>>()
     };
     table.iter().flat_map(of_section).collect()
 }
@@ -62,14 +49,9 @@ fn the_documented_defaults_are_the_built_in_ones() {
 fn every_key_is_documented_and_every_documented_key_exists() {
     let text = std::fs::read_to_string(DEFAULT_FILE).unwrap();
     // These two depend on the machine, so the file shows them commented out.
-    let whole = text
-        .replace("# workers = ", "workers = ")
-        .replace("# sessions = ", "sessions = ");
+    let whole = text.replace("# workers = ", "workers = ").replace("# sessions = ", "sessions = ");
     let documented: toml::Table = whole.parse().unwrap();
-    assert_eq!(
-        keys(&documented),
-        keys(&toml::Table::try_from(Settings::default()).unwrap())
-    );
+    assert_eq!(keys(&documented), keys(&toml::Table::try_from(Settings::default()).unwrap()));
 }
 
 #[test]

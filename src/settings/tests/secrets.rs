@@ -31,10 +31,7 @@ fn secrets_are_not_shown() {
         assert!(shown.contains(line), "no {line} in {shown}");
     }
     let debug = format!("{:?}", with_secrets());
-    assert!(
-        !debug.contains("hunter2") && debug.contains("***@one:4222"),
-        "{debug}"
-    );
+    assert!(!debug.contains("hunter2") && debug.contains("***@one:4222"), "{debug}");
 }
 
 #[test]
@@ -64,9 +61,6 @@ fn what_is_shown_can_be_read_back() {
     settings.buffers.max_bytes = 3 << 10;
     settings.limits.timeout = Duration::from_micros(1_500);
     let shown = toml::to_string(&settings.redacted()).unwrap();
-    assert!(
-        shown.contains("max_bytes = \"1000001B\"") && shown.contains("max_bytes = \"3KiB\""),
-        "{shown}"
-    );
+    assert!(shown.contains("max_bytes = \"1000001B\"") && shown.contains("max_bytes = \"3KiB\""), "{shown}");
     assert_eq!(load_from(&shown, &[], &[]).unwrap(), settings);
 }
