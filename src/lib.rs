@@ -2,9 +2,11 @@
 //!
 //! This package holds the adapters behind the ports of [`sferic_actors`], the command line, and one place that wires it all.
 
+pub mod app;
 pub mod cli;
 pub mod nats;
 pub mod onnx;
 pub mod recording;
 pub mod settings;
+pub mod shutdown;
 pub mod wire;

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sferic::cli::config::ConfigArgs;
+use sferic::cli::doctor::DoctorArgs;
 use sferic::cli::publish::PublishArgs;
+use sferic::cli::run::RunArgs;
 use sferic::cli::simulate::SimulateArgs;
 use sferic::cli::watch::WatchArgs;
 
@@ -17,17 +20,23 @@ struct Root {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(RunArgs),
     Publish(Box<PublishArgs>),
     Watch(WatchArgs),
     Simulate(SimulateArgs),
+    Doctor(DoctorArgs),
+    Config(ConfigArgs),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Root::parse().command {
+        Command::Run(args) => args.run().await,
         Command::Publish(args) => args.run().await,
         Command::Watch(args) => args.run().await,
         Command::Simulate(args) => args.run().await,
+        Command::Doctor(args) => args.run().await,
+        Command::Config(args) => args.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sferic_features::Datatype;
+use sferic_features::{Buffer, Datatype};
 use tokio::time::Instant;
 
 use crate::job::Job;
@@ -134,7 +134,7 @@ pub struct Tensor {
     /// `[channels, rows, columns]`, without the batch axis.
     pub shape: [usize; 3],
     /// In C order.
-    pub data: Vec<f32>,
+    pub data: Buffer,
 }
 
 /// A frame whose features are computed.

@@ -56,7 +56,7 @@ pub struct Rejected {
 /// Computes features on a thread of its own, with plans and scratch of its own.
 pub trait FeatureWorker: Send + 'static {
     /// The tensor `model` gets for these samples.
-    fn extract(&mut self, model: &ModelId, samples: &IqSamples) -> Result<Tensor, Failure>;
+    fn extract(&mut self, model: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure>;
 }
 
 /// Makes feature workers.

@@ -141,11 +141,11 @@ struct FakeExtractor;
 const BEHAVIOURS: [Behaviour; 4] = [GOOD, POISON, RUNNER_PANICS, SLOW];
 
 impl FeatureWorker for FakeExtractor {
-    fn extract(&mut self, _: &ModelId, samples: &IqSamples) -> Result<Tensor, Failure> {
+    fn extract(&mut self, _: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure> {
         let (behaviour, _) = split(&samples.bytes);
         assert_ne!(behaviour, EXTRACTOR_PANICS, "as asked");
         let index = BEHAVIOURS.iter().position(|&known| known == behaviour).unwrap_or(0);
-        Ok(Tensor { shape: [1, 1, 1], data: vec![index as f32] })
+        Ok(Tensor { shape: [1, 1, 1], data: vec![index as f32].into() })
     }
 }
 

@@ -91,7 +91,7 @@ impl BufferPool {
         if let Some((_, values)) = state.idle.get_mut(&key).and_then(Vec::pop) {
             state.stats.hits += 1;
             state.stats.idle -= 1;
-            return Buffer { values, pool: self.clone(), pooled: Some(key) };
+            return Buffer { values, pool: Some(self.clone()), pooled: Some(key) };
         }
         state.stats.misses += 1;
         let oldest_kept = now.checked_sub(self.ttl);
@@ -109,7 +109,7 @@ impl BufferPool {
         state.stats.bytes_peak = state.stats.bytes_peak.max(state.stats.bytes_now);
         drop(state);
         drop(freed);
-        Buffer { values: vec![0.0; length], pool: self.clone(), pooled: pooled.then_some(key) }
+        Buffer { values: vec![0.0; length], pool: Some(self.clone()), pooled: pooled.then_some(key) }
     }
 
     /// Frees what has been idle for the time to live, and returns how many buffers that were.
@@ -178,7 +178,7 @@ impl State {
 /// A tensor's memory, `[f32]` in C order; goes back to its pool on drop.
 pub struct Buffer {
     values: Vec<f32>,
-    pool: BufferPool,
+    pool: Option<BufferPool>,
     /// Where it belongs, unless it was allocated beyond the bound.
     pooled: Option<Key>,
 }
@@ -197,11 +197,19 @@ impl DerefMut for Buffer {
     }
 }
 
+/// A buffer that belongs to no pool.
+impl From<Vec<f32>> for Buffer {
+    fn from(values: Vec<f32>) -> Self {
+        Self { values, pool: None, pooled: None }
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
+        let Some(pool) = &self.pool else { return };
         let values = std::mem::take(&mut self.values);
         let now = Instant::now();
-        let mut state = self.pool.lock();
+        let mut state = pool.lock();
         state.stats.live -= 1;
         if let Some(key) = self.pooled {
             state.stats.idle += 1;

@@ -1,11 +1,15 @@
 //! The commands. Data goes to standard output, talk to standard error; the exit code is 0 when done, 1 when something
 //! failed and 2 for wrong usage or configuration.
 
+pub mod config;
 mod connect;
+pub mod doctor;
 mod geojson;
+mod logging;
 mod outcome;
 mod output;
 pub mod publish;
+pub mod run;
 pub mod simulate;
 pub mod watch;
 

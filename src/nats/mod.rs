@@ -8,4 +8,4 @@ mod service;
 pub use connection::{Connection, connect};
 pub use frames::{Frames, subscribe};
 pub use outcomes::Outcomes;
-pub use service::{Health, Service};
+pub use service::{Health, ModelHealth, Service};

@@ -134,7 +134,7 @@ impl Model {
             return Err(RunError(format!("a batch of tensors {:?} and {:?}", first.shape, other.shape)));
         }
         let data = match batch {
-            [one] => &one.data,
+            [one] => &*one.data,
             many => {
                 scratch.clear();
                 many.iter().for_each(|tensor| scratch.extend_from_slice(&tensor.data));

@@ -38,7 +38,7 @@ fn catalog() -> Option<Arc<Catalog>> {
 
 /// `n` samples of one constant value each of I and Q.
 fn constant(i: f32, q: f32, n: usize) -> Tensor {
-    Tensor { shape: [1, 2, n], data: [vec![i; n], vec![q; n]].concat() }
+    Tensor { shape: [1, 2, n], data: [vec![i; n], vec![q; n]].concat().into() }
 }
 
 type Results = Vec<Result<Answer, sferic_actors::outcome::Failure>>;
@@ -272,7 +272,8 @@ fn the_measuring_models_load_and_run() {
         let costs: Vec<_> = model.costs().iter().map(|cost| format!("{}: {:?}", cost.batch, cost.run)).collect();
         eprintln!("{}: max_batch {}, {}", model.id(), model.max_batch(), costs.join(", "));
         assert!(!model.batch_variant());
-        let tensor = |k: usize| Tensor { shape: [1, 128, 61], data: (0..128 * 61).map(|i| ((i * (k + 7)) as f32).sin()).collect() };
+        let tensor =
+            |k: usize| Tensor { shape: [1, 128, 61], data: (0..128 * 61).map(|i| ((i * (k + 7)) as f32).sin()).collect::<Vec<_>>().into() };
         let tensors = [tensor(0), tensor(1)];
         let both = model.run(&[&tensors[0], &tensors[1]], &mut Vec::new()).expect("failed");
         for (tensor, answer) in tensors.iter().zip(both) {

@@ -1,0 +1,170 @@
+//! The decoder behind the actors' port: wire format, catalog and limits together.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sferic_actors::frame::{CacheKey, Envelope, FrameInfo, IqSamples};
+use sferic_actors::outcome::{Failure, FailureCode};
+use sferic_actors::ports::{Decoded, Decoder, Rejected};
+use sferic_features::{Datatype, Samples};
+use sha2::{Digest, Sha256};
+
+use crate::onnx::{Catalog, Model, frame_failure};
+use crate::settings::Settings;
+use crate::wire::{self, Body};
+
+/// Above this many bytes, reading a frame takes more than half a millisecond and leaves the async threads.
+const LARGE: usize = 256 << 10;
+
+/// Reads frames for the models of one catalog.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    catalog: Arc<Catalog>,
+    default_model: String,
+    frame_samples: usize,
+    timeout: Duration,
+    max_timeout: Duration,
+    cache_enabled: bool,
+}
+
+impl FrameDecoder {
+    /// Reads frames within the limits of `settings`.
+    pub fn new(catalog: Arc<Catalog>, settings: &Settings) -> Self {
+        Self {
+            catalog,
+            default_model: settings.models.default.clone(),
+            frame_samples: settings.limits.frame_samples,
+            timeout: settings.limits.timeout,
+            max_timeout: settings.limits.max_timeout,
+            cache_enabled: settings.cache.enabled,
+        }
+    }
+
+    fn read(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
+        let body = wire::read(payload, envelope.encoding)
+            .map_err(|error| Rejected { info: self.identify(payload, envelope), failure: invalid(error.to_string()) })?;
+        let info = FrameInfo {
+            frame_id: id(body.frame_id.as_deref().filter(|id| wire::frame_id_is_valid(id)), envelope),
+            session_id: body.session_id.clone(),
+            seq: body.seq,
+            datetime: body.datetime.clone(),
+            frequency: body.frequency,
+        };
+        match self.accept(body, payload) {
+            Ok(accepted) => Ok(Decoded { info, ..accepted }),
+            Err(failure) => Err(Rejected { info, failure }),
+        }
+    }
+
+    fn accept(&self, body: Body<'_>, payload: &Bytes) -> Result<Decoded, Failure> {
+        check_text(&body)?;
+        let budget = body.timeout_ms.map_or(self.timeout, Duration::from_millis).min(self.max_timeout);
+        let (priority, wants_cache) = (body.priority.unwrap_or_default(), body.cache_enabled.unwrap_or(true));
+        let asked = body.model.clone();
+        let samples = samples(body, payload)?;
+        let view = Samples::new(&samples.bytes, samples.datatype, samples.channels).map_err(|error| frame_failure(&error))?;
+        let count = view.len() * samples.channels;
+        if count > self.frame_samples {
+            let limit = self.frame_samples;
+            return Err(Failure::new(
+                FailureCode::FrameTooLarge,
+                format!("the frame has {count} samples over all channels, over limits.frame_samples, {limit}"),
+            ));
+        }
+        let model = self.catalog.resolve(asked.as_deref().unwrap_or(&self.default_model))?;
+        model.fits(samples.channels, view.len(), samples.sample_rate)?;
+        let cache_key = (self.cache_enabled && wants_cache).then(|| cache_key(&samples, model));
+        Ok(Decoded {
+            info: FrameInfo::default(),
+            samples,
+            model: Arc::clone(model.id()),
+            max_batch: model.max_batch(),
+            budget,
+            priority,
+            cache_key,
+        })
+    }
+}
+
+impl Decoder for FrameDecoder {
+    fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
+        if payload.len() > LARGE { tokio::task::block_in_place(|| self.read(payload, envelope)) } else { self.read(payload, envelope) }
+    }
+
+    fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo {
+        let info = wire::salvage(payload, envelope.encoding);
+        let own = Some(info.frame_id.as_str()).filter(|id| !id.is_empty());
+        FrameInfo { frame_id: id(own, envelope), ..info }
+    }
+}
+
+/// The frame's own id, else the message's, else a new one.
+fn id(own: Option<&str>, envelope: &Envelope) -> String {
+    let message_id = || envelope.message_id.as_deref().filter(|id| wire::frame_id_is_valid(id));
+    own.or_else(message_id).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+fn invalid(message: impl Into<String>) -> Failure {
+    Failure::new(FailureCode::InvalidFrame, message)
+}
+
+fn check_text(body: &Body<'_>) -> Result<(), Failure> {
+    if let Some(id) = body.frame_id.as_deref().filter(|id| !wire::frame_id_is_valid(id)) {
+        let length = id.chars().count();
+        return Err(invalid(format!("`frame_id` has {length} characters, must be 1 to 256 printable ASCII characters")));
+    }
+    if let Some(datetime) = body.datetime.as_deref().filter(|text| text.parse::<jiff::Timestamp>().is_err()) {
+        return Err(invalid(format!("`datetime` is {datetime:?}, must be an RFC 3339 time in UTC")));
+    }
+    for (key, value, zero_is_good) in [("sample_rate", body.sample_rate, false), ("frequency", body.frequency, true)] {
+        let Some(value) = value else { continue };
+        if !value.is_finite() || value < 0.0 || (value == 0.0 && !zero_is_good) {
+            return Err(invalid(format!("`{key}` is {value}, must be a number of Hz above 0")));
+        }
+    }
+    Ok(())
+}
+
+fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
+    let channels = match body.num_channels.map(usize::try_from) {
+        None => 1,
+        Some(Ok(channels)) if channels >= 1 => channels,
+        Some(_) => return Err(invalid(format!("`num_channels` is {}, must be at least 1", body.num_channels.unwrap_or_default()))),
+    };
+    let (bytes, datatype) = match (body.samples, body.iq_data) {
+        (Some(_), Some(_)) => return Err(invalid("both `samples` and `iq_data` are given, must be one of the two")),
+        (None, None) => return Err(invalid("neither `samples` nor `iq_data` is given")),
+        (None, Some(_)) if channels != 1 => {
+            return Err(invalid(format!("`num_channels` is {channels}, but `iq_data` holds one channel")));
+        }
+        (None, Some(iq_data)) => (Bytes::from(iq_data.0), Datatype::Cf32Le),
+        (Some(binary), None) => {
+            let datatype = body.datatype.ok_or_else(|| invalid("`samples` without `datatype`"))?;
+            let datatype =
+                datatype.parse().map_err(|error| Failure::new(FailureCode::UnsupportedDatatype, format!("`datatype`: {error}")))?;
+            let bytes = match binary.0 {
+                Cow::Borrowed(bytes) => payload.slice_ref(bytes),
+                Cow::Owned(bytes) => bytes.into(),
+            };
+            (bytes, datatype)
+        }
+    };
+    Ok(IqSamples { bytes, datatype, channels, sample_rate: body.sample_rate })
+}
+
+/// Everything that decides the answer: samples, what they mean, and the model with its features.
+fn cache_key(samples: &IqSamples, model: &Model) -> CacheKey {
+    let mut hash = Sha256::new();
+    hash.update(&samples.bytes);
+    hash.update(samples.datatype.name());
+    hash.update([0]);
+    hash.update((samples.channels as u64).to_le_bytes());
+    hash.update(samples.sample_rate.unwrap_or_default().to_le_bytes());
+    hash.update(model.id().to_string());
+    hash.update([0]);
+    hash.update(model.onnx_digest());
+    hash.update(model.config_digest());
+    hash.finalize().into()
+}

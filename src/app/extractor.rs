@@ -1,0 +1,49 @@
+//! The feature workers behind the actors' port.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+use sferic_actors::frame::{IqSamples, ModelId, Tensor};
+use sferic_actors::outcome::{Failure, FailureCode};
+use sferic_actors::ports::{FeatureWorker, FeatureWorkers};
+use sferic_features::{BufferPool, Dtype, Extractor, FeatureConfig, FrameError, Samples};
+
+use crate::onnx::{Catalog, frame_failure};
+
+/// Plans a worker keeps. Sample rates come from outside, so they must not make it keep ever more.
+const PLANS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
+
+/// One worker: plans by model and rate, all its own; tensors from the shared pool.
+struct CatalogExtractor {
+    catalog: Arc<Catalog>,
+    buffers: BufferPool,
+    plans: LruCache<(Arc<ModelId>, Option<u64>), Extractor>,
+}
+
+/// Workers over one catalog and one pool of tensors.
+pub fn extractors(catalog: Arc<Catalog>, buffers: BufferPool) -> FeatureWorkers {
+    Arc::new(move || Box::new(CatalogExtractor { catalog: Arc::clone(&catalog), buffers: buffers.clone(), plans: LruCache::new(PLANS) }))
+}
+
+impl FeatureWorker for CatalogExtractor {
+    fn extract(&mut self, model: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure> {
+        let Some(loaded) = self.catalog.get(model).cloned() else {
+            return Err(Failure::new(FailureCode::ModelNotFound, format!("{model} is not loaded any more")));
+        };
+        self.tensor(model, loaded.features(), samples).map_err(|error| frame_failure(&error))
+    }
+}
+
+impl CatalogExtractor {
+    fn tensor(&mut self, model: &Arc<ModelId>, features: &FeatureConfig, samples: &IqSamples) -> Result<Tensor, FrameError> {
+        let rate = features.plan_rate(samples.sample_rate)?;
+        let key = (Arc::clone(model), rate.map(f64::to_bits));
+        let extractor = self.plans.try_get_or_insert_mut(key, || Extractor::new(features, samples.sample_rate))?;
+        let view = Samples::new(&samples.bytes, samples.datatype, samples.channels)?;
+        let shape = extractor.shape(view.len())?;
+        let mut data = self.buffers.take(Dtype::Float32, &shape);
+        extractor.extract(&view, &mut data)?;
+        Ok(Tensor { shape, data })
+    }
+}

@@ -1,0 +1,209 @@
+//! The one place that wires: settings, models, broker and pipeline become a daemon, and end in order.
+
+mod decoder;
+mod extractor;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+pub use decoder::FrameDecoder;
+pub use extractor::extractors;
+use sferic_actors::breaker::{self, State};
+use sferic_actors::pipeline::{Config, Pipeline, Plant, Ports};
+use sferic_actors::{cache, model_pool, supervision};
+use sferic_features::BufferPool;
+use tokio::task::JoinHandle;
+
+use crate::nats::{self, Connection, Frames, Health, ModelHealth, Outcomes, Service};
+use crate::onnx::{Catalog, Options, Runtime, runners};
+use crate::settings::{Mode, Settings, available_cores, given};
+
+/// A running daemon.
+pub struct App {
+    pipeline: Pipeline,
+    frames: Frames,
+    service: Service,
+    connection: Connection,
+    status: Arc<Status>,
+    sweeping: JoinHandle<()>,
+    bound: Duration,
+}
+
+/// How far the daemon has come, in the words of `sferic.health`.
+#[derive(Debug, Default)]
+struct Status(AtomicU8);
+
+impl Status {
+    const WORDS: [&str; 3] = ["starting", "ok", "stopping"];
+
+    fn set(&self, word: &str) {
+        if let Some(index) = Self::WORDS.iter().position(|&each| each == word) {
+            self.0.store(index as u8, Ordering::Release);
+        }
+    }
+
+    fn get(&self) -> &'static str {
+        Self::WORDS[usize::from(self.0.load(Ordering::Acquire))]
+    }
+}
+
+impl App {
+    /// Loads and warms every model, connects, starts the pipeline, and returns when the subscription is live at the server.
+    ///
+    /// # Errors
+    /// What is missing or wrong, in words.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        if settings.nats.mode == Mode::Jetstream {
+            bail!("nats.mode = \"jetstream\" is not built yet; use \"core\"");
+        }
+        check_threads(settings)?;
+        let connection = nats::connect(&settings.nats, "sferic").await?;
+        let catalog = Arc::new(load_models(settings).await?);
+        let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
+        let (source, frames) = nats::subscribe(&connection, &settings.nats.prefix, &settings.nats.queue_group).await?;
+        let ports = Ports {
+            source,
+            decoder: Arc::new(FrameDecoder::new(Arc::clone(&catalog), settings)),
+            extractors: extractors(Arc::clone(&catalog), buffers.clone()),
+            runners: runners(Arc::clone(&catalog)),
+            sink: Arc::new(Outcomes::new(connection.clone(), &settings.nats.prefix, settings.nats.publish_timeout)),
+        };
+        let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
+        let status = Arc::new(Status::default());
+        let health = health(Arc::clone(pipeline.plant()), Arc::clone(&catalog), Arc::clone(&status));
+        let service = Service::start(&connection, health).await?;
+        status.set("ok");
+        let sweeping = tokio::spawn(sweep(buffers, settings.buffers.ttl));
+        Ok(Self { pipeline, frames, service, connection, status, sweeping, bound: settings.shutdown.timeout })
+    }
+
+    /// What outlives the actors: the ledger and the gauges.
+    pub fn plant(&self) -> &Arc<Plant> {
+        self.pipeline.plant()
+    }
+
+    /// The running pipeline; for tests that end its actors.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Returns when the supervisor has given up.
+    pub async fn failed(&mut self) {
+        self.pipeline.failed().await;
+    }
+
+    /// Stops reading, waits for every frame in flight, stops the actors, sends what is queued, and closes the connection.
+    pub async fn shut_down(self) {
+        self.status.set("stopping");
+        self.frames.stop(self.bound).await;
+        let plant = Arc::clone(self.pipeline.plant());
+        self.pipeline.shut_down(self.bound).await;
+        self.sweeping.abort();
+        self.service.stop().await;
+        self.connection.close(self.bound).await;
+        let counts = plant.ledger.counts();
+        tracing::info!(
+            received = counts.received,
+            predictions = counts.predictions,
+            failures = counts.failures,
+            lost = counts.lost,
+            "stopped"
+        );
+    }
+}
+
+/// Loads and warms the models of the settings' repository, off the async threads.
+///
+/// # Errors
+/// The library or the repository is missing, a bundle is refused, or the default model is not there.
+pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
+    let library = settings.onnx.library.clone();
+    let repository = settings.models.repository.clone();
+    let options = Options { intra_threads: settings.pool.intra_threads, max_batch: settings.pool.max_batch };
+    let loading = tokio::task::spawn_blocking(move || {
+        let runtime = Runtime::open(given(&library).map(Path::new))?;
+        anyhow::Ok(Catalog::load(&repository, &runtime, options)?)
+    });
+    let catalog = loading.await.context("loading the models panicked")??;
+    if let [first, rest @ ..] = catalog.refused() {
+        let rest: String = rest.iter().map(|refused| format!("; {refused}")).collect();
+        bail!("model bundles are refused: {first}{rest}");
+    }
+    if let Err(failure) = catalog.resolve(&settings.models.default) {
+        bail!("models.default: {}", failure.message);
+    }
+    Ok(catalog)
+}
+
+/// More busy threads than cores only take turns.
+fn check_threads(settings: &Settings) -> anyhow::Result<()> {
+    let (sessions, intra, cores) = (settings.pool.sessions, settings.pool.intra_threads, available_cores());
+    if sessions * intra > cores && !settings.pool.allow_oversubscribed {
+        bail!(
+            "pool.sessions × pool.intra_threads = {sessions} × {intra} = {} threads on {cores} cores; \
+             lower one of them, or set pool.allow_oversubscribed",
+            sessions * intra
+        );
+    }
+    Ok(())
+}
+
+fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
+    let (pool, cache, breaker, supervision) = (&settings.pool, &settings.cache, &settings.breaker, &settings.supervision);
+    Ok(Config {
+        in_flight_frames: settings.limits.in_flight_frames,
+        in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
+        workers: settings.preprocess.workers,
+        pool: model_pool::Config {
+            sessions: pool.sessions,
+            max_batch: pool.max_batch,
+            max_batch_delay: pool.max_batch_delay,
+            queue: pool.queue,
+            acquire_timeout: pool.acquire_timeout,
+        },
+        cache: cache::Config { ttl: cache.ttl, max_entries: cache.max_entries, max_bytes: usize::try_from(cache.max_bytes)? },
+        breaker: breaker::Config {
+            failure_threshold: breaker.failure_threshold,
+            open_for: breaker.open_for,
+            success_threshold: breaker.success_threshold,
+        },
+        supervision: supervision::Config {
+            backoff_min: supervision.backoff_min,
+            backoff_max: supervision.backoff_max,
+            max_restarts: supervision.max_restarts as usize,
+            window: supervision.window,
+        },
+    })
+}
+
+fn health(plant: Arc<Plant>, catalog: Arc<Catalog>, status: Arc<Status>) -> Arc<dyn Fn() -> Health + Send + Sync> {
+    Arc::new(move || {
+        let circuits = plant.circuits.states();
+        let state = |model: &crate::onnx::Model| match circuits.iter().find(|(id, _)| id == model.id()) {
+            Some((_, State::Open { .. })) => "open",
+            Some((_, State::HalfOpen)) => "half_open",
+            Some((_, State::Closed)) | None => "ready",
+        };
+        Health {
+            status: status.get(),
+            version: env!("CARGO_PKG_VERSION"),
+            models: catalog
+                .models()
+                .iter()
+                .map(|model| ModelHealth { name: model.id().name.clone(), version: model.id().version.clone(), state: state(model) })
+                .collect(),
+            ledger: plant.ledger.counts(),
+        }
+    })
+}
+
+async fn sweep(buffers: BufferPool, ttl: Duration) {
+    let mut tick = tokio::time::interval((ttl / 4).max(Duration::from_millis(100)));
+    loop {
+        tick.tick().await;
+        buffers.sweep(tokio::time::Instant::now().into_std());
+    }
+}

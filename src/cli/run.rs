@@ -1,0 +1,37 @@
+//! `sferic run`: the daemon.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConnectArgs, logging};
+use crate::app::App;
+use crate::shutdown;
+
+/// Runs the daemon: frames in on `<prefix>.frames.<source>`, predictions and failures out.
+///
+/// Ends in order on SIGTERM or SIGINT: stops reading, answers every frame in flight, exits 0. A second signal ends it at once.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+impl RunArgs {
+    /// Runs until a signal asks for the end.
+    ///
+    /// # Errors
+    /// The daemon cannot start, or its actors ended more often than they may.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = self.connect.settings()?;
+        logging::start(&settings.telemetry)?;
+        let mut app = App::start(&settings).await?;
+        tracing::info!(subject = format!("{}.frames.>", settings.nats.prefix), server = settings.nats.shown_url(), "ready");
+        tokio::select! {
+            requested = shutdown::requested() => requested?,
+            () = app.failed() => anyhow::bail!("the actors ended more often than supervision.max_restarts allows"),
+        }
+        app.shut_down().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,17 @@
+//! Signals: the first asks for an ordered end, the second ends at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Returns at the first SIGTERM or SIGINT; from then on a second one ends the process with 130.
+///
+/// # Errors
+/// The signals cannot be watched.
+pub async fn requested() -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(130);
+    });
+    Ok(())
+}
