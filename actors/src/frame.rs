@@ -43,6 +43,16 @@ pub enum Encoding {
     Json,
 }
 
+impl Encoding {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MessagePack => "MessagePack",
+            Self::Json => "JSON",
+        }
+    }
+}
+
 /// The W3C headers of the trace a frame belongs to.
 #[derive(Debug, Clone, Default)]
 pub struct TraceHeaders {

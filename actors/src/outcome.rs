@@ -42,6 +42,8 @@ pub struct Told {
 
 impl Outcome {
     pub(crate) fn close(self, end: End) {
+        // When the ledger says that nothing is in flight, no permit may be out.
+        drop(self._permit);
         self.ticket.close(end);
     }
 }

@@ -65,20 +65,46 @@ pub struct ReadError(String);
 
 /// Reads a frame. Wrong types of known keys are errors, unknown keys are not.
 pub fn read(payload: &[u8], encoding: Encoding) -> Result<Body<'_>, ReadError> {
+    // serde would also take an array, its elements in the order of the keys.
+    if !is_map(payload, encoding) {
+        return Err(ReadError(format!("not a frame in {}, which is a map with string keys", encoding.name())));
+    }
     // Good frames are read without keeping track of where one is; bad ones are read again to say where.
     match encoding {
-        Encoding::MessagePack => {
-            rmp_serde::from_slice(payload).map_err(|_| explain(&mut rmp_serde::Deserializer::from_read_ref(payload), "MessagePack"))
+        Encoding::MessagePack => rmp_serde::from_slice(payload).map_err(|error| explain_messagepack(payload, &error)),
+        Encoding::Json => {
+            serde_json::from_slice(payload).map_err(|_| explain(&mut serde_json::Deserializer::from_slice(payload), Encoding::Json))
         }
-        Encoding::Json => serde_json::from_slice(payload).map_err(|_| explain(&mut serde_json::Deserializer::from_slice(payload), "JSON")),
     }
 }
 
-fn explain<'de, D: Deserializer<'de>>(deserializer: D, encoding: &str) -> ReadError {
-    match serde_path_to_error::deserialize::<_, Body<'de>>(deserializer) {
-        Ok(_) => ReadError(format!("there is more after the frame than one {encoding} map")),
-        Err(error) if error.path().iter().len() == 0 => ReadError(format!("not a frame in {encoding}: {}", error.inner())),
-        Err(error) => ReadError(format!("`{}`: {}", error.path(), error.inner())),
+fn is_map(payload: &[u8], encoding: Encoding) -> bool {
+    match encoding {
+        Encoding::MessagePack => matches!(payload.first(), Some(0x80..=0x8f | 0xde | 0xdf)),
+        Encoding::Json => payload.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{'),
+    }
+}
+
+/// Of a wrong type rmp-serde tells only the marker, not what it holds; the value itself does.
+fn explain_messagepack(payload: &[u8], error: &rmp_serde::decode::Error) -> ReadError {
+    match rmpv::decode::read_value_ref(&mut &payload[..]) {
+        Ok(value) if matches!(error, rmp_serde::decode::Error::TypeMismatch(_)) => explain(value, Encoding::MessagePack),
+        _ => explain(&mut rmp_serde::Deserializer::from_read_ref(payload), Encoding::MessagePack),
+    }
+}
+
+fn explain<'de, D: Deserializer<'de>>(deserializer: D, encoding: Encoding) -> ReadError {
+    let Err(error) = serde_path_to_error::deserialize::<_, Body<'de>>(deserializer) else {
+        let encoding = encoding.name();
+        return ReadError(format!("there is more after the frame than one {encoding} map"));
+    };
+    let what = error.inner().to_string();
+    // rmpv's own preface says nothing.
+    let what = what.strip_prefix("error while decoding value: ").unwrap_or(&what);
+    if error.path().iter().len() == 0 {
+        ReadError(format!("not a frame in {}: {what}", encoding.name()))
+    } else {
+        ReadError(format!("`{}`: {what}", error.path()))
     }
 }
 
