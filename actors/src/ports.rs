@@ -66,6 +66,18 @@ pub type FeatureWorkers = Arc<dyn Fn() -> Box<dyn FeatureWorker> + Send + Sync>;
 pub trait Runner: Send + 'static {
     /// Runs `model` once on a batch of tensors of one shape; one result per tensor, in order. `Err` fails the whole batch.
     fn run(&mut self, model: &ModelId, batch: &[&Tensor]) -> Result<Vec<Result<Answer, Failure>>, RunError>;
+
+    /// What ends this runner's runs from another thread.
+    fn brake(&self) -> Arc<dyn Brake>;
+}
+
+/// Ends a run under way, as soon as the library comes to a place where it can: between two kernels, say.
+pub trait Brake: Send + Sync + 'static {
+    /// The run under way, and each one begun before the release, fails.
+    fn engage(&self);
+
+    /// Runs begun from now on go through.
+    fn release(&self);
 }
 
 /// Makes runners.

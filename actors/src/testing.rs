@@ -17,7 +17,7 @@ use crate::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Priority, T
 use crate::ledger::End;
 use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome};
 use crate::pipeline::Ports;
-use crate::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, RunError, Runner, Untold};
+use crate::ports::{Brake, Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, RunError, Runner, Untold};
 
 /// What becomes of a fake frame: the word before the colon of its payload.
 pub type Behaviour = &'static str;
@@ -61,12 +61,15 @@ impl Fakes {
         let (telling, told) = mpsc::unbounded_channel();
         let gate = watch::Sender::new(false);
         let (runs, frames_run) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<AtomicU64>::default());
-        let runner = FakeRunner { runs: Arc::clone(&runs), frames_run: Arc::clone(&frames_run), gate: gate.subscribe() };
+        let runner = {
+            let (runs, frames_run, gate) = (Arc::clone(&runs), Arc::clone(&frames_run), gate.subscribe());
+            move || FakeRunner { runs: Arc::clone(&runs), frames_run: Arc::clone(&frames_run), gate: gate.clone(), brake: Arc::default() }
+        };
         let ports = Ports {
             source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
             decoder: Arc::new(FakeDecoder { budget }),
             extractors: Arc::new(|| Box::new(FakeExtractor)),
-            runners: Arc::new(move || Box::new(runner.clone())),
+            runners: Arc::new(move || Box::new(runner())),
             sink: Arc::new(FakeSink(telling)),
         };
         (ports, Self { arrivals: Some(arrivals), told, runs, frames_run, gate })
@@ -149,11 +152,24 @@ impl FeatureWorker for FakeExtractor {
     }
 }
 
-#[derive(Clone)]
 struct FakeRunner {
     runs: Arc<Mutex<Vec<usize>>>,
     frames_run: Arc<AtomicU64>,
     gate: watch::Receiver<bool>,
+    brake: Arc<FakeBrake>,
+}
+
+#[derive(Default)]
+struct FakeBrake(watch::Sender<bool>);
+
+impl Brake for FakeBrake {
+    fn engage(&self) {
+        self.0.send_replace(true);
+    }
+
+    fn release(&self) {
+        self.0.send_replace(false);
+    }
 }
 
 impl Runner for FakeRunner {
@@ -165,12 +181,20 @@ impl Runner for FakeRunner {
                 POISON => return Err(RunError("as asked".into())),
                 RUNNER_PANICS => panic!("as asked"),
                 SLOW => {
-                    let _ = futures::executor::block_on(self.gate.wait_for(|&open| open));
+                    let (mut gate, mut brake) = (self.gate.clone(), self.brake.0.subscribe());
+                    let (opened, braked) = (gate.wait_for(|&open| open).boxed(), brake.wait_for(|&engaged| engaged).boxed());
+                    if let futures::future::Either::Right(_) = futures::executor::block_on(futures::future::select(opened, braked)) {
+                        return Err(RunError("ended by the brake".into()));
+                    }
                 }
                 _ => {}
             }
         }
         Ok(batch.iter().map(|_| Ok(Answer::Classification(vec![Label { label: "fake".into(), score: 1.0 }]))).collect())
+    }
+
+    fn brake(&self) -> Arc<dyn Brake> {
+        Arc::<FakeBrake>::clone(&self.brake)
     }
 }
 

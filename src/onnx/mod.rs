@@ -30,4 +30,5 @@ pub use model::{Model, Options};
 pub use output_section::{Activation, Origin, OutputConfig, Scale, Units};
 pub use port::{Axis, Dtype, Output, Port, Values};
 pub use runner::{OnnxRunner, runners};
+pub use session::RunBrake;
 pub use warmup::BatchCost;

@@ -12,7 +12,7 @@ use super::bundle::{Bundle, hexadecimal};
 use super::head::Head;
 use super::input::{Input, width};
 use super::library::Runtime;
-use super::session::{SessionOptions, SharedSession};
+use super::session::{RunBrake, SessionOptions, SharedSession};
 use super::warmup::{BatchCost, WarmUp, warm_up};
 
 /// How models are loaded.
@@ -124,11 +124,12 @@ impl Model {
         self.input.fits(&self.features, channels, instants, sample_rate_hz)
     }
 
-    /// Runs once on tensors of one shape; `scratch` holds the input of more than one. One result a tensor, in order.
+    /// Runs once on tensors of one shape; `scratch` holds the input of more than one, `brake` can end the run. One result a tensor, in
+    /// order.
     ///
     /// # Errors
     /// The run failed as a whole.
-    pub fn run(&self, batch: &[&Tensor], scratch: &mut Vec<f32>) -> Result<Vec<Result<Answer, Failure>>, RunError> {
+    pub fn run(&self, batch: &[&Tensor], scratch: &mut Vec<f32>, brake: &RunBrake) -> Result<Vec<Result<Answer, Failure>>, RunError> {
         let Some(first) = batch.first() else { return Ok(Vec::new()) };
         if let Some(other) = batch.iter().find(|tensor| tensor.shape != first.shape) {
             return Err(RunError(format!("a batch of tensors {:?} and {:?}", first.shape, other.shape)));
@@ -142,7 +143,7 @@ impl Model {
             }
         };
         let failed = |error: ort::Error| RunError(format!("{}: {error}", self.id));
-        let outputs = self.session.run(&self.input.shape(batch.len(), first.shape), data).map_err(failed)?;
+        let outputs = self.session.run(&self.input.shape(batch.len(), first.shape), data, brake).map_err(failed)?;
         let views = outputs.views().map_err(failed)?;
         self.head.check(&views, batch.len()).map_err(|error| RunError(format!("{}: {error}", self.id)))?;
         Ok((0..batch.len()).map(|frame| self.head.answer(&views, frame)).collect())

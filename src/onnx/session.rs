@@ -6,9 +6,11 @@ use std::ptr::{self, NonNull};
 
 use ort::AsPointer;
 use ort::environment::Environment;
-use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
+use ort::session::{RunOptions, Session};
 use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+
+use sferic_actors::ports::Brake;
 
 use super::port::{Axis, Dtype, Output, Port, Values};
 
@@ -18,6 +20,40 @@ pub(crate) struct SharedSession {
     session: Session,
     input: CString,
     outputs: Vec<CString>,
+}
+
+/// Ends runs from another thread, by ONNX Runtime's own terminate flag, which it looks at between kernels. The default one does nothing.
+#[derive(Default)]
+pub struct RunBrake(Option<RunOptions>);
+
+impl RunBrake {
+    /// A brake for the runs it is given to.
+    ///
+    /// # Errors
+    /// ONNX Runtime gives no run options.
+    pub fn new() -> Result<Self, ort::Error> {
+        Ok(Self(Some(RunOptions::new()?)))
+    }
+}
+
+impl std::fmt::Debug for RunBrake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RunBrake").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Brake for RunBrake {
+    fn engage(&self) {
+        if let Some(Err(error)) = self.0.as_ref().map(RunOptions::terminate) {
+            tracing::warn!(%error, "a run could not be ended");
+        }
+    }
+
+    fn release(&self) {
+        if let Some(Err(error)) = self.0.as_ref().map(RunOptions::unterminate) {
+            tracing::error!(%error, "runs of this session stay ended");
+        }
+    }
 }
 
 /// How a session is made.
@@ -65,21 +101,22 @@ impl SharedSession {
         Ok(())
     }
 
-    /// Runs once on the calling thread. `shape` is the whole input's and `data` holds as many values.
+    /// Runs once on the calling thread, unless `brake` ends it. `shape` is the whole input's and `data` holds as many values.
     #[allow(unsafe_code)]
-    pub(crate) fn run(&self, shape: &[usize], data: &[f32]) -> Result<RunOutputs<'_>, ort::Error> {
+    pub(crate) fn run(&self, shape: &[usize], data: &[f32], brake: &RunBrake) -> Result<RunOutputs<'_>, ort::Error> {
         let input = TensorRef::from_array_view((shape, data))?;
         let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
         let mut outputs = vec![ptr::null_mut(); output_names.len()];
+        let options = brake.0.as_ref().map_or(ptr::null(), RunOptions::ptr);
         // SAFETY: `OrtApi::Run` may be called on one session from many threads: ONNX Runtime guarantees it, keeps what a run
         // changes in an execution frame of its own, and takes a lock where an execution provider can't run concurrently.
         // `Session::run` asks for `&mut` out of caution and changes nothing of the Rust struct; no `&mut Session` exists here.
-        // All pointers are valid for the call: the session by `&self`, names and input by the borrows above, and `outputs`
+        // All pointers are valid for the call: the session by `&self`, options, names and input by the borrows above, and `outputs`
         // has room for one pointer a name, null as the API asks for what it is to allocate.
         let status = unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),
-                ptr::null(),
+                options,
                 &self.input.as_ptr(),
                 &input.ptr(),
                 1,

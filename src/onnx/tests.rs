@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use sferic_actors::frame::{ModelId, Tensor};
 use sferic_actors::outcome::{Answer, FailureCode};
-use sferic_actors::ports::Runner;
+use sferic_actors::ports::{Brake, Runner};
 
 use super::*;
 
@@ -246,6 +246,19 @@ fn the_slow_model_is_slow_enough_to_be_overtaken() {
     let Some(runtime) = runtime() else { return };
     let model = Model::load("slow", "1", &fixtures().join("slow/1"), &runtime, Options::default()).expect("refused");
     assert!(model.max_batch() == 1 && model.costs()[0].run.as_millis() > 500, "{:?}", model.costs());
+
+    let input = Tensor { shape: [1, 2, 8], data: vec![0.5; 16].into() };
+    let brake = RunBrake::new().expect("no run options");
+    let ended = thread::scope(|scope| {
+        let running = scope.spawn(|| model.run(&[&input], &mut Vec::new(), &brake));
+        // Also one that is engaged before the run begins ends it.
+        brake.engage();
+        running.join().expect("panicked")
+    });
+    let error = ended.expect_err("the run went to its end").to_string();
+    assert!(error.contains("terminate"), "{error}");
+    brake.release();
+    assert!(model.run(&[&input], &mut Vec::new(), &brake).is_ok());
 }
 
 #[test]
@@ -275,9 +288,9 @@ fn the_measuring_models_load_and_run() {
         let tensor =
             |k: usize| Tensor { shape: [1, 128, 61], data: (0..128 * 61).map(|i| ((i * (k + 7)) as f32).sin()).collect::<Vec<_>>().into() };
         let tensors = [tensor(0), tensor(1)];
-        let both = model.run(&[&tensors[0], &tensors[1]], &mut Vec::new()).expect("failed");
+        let both = model.run(&[&tensors[0], &tensors[1]], &mut Vec::new(), &RunBrake::default()).expect("failed");
         for (tensor, answer) in tensors.iter().zip(both) {
-            let alone = model.run(&[tensor], &mut Vec::new()).expect("failed").remove(0).expect("failed");
+            let alone = model.run(&[tensor], &mut Vec::new(), &RunBrake::default()).expect("failed").remove(0).expect("failed");
             assert!((latitude(&answer.expect("failed")) - latitude(&alone)).abs() < 1e-7);
         }
     }

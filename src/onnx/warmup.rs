@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::head::Head;
 use super::input::Input;
 use super::port::{Output, Values};
-use super::session::SharedSession;
+use super::session::{RunBrake, SharedSession};
 
 /// Time of a run at one batch size.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,7 +101,7 @@ fn run<T>(
     look: impl FnOnce(&[Output<'_>]) -> Result<T, String>,
 ) -> Result<T, String> {
     let failed = |error: ort::Error| format!("a run on {shape:?} failed: {error}");
-    let outputs = session.run(shape, data).map_err(failed)?;
+    let outputs = session.run(shape, data, &RunBrake::default()).map_err(failed)?;
     look(&outputs.views().map_err(failed)?)
 }
 
