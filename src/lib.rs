@@ -9,4 +9,5 @@ pub mod onnx;
 pub mod recording;
 pub mod settings;
 pub mod shutdown;
+pub mod tools;
 pub mod wire;

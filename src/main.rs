@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sferic::cli::config::ConfigArgs;
+use sferic::cli::demo::DemoArgs;
 use sferic::cli::doctor::DoctorArgs;
 use sferic::cli::publish::PublishArgs;
 use sferic::cli::run::RunArgs;
@@ -21,6 +22,7 @@ struct Root {
 #[derive(Subcommand)]
 enum Command {
     Run(RunArgs),
+    Demo(DemoArgs),
     Publish(Box<PublishArgs>),
     Watch(WatchArgs),
     Simulate(SimulateArgs),
@@ -32,6 +34,7 @@ enum Command {
 async fn main() -> ExitCode {
     let done = match Root::parse().command {
         Command::Run(args) => args.run().await,
+        Command::Demo(args) => args.run().await,
         Command::Publish(args) => args.run().await,
         Command::Watch(args) => args.run().await,
         Command::Simulate(args) => args.run().await,

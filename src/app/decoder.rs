@@ -65,13 +65,10 @@ impl FrameDecoder {
         let asked = body.model.clone();
         let samples = samples(body, payload)?;
         let view = Samples::new(&samples.bytes, samples.datatype, samples.channels).map_err(|error| frame_failure(&error))?;
-        let count = view.len() * samples.channels;
-        if count > self.frame_samples {
-            let limit = self.frame_samples;
-            return Err(Failure::new(
-                FailureCode::FrameTooLarge,
-                format!("the frame has {count} samples over all channels, over limits.frame_samples, {limit}"),
-            ));
+        let (count, limit) = (view.len(), self.frame_samples);
+        if count > limit {
+            let message = format!("the frame has {count} samples a channel, over limits.frame_samples, {limit}");
+            return Err(Failure::new(FailureCode::FrameTooLarge, message));
         }
         let model = self.catalog.resolve(asked.as_deref().unwrap_or(&self.default_model))?;
         model.fits(samples.channels, view.len(), samples.sample_rate)?;

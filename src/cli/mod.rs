@@ -3,6 +3,7 @@
 
 pub mod config;
 mod connect;
+pub mod demo;
 pub mod doctor;
 mod geojson;
 mod logging;

@@ -1,5 +1,7 @@
 //! One connection, and since when it is down.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +17,7 @@ pub struct Connection {
     /// The client.
     pub client: Client,
     down_since: watch::Receiver<Option<Instant>>,
+    closing: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -31,8 +34,22 @@ impl Connection {
         }
     }
 
-    /// Closes the connection after what is queued has been sent.
+    /// Returns once the connection has been down for `bound`.
+    pub async fn lost(&self, bound: Duration) {
+        let mut down_since = self.down_since.clone();
+        while self.is_up_within(bound).await {
+            if down_since.wait_for(Option::is_some).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Closes the connection after what is queued has been sent; at once where there is none.
     pub async fn close(self, bound: Duration) {
+        if self.down_since.borrow().is_some() {
+            return;
+        }
+        self.closing.store(true, Ordering::Relaxed);
         let mut down = self.down_since.clone();
         let closing = async {
             let _ = self.client.flush().await;
@@ -47,6 +64,8 @@ impl Connection {
 /// Connects as the settings say. `name` is how the server lists the client.
 pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
     let (state, down_since) = watch::channel(None);
+    let closing = Arc::new(AtomicBool::new(false));
+    let expected = Arc::clone(&closing);
     let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).event_callback(move |event| {
         match event {
             Event::Connected => {
@@ -57,10 +76,13 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
             Event::Disconnected | Event::Closed => {
                 if state.borrow().is_none() {
                     state.send_replace(Some(Instant::now()));
-                    tracing::warn!("disconnected from NATS");
+                    if !expected.load(Ordering::Relaxed) {
+                        tracing::warn!("disconnected from NATS");
+                    }
                 }
             }
-            Event::Draining | Event::LameDuckMode => tracing::info!(%event, "NATS"),
+            Event::Draining => {}
+            Event::LameDuckMode => tracing::info!(%event, "NATS"),
             Event::SlowConsumer(id) => tracing::error!(subscription = id, "the NATS client dropped messages: a buffer was full"),
             event => tracing::warn!(%event, "NATS"),
         }
@@ -88,5 +110,5 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
         .await
         .map_err(|_| anyhow::anyhow!("no NATS server answered at {shown} within nats.connect_timeout, {:?}", nats.connect_timeout))?
         .with_context(|| format!("cannot connect to NATS at {shown}"))?;
-    Ok(Connection { client, down_since })
+    Ok(Connection { client, down_since, closing })
 }

@@ -14,16 +14,20 @@ use super::Connection;
 /// How to end the reading of frames.
 #[derive(Debug)]
 pub struct Frames {
+    connection: Connection,
     stop: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
 }
 
 impl Frames {
-    /// Ends the subscription and waits, at most `bound`, until all that had been sent to it is read.
+    /// Ends the subscription and waits, at most `bound`, until all that had been sent to it is read. Without a connection there is
+    /// nothing more to read.
     pub async fn stop(self, bound: Duration) {
         self.stop.send_replace(true);
-        if tokio::time::timeout(bound, self.ended).await.is_err() {
-            tracing::warn!("the subscription did not end in time");
+        tokio::select! {
+            _ = self.ended => {}
+            () = self.connection.lost(Duration::ZERO) => {}
+            () = tokio::time::sleep(bound) => tracing::warn!("the subscription did not end in time"),
         }
     }
 }
@@ -42,7 +46,7 @@ pub async fn subscribe(connection: &Connection, prefix: &str, queue_group: &str)
         let message = reading.next().await?;
         Some((arrival(message, skip), reading))
     });
-    Ok((source.boxed(), Frames { stop, ended }))
+    Ok((source.boxed(), Frames { connection: connection.clone(), stop, ended }))
 }
 
 /// Commands of one connection are carried out in order: when a message to oneself is back, all before it is done.

@@ -3,9 +3,11 @@
 mod connection;
 mod frames;
 mod outcomes;
+mod private;
 mod service;
 
 pub use connection::{Connection, connect};
 pub use frames::{Frames, subscribe};
 pub use outcomes::Outcomes;
+pub use private::PrivateServer;
 pub use service::{Health, ModelHealth, Service};

@@ -90,15 +90,9 @@ fn find(configured: Option<&Path>) -> Result<PathBuf, LibraryError> {
         let path = std::path::absolute(&path).unwrap_or(path);
         return if path.is_file() { Ok(path) } else { Err(LibraryError::Missing { tried: vec![path] }) };
     }
-    let executable = std::env::current_exe().unwrap_or_default();
-    let folders = std::env::current_dir().into_iter().chain(executable.ancestors().skip(1).map(Path::to_path_buf));
-    let mut tried: Vec<PathBuf> = Vec::new();
-    for folder in folders {
-        let candidate = folder.join(".tools/lib").join(FILE);
-        if candidate.is_file() {
-            return Ok(candidate);
-        }
-        tried.push(candidate);
+    let mut tried: Vec<PathBuf> = crate::tools::places(&format!("lib/{FILE}")).collect();
+    if let Some(library) = tried.iter().find(|library| library.is_file()) {
+        return Ok(library.clone());
     }
     // Asked without loading it for good: a missing library must say more than the loader does.
     if ort::util::probe(FILE).is_some() {

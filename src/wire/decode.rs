@@ -1,5 +1,7 @@
 //! Reading a frame, without copying its samples.
 
+use rmpv::ValueRef;
+use serde::de::Unexpected;
 use serde::{Deserialize, Deserializer};
 use sferic_actors::frame::{Encoding, Priority};
 
@@ -63,6 +65,9 @@ impl TryFrom<Vec<f64>> for Coordinates {
 #[error("{0}")]
 pub struct ReadError(String);
 
+/// Characters of an error's text: it quotes what the frame holds, which may be as long as the frame.
+const MAX_MESSAGE: usize = 400;
+
 /// Reads a frame. Wrong types of known keys are errors, unknown keys are not.
 pub fn read(payload: &[u8], encoding: Encoding) -> Result<Body<'_>, ReadError> {
     // serde would also take an array, its elements in the order of the keys.
@@ -71,9 +76,9 @@ pub fn read(payload: &[u8], encoding: Encoding) -> Result<Body<'_>, ReadError> {
     }
     // Good frames are read without keeping track of where one is; bad ones are read again to say where.
     match encoding {
-        Encoding::MessagePack => rmp_serde::from_slice(payload).map_err(|error| explain_messagepack(payload, &error)),
+        Encoding::MessagePack => rmp_serde::from_slice(payload).map_err(|_| explain_messagepack(payload)),
         Encoding::Json => {
-            serde_json::from_slice(payload).map_err(|_| explain(&mut serde_json::Deserializer::from_slice(payload), Encoding::Json))
+            serde_json::from_slice(payload).map_err(|_| explain(&mut serde_json::Deserializer::from_slice(payload), encoding, |_, _| None))
         }
     }
 }
@@ -85,27 +90,60 @@ fn is_map(payload: &[u8], encoding: Encoding) -> bool {
     }
 }
 
-/// Of a wrong type rmp-serde tells only the marker, not what it holds; the value itself does.
-fn explain_messagepack(payload: &[u8], error: &rmp_serde::decode::Error) -> ReadError {
-    match rmpv::decode::read_value_ref(&mut &payload[..]) {
-        Ok(value) if matches!(error, rmp_serde::decode::Error::TypeMismatch(_)) => explain(value, Encoding::MessagePack),
-        _ => explain(&mut rmp_serde::Deserializer::from_read_ref(payload), Encoding::MessagePack),
-    }
+fn explain_messagepack(payload: &[u8]) -> ReadError {
+    let encoding = Encoding::MessagePack;
+    explain(&mut rmp_serde::Deserializer::from_read_ref(payload), encoding, |path, error| match error {
+        // Of a wrong type rmp-serde tells only the marker; what the frame holds there says more.
+        rmp_serde::decode::Error::TypeMismatch(_) => held_at(payload, path).map(|held| format!("invalid type: {held}")),
+        _ => None,
+    })
 }
 
-fn explain<'de, D: Deserializer<'de>>(deserializer: D, encoding: Encoding) -> ReadError {
+/// What a MessagePack map holds under a key, in serde's words.
+fn held_at(mut payload: &[u8], path: &str) -> Option<String> {
+    let value = rmpv::decode::read_value_ref(&mut payload).ok()?;
+    let ValueRef::Map(entries) = value else { return None };
+    let is_it = |key: &ValueRef<'_>| matches!(key, ValueRef::String(key) if key.as_str() == Some(path));
+    let (_, held) = entries.iter().find(|(key, _)| is_it(key))?;
+    let unexpected = match held {
+        ValueRef::Nil => Unexpected::Unit,
+        ValueRef::Boolean(value) => Unexpected::Bool(*value),
+        ValueRef::Integer(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => Unexpected::Unsigned(number),
+            (None, number) => Unexpected::Signed(number?),
+        },
+        ValueRef::F32(number) => Unexpected::Float(f64::from(*number)),
+        ValueRef::F64(number) => Unexpected::Float(*number),
+        ValueRef::String(text) => Unexpected::Str(text.as_str().unwrap_or("…")),
+        ValueRef::Binary(bytes) => Unexpected::Bytes(bytes),
+        ValueRef::Array(_) => Unexpected::Seq,
+        ValueRef::Map(_) => Unexpected::Map,
+        ValueRef::Ext(..) => Unexpected::Other("extension"),
+    };
+    Some(unexpected.to_string())
+}
+
+/// Reads the frame again, to say where it is wrong and how; `better` may know more of it than the deserializer's error.
+fn explain<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    encoding: Encoding,
+    better: impl FnOnce(&str, &D::Error) -> Option<String>,
+) -> ReadError {
+    let encoding = encoding.name();
     let Err(error) = serde_path_to_error::deserialize::<_, Body<'de>>(deserializer) else {
-        let encoding = encoding.name();
         return ReadError(format!("there is more after the frame than one {encoding} map"));
     };
-    let what = error.inner().to_string();
-    // rmpv's own preface says nothing.
-    let what = what.strip_prefix("error while decoding value: ").unwrap_or(&what);
-    if error.path().iter().len() == 0 {
-        ReadError(format!("not a frame in {}: {what}", encoding.name()))
-    } else {
-        ReadError(format!("`{}`: {what}", error.path()))
+    let path = error.path().to_string();
+    let what = better(&path, error.inner()).unwrap_or_else(|| error.inner().to_string());
+    let mut message = match error.path().iter().len() {
+        0 => format!("not a frame in {encoding}: {what}"),
+        _ => format!("`{path}`: {what}"),
+    };
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(end);
+        message.push('…');
     }
+    ReadError(message)
 }
 
 /// 1 to 256 printable ASCII characters.

@@ -60,6 +60,8 @@ fn an_error_names_the_key_and_what_it_holds() {
             assert!(error.contains(expected), "{error:?} does not say {expected:?} ({encoding:?})");
         }
     }
+    let long = read(&msgpack(&json!({"seq": "7".repeat(100_000)})), MessagePack).unwrap_err().to_string();
+    assert!(long.starts_with("`seq`: invalid type: string \"777") && long.len() < 1000, "{} characters", long.len());
     assert!(read(&map(vec![("samples", "text".into())]), MessagePack).unwrap_err().to_string().contains("`samples`"));
     assert!(read(b"", MessagePack).is_err() && read(b"{", Json).is_err());
 }

@@ -1,0 +1,182 @@
+//! `sferic demo`: the main job with everything it needs, on simulated scenes whose truth is known.
+
+mod accuracy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use futures::{StreamExt, stream};
+use serde_json::json;
+use sferic_features::Datatype;
+use sferic_scene::scene::{FREQUENCY_HZ, SAMPLE_RATE_HZ};
+use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator, trilateration};
+use uuid::Uuid;
+
+use super::outcome::Outcome;
+use super::output::Output;
+use super::{Usage, logging};
+use crate::app::App;
+use crate::nats::{self, Connection, PrivateServer};
+use crate::settings::{self, Settings};
+use crate::shutdown;
+use crate::wire::FrameMessage;
+use accuracy::{Accuracy, Miss, PROBABILITIES, quantile};
+
+/// Where the simulated frames come from.
+const SOURCE: &str = "demo.scene";
+
+/// Frames on their way at once: a few, so that each line comes soon after its scene was played.
+const OUTSTANDING: usize = 4;
+
+/// The demo shows places, not deadlines, also on a machine that is busy building something.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// Plays simulated scenes through a daemon of its own, and shows each prediction beside the truth.
+///
+/// Starts a private NATS server and the daemon with the shipped model `localization`. Each scene is one emitter somewhere among three
+/// receivers, and one frame. At the end, an accuracy summary: errors, and how often the ellipses held the truth.
+/// Exits 0 when every frame got its prediction.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// How many scenes are played.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    frames: u64,
+    /// What the scenes are drawn from; the same seed plays the same scenes. Those of training have other seeds.
+    #[arg(long, value_name = "S", default_value_t = 2026)]
+    seed: u64,
+    /// Print one JSON object a frame, and the summary as the last.
+    #[arg(long)]
+    json: bool,
+    /// Configuration file; the address of the NATS server in it is replaced by the private one's.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl DemoArgs {
+    /// Runs the command, until the scenes are played or a signal asks for the end.
+    ///
+    /// # Errors
+    /// The configuration is wrong, or the server or the daemon cannot be started.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let server = PrivateServer::start(&[]).await?;
+        let overrides = [
+            ("nats.url", server.url()),
+            // Its own lines are the demo's; what goes wrong is still told.
+            ("telemetry.log", "warn"),
+        ];
+        let overrides: Vec<_> = overrides.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).into();
+        let settings = settings::load(self.config.as_deref(), &overrides).map_err(|error| Usage(error.to_string()))?;
+        logging::start(&settings.telemetry)?;
+        let app = App::start(&settings).await?;
+        let connection = nats::connect(&settings.nats, "sferic demo").await?;
+
+        let output = Output::with_bar(self.frames);
+        let played = tokio::select! {
+            played = self.play(&settings, &connection, &output) => played,
+            requested = shutdown::requested() => requested.map_err(Into::into).and(Ok(false)),
+        };
+        output.finish();
+        connection.close(settings.nats.publish_timeout).await;
+        app.shut_down().await;
+        server.kill().await.context("the private NATS server could not be ended")?;
+        Ok(if played? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Plays the scenes; whether each got its prediction.
+    async fn play(&self, settings: &Settings, connection: &Connection, output: &Output) -> anyhow::Result<bool> {
+        if !self.json {
+            output.say("One emitter, three receivers, an unknown power and 4 to 8 dB of shadowing in a square of 6 km.");
+            output.line(format!(
+                "{:>5}  {:<6} {:<20} {:<42} {:>7}  {:<6} {:>8}",
+                "scene", "sends", "is at", "predicted (68 % ellipse)", "off by", "holds", "took"
+            ))?;
+        }
+        let subject = format!("{}.frames.{SOURCE}", settings.nats.prefix);
+        let simulator = SceneSimulator::new(self.seed);
+        let ask = async |index: u64| {
+            let scene = tokio::task::block_in_place(|| simulator.scene(index));
+            let reply = connection.client.request(subject.clone(), frame(&scene, index)?.into()).await;
+            anyhow::Ok((index, scene, Outcome::decode(&reply.with_context(|| format!("scene {index} got no answer"))?)?))
+        };
+        let mut answers = std::pin::pin!(stream::iter(0..self.frames).map(ask).buffered(OUTSTANDING));
+        let (mut misses, mut yardstick) = (Vec::new(), Vec::new());
+        while let Some(answer) = answers.next().await {
+            let (index, scene, outcome) = answer?;
+            let miss = Miss::of(&outcome, scene.truth.position);
+            output.line(if self.json { json_line(index, &scene, &outcome, miss) } else { line(index, &scene, &outcome, miss) })?;
+            output.advance();
+            misses.extend(miss);
+            yardstick.push(trilateration::locate(scene.powers()).distance_m(scene.truth.offset));
+        }
+        let Some(accuracy) = Accuracy::of(&misses) else { anyhow::bail!("none of {} frames got a prediction", self.frames) };
+        let yardstick_m = quantile(&yardstick, 0.5).unwrap_or(f64::NAN);
+        for line in if self.json {
+            vec![json!({"accuracy": accuracy, "trilateration_median_error_m": yardstick_m}).to_string()]
+        } else {
+            summary(&accuracy, yardstick_m)
+        } {
+            output.line(line)?;
+        }
+        Ok(misses.len() as u64 == self.frames)
+    }
+}
+
+fn frame(scene: &Scene, index: u64) -> anyhow::Result<Vec<u8>> {
+    let message = FrameMessage {
+        frame_id: &Uuid::now_v7().to_string(),
+        seq: Some(index),
+        datetime: None,
+        datatype: Datatype::Cf32Le.name(),
+        sample_rate: Some(SAMPLE_RATE_HZ),
+        num_channels: RECEIVERS.len() as u32,
+        frequency: Some(FREQUENCY_HZ),
+        geolocation: None,
+        model: Some("localization"),
+        timeout_ms: Some(BUDGET.as_millis() as u64),
+        samples: &scene.bytes(),
+    };
+    Ok(message.encode()?)
+}
+
+fn line(index: u64, scene: &Scene, outcome: &Outcome, miss: Option<Miss>) -> String {
+    let truth = &scene.truth;
+    let place = format!("{:.4}, {:.4}", truth.position.latitude, truth.position.longitude);
+    let Some(miss) = miss else { return format!("{index:>5}  {:<6} {place:<20} {outcome}", truth.family.label()) };
+    let number = |path: [&str; 2]| outcome.number(&path).unwrap_or(f64::NAN);
+    let predicted = format!(
+        "{:.4}, {:.4} ± {:.0} × {:.0} m at {:.0}°",
+        number(["position", "latitude"]),
+        number(["position", "longitude"]),
+        number(["ellipse", "semi_major"]),
+        number(["ellipse", "semi_minor"]),
+        // Not "-0".
+        number(["ellipse", "rotation"]).round() + 0.0,
+    );
+    let holds = if miss.within <= number(["uncertainty", "confidence_interval"]) { "yes" } else { "no" };
+    let took = outcome.number(&["inference_time_ms"]).unwrap_or(f64::NAN);
+    format!("{index:>5}  {:<6} {place:<20} {predicted:<42} {:>5.0} m  {holds:<6} {took:>5.1} ms", truth.family.label(), miss.error_m)
+}
+
+fn json_line(index: u64, scene: &Scene, outcome: &Outcome, miss: Option<Miss>) -> String {
+    let truth = &scene.truth;
+    let place = json!({"latitude": truth.position.latitude, "longitude": truth.position.longitude});
+    let outcome = serde_json::from_str::<serde_json::Value>(&outcome.json()).unwrap_or_default();
+    json!({"scene": index, "sends": truth.family.label(), "truth": place, "outcome": outcome, "miss": miss}).to_string()
+}
+
+fn summary(accuracy: &Accuracy, yardstick_m: f64) -> Vec<String> {
+    let held = |(probability, held): (f64, f64)| format!("{:.0} % ellipse {:.1} %", 100.0 * probability, 100.0 * held);
+    let coverage: Vec<_> = PROBABILITIES.into_iter().zip(accuracy.coverage).map(held).collect();
+    vec![
+        String::new(),
+        format!("{} predictions around {:.1}° N {:.1}° E", accuracy.predictions, ORIGIN.latitude, ORIGIN.longitude),
+        format!(
+            "error: median {:.0} m, 90 % below {:.0} m (trilateration by signal strength, median {yardstick_m:.0} m)",
+            accuracy.median_error_m, accuracy.p90_error_m
+        ),
+        format!("held the truth: {}", coverage.join(", ")),
+    ]
+}

@@ -1,0 +1,131 @@
+//! The command line, run as a person or a script runs it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn the_demo_shows_predictions_beside_the_truth_and_sums_up() {
+    if !tools_are_there() {
+        return;
+    }
+    let (code, out, err) = output(&mut sferic(&["demo", "--frames", "20", "--seed", "7"])).await;
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(out.lines().filter(|line| line.trim_start().starts_with(char::is_numeric) && line.contains(" m at ")).count(), 20, "{out}");
+    for part in ["20 predictions", "median", "90 % below", "50 % ellipse", "68 % ellipse", "90 % ellipse", "95 % ellipse"] {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+    assert!(!err.contains("WARN") && !err.contains("ERROR"), "{err}");
+
+    let (code, out, err) = output(&mut sferic(&["demo", "--frames", "5", "--json"])).await;
+    assert_eq!(code, 0, "{err}");
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    assert!(lines[0]["miss"]["error_m"].as_f64().unwrap() > 0.0 && lines[5]["accuracy"]["predictions"] == 5, "{out}");
+}
+
+#[tokio::test]
+async fn simulated_scenes_can_be_published() {
+    if !tools_are_there() {
+        return;
+    }
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let _daemon = Daemon::start(server.url(), &[("LIMITS__TIMEOUT", "20s")]).await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let (code, paths, err) = output(&mut sferic(&["simulate", "--out", folder.path().to_str().unwrap(), "--scenes", "3"])).await;
+    assert_eq!((code, paths.lines().count()), (0, 3), "{err}");
+    let mut command = sferic(&["publish", "--url", server.url(), "--source", "sim", "--wait", "--json"]);
+    let (code, out, err) = output(command.args(paths.lines())).await;
+    assert_eq!(code, 0, "{err}");
+    let kinds: Vec<_> = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["kind"].clone()).collect();
+    assert_eq!(kinds, ["localization"; 3], "{out}");
+}
+
+#[tokio::test]
+async fn real_captures_get_one_outcome_a_frame() {
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/iq");
+    if !captures.is_dir() {
+        return eprintln!("skipped: {} is not there", captures.display());
+    }
+    if !tools_are_there() {
+        return;
+    }
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let _daemon = Daemon::start(server.url(), &[("LIMITS__TIMEOUT", "20s")]).await;
+    let mut recordings: Vec<PathBuf> = Vec::new();
+    for folder in captures.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        recordings.extend(
+            folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension() == Some("sigmf-meta".as_ref())),
+        );
+    }
+    assert!(recordings.len() >= 9, "{recordings:?}");
+    let mut ids = HashSet::new();
+    for recording in recordings {
+        let arguments = ["publish", "--url", server.url(), "--source", "t.rx", "--model", "modulation", "--wait", "--json"];
+        let (code, out, err) = output(sferic(&arguments).arg(&recording)).await;
+        assert_eq!(code, 0, "{}: {err}", recording.display());
+        assert!(out.lines().count() >= 1, "{}: {err}", recording.display());
+        for line in out.lines() {
+            let outcome: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(outcome["kind"], "classification", "{}: {outcome}", recording.display());
+            assert!(ids.insert(outcome["frame_id"].as_str().unwrap().to_owned()), "two outcomes: {outcome}");
+        }
+        let sent = format!("{} frames", out.lines().count());
+        assert!(err.contains(&sent), "{sent:?} is not in the summary: {err}");
+    }
+}
+
+#[tokio::test]
+async fn doctor_says_what_is_there_and_what_is_missing() {
+    if !tools_are_there() {
+        return;
+    }
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let (code, out, err) = output(&mut sferic(&["doctor", "--url", server.url()])).await;
+    assert_eq!(code, 0, "{out}{err}");
+    for part in ["NATS server", "ONNX Runtime", "localization@1", "modulation@1"] {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+    server.kill().await.unwrap();
+    let mut command = sferic(&["doctor", "--json", "--url", "nats://127.0.0.1:9"]);
+    let (code, out, _) = output(command.env("ORT_DYLIB_PATH", "/no/such/library.so")).await;
+    assert_eq!(code, 1, "{out}");
+    let missing: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(missing.iter().any(|line| line["message"].as_str().unwrap_or_default().contains("nats-server")), "{out}");
+    assert!(missing.iter().any(|line| line["message"].as_str().unwrap_or_default().contains("ops/setup")), "{out}");
+}
+
+#[tokio::test]
+async fn wrong_usage_and_configuration_exit_with_two_and_say_what_is_right() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("wrong.toml");
+    std::fs::write(&file, "[pool]\nsession = 2\n").unwrap();
+    let file = file.to_str().unwrap();
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["config", "check", "--config", file], &["session", "sessions"]),
+        (&["run", "--config", file], &["session", "sessions"]),
+        (&["publish"], &["PATH"]),
+        (&["fly"], &["fly"]),
+    ];
+    for (arguments, parts) in cases {
+        let (code, out, err) = output(&mut sferic(arguments)).await;
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        for part in parts {
+            assert!(err.contains(part), "{part:?} is not in {err}");
+        }
+    }
+    let (code, out, _) = output(sferic(&["config", "show"]).env("SFERIC__NATS__PASSWORD", "secret").env("SFERIC__NATS__USER", "u")).await;
+    assert_eq!(code, 0);
+    assert!(out.contains("[nats]") && !out.contains("secret"), "{out}");
+    let (code, _, err) = output(&mut sferic(&["config", "check"])).await;
+    assert_eq!(code, 0, "{err}");
+}
+
+#[tokio::test]
+async fn too_many_threads_are_refused_with_the_arithmetic() {
+    let mut command = sferic(&["run"]);
+    let (code, _, err) = output(command.env("SFERIC__POOL__SESSIONS", "64").env("SFERIC__POOL__INTRA_THREADS", "3")).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("64 × 3 = 192 threads") && err.contains("pool.allow_oversubscribed"), "{err}");
+}

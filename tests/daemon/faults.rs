@@ -1,0 +1,206 @@
+//! Faults under load: N requests, N replies, and the outcome law after each.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use sferic::app::App;
+use sferic::settings::Settings;
+use sferic_actors::supervision::Stage;
+
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_one_actor_can_be_killed_under_load() {
+    if !tools_are_there() {
+        return;
+    }
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let models = repository(&["degrees"]);
+    let mut settings = Settings::default();
+    settings.nats.url = server.url().to_owned();
+    settings.models.repository = models.path().to_owned();
+    settings.models.default = "degrees".to_owned();
+    settings.limits.timeout = Duration::from_secs(10);
+    settings.supervision.max_restarts = 100;
+    let app = App::start(&settings).await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+
+    let mut sent = 0;
+    for stage in Stage::ALL {
+        let before = app.pipeline().find(stage).await.unwrap();
+        let mut replies = FuturesUnordered::new();
+        for n in 0..200 {
+            let frame = with(&steady(&format!("{stage:?}-{n}")), &[("cache_enabled", (n % 2 == 0).into())]);
+            replies.push(client.request("iq.frames.k", pack(&frame).into()));
+            sent += 1;
+            if n == 100 {
+                // The load is under way when its first reply is here.
+                replies.next().await.unwrap().unwrap();
+                before.kill();
+            }
+        }
+        let mut count = 1;
+        while let Some(reply) = replies.next().await {
+            reply.unwrap_or_else(|error| panic!("{stage:?}: a request without a reply: {error}"));
+            count += 1;
+        }
+        assert_eq!(count, 200);
+        let recovered = async {
+            while app.pipeline().find(stage).await.is_none_or(|actor| actor.get_id() == before.get_id())
+                || app.pipeline().find(Stage::Ingest).await.is_none()
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), recovered).await.unwrap_or_else(|_| panic!("{stage:?} did not recover"));
+        let after = Reply::of(client.request("iq.frames.k", pack(&steady("after")).into()).await.unwrap());
+        sent += 1;
+        assert!(after.body["position"].is_object(), "{stage:?}: {}", after.body);
+    }
+    let plant = std::sync::Arc::clone(app.plant());
+    app.shut_down().await;
+    let counts = plant.ledger.counts();
+    assert!(counts.balance() && counts.in_flight == 0, "{counts:?}");
+    assert_eq!((counts.received, counts.lost), (sent, 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_signal_under_load_ends_in_order_with_every_accepted_frame_answered() {
+    if !tools_are_there() {
+        return;
+    }
+    for signal in ["TERM", "INT"] {
+        let mut world = World::start(&["degrees"], &[("LIMITS__TIMEOUT", "10s")]).await;
+        let mut outcomes = world.client.subscribe("iq.*.s").await.unwrap();
+        let client = world.client.clone();
+        let publishing = tokio::spawn(async move {
+            for n in 0u64.. {
+                let frame = with(&steady(&n.to_string()), &[("cache_enabled", false.into())]);
+                if client.publish("iq.frames.s", pack(&frame).into()).await.is_err() {
+                    return;
+                }
+                client.flush().await.unwrap();
+            }
+        });
+        let mut answered = 0u64;
+        let mut next = async || loop {
+            let message = tokio::time::timeout(PATIENCE, outcomes.next()).await.expect("no outcome").unwrap();
+            if message.subject.as_str() != "iq.frames.s" {
+                return Reply::of(message);
+            }
+        };
+        while answered < 200 {
+            next().await;
+            answered += 1;
+        }
+        world.daemon.signal(signal).await;
+        assert_eq!(world.daemon.ended().await.code(), Some(0), "SIG{signal}");
+        publishing.abort();
+        // The frames were accepted in order, so those answered are the first ones, without a gap.
+        let marker = with(&steady("marker"), &[("cache_enabled", false.into())]);
+        world.client.publish("iq.predictions.s", pack(&marker).into()).await.ok();
+        // What was published before the daemon's end comes before what is published after it.
+        let mut ids = std::collections::BTreeSet::new();
+        loop {
+            let message = tokio::time::timeout(PATIENCE, outcomes.next()).await.expect("the marker is lost").unwrap();
+            if message.subject.as_str() == "iq.frames.s" {
+                continue;
+            }
+            if message.headers.is_none() {
+                break;
+            }
+            let body = Reply::of(message).body;
+            ids.insert(body["frame_id"].as_str().unwrap().parse::<u64>().unwrap());
+        }
+        let highest = ids.last().copied().unwrap_or(answered - 1);
+        assert_eq!(ids.len() as u64, highest + 1 - answered, "SIG{signal}: every accepted frame is answered once");
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_is_answered_while_the_model_still_runs() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::start(&["slow", "degrees"], &[("POOL__SESSIONS", "2"), ("POOL__ALLOW_OVERSUBSCRIBED", "true")]).await;
+    let late = with(&steady("late"), &[("timeout_ms", 100.into())]);
+    let quick = with(&steady("quick"), &[("model", "degrees".into())]);
+    let (late, quick) = tokio::join!(world.ask(&late), world.ask(&quick));
+    assert_eq!((&late.body["code"], &late.body["retryable"]), (&"deadline_exceeded".into(), &true.into()), "{}", late.body);
+    assert!(late.body["message"].as_str().unwrap().contains("100 ms"), "{}", late.body);
+    assert_eq!(late.header("Nats-Service-Error-Code"), Some("504"));
+    assert!(quick.body["position"].is_object(), "a slow neighbour holds nobody up: {}", quick.body);
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.predictions, ledger.failures, ledger.lost), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_overloaded_and_counted() {
+    if !tools_are_there() {
+        return;
+    }
+    let settings = [("LIMITS__IN_FLIGHT_FRAMES", "2"), ("LIMITS__TIMEOUT", "30s"), ("POOL__SESSIONS", "1"), ("CACHE__ENABLED", "false")];
+    let world = World::start(&["slow"], &settings).await;
+    let frames: Vec<_> = (0..10).map(|n| steady(&n.to_string())).collect();
+    let replies = futures::future::join_all(frames.iter().map(|frame| world.ask(frame))).await;
+    let overloaded: Vec<_> = replies.iter().filter(|reply| reply.body["code"] == "overloaded").collect();
+    assert_eq!(overloaded.len(), 8, "{replies:?}");
+    assert!(overloaded[0].body["message"].as_str().unwrap().contains("2 of 2 frames in flight"), "{:?}", overloaded[0]);
+    assert_eq!(overloaded[0].header("Nats-Service-Error-Code"), Some("429"));
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.received, ledger.predictions, ledger.failures, ledger.lost), (10, 2, 8, 0));
+}
+
+#[tokio::test]
+async fn a_model_that_keeps_failing_is_left_alone_and_the_others_answer() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::start(&["degrees", "poison"], &[]).await;
+    let poison = |id| with(&frame(id, &[[-0.95, 0.1]; 8]), &[("model", "poison".into())]);
+    for id in ["1", "2", "3"] {
+        assert_eq!(world.ask(&poison(id)).await.body["code"], "inference_failed");
+    }
+    let refused = world.ask(&poison("4")).await;
+    assert_eq!((&refused.body["code"], &refused.body["retryable"]), (&"model_unavailable".into(), &true.into()));
+    let wait = refused.number("retry_after_ms");
+    assert!((40e3..=72e3).contains(&wait), "60 s with at most 20 % of jitter: {wait}");
+    assert!(world.ask(&steady("5")).await.body["position"].is_object());
+    assert_eq!(world.health().await["models"][1]["state"], "open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_that_can_be_told_to_nobody_are_counted_as_lost() {
+    if !tools_are_there() {
+        return;
+    }
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let models = repository(&["slow"]);
+    let mut settings = Settings::default();
+    settings.nats.url = server.url().to_owned();
+    settings.nats.publish_timeout = Duration::from_millis(200);
+    settings.models.repository = models.path().to_owned();
+    settings.models.default = "slow".to_owned();
+    settings.limits.timeout = Duration::from_secs(30);
+    let app = App::start(&settings).await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    for n in 0..4 {
+        client.publish("iq.frames.l", pack(&steady(&n.to_string())).into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    let plant = std::sync::Arc::clone(app.plant());
+    let received = async {
+        while plant.ledger.counts().received < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, received).await.expect("the frames do not arrive");
+    server.kill().await.unwrap();
+    tokio::time::timeout(PATIENCE, plant.ledger.idle()).await.expect("frames stay in flight");
+    let counts = plant.ledger.counts();
+    assert!(counts.balance(), "{counts:?}");
+    assert_eq!(counts.predictions + counts.failures + counts.lost, 4);
+    assert!(counts.lost >= 2, "what was computed after the end of the connection is lost: {counts:?}");
+    app.shut_down().await;
+}

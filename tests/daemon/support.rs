@@ -1,0 +1,227 @@
+//! What the tests share: a private nats-server, the daemon as a process, frames, and the replies to them.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message};
+use rmpv::Value;
+use serde_json::json;
+use sferic::nats::PrivateServer;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Whatever is waited for comes within this time, also on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The tests' own models.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models")
+}
+
+/// A model repository of some of the tests' models.
+pub fn repository(models: &[&str]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for model in models {
+        std::os::unix::fs::symlink(fixtures().join(model), folder.path().join(model)).unwrap();
+    }
+    folder
+}
+
+/// Whether ONNX Runtime and nats-server are there; says so where they are not.
+pub fn tools_are_there() -> bool {
+    let there = ["bin/nats-server", "lib"].iter().all(|file| sferic::tools::places(file).any(|path| path.exists()));
+    if !there {
+        eprintln!("skipped: .tools/ is not there; run ops/setup");
+    }
+    there
+}
+
+/// The program, started in the root of the package.
+pub fn sferic(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sferic"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs the program to its end: exit code, standard output, standard error.
+pub async fn output(command: &mut Command) -> (i32, String, String) {
+    let output = tokio::time::timeout(3 * PATIENCE, command.output()).await.expect("it does not end").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// A nats-server and a daemon of its own.
+pub struct World {
+    pub server: PrivateServer,
+    pub client: Client,
+    pub daemon: Daemon,
+    _repository: TempDir,
+}
+
+impl World {
+    /// The daemon with these of the tests' models, the first the default, and these `SFERIC__` variables; ready.
+    pub async fn start(models: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::on(PrivateServer::start(&[]).await.unwrap(), models, settings).await
+    }
+
+    /// The same on a given server.
+    pub async fn on(server: PrivateServer, models: &[&str], settings: &[(&str, &str)]) -> Self {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let repository = repository(models);
+        let default = [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", models[0])];
+        let settings: Vec<_> = default.iter().chain(settings).copied().collect();
+        let daemon = Daemon::start(server.url(), &settings).await;
+        Self { server, client, daemon, _repository: repository }
+    }
+
+    /// Sends a frame and gives the outcome it is answered with.
+    pub async fn ask(&self, frame: &Value) -> Reply {
+        self.ask_raw(pack(frame), HeaderMap::new()).await
+    }
+
+    /// Sends bytes as a frame and gives the outcome it is answered with.
+    pub async fn ask_raw(&self, payload: Vec<u8>, headers: HeaderMap) -> Reply {
+        let asked = self.client.request_with_headers("iq.frames.t.rx", headers, payload.into());
+        Reply::of(tokio::time::timeout(PATIENCE, asked).await.expect("no answer").expect("no answer"))
+    }
+
+    pub async fn health(&self) -> serde_json::Value {
+        health(&self.client).await.expect("no answer")
+    }
+
+    /// Waits until nothing is in flight, and gives the ledger, after the outcome law was found to hold.
+    pub async fn ledger(&self) -> Ledger {
+        let settled = async {
+            loop {
+                let ledger: Ledger = serde_json::from_value(self.health().await["ledger"].clone()).unwrap();
+                assert_eq!(ledger.received, ledger.predictions + ledger.failures + ledger.lost + ledger.in_flight, "{ledger:?}");
+                if ledger.in_flight == 0 {
+                    return ledger;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, settled).await.expect("frames stay in flight")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+pub struct Ledger {
+    pub received: u64,
+    pub predictions: u64,
+    pub failures: u64,
+    pub lost: u64,
+    pub in_flight: u64,
+}
+
+async fn health(client: &Client) -> Option<serde_json::Value> {
+    let answer = client.request("sferic.health", "".into()).await.ok()?;
+    Some(serde_json::from_slice(&answer.payload).unwrap())
+}
+
+/// `sferic run` as a process.
+pub struct Daemon {
+    process: Child,
+}
+
+impl Daemon {
+    /// Starts it and waits until it says that it is ready.
+    pub async fn start(url: &str, settings: &[(&str, &str)]) -> Self {
+        let mut command = sferic(&["run", "--url", url]);
+        command.envs(settings.iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
+        command.env("SFERIC__HTTP__LISTEN", "");
+        let mut daemon = Self { process: command.spawn().unwrap() };
+        let client = async_nats::connect(url).await.unwrap();
+        let ready = async {
+            while health(&client).await.is_none_or(|health| health["status"] != "ok") {
+                assert_eq!(daemon.process.try_wait().unwrap(), None, "the daemon ended at its start");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(2 * PATIENCE, ready).await.expect("the daemon does not get ready");
+        daemon
+    }
+
+    /// Sends it a signal, by name.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.process.id().expect("it has ended").to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        tokio::time::timeout(2 * PATIENCE, self.process.wait()).await.expect("the daemon does not end").unwrap()
+    }
+}
+
+/// The message and the outcome in it.
+#[derive(Debug)]
+pub struct Reply {
+    pub headers: HeaderMap,
+    pub body: serde_json::Value,
+}
+
+impl Reply {
+    pub fn of(message: Message) -> Self {
+        let headers = message.headers.expect("an outcome has headers");
+        let body = match headers.get("Content-Type").map(|value| value.as_str()) {
+            Some("application/json") => serde_json::from_slice(&message.payload).unwrap(),
+            Some("application/msgpack") => unpack(&message.payload),
+            other => panic!("content type {other:?}"),
+        };
+        Self { headers, body }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.as_str())
+    }
+
+    pub fn number(&self, key: &str) -> f64 {
+        self.body[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {}", self.body))
+    }
+}
+
+/// MessagePack as JSON; `bin` as an array of its bytes.
+fn unpack(payload: &[u8]) -> serde_json::Value {
+    rmp_serde::from_slice(payload).unwrap()
+}
+
+pub fn pack(frame: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, frame).unwrap();
+    bytes
+}
+
+/// A frame of these samples, `cf32_le`, one channel.
+pub fn frame(id: &str, samples: &[[f32; 2]]) -> Value {
+    let bytes = samples.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
+    map(&[("frame_id", id.into()), ("datatype", "cf32_le".into()), ("samples", Value::Binary(bytes))])
+}
+
+pub fn map(entries: &[(&str, Value)]) -> Value {
+    Value::Map(entries.iter().map(|(key, value)| ((*key).into(), value.clone())).collect())
+}
+
+/// The frame with other or further keys; a nil takes one away.
+pub fn with(frame: &Value, changes: &[(&str, Value)]) -> Value {
+    let mut entries = frame.as_map().unwrap().clone();
+    for (key, value) in changes {
+        entries.retain(|(name, _)| name.as_str() != Some(key));
+        if !value.is_nil() {
+            entries.push(((*key).into(), value.clone()));
+        }
+    }
+    Value::Map(entries)
+}
+
+/// A frame whose answer is worked out by hand: of model `degrees`, 90·I and 360·Q degrees.
+pub fn steady(id: &str) -> Value {
+    frame(id, &[[0.5, 0.25]; 64])
+}
+
+/// As JSON.
+pub fn as_json(frame: &serde_json::Value) -> (Vec<u8>, HeaderMap) {
+    let mut headers = HeaderMap::new();
+    headers.insert("Content-Type", "application/json");
+    (json!(frame).to_string().into_bytes(), headers)
+}
