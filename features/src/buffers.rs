@@ -21,7 +21,7 @@ struct Key {
 }
 
 /// Counts of a [`BufferPool`] since it was made, and what it holds now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BufferStats {
     /// Buffers taken that were there already.
     pub hits: u64,

@@ -7,9 +7,9 @@ use lru::LruCache;
 use sferic_actors::frame::{IqSamples, ModelId, Tensor};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{FeatureWorker, FeatureWorkers};
-use sferic_features::{BufferPool, Dtype, Extractor, FeatureConfig, FrameError, Samples};
+use sferic_features::{BufferPool, Dtype, Extractor, FrameError, Samples};
 
-use crate::onnx::{Catalog, frame_failure};
+use crate::onnx::{Catalog, Model, frame_failure};
 
 /// Plans a worker keeps. Sample rates come from outside, so they must not make it keep ever more.
 const PLANS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
@@ -31,15 +31,19 @@ impl FeatureWorker for CatalogExtractor {
         let Some(loaded) = self.catalog.get(model).cloned() else {
             return Err(Failure::new(FailureCode::ModelNotFound, format!("{model} is not loaded any more")));
         };
-        self.tensor(model, loaded.features(), samples).map_err(|error| frame_failure(&error))
+        self.tensor(&loaded, samples).map_err(|error| frame_failure(&error))
     }
 }
 
 impl CatalogExtractor {
-    fn tensor(&mut self, model: &Arc<ModelId>, features: &FeatureConfig, samples: &IqSamples) -> Result<Tensor, FrameError> {
-        let rate = features.plan_rate(samples.sample_rate)?;
-        let key = (Arc::clone(model), rate.map(f64::to_bits));
-        let extractor = self.plans.try_get_or_insert_mut(key, || Extractor::new(features, samples.sample_rate))?;
+    fn tensor(&mut self, model: &Model, samples: &IqSamples) -> Result<Tensor, FrameError> {
+        let rate = model.features().plan_rate(samples.sample_rate)?;
+        let key = (Arc::clone(model.id()), rate.map(f64::to_bits));
+        let extractor = self.plans.try_get_or_insert_mut(key, || {
+            let extractor = Extractor::new(model.features(), samples.sample_rate)?;
+            model.tell_of_empty_bands(&extractor);
+            Ok::<_, FrameError>(extractor)
+        })?;
         let view = Samples::new(&samples.bytes, samples.datatype, samples.channels)?;
         let shape = extractor.shape(view.len())?;
         let mut data = self.buffers.take(Dtype::Float32, &shape);

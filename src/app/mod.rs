@@ -74,7 +74,7 @@ impl App {
         let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
         let status = Arc::new(Status::default());
         let health = health(Arc::clone(pipeline.plant()), Arc::clone(&catalog), Arc::clone(&status));
-        let service = Service::start(&connection, health).await?;
+        let service = Service::start(&connection, health, statistics(Arc::clone(pipeline.plant()), buffers.clone())).await?;
         status.set("ok");
         let sweeping = tokio::spawn(sweep(buffers, settings.buffers.ttl));
         Ok(Self { pipeline, frames, service, connection, status, sweeping, bound: settings.shutdown.timeout })
@@ -198,6 +198,18 @@ fn health(plant: Arc<Plant>, catalog: Arc<Catalog>, status: Arc<Status>) -> Arc<
             ledger: plant.ledger.counts(),
         }
     })
+}
+
+/// What the parts count, for `$SRV.STATS`.
+fn statistics(plant: Arc<Plant>, buffers: BufferPool) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
+    move || {
+        let (frames, bytes) = plant.admission.in_use();
+        serde_json::json!({
+            "ledger": plant.ledger.counts(),
+            "in_flight": {"frames": frames, "bytes": bytes},
+            "buffers": buffers.stats(),
+        })
+    }
 }
 
 async fn sweep(buffers: BufferPool, ttl: Duration) {

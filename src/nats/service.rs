@@ -42,12 +42,17 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts the service; `health` is asked at every request.
-    pub async fn start(connection: &Connection, health: Arc<dyn Fn() -> Health + Send + Sync>) -> anyhow::Result<Self> {
+    /// Starts the service; `health` is asked at every request, `statistics` for the data of each endpoint's `$SRV.STATS`.
+    pub async fn start(
+        connection: &Connection,
+        health: Arc<dyn Fn() -> Health + Send + Sync>,
+        statistics: impl Fn() -> serde_json::Value + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let service = connection
             .client
             .service_builder()
             .description(env!("CARGO_PKG_DESCRIPTION"))
+            .stats_handler(move |_, _| statistics())
             .start("sferic", env!("CARGO_PKG_VERSION"))
             .await
             .map_err(anyhow::Error::from_boxed)?;

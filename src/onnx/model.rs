@@ -1,12 +1,12 @@
 //! A model that is ready to run.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use sferic_actors::frame::{ModelId, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::RunError;
-use sferic_features::{FeatureConfig, Kind};
+use sferic_features::{Extractor, FeatureConfig, Kind};
 
 use super::bundle::{Bundle, hexadecimal};
 use super::head::Head;
@@ -41,6 +41,7 @@ pub struct Model {
     head: Head,
     session: SharedSession,
     warm_up: WarmUp,
+    empty_bands_told: Once,
 }
 
 /// Samples of the frame a model of variable width is warmed with.
@@ -67,7 +68,7 @@ impl Model {
         let frame = [bundle.features.num_channels, bundle.features.rows(), columns];
         let warm_up = warm_up(&session, &input, &head, frame, options.max_batch)?;
         let digest = hexadecimal(&bundle.onnx_digest);
-        Ok(Self {
+        let model = Self {
             id: Arc::new(ModelId { name: name.into(), version: version.into(), digest }),
             features: bundle.features,
             onnx_digest: bundle.onnx_digest,
@@ -76,7 +77,18 @@ impl Model {
             head,
             session,
             warm_up,
-        })
+            empty_bands_told: Once::new(),
+        };
+        if let Some(rate) = model.features.sample_rate_hz {
+            let extractor = Extractor::new(&model.features, Some(rate)).map_err(|error| format!("[features] {error}"))?;
+            model.tell_of_empty_bands(&extractor);
+        }
+        Ok(model)
+    }
+
+    /// Warns of bands that catch no bin, the first time it is called: at load, or where only a frame says the rate, at the first one.
+    pub fn tell_of_empty_bands(&self, extractor: &Extractor) {
+        self.empty_bands_told.call_once(|| extractor.warn_of_empty_bands(&self.id.to_string()));
     }
 
     /// Name, version and digest.

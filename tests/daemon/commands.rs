@@ -129,3 +129,35 @@ async fn too_many_threads_are_refused_with_the_arithmetic() {
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("64 × 3 = 192 threads") && err.contains("pool.allow_oversubscribed"), "{err}");
 }
+
+#[tokio::test]
+async fn bands_that_catch_no_bin_are_warned_of_once() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/overhead/1");
+    if !shared.is_dir() {
+        return eprintln!("skipped: {} is not there", shared.display());
+    }
+    if !tools_are_there() {
+        return;
+    }
+    // 64 bands a side over 128 bins, narrow ones near the centre. The rate is the frames'.
+    let repository = tempfile::TempDir::new().unwrap();
+    let bundle = repository.path().join("narrow/1");
+    std::fs::create_dir_all(&bundle).unwrap();
+    std::os::unix::fs::symlink(shared.join("model.onnx"), bundle.join("model.onnx")).unwrap();
+    let text = std::fs::read_to_string(shared.join("model.toml")).unwrap();
+    let (_, output_table) = text.split_once("[output]").unwrap();
+    std::fs::write(bundle.join("model.toml"), format!("[features]\nn_fft = 256\nn_mels = 128\n[output]{output_table}")).unwrap();
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let settings = [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", "narrow")];
+    let mut daemon = Daemon::start_piped(server.url(), &settings).await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    for n in 0..10u64 {
+        let frame = with(&frame("b", &[[0.1, n as f32]; 1024]), &[("sample_rate", (48_000 + n).into())]);
+        let outcome = Reply::of(client.request("iq.frames.b", pack(&frame).into()).await.unwrap());
+        assert!(outcome.body["code"].is_null(), "{}", outcome.body);
+    }
+    daemon.signal("TERM").await;
+    let log = daemon.stderr_to_its_end().await;
+    assert_eq!(log.matches("catch no bin").count(), 1, "{log}");
+    assert!(log.contains("narrow@1") && log.contains("lowest_hz"), "{log}");
+}

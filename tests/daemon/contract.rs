@@ -257,6 +257,10 @@ async fn the_micro_service_answers_and_tells_its_health() {
         let answer = world.client.request(subject, "".into()).await.unwrap();
         let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
         assert_eq!(answer["name"], "sferic", "{subject}: {answer}");
+        if subject == "$SRV.STATS.sferic" {
+            let data = &answer["endpoints"][0]["data"];
+            assert_eq!((&data["buffers"]["misses"], &data["ledger"]["received"]), (&json!(1), &json!(1)), "{answer}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use rmpv::Value;
 use serde_json::json;
 use sferic::nats::PrivateServer;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 /// Whatever is waited for comes within this time, also on a busy machine.
@@ -127,7 +128,17 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it and waits until it says that it is ready.
     pub async fn start(url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(url, settings, sferic(&["run", "--url", url])).await
+    }
+
+    /// The same, its log kept for [`stderr_to_its_end`](Self::stderr_to_its_end).
+    pub async fn start_piped(url: &str, settings: &[(&str, &str)]) -> Self {
         let mut command = sferic(&["run", "--url", url]);
+        command.stderr(Stdio::piped());
+        Self::spawn(url, settings, command).await
+    }
+
+    async fn spawn(url: &str, settings: &[(&str, &str)], mut command: Command) -> Self {
         command.envs(settings.iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
         command.env("SFERIC__HTTP__LISTEN", "");
         let mut daemon = Self { process: command.spawn().unwrap() };
@@ -146,6 +157,14 @@ impl Daemon {
     pub async fn signal(&self, name: &str) {
         let pid = self.process.id().expect("it has ended").to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    }
+
+    /// What it has written to standard error, once it has ended.
+    pub async fn stderr_to_its_end(&mut self) -> String {
+        let mut text = String::new();
+        let mut stderr = self.process.stderr.take().unwrap();
+        tokio::time::timeout(2 * PATIENCE, stderr.read_to_string(&mut text)).await.expect("the daemon does not end").unwrap();
+        text
     }
 
     /// Waits for its end.
