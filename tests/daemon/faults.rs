@@ -5,22 +5,30 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use sferic::app::App;
+use sferic::nats::PrivateServer;
 use sferic::settings::Settings;
 use sferic_actors::supervision::Stage;
+use tempfile::TempDir;
 
 use crate::support::*;
+
+/// For a daemon inside the test.
+fn settings(server: &PrivateServer, models: &TempDir, default: &str) -> Settings {
+    let mut settings = Settings::default();
+    settings.nats.url = server.url().to_owned();
+    settings.models.repository = models.path().to_owned();
+    settings.models.default = default.to_owned();
+    settings
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_one_actor_can_be_killed_under_load() {
     if !tools_are_there() {
         return;
     }
-    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let server = PrivateServer::start(&[]).await.unwrap();
     let models = repository(&["degrees"]);
-    let mut settings = Settings::default();
-    settings.nats.url = server.url().to_owned();
-    settings.models.repository = models.path().to_owned();
-    settings.models.default = "degrees".to_owned();
+    let mut settings = settings(&server, &models, "degrees");
     settings.limits.timeout = Duration::from_secs(10);
     settings.supervision.max_restarts = 100;
     let app = App::start(&settings).await.unwrap();
@@ -175,13 +183,10 @@ async fn outcomes_that_can_be_told_to_nobody_are_counted_as_lost() {
     if !tools_are_there() {
         return;
     }
-    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let server = PrivateServer::start(&[]).await.unwrap();
     let models = repository(&["slow"]);
-    let mut settings = Settings::default();
-    settings.nats.url = server.url().to_owned();
+    let mut settings = settings(&server, &models, "slow");
     settings.nats.publish_timeout = Duration::from_millis(200);
-    settings.models.repository = models.path().to_owned();
-    settings.models.default = "slow".to_owned();
     settings.limits.timeout = Duration::from_secs(30);
     let app = App::start(&settings).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
