@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::admission::FramePermit;
 use crate::breaker::Pass;
 use crate::cache::{CacheKey, CacheStore};
 use crate::frame::{ModelId, Priority};
@@ -21,6 +22,8 @@ pub struct Job {
     pub model: Arc<ModelId>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
+    /// What a frame of this model costs a session, as measured before any frame came.
+    pub expected_run: Duration,
     /// When the frame arrived.
     pub received_at: Instant,
     /// When its budget ends.
@@ -35,7 +38,7 @@ pub struct Job {
     pub pass: Option<Pass>,
     _bytes: OwnedSemaphorePermit,
     /// The frame's permit stays as long as its bytes do, also where the deadline has answered it already.
-    _frame: Arc<OwnedSemaphorePermit>,
+    _frame: Arc<FramePermit>,
 }
 
 /// What a new job is made of.
@@ -47,6 +50,8 @@ pub struct JobParts {
     pub model: Arc<ModelId>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
+    /// What a frame of this model costs a session, as measured before any frame came.
+    pub expected_run: Duration,
     /// When the frame arrived.
     pub received_at: Instant,
     /// The frame's time budget.
@@ -73,6 +78,7 @@ impl Job {
             responder: parts.responder,
             model: parts.model,
             max_batch: parts.max_batch.max(1),
+            expected_run: parts.expected_run,
             received_at: parts.received_at,
             deadline: parts.received_at + parts.budget,
             priority: parts.priority,
@@ -115,6 +121,11 @@ impl Job {
             pass.failed();
         }
         self.responder.answer(Err(failure));
+    }
+
+    /// The frame gives way to another one: its permits are free at once, its answer waits in the place of a refusal.
+    pub fn shed(self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
+        self.responder.answer_from(refusal, failure);
     }
 
     fn predict(&self, answer: Arc<Answer>, batch_size: usize, cache_hit: bool) {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::admission::FramePermit;
 use crate::frame::{Envelope, FrameInfo, ModelId};
 use crate::ledger::{End, Ticket};
 
@@ -28,7 +29,7 @@ pub struct Outcome {
     pub told: Told,
     pub(crate) ticket: Ticket,
     /// Held until the outcome is published: this is what bounds the queue of outcomes.
-    pub(crate) _permit: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
+    pub(crate) _permit: Option<Arc<FramePermit>>,
 }
 
 /// Which of an outcome's destinations have it already.

@@ -36,6 +36,8 @@ pub struct Decoded {
     pub model: Arc<ModelId>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
+    /// What a frame of this model costs a session, as far as was measured before any frame came.
+    pub expected_run: Duration,
     /// The frame's time budget, clamped to what the daemon allows.
     pub budget: Duration,
     /// How urgent it is.

@@ -6,10 +6,10 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::admission::FramePermit;
 use crate::frame::{Envelope, FrameInfo};
 use crate::ledger::Ticket;
 use crate::outcome::{Failure, FailureCode, Outcome, Prediction, Told};
@@ -28,7 +28,7 @@ struct Open {
     envelope: Envelope,
     received_at: Instant,
     ticket: Ticket,
-    permit: Option<Arc<OwnedSemaphorePermit>>,
+    permit: Option<Arc<FramePermit>>,
 }
 
 impl Unanswered {
@@ -37,7 +37,7 @@ impl Unanswered {
         envelope: Envelope,
         received_at: Instant,
         ticket: Ticket,
-        permit: Option<Arc<OwnedSemaphorePermit>>,
+        permit: Option<Arc<FramePermit>>,
         outcomes: Arc<OutcomeQueue>,
     ) -> Self {
         let open = Open { info: FrameInfo::default(), envelope, received_at, ticket, permit };
@@ -54,6 +54,14 @@ impl Unanswered {
     pub fn identified(mut self, info: FrameInfo) -> Self {
         if let Some(open) = &mut self.open {
             open.info = info;
+        }
+        self
+    }
+
+    /// Its place is another one from now on.
+    pub fn moved_to(mut self, permit: Option<Arc<FramePermit>>) -> Self {
+        if let Some(open) = &mut self.open {
+            open.permit = permit;
         }
         self
     }
@@ -116,13 +124,22 @@ impl Responder {
 
     /// Answers the frame, unless somebody has: then `false`.
     pub fn answer(&self, result: Result<Prediction, Failure>) -> bool {
-        let taken = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(unanswered) = taken else { return false };
+        self.take().map(|unanswered| unanswered.answer(result)).is_some()
+    }
+
+    /// Answers the frame, unless somebody has; the answer waits in this place, and the frame's own is free.
+    pub fn answer_from(&self, permit: Option<Arc<FramePermit>>, failure: Failure) {
+        if let Some(unanswered) = self.take() {
+            unanswered.moved_to(permit).answer(Err(failure));
+        }
+    }
+
+    fn take(&self) -> Option<Unanswered> {
+        let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         if let Some(timer) = self.timer.get() {
             timer.abort();
         }
-        unanswered.answer(result);
-        true
+        Some(unanswered)
     }
 
     /// Whether somebody has answered.

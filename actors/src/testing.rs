@@ -1,6 +1,6 @@
 //! Fakes behind the ports, for tests of the pipeline without a server or a library.
 //!
-//! A fake frame's payload is `<behaviour>:<id>`; see [`Behaviour`].
+//! A fake frame's payload is `<behaviour>:<id>`, or `<behaviour>!<priority>:<id>`; see [`Behaviour`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +38,10 @@ pub const POISON: Behaviour = "poison";
 pub const RUNNER_PANICS: Behaviour = "runner-panics";
 /// Its run lasts until [`Fakes::gate`] is opened.
 pub const SLOW: Behaviour = "slow";
+/// Its run lasts until [`Fakes::gate`] is opened, whatever the brake does.
+pub const STUCK: Behaviour = "stuck";
+/// Goes through; its run is expected to take an hour.
+pub const COSTLY: Behaviour = "costly";
 /// The sink panics, each time.
 pub const SINK_PANICS: Behaviour = "sink-panics";
 
@@ -77,9 +81,15 @@ impl Fakes {
 
     /// Lets a frame arrive.
     pub fn send(&self, behaviour: Behaviour, id: impl std::fmt::Display) {
+        self.send_from("", Priority::Normal, behaviour, id);
+    }
+
+    /// Lets a frame of a source arrive, as urgent as this.
+    pub fn send_from(&self, source: &str, priority: Priority, behaviour: Behaviour, id: impl std::fmt::Display) {
         if let Some(arrivals) = &self.arrivals {
-            let payload = Bytes::from(format!("{behaviour}:{id}"));
-            let _ = arrivals.send(Arrival { payload, envelope: Envelope::default(), received_at: Instant::now() });
+            let payload = Bytes::from(format!("{behaviour}!{}:{id}", priority as u8));
+            let envelope = Envelope { source: source.to_owned(), ..Envelope::default() };
+            let _ = arrivals.send(Arrival { payload, envelope, received_at: Instant::now() });
         }
     }
 
@@ -103,8 +113,18 @@ impl Fakes {
 
 fn split(text: &[u8]) -> (String, String) {
     let text = String::from_utf8_lossy(text).into_owned();
-    let (behaviour, id) = text.split_once(':').unwrap_or(("", &text));
-    (behaviour.to_owned(), id.to_owned())
+    let (how, id) = text.split_once(':').unwrap_or(("", &text));
+    (how.split('!').next().unwrap_or(how).to_owned(), id.to_owned())
+}
+
+fn priority(text: &[u8]) -> Priority {
+    let level = text.iter().skip_while(|&&byte| byte != b'!').nth(1);
+    match level {
+        Some(b'0') => Priority::Critical,
+        Some(b'1') => Priority::High,
+        Some(b'3') => Priority::Low,
+        _ => Priority::Normal,
+    }
 }
 
 struct FakeDecoder {
@@ -126,8 +146,9 @@ impl Decoder for FakeDecoder {
             samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
             model: Arc::new(ModelId { name: "fake".into(), version: "1".into(), digest: String::new() }),
             max_batch: usize::MAX,
+            expected_run: if behaviour == COSTLY { Duration::from_secs(3600) } else { Duration::ZERO },
             budget: self.budget,
-            priority: Priority::Normal,
+            priority: priority(payload),
             cache_key: (behaviour == CACHED).then_some(key),
         })
     }
@@ -141,7 +162,7 @@ impl Decoder for FakeDecoder {
 struct FakeExtractor;
 
 /// The first value of a fake tensor says what its run does.
-const BEHAVIOURS: [Behaviour; 4] = [GOOD, POISON, RUNNER_PANICS, SLOW];
+const BEHAVIOURS: [Behaviour; 5] = [GOOD, POISON, RUNNER_PANICS, SLOW, STUCK];
 
 impl FeatureWorker for FakeExtractor {
     fn extract(&mut self, _: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure> {
@@ -180,6 +201,9 @@ impl Runner for FakeRunner {
             match BEHAVIOURS[tensor.data[0] as usize] {
                 POISON => return Err(RunError("as asked".into())),
                 RUNNER_PANICS => panic!("as asked"),
+                STUCK => {
+                    let _ = futures::executor::block_on(self.gate.wait_for(|&open| open));
+                }
                 SLOW => {
                     let (mut gate, mut brake) = (self.gate.clone(), self.brake.0.subscribe());
                     let (opened, braked) = (gate.wait_for(|&open| open).boxed(), brake.wait_for(|&engaged| engaged).boxed());

@@ -78,6 +78,7 @@ impl FrameDecoder {
             samples,
             model: Arc::clone(model.id()),
             max_batch: model.max_batch(),
+            expected_run: model.frame_cost(),
             budget,
             priority,
             cache_key,

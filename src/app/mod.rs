@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::nats::{self, Connection, Frames, Health, ModelHealth, Outcomes, Service};
 use crate::onnx::{Catalog, Options, Runtime, runners};
-use crate::settings::{Mode, Settings, available_cores, given};
+use crate::settings::{Mode, Settings, WhenFull, available_cores, given};
 
 /// A running daemon.
 pub struct App {
@@ -156,6 +156,7 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
     Ok(Config {
         in_flight_frames: settings.limits.in_flight_frames,
         in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
+        per_source_share: settings.limits.per_source_share,
         workers: settings.preprocess.workers,
         pool: model_pool::Config {
             sessions: pool.sessions,
@@ -163,6 +164,7 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
             max_batch_delay: pool.max_batch_delay,
             queue: pool.queue,
             acquire_timeout: pool.acquire_timeout,
+            shed_oldest: settings.limits.when_full == WhenFull::ShedOldest,
         },
         cache: cache::Config { ttl: cache.ttl, max_entries: cache.max_entries, max_bytes: usize::try_from(cache.max_bytes)? },
         breaker: breaker::Config {
@@ -207,6 +209,7 @@ fn statistics(plant: Arc<Plant>, buffers: BufferPool) -> impl Fn() -> serde_json
         serde_json::json!({
             "ledger": plant.ledger.counts(),
             "in_flight": {"frames": frames, "bytes": bytes},
+            "pool": plant.queue.stats(),
             "buffers": buffers.stats(),
         })
     }

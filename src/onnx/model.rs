@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use sferic_actors::frame::{ModelId, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
@@ -120,6 +121,11 @@ impl Model {
     /// Whether a frame's answer would depend on the frames it shares a run with.
     pub fn batch_variant(&self) -> bool {
         self.warm_up.batch_variant
+    }
+
+    /// What a frame cost a session at the warm-up, alone in its run.
+    pub fn frame_cost(&self) -> Duration {
+        self.warm_up.costs.first().map(|cost| cost.run).unwrap_or_default()
     }
 
     /// What runs cost at the warm-up, by batch size, rising from 1.

@@ -209,3 +209,38 @@ async fn outcomes_that_can_be_told_to_nobody_are_counted_as_lost() {
     assert!(counts.lost >= 2, "what was computed after the end of the connection is lost: {counts:?}");
     app.shut_down().await;
 }
+
+#[tokio::test]
+async fn when_full_the_configuration_says_who_gives_way() {
+    if !tools_are_there() {
+        return;
+    }
+    let settings = [
+        ("LIMITS__IN_FLIGHT_FRAMES", "2"),
+        ("LIMITS__TIMEOUT", "30s"),
+        ("LIMITS__WHEN_FULL", "shed_oldest"),
+        ("POOL__SESSIONS", "1"),
+        ("CACHE__ENABLED", "false"),
+    ];
+    let world = World::start(&["slow"], &settings).await;
+    let runs = steady("runs");
+    let waits = with(&steady("waits"), &[("priority", "low".into())]);
+    let urgent = with(&steady("urgent"), &[("priority", "critical".into())]);
+    // One after the other, each when the one before is where it should be.
+    let pool = async |key: &str, count: u64| while world.statistics().await["pool"][key] != count {};
+    let (runs, waits, urgent) = tokio::join!(
+        world.ask(&runs),
+        async {
+            pool("active", 1).await;
+            world.ask(&waits).await
+        },
+        async {
+            pool("depth", 1).await;
+            world.ask(&urgent).await
+        }
+    );
+    assert!(runs.body["position"].is_object() && urgent.body["position"].is_object(), "{runs:?} {urgent:?}");
+    assert_eq!(waits.body["code"], "overloaded", "{waits:?}");
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.predictions, ledger.failures, ledger.lost), (2, 1, 0));
+}

@@ -91,6 +91,13 @@ impl World {
         health(&self.client).await.expect("no answer")
     }
 
+    /// The data in `$SRV.STATS`.
+    pub async fn statistics(&self) -> serde_json::Value {
+        let answer = self.client.request("$SRV.STATS.sferic", "".into()).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        answer["endpoints"][0]["data"].clone()
+    }
+
     /// Waits until nothing is in flight, and gives the ledger, after the outcome law was found to hold.
     pub async fn ledger(&self) -> Ledger {
         let settled = async {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::breaker::Circuits;
 pub use crate::frame::CacheKey;
 use crate::frame::RawFrame;
+use crate::model_pool::WorkQueue;
 use crate::outcome::Answer;
 use crate::preprocess::PreprocessRef;
 
@@ -66,6 +67,8 @@ pub struct CacheArguments {
     pub store: Arc<CacheStore>,
     /// Where a miss asks for leave to be run.
     pub circuits: Arc<Circuits>,
+    /// Where a miss is to wait for a session; no features are computed of what could not make its deadline there.
+    pub queue: Arc<WorkQueue>,
     /// Where a miss goes.
     pub preprocess: PreprocessRef,
 }
@@ -92,6 +95,9 @@ impl CacheArguments {
         match self.circuits.admit(&frame.job.model) {
             Ok(pass) => frame.job.pass = Some(pass),
             Err(failure) => return frame.job.fail(failure),
+        }
+        if let Err(failure) = self.queue.foresee(&frame.job) {
+            return frame.job.fail(failure);
         }
         crate::preprocess::dispatch(&self.preprocess, frame);
     }

@@ -9,11 +9,12 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::admission::{Admission, Refused};
+use crate::admission::{Admission, Permit, Refused};
 use crate::cache::{CacheMsg, CacheRef};
-use crate::frame::{Arrival, RawFrame};
+use crate::frame::{Arrival, Priority, RawFrame};
 use crate::job::{Job, JobParts};
 use crate::ledger::Ledger;
+use crate::model_pool::WorkQueue;
 use crate::outcome::{Failure, FailureCode};
 use crate::ports::{Decoder, FrameSource};
 use crate::publish::OutcomeQueue;
@@ -40,6 +41,10 @@ pub struct IngestArguments {
     pub admission: Arc<Admission>,
     /// Where the failures of refused frames go.
     pub outcomes: Arc<OutcomeQueue>,
+    /// Where frames wait that may give way.
+    pub queue: Arc<WorkQueue>,
+    /// Whether they do; else the arriving frame is refused.
+    pub shed_oldest: bool,
     /// Where admitted frames go.
     pub cache: CacheRef,
 }
@@ -62,42 +67,65 @@ impl IngestArguments {
     async fn take(&self, arrival: Arrival) {
         let Arrival { payload, envelope, received_at } = arrival;
         let ticket = self.ledger.open();
-        let owed = |permit| Unanswered::new(envelope, received_at, ticket, permit, Arc::clone(&self.outcomes));
-        let permit = match self.admission.admit(payload.len()) {
-            Ok(permit) => permit,
-            Err(refused) => {
-                let unanswered = owed(self.outcomes.refusal().await);
-                let info = self.decoder.identify(&payload, unanswered.envelope());
-                return unanswered.identified(info).answer(Err(refusal(&refused)));
-            }
+        let admitted = self.admission.admit(&envelope.source, payload.len());
+        let place = match &admitted {
+            Ok(permit) => Some(Arc::clone(&permit.frame)),
+            Err(_) => self.outcomes.refusal().await,
         };
-        let unanswered = owed(Some(Arc::clone(&permit.frame)));
+        let unanswered = Unanswered::new(envelope, received_at, ticket, place, Arc::clone(&self.outcomes));
+        if let Err(refused) = &admitted
+            && !(self.shed_oldest && refused.is_for_want_of_room())
+        {
+            let info = self.decoder.identify(&payload, unanswered.envelope());
+            return unanswered.identified(info).answer(Err(refusal(refused)));
+        }
         let begun = Instant::now();
         let decoded = match self.decoder.decode(&payload, unanswered.envelope()) {
             Ok(decoded) => decoded,
             Err(rejected) => return unanswered.identified(rejected.info).answer(Err(rejected.failure)),
         };
+        let took = begun.elapsed();
         let unanswered = unanswered.identified(decoded.info);
+        let (unanswered, permit) = match admitted {
+            Ok(permit) => (unanswered, permit),
+            Err(refused) => match self.make_room(decoded.priority, &unanswered.envelope().source, payload.len()).await {
+                Some(permit) => (unanswered.moved_to(Some(Arc::clone(&permit.frame))), permit),
+                None => return unanswered.answer(Err(refusal(&refused))),
+            },
+        };
         let mut job = Job::new(JobParts {
             responder: Responder::with_deadline(unanswered, received_at, decoded.budget),
             model: decoded.model,
             max_batch: decoded.max_batch,
+            expected_run: decoded.expected_run,
             received_at,
             budget: decoded.budget,
             priority: decoded.priority,
             permit,
         });
-        job.stages.decode = Some(begun.elapsed());
+        job.stages.decode = Some(took);
         let frame = RawFrame { job, samples: decoded.samples, cache_key: decoded.cache_key };
         // Where the cache has died, the frame comes back in the error, is dropped, and so answered.
         let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));
+    }
+
+    /// Lets waiting frames of a priority not above this one give way until there is room, or nobody is left who could.
+    async fn make_room(&self, priority: Priority, source: &str, bytes: usize) -> Option<Permit> {
+        loop {
+            let refusal = self.outcomes.refusal().await;
+            let gives_way = self.queue.shed(priority)?;
+            gives_way.job.shed(self.queue.gave_way(), refusal);
+            if let Ok(permit) = self.admission.admit(source, bytes) {
+                return Some(permit);
+            }
+        }
     }
 }
 
 fn refusal(refused: &Refused) -> Failure {
     let code = match refused {
         Refused::NeverFits { .. } => FailureCode::FrameTooLarge,
-        Refused::Frames { .. } | Refused::Bytes { .. } => FailureCode::Overloaded,
+        Refused::Frames { .. } | Refused::Bytes { .. } | Refused::Source { .. } => FailureCode::Overloaded,
     };
     Failure::new(code, refused.to_string())
 }

@@ -13,10 +13,19 @@ pub struct Config {
     pub queue: usize,
     /// How long a frame may wait for a session.
     pub acquire_timeout: Duration,
+    /// Where there is no room, the oldest waiting frame of the lowest priority not above the arriving one's gives way.
+    pub shed_oldest: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { sessions: 1, max_batch: 8, max_batch_delay: Duration::ZERO, queue: 128, acquire_timeout: Duration::from_secs(5) }
+        Self {
+            sessions: 1,
+            max_batch: 8,
+            max_batch_delay: Duration::ZERO,
+            queue: 128,
+            acquire_timeout: Duration::from_secs(5),
+            shed_oldest: false,
+        }
     }
 }

@@ -24,6 +24,33 @@ pub trait Schedulable {
     fn is_settled(&self, now: Instant) -> bool;
 }
 
+/// Who else the sessions work for.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// How many there are.
+    pub sessions: usize,
+    /// How many of them are in a run.
+    pub busy: usize,
+    /// What is left of those runs, summed over the sessions, as far as their times were foreseen.
+    pub left: Duration,
+}
+
+/// Why an item may not wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// As many wait as may.
+    Full,
+    /// By the measured service time it would be done only after its deadline.
+    TooLate {
+        /// When it would be done.
+        after: Duration,
+        /// What is left of its budget.
+        budget: Duration,
+        /// Items that would be run before it.
+        ahead: usize,
+    },
+}
+
 /// What a free session is to do.
 #[derive(Debug)]
 pub enum Next<T> {
@@ -39,6 +66,7 @@ pub enum Next<T> {
 struct Entry<T> {
     item: T,
     since: Instant,
+    cost: Duration,
 }
 
 /// Items that wait for a session: first come, first served within a priority.
@@ -64,13 +92,38 @@ impl<T: Schedulable> Scheduler<T> {
         self.len() == 0
     }
 
-    /// Lets an item wait, or gives it back where the queue is full.
-    pub fn push(&mut self, item: T, now: Instant) -> Result<(), T> {
-        if self.len() >= self.config.queue {
-            return Err(item);
+    /// Whether an item that costs a session this much could be done by its deadline: what waits before it and what runs now, spread
+    /// over the sessions, then itself. Where it would be begun at once nothing is foreseen: a run is the only measurement there is.
+    pub fn check(&self, priority: Priority, deadline: Instant, cost: Duration, load: Load, now: Instant) -> Result<(), Refusal> {
+        let before = || self.queues[..=priority as usize].iter().flatten();
+        let ahead = before().count();
+        if ahead == 0 && load.busy < load.sessions {
+            return Ok(());
         }
-        self.queues[item.priority() as usize].push_back(Entry { item, since: now });
-        Ok(())
+        let waiting: Duration = before().map(|entry| entry.cost).sum();
+        let after = (waiting + load.left) / u32::try_from(load.sessions.max(1)).unwrap_or(u32::MAX) + cost;
+        let budget = deadline.saturating_duration_since(now);
+        if after > budget { Err(Refusal::TooLate { after, budget, ahead }) } else { Ok(()) }
+    }
+
+    /// Lets an item wait that costs a session this much, or gives it back where the queue is full and nobody gives way; the one that
+    /// gave way comes back in its place.
+    pub fn push(&mut self, item: T, cost: Duration, now: Instant) -> Result<Option<T>, T> {
+        let mut gave_way = None;
+        if self.len() >= self.config.queue {
+            gave_way = self.config.shed_oldest.then(|| self.shed(item.priority())).flatten();
+            if gave_way.is_none() {
+                return Err(item);
+            }
+        }
+        self.queues[item.priority() as usize].push_back(Entry { item, since: now, cost });
+        Ok(gave_way)
+    }
+
+    /// Takes out the oldest item of the lowest priority, if that is not above `priority`.
+    pub fn shed(&mut self, priority: Priority) -> Option<T> {
+        let lowest = self.queues[priority as usize..].iter_mut().rev().find(|queue| !queue.is_empty())?;
+        lowest.pop_front().map(|entry| entry.item)
     }
 
     /// The next run, if there is one; items nobody waits for go to `dropped` unrun.

@@ -5,17 +5,20 @@
 mod config;
 mod core;
 mod queue;
+mod service_times;
 mod sessions;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 pub use config::Config;
-pub use core::{Next, Schedulable, Scheduler};
+pub use core::{Load, Next, Refusal, Schedulable, Scheduler};
 pub use queue::WorkQueue;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 pub use sessions::Sessions;
+pub use stats::{NotBegun, PoolStats, WAIT_BUCKETS_MS};
 use tokio::time::Instant;
 
 use crate::frame::PreparedFrame;
@@ -60,10 +63,7 @@ impl ModelPoolState {
         if frame.job.is_settled(Instant::now()) {
             return;
         }
-        if let Err(frame) = self.queue.push(frame) {
-            let limit = self.config.queue;
-            return frame.job.fail(Failure::new(FailureCode::Overloaded, format!("{limit} of {limit} frames wait for a session")));
-        }
+        self.queue.push(frame);
         if !self.watching {
             self.watch(Instant::now() + self.config.acquire_timeout, myself);
         }

@@ -3,15 +3,19 @@
 //! A session that has finished takes its next batch itself, under the lock, without asking an actor first: no session idles while
 //! frames wait. The queue outlives the pool actor, so a restarted pool neither loses frames nor takes a busy session for idle.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Config;
-use super::core::{Next, Schedulable, Scheduler};
+use super::core::{Load, Next, Refusal, Schedulable, Scheduler};
+use super::service_times::ServiceTimes;
+use super::stats::{Counters, PoolStats};
 use crate::frame::{ModelId, PreparedFrame, Priority};
-use std::sync::Arc;
+use crate::job::Job;
+use crate::outcome::{Failure, FailureCode};
 
 impl Schedulable for PreparedFrame {
     fn batch_key(&self) -> (&Arc<ModelId>, [usize; 3]) {
@@ -34,36 +38,114 @@ impl Schedulable for PreparedFrame {
 /// The queue.
 #[derive(Debug)]
 pub struct WorkQueue {
+    config: Config,
     waiting: Mutex<Waiting>,
     pushed: Condvar,
-    dropped: AtomicU64,
+    counters: Counters,
 }
 
 #[derive(Debug)]
 struct Waiting {
     scheduler: Scheduler<PreparedFrame>,
+    times: ServiceTimes,
+    /// When each session's run is foreseen to end; `None` between runs.
+    busy_until: Vec<Option<Instant>>,
     closed: bool,
+}
+
+impl Waiting {
+    fn load(&self, now: Instant) -> Load {
+        let busy = self.busy_until.iter().flatten();
+        Load {
+            sessions: self.busy_until.len(),
+            busy: busy.clone().count(),
+            left: busy.map(|until| until.saturating_duration_since(now)).sum(),
+        }
+    }
+
+    fn check(&self, job: &Job, now: Instant) -> Result<Duration, Refusal> {
+        let cost = self.times.of(&job.model, job.expected_run);
+        self.scheduler.check(job.priority, job.deadline, cost, self.load(now), now).map(|()| cost)
+    }
 }
 
 impl WorkQueue {
     /// Nothing waits.
     pub fn new(config: Config) -> Arc<Self> {
-        Arc::new(Self {
-            waiting: Mutex::new(Waiting { scheduler: Scheduler::new(config), closed: false }),
-            pushed: Condvar::new(),
-            dropped: AtomicU64::new(0),
-        })
+        let waiting = Waiting {
+            scheduler: Scheduler::new(config.clone()),
+            times: ServiceTimes::default(),
+            busy_until: vec![None; config.sessions],
+            closed: false,
+        };
+        let counters = Counters::new(config.sessions, config.max_batch);
+        Arc::new(Self { config, waiting: Mutex::new(waiting), pushed: Condvar::new(), counters })
     }
 
-    /// Lets a frame wait, or gives it back where the queue is full.
-    pub fn push(&self, frame: PreparedFrame) -> Result<(), Box<PreparedFrame>> {
-        self.lock().scheduler.push(frame, Instant::now()).map_err(Box::new)?;
-        self.pushed.notify_one();
-        Ok(())
+    /// Whether a frame could still make its deadline if it waited here now; asked before its features are computed.
+    pub fn foresee(&self, job: &Job) -> Result<(), Failure> {
+        let checked = self.lock().check(job, Instant::now());
+        checked.map(drop).map_err(|refusal| self.refused(&refusal))
     }
 
-    /// Blocks until there is something to run; `None` once the queue is closed.
-    pub fn next_batch(&self) -> Option<Vec<PreparedFrame>> {
+    /// Lets a frame wait; one that may not, or that gives way to it, is answered.
+    pub fn push(&self, frame: PreparedFrame) {
+        let now = Instant::now();
+        let mut waiting = self.lock();
+        let checked = if waiting.closed { Err(Refusal::Full) } else { waiting.check(&frame.job, now) };
+        // Answers are not given under the lock.
+        match checked {
+            Ok(cost) => match waiting.scheduler.push(frame, cost, now) {
+                Ok(gave_way) => {
+                    drop(waiting);
+                    self.pushed.notify_one();
+                    if let Some(frame) = gave_way {
+                        frame.job.fail(self.gave_way());
+                    }
+                }
+                Err(frame) => {
+                    drop(waiting);
+                    frame.job.fail(self.refused(&Refusal::Full));
+                }
+            },
+            Err(refusal) => {
+                drop(waiting);
+                frame.job.fail(self.refused(&refusal));
+            }
+        }
+    }
+
+    /// The oldest waiting frame of the lowest priority, if that is not above `priority`: it is to give way to an arriving one.
+    pub fn shed(&self, priority: Priority) -> Option<PreparedFrame> {
+        self.lock().scheduler.shed(priority)
+    }
+
+    /// The failure of a frame that gave way, counted.
+    pub fn gave_way(&self) -> Failure {
+        self.counters.shed.fetch_add(1, Relaxed);
+        Failure::new(FailureCode::Overloaded, "the pipeline is full, and this frame was the oldest waiting one of the lowest priority")
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Failure {
+        let message = match refusal {
+            Refusal::Full => {
+                self.counters.full.fetch_add(1, Relaxed);
+                format!("{0} of {0} frames wait for a session", self.config.queue)
+            }
+            Refusal::TooLate { after, budget, ahead } => {
+                self.counters.too_late.fetch_add(1, Relaxed);
+                let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
+                let (after, budget) = (ms(after), ms(budget));
+                format!(
+                    "by the measured service time, with {ahead} frames before it, this one would take {after:.1} ms and has {budget:.1} ms"
+                )
+            }
+        };
+        Failure::new(FailureCode::Overloaded, message)
+    }
+
+    /// Blocks until there is something for `session` to run; `None` once the queue is closed.
+    pub fn next_batch(&self, session: usize) -> Option<Vec<PreparedFrame>> {
         let mut dropped = Vec::new();
         let mut waiting = self.lock();
         loop {
@@ -72,10 +154,18 @@ impl WorkQueue {
             }
             let now = Instant::now();
             let next = waiting.scheduler.next(now, &mut dropped);
+            if let Next::Run(batch) = &next
+                && let Some(first) = batch.first()
+            {
+                let cost = waiting.times.of(&first.job.model, first.job.expected_run);
+                if let Some(until) = waiting.busy_until.get_mut(session) {
+                    *until = Some(now + cost * u32::try_from(batch.len()).unwrap_or(u32::MAX));
+                }
+            }
             if !dropped.is_empty() {
                 // Their answers are not given under the lock.
                 drop(waiting);
-                self.dropped.fetch_add(dropped.len() as u64, Ordering::Relaxed);
+                self.count_settled(dropped.len());
                 dropped.clear();
                 if let Next::Run(batch) = next
                     && !batch.is_empty()
@@ -93,10 +183,39 @@ impl WorkQueue {
         }
     }
 
+    /// A session ran `frames` frames at once for this long; to its end, or what it took says nothing of the next.
+    pub fn ran(&self, session: usize, model: &Arc<ModelId>, frames: usize, run: Duration, to_its_end: bool) {
+        self.counters.ran(session, frames, run);
+        if to_its_end {
+            self.lock().times.observe(model, run, frames);
+        } else {
+            self.counters.braked.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A session is between runs.
+    pub fn free(&self, session: usize) {
+        if let Some(until) = self.lock().busy_until.get_mut(session) {
+            *until = None;
+        }
+    }
+
+    /// A frame was given to a session after this wait.
+    pub fn acquired(&self, wait: Duration) {
+        self.counters.acquired(wait);
+    }
+
+    /// Frames of which nobody waited for a run any more.
+    pub fn count_settled(&self, frames: usize) {
+        self.counters.settled.fetch_add(frames as u64, Relaxed);
+    }
+
     /// Takes out what has waited too long, and says when to look again.
     pub fn take_overdue(&self) -> (Vec<PreparedFrame>, Option<Instant>) {
         let mut waiting = self.lock();
-        (waiting.scheduler.take_overdue(Instant::now()), waiting.scheduler.next_overdue())
+        let overdue = waiting.scheduler.take_overdue(Instant::now());
+        self.counters.timeouts.fetch_add(overdue.len() as u64, Relaxed);
+        (overdue, waiting.scheduler.next_overdue())
     }
 
     /// Frames that wait.
@@ -104,9 +223,13 @@ impl WorkQueue {
         self.lock().scheduler.len()
     }
 
-    /// Frames that were dropped before they were run, because nobody waited for them any more.
-    pub fn dropped_before_run(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// What the pool counts.
+    pub fn stats(&self) -> PoolStats {
+        let (depth, active) = {
+            let waiting = self.lock();
+            (waiting.scheduler.len(), waiting.busy_until.iter().flatten().count())
+        };
+        self.counters.read(depth, active)
     }
 
     /// Sends the sessions home; what still waits is dropped, and so answered.

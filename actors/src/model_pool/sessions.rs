@@ -2,38 +2,53 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::queue::WorkQueue;
-use crate::frame::{PreparedFrame, Tensor};
+use crate::frame::{ModelId, PreparedFrame, Tensor};
 use crate::job::RunFacts;
-use crate::outcome::{Failure, FailureCode};
-use crate::ports::{RunError, Runner, Runners};
+use crate::outcome::{Answer, Failure, FailureCode};
+use crate::ports::{Brake, RunError, Runner, Runners};
 
 /// The threads. They outlive the pool actor, so that a restart does not reload models.
 #[derive(Debug)]
 pub struct Sessions {
     queue: Arc<WorkQueue>,
+    pedals: Vec<Arc<Pedal>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sessions {
     /// Starts `count` threads that pull from `queue`.
     pub fn spawn(count: usize, queue: &Arc<WorkQueue>, runners: &Runners) -> io::Result<Self> {
-        let runtime = tokio::runtime::Handle::current();
-        let threads = (0..count)
-            .map(|id| {
-                let (queue, runners, runtime) = (Arc::clone(queue), Arc::clone(runners), runtime.clone());
-                std::thread::Builder::new().name(format!("session-{id}")).spawn(move || {
-                    let _clock = runtime.enter();
-                    serve(&queue, &runners);
-                })
+        let pedals: Vec<_> = std::iter::repeat_with(Arc::<Pedal>::default).take(count).collect();
+        let threads = pedals
+            .iter()
+            .enumerate()
+            .map(|(id, pedal)| {
+                let session = Session {
+                    id,
+                    queue: Arc::clone(queue),
+                    runners: Arc::clone(runners),
+                    pedal: Arc::clone(pedal),
+                    runtime: Handle::current(),
+                };
+                std::thread::Builder::new().name(format!("session-{id}")).spawn(move || session.serve())
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { queue: Arc::clone(queue), threads })
+        Ok(Self { queue: Arc::clone(queue), pedals, threads })
+    }
+
+    /// Closes the queue and ends the runs under way; their frames are dropped, and so answered.
+    pub fn end_runs(&self) {
+        self.queue.close();
+        for pedal in &self.pedals {
+            pedal.press(None);
+        }
     }
 
     /// Closes the queue and waits for the runs under way.
@@ -45,48 +60,162 @@ impl Sessions {
     }
 }
 
-fn serve(queue: &WorkQueue, runners: &Runners) {
-    let mut runner = runners();
-    while let Some(batch) = queue.next_batch() {
-        // A panic is a defect of the runner: its frames are dropped, and so answered, and a new runner takes over.
-        if catch_unwind(AssertUnwindSafe(|| run(&mut *runner, batch))).is_err() {
-            tracing::error!("a session panicked; it is replaced");
-            runner = runners();
+/// Presses the brake of one session, on the run it is meant for and on no other.
+#[derive(Default)]
+struct Pedal(Mutex<Pressing>);
+
+#[derive(Default)]
+struct Pressing {
+    brake: Option<Arc<dyn Brake>>,
+    /// Number of the run under way, or of the last one.
+    run: u64,
+    is_running: bool,
+    is_pressed: bool,
+}
+
+impl Pedal {
+    fn begin(&self) -> u64 {
+        let mut pressing = self.lock();
+        if std::mem::take(&mut pressing.is_pressed)
+            && let Some(brake) = &pressing.brake
+        {
+            brake.release();
         }
+        pressing.is_running = true;
+        pressing.run += 1;
+        pressing.run
+    }
+
+    /// Whether the run was let go to its end.
+    fn end(&self) -> bool {
+        let mut pressing = self.lock();
+        pressing.is_running = false;
+        !pressing.is_pressed
+    }
+
+    /// Ends this run if it is still under way; `None`: whichever is.
+    fn press(&self, run: Option<u64>) {
+        let mut pressing = self.lock();
+        if pressing.is_running
+            && run.is_none_or(|run| run == pressing.run)
+            && let Some(brake) = &pressing.brake
+        {
+            brake.engage();
+            pressing.is_pressed = true;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pressing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs a batch. One that fails is halved until only the frames at fault fail.
-fn run(runner: &mut dyn Runner, mut batch: Vec<PreparedFrame>) {
-    let begun = Instant::now();
-    let Some(first) = batch.first() else { return };
-    let model = Arc::clone(&first.job.model);
-    let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
-    let result = runner.run(&model, &tensors).and_then(|answers| match answers.len() == batch.len() {
-        true => Ok(answers),
-        false => Err(RunError(format!("the model gave {} answers for {} frames", answers.len(), batch.len()))),
-    });
-    let inference = begun.elapsed();
-    match result {
-        Ok(answers) => {
-            let batch_size = batch.len();
-            for (mut frame, answer) in batch.into_iter().zip(answers) {
-                frame.job.stages.queue = Some(begun - frame.prepared_at);
-                match answer {
-                    Ok(answer) => frame.job.succeed(answer, RunFacts { batch_size, inference }),
-                    Err(failure) => frame.job.fail(failure),
+impl std::fmt::Debug for Pedal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pedal").finish_non_exhaustive()
+    }
+}
+
+struct Session {
+    id: usize,
+    queue: Arc<WorkQueue>,
+    runners: Runners,
+    pedal: Arc<Pedal>,
+    runtime: Handle,
+}
+
+/// How a run ended.
+enum Ended {
+    /// One result a frame.
+    Answered(Vec<Result<Answer, Failure>>),
+    /// As a whole.
+    Failed(RunError),
+    /// By the brake: nobody waits for it.
+    Braked,
+}
+
+impl Session {
+    fn serve(&self) {
+        let _clock = self.runtime.enter();
+        let mut runner = self.new_runner();
+        while let Some(batch) = self.queue.next_batch(self.id) {
+            let now = Instant::now();
+            batch.iter().for_each(|frame| self.queue.acquired(now - frame.prepared_at));
+            // A panic is a defect of the runner: its frames are dropped, and so answered, and a new runner takes over.
+            if catch_unwind(AssertUnwindSafe(|| self.run(&mut *runner, batch))).is_err() {
+                tracing::error!("a session panicked; it is replaced");
+                self.pedal.end();
+                runner = self.new_runner();
+            }
+            self.queue.free(self.id);
+        }
+    }
+
+    fn new_runner(&self) -> Box<dyn Runner> {
+        let runner = (self.runners)();
+        let mut pressing = self.pedal.lock();
+        pressing.brake = Some(runner.brake());
+        pressing.is_pressed = false;
+        runner
+    }
+
+    /// Runs a batch. One that fails is halved until only the frames at fault fail.
+    fn run(&self, runner: &mut dyn Runner, mut batch: Vec<PreparedFrame>) {
+        let begun = Instant::now();
+        let waiting = batch.len();
+        // Of a batch that is being halved, some may have expired meanwhile.
+        batch.retain(|frame| !frame.job.is_settled(begun));
+        self.queue.count_settled(waiting - batch.len());
+        let (Some(first), Some(deadline)) = (batch.first(), batch.iter().map(|frame| frame.job.deadline).max()) else { return };
+        let model = Arc::clone(&first.job.model);
+        let ended = self.run_until(deadline, runner, &model, &batch);
+        let inference = begun.elapsed();
+        self.queue.ran(self.id, &model, batch.len(), inference, !matches!(ended, Ended::Braked));
+        match ended {
+            Ended::Answered(answers) => {
+                let facts = |batch_size| RunFacts { batch_size, inference };
+                let batch_size = batch.len();
+                for (mut frame, answer) in batch.into_iter().zip(answers) {
+                    frame.job.stages.queue = Some(begun - frame.prepared_at);
+                    match answer {
+                        Ok(answer) => frame.job.succeed(answer, facts(batch_size)),
+                        Err(failure) => frame.job.fail(failure),
+                    }
                 }
             }
-        }
-        Err(error) if batch.len() == 1 => {
-            for frame in batch {
-                frame.job.fail(Failure::new(FailureCode::InferenceFailed, error.to_string()));
+            Ended::Failed(error) if batch.len() == 1 => {
+                for frame in batch {
+                    frame.job.fail(Failure::new(FailureCode::InferenceFailed, error.to_string()));
+                }
             }
+            Ended::Failed(_) => {
+                let rest = batch.split_off(batch.len() / 2);
+                self.run(runner, batch);
+                self.run(runner, rest);
+            }
+            // Its frames are answered already, or are by their drop.
+            Ended::Braked => {}
         }
-        Err(_) => {
-            let rest = batch.split_off(batch.len() / 2);
-            run(runner, batch);
-            run(runner, rest);
+    }
+
+    /// Runs once; past `deadline`, when nobody waits for it any more, the run is ended.
+    fn run_until(&self, deadline: Instant, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame]) -> Ended {
+        let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
+        let run = self.pedal.begin();
+        let watch = self.runtime.spawn({
+            let pedal = Arc::clone(&self.pedal);
+            async move {
+                tokio::time::sleep_until(deadline).await;
+                pedal.press(Some(run));
+            }
+        });
+        let result = runner.run(model, &tensors);
+        watch.abort();
+        match result {
+            _ if !self.pedal.end() => Ended::Braked,
+            Ok(answers) if answers.len() == batch.len() => Ended::Answered(answers),
+            Ok(answers) => Ended::Failed(RunError(format!("the model gave {} answers for {} frames", answers.len(), batch.len()))),
+            Err(error) => Ended::Failed(error),
         }
     }
 }

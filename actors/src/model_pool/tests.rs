@@ -51,16 +51,16 @@ fn run(scheduler: &mut Scheduler<Item>, now: Instant) -> Vec<u64> {
 fn a_lone_frame_is_run_at_once_and_delay_is_opt_in() {
     let now = Instant::now();
     let mut eager = Scheduler::new(Config::default());
-    eager.push(item(1, Priority::Normal), now).unwrap();
+    eager.push(item(1, Priority::Normal), Duration::ZERO, now).unwrap();
     assert_eq!(run(&mut eager, now), [1]);
 
     let delay = Duration::from_millis(5);
     let mut patient = Scheduler::new(Config { max_batch_delay: delay, max_batch: 2, ..Config::default() });
-    patient.push(item(1, Priority::Normal), now).unwrap();
+    patient.push(item(1, Priority::Normal), Duration::ZERO, now).unwrap();
     assert!(matches!(patient.next(now, &mut Vec::new()), Next::WaitUntil(then) if then == now + delay));
     assert_eq!(run(&mut patient, now + delay), [1]);
-    patient.push(item(2, Priority::Normal), now).unwrap();
-    patient.push(item(3, Priority::Normal), now).unwrap();
+    patient.push(item(2, Priority::Normal), Duration::ZERO, now).unwrap();
+    patient.push(item(3, Priority::Normal), Duration::ZERO, now).unwrap();
     assert_eq!(run(&mut patient, now), [2, 3], "a full batch does not wait");
 }
 
@@ -68,20 +68,55 @@ fn a_lone_frame_is_run_at_once_and_delay_is_opt_in() {
 fn the_urgent_go_first_but_nobody_starves() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(Config { max_batch: 1, ..Config::default() });
-    scheduler.push(item(1, Priority::Low), now).unwrap();
-    scheduler.push(item(2, Priority::Critical), now + AGEING).unwrap();
+    scheduler.push(item(1, Priority::Low), Duration::ZERO, now).unwrap();
+    scheduler.push(item(2, Priority::Critical), Duration::ZERO, now + AGEING).unwrap();
     assert_eq!(run(&mut scheduler, now + AGEING), [2]);
-    scheduler.push(item(3, Priority::Critical), now + 3 * AGEING).unwrap();
+    scheduler.push(item(3, Priority::Critical), Duration::ZERO, now + 3 * AGEING).unwrap();
     assert_eq!(run(&mut scheduler, now + 3 * AGEING), [1], "after three steps of age the low one counts as critical, and is older");
+}
+
+#[test]
+fn what_cannot_be_done_in_time_does_not_wait() {
+    let now = Instant::now();
+    let ms = Duration::from_millis;
+    let mut scheduler = Scheduler::new(Config::default());
+    let check = |scheduler: &Scheduler<Item>, priority, budget, load| scheduler.check(priority, now + budget, ms(10), load, now);
+    let idle = Load { sessions: 2, busy: 1, left: ms(1000) };
+    assert_eq!(check(&scheduler, Priority::Normal, ms(1), idle), Ok(()), "begun at once: only a run can tell");
+    let busy = Load { sessions: 2, busy: 2, left: ms(30) };
+    assert_eq!(check(&scheduler, Priority::Normal, ms(25), busy), Ok(()));
+    let too_late = |after, budget, ahead| Err(Refusal::TooLate { after: ms(after), budget: ms(budget), ahead });
+    assert_eq!(check(&scheduler, Priority::Normal, ms(24), busy), too_late(25, 24, 0));
+    for id in 0..4 {
+        scheduler.push(item(id, Priority::Normal), ms(10), now).unwrap();
+    }
+    assert_eq!(check(&scheduler, Priority::Low, ms(44), busy), too_late(45, 44, 4));
+    assert_eq!(check(&scheduler, Priority::High, ms(25), busy), Ok(()), "the less urgent do not stand before it");
+}
+
+#[test]
+fn the_oldest_of_the_lowest_priority_gives_way_to_one_not_below_it() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(Config { queue: 4, shed_oldest: true, ..Config::default() });
+    for (id, priority) in [(1, Priority::High), (2, Priority::Low), (3, Priority::Normal), (4, Priority::Low)] {
+        assert_eq!(scheduler.push(item(id, priority), Duration::ZERO, now).unwrap(), None);
+    }
+    let mut gave_way = |id, priority| scheduler.push(item(id, priority), Duration::ZERO, now).map(|item| item.map(|item| item.id));
+    assert_eq!(gave_way(5, Priority::Low).unwrap(), Some(2));
+    assert_eq!(gave_way(6, Priority::Critical).unwrap(), Some(4));
+    assert_eq!(gave_way(7, Priority::Critical).unwrap(), Some(5));
+    assert_eq!(gave_way(8, Priority::Low).unwrap_err().id, 8, "none as low is left");
+    assert_eq!(gave_way(9, Priority::Normal).unwrap(), Some(3));
+    assert_eq!(gave_way(10, Priority::High).unwrap(), Some(9));
 }
 
 #[test]
 fn full_means_full() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(Config { queue: 2, ..Config::default() });
-    scheduler.push(item(1, Priority::Low), now).unwrap();
-    scheduler.push(item(2, Priority::Low), now).unwrap();
-    assert_eq!(scheduler.push(item(3, Priority::Critical), now).unwrap_err().id, 3);
+    scheduler.push(item(1, Priority::Low), Duration::ZERO, now).unwrap();
+    scheduler.push(item(2, Priority::Low), Duration::ZERO, now).unwrap();
+    assert_eq!(scheduler.push(item(3, Priority::Critical), Duration::ZERO, now).unwrap_err().id, 3);
 }
 
 proptest! {
@@ -98,7 +133,7 @@ proptest! {
         for (id, &(level, columns, single, expired)) in kinds.iter().enumerate() {
             let deadline = if expired { now } else { now + Duration::from_secs(60) };
             let model = model(if single { "single" } else { "m" });
-            scheduler.push(Item { id: id as u64, model, columns, priority: levels[usize::from(level)], deadline }, now).unwrap();
+            scheduler.push(Item { id: id as u64, model, columns, priority: levels[usize::from(level)], deadline }, Duration::ZERO, now).unwrap();
         }
         let mut dropped = Vec::new();
         let mut ran: Vec<Item> = Vec::new();
@@ -117,5 +152,134 @@ proptest! {
         let mut ids: Vec<_> = ran.iter().chain(&dropped).map(|item| item.id).collect();
         ids.sort_unstable();
         prop_assert_eq!(ids, (0..kinds.len() as u64).collect::<Vec<_>>());
+    }
+}
+
+/// What the scheduler should do, as plainly as it can be said: one list in the order of arrival, searched anew each time.
+#[derive(Default)]
+struct Reference(Vec<(Item, Instant)>);
+
+impl Reference {
+    fn rank(item: &Item, since: Instant, now: Instant) -> (u128, Instant, u8) {
+        let steps = (now - since).as_millis() / AGEING.as_millis();
+        ((item.priority as u128).saturating_sub(steps), since, item.priority as u8)
+    }
+
+    /// The first of each priority, the one to be served first in front.
+    fn heads(&self, now: Instant) -> Vec<Item> {
+        let mut heads: Vec<&(Item, Instant)> = Vec::new();
+        for entry in &self.0 {
+            if heads.iter().all(|head| head.0.priority != entry.0.priority) {
+                heads.push(entry);
+            }
+        }
+        heads.sort_by_key(|(item, since)| Self::rank(item, *since, now));
+        heads.into_iter().map(|(item, _)| item.clone()).collect()
+    }
+
+    fn remove(&mut self, id: u64) {
+        self.0.retain(|(item, _)| item.id != id);
+    }
+
+    /// The ids that run, and those that are dropped.
+    fn next(&mut self, max_batch: usize, now: Instant) -> (Vec<u64>, Vec<u64>) {
+        let (mut batch, mut dropped) = (Vec::new(), Vec::new());
+        while let Some(head) = self.heads(now).into_iter().next() {
+            if !head.is_settled(now) {
+                let limit = max_batch.min(head.max_batch());
+                for level in self.heads(now).iter().map(|head| head.priority) {
+                    let fitting = |item: &Item| item.priority == level && item.batch_key() == head.batch_key();
+                    for item in self.0.iter().map(|(item, _)| item.clone()).filter(fitting).collect::<Vec<_>>() {
+                        if batch.len() < limit {
+                            self.remove(item.id);
+                            if item.is_settled(now) { dropped.push(item.id) } else { batch.push(item.id) }
+                        }
+                    }
+                }
+                break;
+            }
+            self.remove(head.id);
+            dropped.push(head.id);
+        }
+        (batch, dropped)
+    }
+
+    fn take_overdue(&mut self, timeout: Duration, now: Instant) -> Vec<u64> {
+        let overdue: Vec<u64> = self.0.iter().filter(|(_, since)| now >= *since + timeout).map(|(item, _)| item.id).collect();
+        overdue.iter().for_each(|&id| self.remove(id));
+        overdue
+    }
+
+    fn shed(&mut self, priority: Priority) -> Option<u64> {
+        let lowest = self.0.iter().map(|(item, _)| item.priority).filter(|&level| level >= priority).max()?;
+        let id = self.0.iter().find(|(item, _)| item.priority == lowest)?.0.id;
+        self.remove(id);
+        Some(id)
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push { level: usize, columns: usize, single: bool, budget_ms: u64 },
+    Next,
+    TakeOverdue,
+    Shed { level: usize },
+    Wait { ms: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0usize..4, 0usize..2, prop::bool::ANY, 0u64..2000)
+            .prop_map(|(level, columns, single, budget_ms)| Step::Push { level, columns, single, budget_ms }),
+        3 => Just(Step::Next),
+        1 => Just(Step::TakeOverdue),
+        1 => (0usize..4).prop_map(|level| Step::Shed { level }),
+        3 => (1u64..400).prop_map(|ms| Step::Wait { ms }),
+    ]
+}
+
+proptest! {
+    /// Step for step, the scheduler does what the reference does.
+    #[test]
+    fn it_does_what_the_plain_reference_does(steps in prop::collection::vec(step(), 1..120), max_batch in 1usize..6, queue in 1usize..20) {
+        let config = Config { max_batch, queue, acquire_timeout: Duration::from_millis(900), ..Config::default() };
+        let mut scheduler = Scheduler::new(config.clone());
+        let mut reference = Reference::default();
+        let levels = [Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
+        let mut now = Instant::now();
+        for (id, step) in steps.into_iter().enumerate() {
+            let id = id as u64;
+            match step {
+                Step::Push { level, columns, single, budget_ms } => {
+                    let model = model(if single { "single" } else { "m" });
+                    let item = Item { id, model, columns, priority: levels[level], deadline: now + Duration::from_millis(budget_ms) };
+                    let pushed = scheduler.push(item.clone(), Duration::ZERO, now).is_ok();
+                    prop_assert_eq!(pushed, reference.0.len() < queue);
+                    if pushed {
+                        reference.0.push((item, now));
+                    }
+                }
+                Step::Next => {
+                    let mut dropped = Vec::new();
+                    let ran = match scheduler.next(now, &mut dropped) {
+                        Next::Run(batch) => batch.into_iter().map(|item| item.id).collect(),
+                        Next::Idle => Vec::new(),
+                        Next::WaitUntil(_) => return Err(TestCaseError::fail("waits without being asked to")),
+                    };
+                    let dropped: Vec<u64> = dropped.into_iter().map(|item| item.id).collect();
+                    prop_assert_eq!((ran, dropped), reference.next(max_batch, now));
+                }
+                Step::TakeOverdue => {
+                    let mut overdue: Vec<u64> = scheduler.take_overdue(now).into_iter().map(|item| item.id).collect();
+                    overdue.sort_unstable();
+                    prop_assert_eq!(overdue, reference.take_overdue(config.acquire_timeout, now));
+                }
+                Step::Shed { level } => {
+                    prop_assert_eq!(scheduler.shed(levels[level]).map(|item| item.id), reference.shed(levels[level]));
+                }
+                Step::Wait { ms } => now += Duration::from_millis(ms),
+            }
+            prop_assert_eq!(scheduler.len(), reference.0.len());
+        }
     }
 }

@@ -27,6 +27,8 @@ pub struct Config {
     pub in_flight_frames: usize,
     /// The most bytes of payload in flight.
     pub in_flight_bytes: usize,
+    /// The share of the frames in flight that one source may hold.
+    pub per_source_share: f64,
     /// How many threads compute features.
     pub workers: usize,
     /// Sessions and their queue.
@@ -100,7 +102,7 @@ impl Pipeline {
         let queue = WorkQueue::new(config.pool.clone());
         let plant = Arc::new(Plant {
             ledger: Arc::default(),
-            admission: Arc::new(Admission::new(config.in_flight_frames, config.in_flight_bytes)),
+            admission: Arc::new(Admission::new(config.in_flight_frames, config.in_flight_bytes, config.per_source_share)),
             outcomes: OutcomeQueue::new(config.in_flight_frames),
             cache: CacheStore::new(&config.cache),
             circuits: Circuits::new(config.breaker),
@@ -138,6 +140,7 @@ impl Pipeline {
     pub async fn shut_down(self, bound: Duration) {
         if tokio::time::timeout(bound, self.plant.ledger.idle()).await.is_err() {
             tracing::warn!(in_flight = self.plant.ledger.counts().in_flight, "frames still in flight are dropped");
+            self.sessions.end_runs();
         }
         self.ask(|reply| SupervisorMsg::Stop(Stage::ModelPool, reply), bound).await;
         let sessions = self.sessions;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::frame::Priority;
 use crate::ledger::Counts;
 use crate::outcome::FailureCode::{self, *};
 use crate::testing::*;
@@ -11,6 +12,7 @@ fn config() -> Config {
     Config {
         in_flight_frames: 64,
         in_flight_bytes: 1 << 20,
+        per_source_share: 1.0,
         workers: 2,
         pool: model_pool::Config { sessions: 2, ..model_pool::Config::default() },
         cache: cache::Config::default(),
@@ -107,7 +109,7 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
     let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
     let pipeline = Pipeline::start(one, ports).await.unwrap();
     for n in 0..3 {
-        fakes.send(SLOW, n);
+        fakes.send(STUCK, n);
     }
     let answered = fakes.outcomes(3).await;
     assert!(answered.iter().all(|(_, code)| *code == Some(DeadlineExceeded)), "{answered:?}");
@@ -118,6 +120,98 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
     let counts = finish(pipeline, fakes).await;
     assert_eq!((counts.predictions, counts.failures), (0, 3));
     assert_eq!(frames_run.load(std::sync::atomic::Ordering::Relaxed), 1, "expired work is never begun");
+}
+
+/// Waits until no permit is out.
+async fn all_permits_are_back(pipeline: &Pipeline) {
+    let back = async {
+        while pipeline.plant().admission.in_use() != (0, 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), back).await.expect("permits stay out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_nobody_waits_for_is_ended_and_counts_against_nobody() {
+    let (ports, mut fakes) = Fakes::new(Duration::from_millis(50));
+    let strict = breaker::Config { failure_threshold: 1, ..breaker::Config::default() };
+    let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 8, ..config().pool }, breaker: strict, ..config() };
+    let pipeline = Pipeline::start(one, ports).await.unwrap();
+    for n in 0..3 {
+        fakes.send(SLOW, n);
+        assert_eq!(fakes.outcomes(1).await, [(n.to_string(), Some(DeadlineExceeded))]);
+        all_permits_are_back(&pipeline).await;
+    }
+    let stats = pipeline.plant().queue.stats();
+    assert_eq!((stats.braked, stats.frames_run), (3, 3), "{stats:?}");
+    fakes.send(GOOD, "next");
+    assert_eq!(fakes.outcomes(1).await, [("next".to_owned(), None)], "the brake is released and the circuit closed");
+    finish(pipeline, fakes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_shed_oldest_a_waiting_frame_makes_room_for_one_as_urgent() {
+    let shedding = model_pool::Config { sessions: 1, max_batch: 1, shed_oldest: true, ..config().pool };
+    let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, pool: shedding, ..config() }).await;
+    fakes.send(SLOW, "runs");
+    while fakes.frames_run.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    for (priority, id) in [(Priority::High, "a"), (Priority::Low, "b"), (Priority::Low, "c")] {
+        fakes.send_from("", priority, GOOD, id);
+    }
+    while pipeline.plant().queue.depth() < 3 {
+        tokio::task::yield_now().await;
+    }
+    fakes.send_from("", Priority::Normal, GOOD, "d");
+    assert_eq!(fakes.outcomes(1).await, [("b".to_owned(), Some(Overloaded))]);
+    while pipeline.plant().queue.depth() < 3 {
+        tokio::task::yield_now().await;
+    }
+    fakes.send_from("", Priority::Critical, GOOD, "e");
+    assert_eq!(fakes.outcomes(1).await, [("c".to_owned(), Some(Overloaded))]);
+    while pipeline.plant().queue.depth() < 3 {
+        tokio::task::yield_now().await;
+    }
+    fakes.send_from("", Priority::Low, GOOD, "f");
+    assert_eq!(fakes.outcomes(1).await, [("f".to_owned(), Some(Overloaded))], "nobody waits who is no more urgent");
+    fakes.gate.send_replace(true);
+    let rest = codes(fakes.outcomes(4).await);
+    assert!(rest.values().all(Option::is_none) && rest.keys().map(String::as_str).eq(["a", "d", "e", "runs"]), "{rest:?}");
+    assert_eq!(pipeline.plant().queue.stats().not_begun.shed, 2);
+    finish(pipeline, fakes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_loud_source_leaves_room_for_the_others() {
+    let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, per_source_share: 0.5, ..config() }).await;
+    for n in 0..10 {
+        fakes.send_from("loud", Priority::Critical, SLOW, n);
+    }
+    let refused = codes(fakes.outcomes(8).await);
+    assert!(refused.values().all(|code| *code == Some(Overloaded)), "{refused:?}");
+    fakes.gate.send_replace(true);
+    fakes.send_from("quiet", Priority::Low, GOOD, "quiet");
+    let rest = codes(fakes.outcomes(3).await);
+    assert!(rest.values().all(Option::is_none) && rest.contains_key("quiet"), "{rest:?}");
+    finish(pipeline, fakes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_make_its_deadline_is_told_at_once() {
+    let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
+    let (pipeline, mut fakes) = start(one).await;
+    fakes.send(SLOW, "runs");
+    while fakes.frames_run.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    fakes.send(COSTLY, "hopeless");
+    assert_eq!(fakes.outcomes(1).await, [("hopeless".to_owned(), Some(Overloaded))]);
+    assert_eq!(pipeline.plant().queue.stats().not_begun.too_late, 1);
+    fakes.gate.send_replace(true);
+    fakes.outcomes(1).await;
+    finish(pipeline, fakes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,11 +357,9 @@ async fn what_is_unfinished_past_the_bound_is_told_before_the_end() {
     }
     fakes.stop();
     let plant = Arc::clone(pipeline.plant());
-    let gate = fakes.gate.clone();
-    let shutting_down = tokio::spawn(pipeline.shut_down(Duration::from_millis(100)));
-    let unrun = fakes.outcomes(6).await;
-    assert!(unrun.iter().all(|(_, code)| *code == Some(Internal)), "what waited is dropped and told: {unrun:?}");
-    gate.send_replace(true);
-    shutting_down.await.unwrap();
+    pipeline.shut_down(Duration::from_millis(100)).await;
+    let told = fakes.outcomes(8).await;
+    assert!(told.iter().all(|(_, code)| *code == Some(Internal)), "what waited and what ran is dropped and told: {told:?}");
+    assert_eq!(plant.ledger.counts().in_flight, 0);
     assert!(plant.ledger.counts().balance());
 }

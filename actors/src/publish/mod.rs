@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
+use crate::admission::FramePermit;
 use crate::outcome::Outcome;
 use crate::ports::OutcomeSink;
 use crate::supervision::Task;
@@ -52,8 +53,8 @@ impl OutcomeQueue {
     }
 
     /// Waits for the right to queue the failure of a frame that was refused admission.
-    pub async fn refusal(&self) -> Option<Arc<OwnedSemaphorePermit>> {
-        Arc::clone(&self.refusals).acquire_owned().await.ok().map(Arc::new)
+    pub async fn refusal(&self) -> Option<Arc<FramePermit>> {
+        Arc::clone(&self.refusals).acquire_owned().await.ok().map(FramePermit::outside)
     }
 
     /// Outcomes waiting.

@@ -101,6 +101,7 @@ impl Children {
                 let arguments = CacheArguments {
                     store: Arc::clone(&plant.cache),
                     circuits: Arc::clone(&plant.circuits),
+                    queue: Arc::clone(&plant.queue),
                     preprocess: self.preprocess.clone().ok_or_else(|| missing("preprocess"))?,
                 };
                 let (cache, _) = Actor::spawn_linked(None, Cache, arguments, supervisor).await?;
@@ -113,6 +114,8 @@ impl Children {
                     ledger: Arc::clone(&plant.ledger),
                     admission: Arc::clone(&plant.admission),
                     outcomes: Arc::clone(&plant.outcomes),
+                    queue: Arc::clone(&plant.queue),
+                    shed_oldest: plant.pool.shed_oldest,
                     cache: self.cache.clone().ok_or_else(|| missing("the cache"))?,
                 };
                 Actor::spawn_linked(None, Ingest, arguments, supervisor).await?.0.get_cell()
