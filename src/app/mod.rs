@@ -122,10 +122,10 @@ impl App {
 pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
     let library = settings.onnx.library.clone();
     let repository = settings.models.repository.clone();
-    let options = Options { intra_threads: settings.pool.intra_threads, max_batch: settings.pool.max_batch };
+    let options = options(settings);
     let loading = tokio::task::spawn_blocking(move || {
         let runtime = Runtime::open(given(&library).map(Path::new))?;
-        anyhow::Ok(Catalog::load(&repository, &runtime, options)?)
+        anyhow::Ok(Catalog::load(&repository, &runtime, &options)?)
     });
     let catalog = loading.await.context("loading the models panicked")??;
     if let [first, rest @ ..] = catalog.refused() {
@@ -136,6 +136,18 @@ pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
         bail!("models.default: {}", failure.message);
     }
     Ok(catalog)
+}
+
+/// How the settings want models loaded.
+pub fn options(settings: &Settings) -> Options {
+    let pool = &settings.pool;
+    Options {
+        sessions: pool.sessions,
+        intra_threads: pool.intra_threads,
+        max_batch: pool.max_batch,
+        providers: pool.execution_providers.clone(),
+        confidence_interval: settings.output.confidence_interval,
+    }
 }
 
 /// More busy threads than cores only take turns.

@@ -4,15 +4,20 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ConnectArgs;
-use crate::app::load_models;
+use crate::app::{load_models, options};
 use crate::nats;
-use crate::onnx::Runtime;
-use crate::settings::{Settings, given};
+use crate::onnx::{Catalog, Examination, Runtime, compiled_in, examine, usable};
+use crate::settings::{ExecutionProvider, Settings, given};
 
-/// Checks NATS, the ONNX Runtime library and the models, and says what to do about what is missing. Exits 1 where something is.
+/// Checks NATS, the ONNX Runtime library, its execution providers and the models, and says what to do about what is missing. Exits 1
+/// where something is.
+///
+/// Every model is measured on every execution provider that is usable here, whether it is configured or not: latency of a frame
+/// alone on an idle thread, how many times faster than the CPU, which share of the model's nodes and of the time in them it really
+/// took over (by ONNX Runtime's profile), and how far its outputs are from those of the CPU at most.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     #[command(flatten)]
@@ -26,6 +31,30 @@ pub struct DoctorArgs {
 struct Finding {
     what: String,
     result: Result<String, String>,
+    /// More of it, for programs.
+    details: Value,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, result: Result<String, String>) -> Self {
+        Self { what: what.into(), result, details: json!({}) }
+    }
+
+    fn print(&self, as_json: bool) {
+        let (mark, text) = match &self.result {
+            Ok(text) => ("ok", text),
+            Err(text) => ("missing", text),
+        };
+        if as_json {
+            let mut line = json!({"check": self.what, "ok": self.result.is_ok(), "message": text});
+            if let (Some(line), Some(details)) = (line.as_object_mut(), self.details.as_object()) {
+                line.extend(details.clone());
+            }
+            println!("{line}");
+        } else {
+            println!("{mark:<8} {:<24} {text}", self.what);
+        }
+    }
 }
 
 impl DoctorArgs {
@@ -35,19 +64,27 @@ impl DoctorArgs {
     /// The configuration is wrong.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.connect.settings()?;
-        let mut findings = vec![server(&settings).await, library(&settings)];
-        findings.extend(models(&settings).await);
         let mut good = true;
-        for Finding { what, result } in findings {
-            good &= result.is_ok();
-            let (mark, text) = match &result {
-                Ok(text) => ("ok", text),
-                Err(text) => ("missing", text),
-            };
-            if self.json {
-                println!("{}", json!({"check": what, "ok": result.is_ok(), "message": text}));
-            } else {
-                println!("{mark:<8} {what:<24} {text}");
+        let mut tell = |finding: Finding| {
+            good &= finding.result.is_ok();
+            finding.print(self.json);
+        };
+        tell(server(&settings).await);
+        match Runtime::open(given(&settings.onnx.library).map(Path::new)) {
+            Err(error) => tell(Finding::new("ONNX Runtime", Err(error.to_string()))),
+            Ok(runtime) => {
+                tell(Finding::new("ONNX Runtime", Ok(format!("{} ({})", runtime.library().display(), runtime.build_info()))));
+                let usable = providers(&settings, &runtime, &mut tell);
+                match load_models(&settings).await {
+                    Ok(catalog) => {
+                        let as_asked = models(&settings, &runtime, catalog, usable, self.json, &mut tell).await?;
+                        good &= as_asked;
+                    }
+                    Err(error) => {
+                        let what = format!("models in {}", settings.models.repository.display());
+                        tell(Finding::new(what, Err(format!("{error:#}"))));
+                    }
+                }
             }
         }
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -64,30 +101,109 @@ async fn server(settings: &Settings) -> Finding {
         }
         Err(error) => Err(format!("{error:#}; start a nats-server there, or set nats.url or --url")),
     };
-    Finding { what: "NATS server".into(), result }
+    Finding::new("NATS server", result)
 }
 
-fn library(settings: &Settings) -> Finding {
-    let result = Runtime::open(given(&settings.onnx.library).map(Path::new))
-        .map(|runtime| format!("{} ({})", runtime.library().display(), runtime.build_info()))
-        .map_err(|error| error.to_string());
-    Finding { what: "ONNX Runtime".into(), result }
-}
-
-async fn models(settings: &Settings) -> Vec<Finding> {
-    match load_models(settings).await {
-        Ok(catalog) => catalog
-            .models()
-            .iter()
-            .map(|model| {
-                let run = model.costs().first().map(|cost| cost.run).unwrap_or_default();
-                let text = format!("{:.2} ms a frame alone, batches of up to {}", run.as_secs_f64() * 1e3, model.max_batch());
-                Finding { what: format!("model {}", model.id()), result: Ok(text) }
-            })
-            .collect(),
-        Err(error) => {
-            let what = format!("models in {}", settings.models.repository.display());
-            vec![Finding { what, result: Err(format!("{error:#}")) }]
+/// Tells what the library has of the execution providers, and gives those that can be used. One that is not there is missing only
+/// where the configuration asks for it.
+fn providers(settings: &Settings, runtime: &Runtime, tell: &mut impl FnMut(Finding)) -> Vec<ExecutionProvider> {
+    let mut found = Vec::new();
+    for provider in ExecutionProvider::ALL {
+        let (compiled, configured) = (compiled_in(runtime, provider), settings.pool.execution_providers.contains(&provider));
+        let usable = usable(runtime, provider);
+        let details = json!({"provider": provider.name(), "compiled_in": compiled, "usable": usable.is_ok(), "configured": configured});
+        let result = match usable {
+            Ok(()) => {
+                Ok(if configured { "compiled in, usable here, configured" } else { "compiled in, usable here, not configured" }.into())
+            }
+            Err(reason) if configured => Err(format!("{reason}; or leave it out of pool.execution_providers")),
+            Err(_) if compiled => Ok("compiled in, not usable here, not configured".into()),
+            Err(_) => Ok("not compiled in, not configured".into()),
+        };
+        if details["usable"] == true {
+            found.push(provider);
         }
+        tell(Finding { what: format!("provider {provider}"), result, details });
+    }
+    found
+}
+
+/// Tells how each model does on each provider; whether all do on those that are configured.
+async fn models(
+    settings: &Settings,
+    runtime: &Runtime,
+    catalog: Catalog,
+    usable: Vec<ExecutionProvider>,
+    as_json: bool,
+    tell: &mut impl FnMut(Finding),
+) -> anyhow::Result<bool> {
+    let mut ids = Vec::new();
+    for model in catalog.models() {
+        let run = model.costs().first().map(|cost| cost.run).unwrap_or_default();
+        let text = format!("{:.2} ms a frame alone, batches of up to {}", run.as_secs_f64() * 1e3, model.max_batch());
+        let details = json!({"model": model.id().to_string(), "max_batch": model.max_batch(), "dispatch": model.dispatch()});
+        tell(Finding { what: format!("model {}", model.id()), result: Ok(text), details });
+        ids.push(model.id().clone());
+    }
+    // Their memory is not to stand beside what is measured.
+    drop(catalog);
+    if !as_json {
+        println!("\n{HEADER}");
+    }
+    let mut as_asked = true;
+    for id in ids {
+        let folder = settings.models.repository.join(&id.name).join(&id.version);
+        let (runtime, options, usable) = (runtime.clone(), options(settings), usable.clone());
+        let examined = tokio::task::spawn_blocking(move || examine(&folder, &runtime, &options, &usable)).await?;
+        for (provider, found) in examined.map_err(anyhow::Error::msg)? {
+            let found = found.as_ref();
+            let right = found.is_ok_and(|found| found.difference.is_small());
+            as_asked &= right || !settings.pool.execution_providers.contains(&provider);
+            if as_json {
+                println!("{}", line(&id.to_string(), provider, found));
+            } else {
+                println!("{}", row(&id.to_string(), provider, found));
+            }
+        }
+    }
+    Ok(as_asked)
+}
+
+const HEADER: &str = "model                    provider     p50 ms    p99 ms  speed-up  of nodes  of time   off by at most";
+
+fn row(model: &str, provider: ExecutionProvider, found: Result<&Examination, &String>) -> String {
+    let name = provider.name();
+    match found {
+        Err(reason) => format!("{model:<24} {name:<9} can't run it: {reason}"),
+        Ok(Examination { p50, p99, speed_up, dispatch, difference, .. }) => {
+            let (p50, p99) = (p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3);
+            let (nodes, time) = match dispatch.as_ref().map(|dispatch| dispatch.of(provider)) {
+                Ok(share) => (format!("{:.0} %", 100.0 * share.nodes), format!("{:.0} %", 100.0 * share.time)),
+                Err(_) => ("unknown".into(), "unknown".into()),
+            };
+            let verdict = if difference.is_small() { "" } else { ", too much: not used" };
+            let off = format!("{:.1e}{verdict}", difference.largest);
+            format!("{model:<24} {name:<9} {p50:>9.3} {p99:>9.3} {speed_up:>8.2}× {nodes:>9} {time:>8}   {off}")
+        }
+    }
+}
+
+fn line(model: &str, provider: ExecutionProvider, found: Result<&Examination, &String>) -> Value {
+    let check = format!("model {model} on {provider}");
+    match found {
+        Err(reason) => json!({"check": check, "ok": false, "message": reason, "model": model, "provider": provider.name()}),
+        Ok(found) => json!({
+            "check": check,
+            "ok": found.difference.is_small(),
+            "model": model,
+            "provider": provider.name(),
+            "runs": found.runs,
+            "p50_ms": found.p50.as_secs_f64() * 1e3,
+            "p99_ms": found.p99.as_secs_f64() * 1e3,
+            "speed_up": found.speed_up,
+            "dispatch": found.dispatch.as_ref().ok(),
+            "largest_difference": found.difference.largest,
+            "rms_difference": found.difference.rms,
+        }),
     }
 }

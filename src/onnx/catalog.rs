@@ -10,6 +10,8 @@ use sferic_actors::outcome::{Failure, FailureCode};
 
 use super::library::Runtime;
 use super::model::{Model, Options};
+use super::provider::usable;
+use crate::settings::ExecutionProvider;
 
 /// The loaded models.
 #[derive(Debug, Default)]
@@ -51,8 +53,9 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError`]: the repository is no readable folder.
-    pub fn load(repository: &Path, runtime: &Runtime, options: Options) -> Result<Self, CatalogError> {
+    pub fn load(repository: &Path, runtime: &Runtime, options: &Options) -> Result<Self, CatalogError> {
         let mut catalog = Self::default();
+        let options = &Options { providers: usable_here(runtime, &options.providers), ..options.clone() };
         for (name, folder) in folders(repository).map_err(|error| CatalogError { folder: repository.into(), error })? {
             let versions = match versions(&name, &folder) {
                 Ok(versions) => versions,
@@ -77,7 +80,8 @@ impl Catalog {
 
     fn add(&mut self, model: Arc<Model>) {
         let single = model.costs().first().map(|cost| cost.run).unwrap_or_default();
-        tracing::info!(model = %model.id(), run = ?single, max_batch = model.max_batch(), "model loaded and warmed");
+        let dispatch = model.dispatch().map(ToString::to_string);
+        tracing::info!(model = %model.id(), run = ?single, max_batch = model.max_batch(), dispatch, "model loaded and warmed");
         if model.batch_variant() {
             tracing::warn!(model = %model.id(), "answers depend on the batch, so frames of this model run one by one");
         }
@@ -118,6 +122,14 @@ impl Catalog {
             Failure::new(FailureCode::ModelNotFound, format!("no model `{asked}`, loaded: {}", there.join(", ")))
         })
     }
+}
+
+/// Those of the providers that the library has and takes on. The others are told here once, and not by every model.
+fn usable_here(runtime: &Runtime, providers: &[ExecutionProvider]) -> Vec<ExecutionProvider> {
+    let told = |provider: ExecutionProvider| {
+        usable(runtime, provider).inspect_err(|reason| tracing::warn!(%provider, reason, "execution provider left out")).is_ok()
+    };
+    providers.iter().copied().filter(|&provider| told(provider)).collect()
 }
 
 fn folders(parent: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {

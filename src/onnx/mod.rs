@@ -9,26 +9,34 @@
 
 mod bundle;
 mod catalog;
+mod dispatch;
+mod examination;
 mod head;
 mod input;
 mod library;
 mod model;
 mod output_section;
 mod port;
+mod provider;
 mod runner;
 mod session;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod warmup;
 
 pub use bundle::{Bundle, BundleError};
 pub use catalog::{Catalog, CatalogError, Refused};
+pub use dispatch::{Dispatch, DispatchShare};
+pub use examination::{Examination, Examinations, examine};
 pub use head::{CONFIDENCE_INTERVAL, Head, ellipse_scale};
 pub use input::frame_failure;
 pub use library::{LibraryError, Runtime};
 pub use model::{Model, Options};
 pub use output_section::{Activation, Origin, OutputConfig, Scale, Units};
 pub use port::{Axis, Dtype, Output, Port, Values};
+pub use provider::{compiled_in, usable};
 pub use runner::{OnnxRunner, runners};
 pub use session::RunBrake;
+pub use trial::Difference;
 pub use warmup::BatchCost;

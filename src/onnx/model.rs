@@ -7,27 +7,37 @@ use std::time::Duration;
 use sferic_actors::frame::{ModelId, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::RunError;
-use sferic_features::{Extractor, FeatureConfig, Kind};
+use sferic_features::{Extractor, FeatureConfig};
 
 use super::bundle::{Bundle, hexadecimal};
-use super::head::Head;
-use super::input::{Input, width};
+use super::dispatch::Dispatch;
+use super::head::{CONFIDENCE_INTERVAL, Head};
+use super::input::Input;
 use super::library::Runtime;
-use super::session::{RunBrake, SessionOptions, SharedSession};
+use super::session::{RunBrake, SharedSession};
+use super::trial::Trial;
 use super::warmup::{BatchCost, WarmUp, warm_up};
+use crate::settings::ExecutionProvider;
 
 /// How models are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Options {
+    /// Threads that run a model at once.
+    pub sessions: usize,
     /// Threads that work on one operator, the session's thread included.
     pub intra_threads: usize,
     /// The largest batch to try.
     pub max_batch: usize,
+    /// In order of preference.
+    pub providers: Vec<ExecutionProvider>,
+    /// The probability that the ellipse of a position covers.
+    pub confidence_interval: f64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { intra_threads: 1, max_batch: 8 }
+        let providers = vec![ExecutionProvider::Cpu];
+        Self { sessions: 1, intra_threads: 1, max_batch: 8, providers, confidence_interval: CONFIDENCE_INTERVAL }
     }
 }
 
@@ -41,32 +51,34 @@ pub struct Model {
     input: Input,
     head: Head,
     session: SharedSession,
+    providers: Vec<ExecutionProvider>,
+    dispatch: Option<Dispatch>,
     warm_up: WarmUp,
     empty_bands_told: Once,
 }
 
-/// Samples of the frame a model of variable width is warmed with.
-const WARM_UP_SAMPLES: usize = 16_384;
-
 impl Model {
-    /// Reads the bundle in `folder`, checks it against its ONNX file, and warms it.
+    /// Reads the bundle in `folder`, checks it against its ONNX file, opens it on the first providers that do, and warms it. A provider
+    /// that is left out is told with a warning.
     ///
     /// # Errors
     /// In words, with what was found and what was expected.
-    pub fn load(name: &str, version: &str, folder: &Path, runtime: &Runtime, options: Options) -> Result<Self, String> {
+    pub fn load(name: &str, version: &str, folder: &Path, runtime: &Runtime, options: &Options) -> Result<Self, String> {
         let bundle = Bundle::read(folder).map_err(|error| error.to_string())?;
-        let session_options = SessionOptions {
-            intra_threads: options.intra_threads,
-            // Of spectra there are as many widths as hops in the longest frame; of raw samples, as many as samples.
-            memory_pattern: bundle.features.kind != Kind::Iq || bundle.features.frames.is_some(),
-        };
-        let mut session = SharedSession::open(runtime.environment(), &bundle.onnx, session_options)
-            .map_err(|error| format!("onnx runtime can't load model.onnx: {error}"))?;
-        let input = Input::new(&bundle.features, &session.input_ports())?;
-        let head = Head::new(&bundle.output, &session.output_ports())?;
-        session.select(&input.name, head.outputs()).map_err(|error| error.to_string())?;
-        let columns = input.fixed_width.unwrap_or_else(|| width(&bundle.features, WARM_UP_SAMPLES.max(bundle.features.min_samples())));
-        let frame = [bundle.features.num_channels, bundle.features.rows(), columns];
+        let trial = Trial::new(runtime, &bundle, options)?;
+        let (providers, chosen) = trial.choose(&options.providers, &mut |provider, reason| {
+            tracing::warn!(model = format!("{name}@{version}"), %provider, reason, "execution provider left out");
+        });
+        if chosen.is_none() && !options.providers.contains(&ExecutionProvider::Cpu) {
+            return Err("none of the execution providers can run it, and the cpu is not among them".into());
+        }
+        let dispatch = trial
+            .dispatch(&providers)
+            .inspect_err(|reason| tracing::warn!(model = format!("{name}@{version}"), reason, "no profile of a run"))
+            .ok();
+        let Trial { cpu, input, head, frame, .. } = trial;
+        let session = chosen.unwrap_or(cpu);
+        let head = head.with_confidence_interval(options.confidence_interval);
         let warm_up = warm_up(&session, &input, &head, frame, options.max_batch)?;
         let digest = hexadecimal(&bundle.onnx_digest);
         let model = Self {
@@ -77,6 +89,8 @@ impl Model {
             input,
             head,
             session,
+            providers,
+            dispatch,
             warm_up,
             empty_bands_told: Once::new(),
         };
@@ -126,6 +140,16 @@ impl Model {
     /// What a frame cost a session at the warm-up, alone in its run.
     pub fn frame_cost(&self) -> Duration {
         self.warm_up.costs.first().map(|cost| cost.run).unwrap_or_default()
+    }
+
+    /// The execution providers of its session in order of preference, without the CPU that is behind them all.
+    pub fn providers(&self) -> &[ExecutionProvider] {
+        &self.providers
+    }
+
+    /// Where its nodes run, by the profile of a warm-up run; `None` where no profile could be taken.
+    pub fn dispatch(&self) -> Option<&Dispatch> {
+        self.dispatch.as_ref()
     }
 
     /// What runs cost at the warm-up, by batch size, rising from 1.

@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_char};
 use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 
 use ort::AsPointer;
@@ -13,6 +14,8 @@ use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, TensorRef, Valu
 use sferic_actors::ports::Brake;
 
 use super::port::{Axis, Dtype, Output, Port, Values};
+use super::provider::{Threads, dispatch};
+use crate::settings::ExecutionProvider;
 
 /// A session that any number of threads may run: the weights are in memory once (see `ops/docs/adr/0002`).
 #[derive(Debug)]
@@ -59,27 +62,42 @@ impl Brake for RunBrake {
 /// How a session is made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionOptions {
-    /// Threads that work on one operator, the caller included.
-    pub intra_threads: usize,
+    /// Threads that will run it at once, and those that work on one operator, the caller included.
+    pub threads: Threads,
     /// Take the memory of a run from the shared arena as one block, planned once for each input shape, and not tensor by tensor:
     /// threads then do not interleave in the arena. A plan is small but kept for ever, so only where shapes are bounded.
     pub memory_pattern: bool,
 }
 
 impl SharedSession {
-    /// Makes a session of the bytes of an ONNX file, so that what was hashed is what runs.
-    pub(crate) fn open(environment: &Environment, onnx: &[u8], options: SessionOptions) -> Result<Self, ort::Error> {
-        let session = Session::builder(environment)?
+    /// Makes a session of the bytes of an ONNX file, so that what was hashed is what runs. What none of the `providers` takes is left
+    /// to the CPU. With `profile`, the start of a file name, it writes down its runs until [`end_profile`](Self::end_profile).
+    pub(crate) fn open(
+        environment: &Environment,
+        onnx: &[u8],
+        options: SessionOptions,
+        providers: &[ExecutionProvider],
+        profile: Option<&Path>,
+    ) -> Result<Self, ort::Error> {
+        let mut builder = Session::builder(environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
-            .with_intra_threads(options.intra_threads)?
+            .with_intra_threads(options.threads.intra)?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
             .with_memory_pattern(options.memory_pattern)?
             // Else macOS would register Core ML by itself.
             .with_auto_device(AutoDevicePolicy::PreferCPU)?
-            .commit_from_memory(onnx)?;
-        Ok(Self { session, input: CString::default(), outputs: Vec::new() })
+            .with_execution_providers(providers.iter().filter_map(|&provider| dispatch(provider, options.threads)).collect::<Vec<_>>())?;
+        if let Some(profile) = profile {
+            builder = builder.with_profiling(profile)?;
+        }
+        Ok(Self { session: builder.commit_from_memory(onnx)?, input: CString::default(), outputs: Vec::new() })
+    }
+
+    /// Ends the profile and gives the file's name.
+    pub(crate) fn end_profile(&mut self) -> Result<PathBuf, ort::Error> {
+        self.session.end_profiling().map(PathBuf::from)
     }
 
     /// Declared inputs.

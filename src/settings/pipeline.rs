@@ -134,6 +134,29 @@ pub enum ExecutionProvider {
     Xnnpack,
 }
 
+impl ExecutionProvider {
+    /// Every one there is, the CPU last.
+    pub const ALL: [Self; 6] = [Self::Coreml, Self::Cuda, Self::Tensorrt, Self::Openvino, Self::Xnnpack, Self::Cpu];
+
+    /// As it is written in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Coreml => "coreml",
+            Self::Cuda => "cuda",
+            Self::Tensorrt => "tensorrt",
+            Self::Openvino => "openvino",
+            Self::Xnnpack => "xnnpack",
+        }
+    }
+}
+
+impl std::fmt::Display for ExecutionProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// The answers kept for equal frames.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]

@@ -2,7 +2,7 @@
 
 use sferic_actors::outcome::{Ellipse, Uncertainty};
 
-/// The probability that the published ellipse covers.
+/// The probability that the published ellipse covers, where nothing else is configured.
 pub const CONFIDENCE_INTERVAL: f64 = 0.68;
 
 /// Two axes at right angles.

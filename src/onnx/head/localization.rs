@@ -3,7 +3,7 @@
 use sferic_actors::outcome::{Failure, Localization, Position, Uncertainty};
 
 use super::super::output_section::{Origin, Scale, Units};
-use super::ellipse::{CONFIDENCE_INTERVAL, ellipse, normalise_degrees, principal_axes};
+use super::ellipse::{ellipse, normalise_degrees, principal_axes};
 use super::failed;
 use super::geodesy::{HALF_MERIDIAN, displaced, metres_per_degree};
 
@@ -16,6 +16,8 @@ pub(super) struct Localizer {
     pub units: Units,
     /// Of the sigmas.
     pub scale: Scale,
+    /// The probability that the ellipse covers.
+    pub confidence_interval: f64,
 }
 
 impl Localizer {
@@ -60,7 +62,7 @@ impl Localizer {
             Units::Degrees => degrees_to_metres(sigma, theta, metres_per_degree(latitude)),
         };
         let [sigma_x, sigma_y] = sigma;
-        Ok(Uncertainty { sigma_x, sigma_y, theta: normalise_degrees(theta), confidence_interval: CONFIDENCE_INTERVAL })
+        Ok(Uncertainty { sigma_x, sigma_y, theta: normalise_degrees(theta), confidence_interval: self.confidence_interval })
     }
 
     fn sigma(&self, name: &str, value: f32) -> Result<f64, Failure> {
@@ -100,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    const DEGREES: Localizer = Localizer { origin: None, units: Units::Metres, scale: Scale::Linear };
+    const DEGREES: Localizer = Localizer { origin: None, units: Units::Metres, scale: Scale::Linear, confidence_interval: 0.68 };
     const ORIGIN: Origin = Origin { latitude: 45.0, longitude: 7.6 };
 
     #[track_caller]
@@ -174,6 +176,16 @@ mod tests {
     }
 
     #[test]
+    fn the_ellipse_covers_what_it_is_asked_to() {
+        let localizer = Localizer { confidence_interval: 0.95, ..DEGREES };
+        let answer = localizer.answer(&[0.0, 0.0], &[20.0, 10.0], None).expect("refused");
+        assert_eq!(answer.uncertainty.confidence_interval, 0.95);
+        // The root of the 95 % point of chi-squared with two degrees of freedom, from its table: 5.991.
+        assert!((answer.ellipse.semi_major - 20.0 * 5.991f64.sqrt()).abs() < 1e-2, "{:?}", answer.ellipse);
+        assert_eq!((answer.uncertainty.sigma_x, answer.uncertainty.sigma_y), (20.0, 10.0));
+    }
+
+    #[test]
     fn a_stated_confidence_is_passed_on() {
         for value in [0.0, 0.5, 1.0] {
             let answer = DEGREES.answer(&[0.0, 0.0], &[1.0, 1.0], Some(&[value])).expect("refused");
@@ -194,6 +206,7 @@ mod tests {
                 origin: metres.then_some(ORIGIN),
                 units: if degrees { Units::Degrees } else { Units::Metres },
                 scale: if log { Scale::Log } else { Scale::Linear },
+                ..DEGREES
             };
             if let Ok(Localization { position, uncertainty, ellipse, .. }) = localizer.answer(&position, &uncertainty, None) {
                 prop_assert!(position.latitude.abs() <= 90.0 && position.longitude.abs() <= 180.0);

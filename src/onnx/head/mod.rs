@@ -49,7 +49,8 @@ impl Head {
             OutputConfig::Localization { position, origin, uncertainty, uncertainty_units, uncertainty_scale, confidence } => {
                 let mut outputs = vec![named(position, vec![2]), named(uncertainty, vec![2, 3])];
                 outputs.extend(confidence.as_deref().map(|name| named(name, vec![1])));
-                let localizer = Localizer { origin: *origin, units: *uncertainty_units, scale: *uncertainty_scale };
+                let (units, scale, confidence_interval) = (*uncertainty_units, *uncertainty_scale, CONFIDENCE_INTERVAL);
+                let localizer = Localizer { origin: *origin, units, scale, confidence_interval };
                 (Kind::Localization(localizer), outputs)
             }
             OutputConfig::Classification { logits, activation, labels, top_k } => {
@@ -74,6 +75,15 @@ impl Head {
             batch_of_one |= port.axes.first() == Some(&Axis::Fixed(1));
         }
         Ok(Self { kind, outputs, batch_of_one })
+    }
+
+    /// The same with another probability for its ellipses to cover, above 0 and below 1.
+    #[must_use]
+    pub fn with_confidence_interval(mut self, confidence_interval: f64) -> Self {
+        if let Kind::Localization(localizer) = &mut self.kind {
+            localizer.confidence_interval = confidence_interval;
+        }
+        self
     }
 
     /// Names of the outputs it reads, in the order [`check`](Self::check) and [`answer`](Self::answer) take them.
