@@ -73,7 +73,7 @@ impl DoctorArgs {
         match Runtime::open(given(&settings.onnx.library).map(Path::new)) {
             Err(error) => tell(Finding::new("ONNX Runtime", Err(error.to_string()))),
             Ok(runtime) => {
-                tell(Finding::new("ONNX Runtime", Ok(format!("{} ({})", runtime.library().display(), runtime.build_info()))));
+                tell(library(&runtime));
                 let usable = providers(&settings, &runtime, &mut tell);
                 match load_models(&settings).await {
                     Ok(catalog) => {
@@ -102,6 +102,13 @@ async fn server(settings: &Settings) -> Finding {
         Err(error) => Err(format!("{error:#}; start a nats-server there, or set nats.url or --url")),
     };
     Finding::new("NATS server", result)
+}
+
+fn library(runtime: &Runtime) -> Finding {
+    let (path, version) = (runtime.library().display().to_string(), runtime.version());
+    let text = format!("version {}, {path} ({})", version.as_deref().unwrap_or("unknown"), runtime.build_info());
+    let details = json!({"library": path, "version": version});
+    Finding { what: "ONNX Runtime".into(), result: Ok(text), details }
 }
 
 /// Tells what the library has of the execution providers, and gives those that can be used. One that is not there is missing only
