@@ -151,7 +151,10 @@ pub fn options(settings: &Settings) -> Options {
 }
 
 /// More busy threads than cores only take turns.
-fn check_threads(settings: &Settings) -> anyhow::Result<()> {
+///
+/// # Errors
+/// The arithmetic, and what to change.
+pub fn check_threads(settings: &Settings) -> anyhow::Result<()> {
     let (sessions, intra, cores) = (settings.pool.sessions, settings.pool.intra_threads, available_cores());
     if sessions * intra > cores && !settings.pool.allow_oversubscribed {
         bail!(
@@ -232,5 +235,24 @@ async fn sweep(buffers: BufferPool, ttl: Duration) {
     loop {
         tick.tick().await;
         buffers.sweep(tokio::time::Instant::now().into_std());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_threads_than_cores_are_refused_with_the_arithmetic() {
+        let mut settings = Settings::default();
+        assert!(check_threads(&settings).is_ok(), "the defaults fit every machine");
+        let cores = available_cores();
+        (settings.pool.sessions, settings.pool.intra_threads) = (cores, 2);
+        let error = check_threads(&settings).expect_err("taken").to_string();
+        for part in [format!("{cores} × 2 = {} threads on {cores} cores", 2 * cores), "pool.allow_oversubscribed".into()] {
+            assert!(error.contains(&part), "{part:?} is not in {error:?}");
+        }
+        settings.pool.allow_oversubscribed = true;
+        assert!(check_threads(&settings).is_ok());
     }
 }

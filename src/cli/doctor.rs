@@ -7,10 +7,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ConnectArgs;
-use crate::app::{load_models, options};
+use crate::app::{check_threads, load_models, options};
 use crate::nats;
 use crate::onnx::{Catalog, Examination, Runtime, compiled_in, examine, usable};
-use crate::settings::{ExecutionProvider, Settings, given};
+use crate::settings::{ExecutionProvider, Settings, available_cores, given};
 
 /// Checks NATS, the ONNX Runtime library, its execution providers and the models, and says what to do about what is missing. Exits 1
 /// where something is.
@@ -70,10 +70,11 @@ impl DoctorArgs {
             finding.print(self.json);
         };
         tell(server(&settings).await);
+        tell(threads(&settings));
         match Runtime::open(given(&settings.onnx.library).map(Path::new)) {
             Err(error) => tell(Finding::new("ONNX Runtime", Err(error.to_string()))),
             Ok(runtime) => {
-                tell(Finding::new("ONNX Runtime", Ok(format!("{} ({})", runtime.library().display(), runtime.build_info()))));
+                tell(library(&runtime));
                 let usable = providers(&settings, &runtime, &mut tell);
                 match load_models(&settings).await {
                     Ok(catalog) => {
@@ -102,6 +103,19 @@ async fn server(settings: &Settings) -> Finding {
         Err(error) => Err(format!("{error:#}; start a nats-server there, or set nats.url or --url")),
     };
     Finding::new("NATS server", result)
+}
+
+fn threads(settings: &Settings) -> Finding {
+    let (pool, cores) = (&settings.pool, available_cores());
+    let text = format!("{} sessions × {} threads on {cores} cores", pool.sessions, pool.intra_threads);
+    Finding::new("threads", check_threads(settings).map(|()| text).map_err(|error| error.to_string()))
+}
+
+fn library(runtime: &Runtime) -> Finding {
+    let (path, version) = (runtime.library().display().to_string(), runtime.version());
+    let text = format!("version {}, {path} ({})", version.as_deref().unwrap_or("unknown"), runtime.build_info());
+    let details = json!({"library": path, "version": version});
+    Finding { what: "ONNX Runtime".into(), result: Ok(text), details }
 }
 
 /// Tells what the library has of the execution providers, and gives those that can be used. One that is not there is missing only

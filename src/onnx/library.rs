@@ -72,7 +72,12 @@ impl Runtime {
         &self.library
     }
 
-    /// Version, commit and flags of the library's build.
+    /// Its version, `1.32`; `None` where it tells none.
+    pub fn version(&self) -> Option<String> {
+        ort::util::probe(&self.library).map(|minor| format!("1.{minor}"))
+    }
+
+    /// Commit and flags of the library's build.
     pub fn build_info(&self) -> &'static str {
         ort::info()
     }

@@ -175,7 +175,7 @@ def width32():
     g.save("width32/1", features() + DEGREES, degrees_outputs(g), inputs=("B", 1, 2, 32))
 
 
-def slow(steps=400, size=1024):
+def slow(steps=200, size=1024):
     """A loop of products of a `size`-square matrix that the graph expands from one number, so that the file stays small."""
     g = Graph()
     body = Graph()
