@@ -148,7 +148,13 @@ async fn what_does_not_fit_is_overloaded_and_counted() {
     if !tools_are_there() {
         return;
     }
-    let settings = [("LIMITS__IN_FLIGHT_FRAMES", "2"), ("LIMITS__TIMEOUT", "30s"), ("POOL__SESSIONS", "1"), ("CACHE__ENABLED", "false")];
+    let settings = [
+        ("LIMITS__IN_FLIGHT_FRAMES", "2"),
+        ("LIMITS__TIMEOUT", "60s"),
+        ("POOL__ACQUIRE_TIMEOUT", "60s"),
+        ("POOL__SESSIONS", "1"),
+        ("CACHE__ENABLED", "false"),
+    ];
     let world = World::start(&["slow"], &settings).await;
     let frames: Vec<_> = (0..10).map(|n| steady(&n.to_string())).collect();
     let replies = futures::future::join_all(frames.iter().map(|frame| world.ask(frame))).await;
@@ -187,7 +193,8 @@ async fn outcomes_that_can_be_told_to_nobody_are_counted_as_lost() {
     let models = repository(&["slow"]);
     let mut settings = settings(&server, &models, "slow");
     settings.nats.publish_timeout = Duration::from_millis(200);
-    settings.limits.timeout = Duration::from_secs(30);
+    settings.limits.timeout = Duration::from_secs(60);
+    settings.pool.acquire_timeout = Duration::from_secs(60);
     let app = App::start(&settings).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
     for n in 0..4 {
@@ -217,7 +224,8 @@ async fn when_full_the_configuration_says_who_gives_way() {
     }
     let settings = [
         ("LIMITS__IN_FLIGHT_FRAMES", "2"),
-        ("LIMITS__TIMEOUT", "30s"),
+        ("LIMITS__TIMEOUT", "60s"),
+        ("POOL__ACQUIRE_TIMEOUT", "60s"),
         ("LIMITS__WHEN_FULL", "shed_oldest"),
         ("POOL__SESSIONS", "1"),
         ("CACHE__ENABLED", "false"),

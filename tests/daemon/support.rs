@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 /// Whatever is waited for comes within this time, also on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The tests' own models.
 pub fn fixtures() -> PathBuf {
@@ -68,7 +68,7 @@ impl World {
 
     /// The same on a given server.
     pub async fn on(server: PrivateServer, models: &[&str], settings: &[(&str, &str)]) -> Self {
-        let client = async_nats::connect(server.url()).await.unwrap();
+        let client = async_nats::ConnectOptions::new().request_timeout(Some(PATIENCE)).connect(server.url()).await.unwrap();
         let repository = repository(models);
         let default = [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", models[0])];
         let settings: Vec<_> = default.iter().chain(settings).copied().collect();

@@ -97,7 +97,8 @@ impl<T: Schedulable> Scheduler<T> {
     pub fn check(&self, priority: Priority, deadline: Instant, cost: Duration, load: Load, now: Instant) -> Result<(), Refusal> {
         let before = || self.queues[..=priority as usize].iter().flatten();
         let ahead = before().count();
-        if ahead == 0 && load.busy < load.sessions {
+        // Each of those before it will find a free session, and so will it.
+        if ahead + load.busy < load.sessions {
             return Ok(());
         }
         let waiting: Duration = before().map(|entry| entry.cost).sum();
