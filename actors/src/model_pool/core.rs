@@ -12,6 +12,10 @@ use crate::frame::{ModelId, Priority};
 /// After this long a waiting item counts as one priority higher, so that none starves.
 pub const AGEING: Duration = Duration::from_millis(250);
 
+/// A wait counts for this much more than was measured: runs that take a little longer than the mean must not make a whole queue late, of
+/// which each frame would then be begun and ended by its deadline in the middle.
+pub const HEADROOM: f64 = 1.1;
+
 /// What the scheduler needs to know of a waiting item.
 pub trait Schedulable {
     /// Items of one run have the same.
@@ -20,6 +24,8 @@ pub trait Schedulable {
     fn max_batch(&self) -> usize;
     /// How urgent it is.
     fn priority(&self) -> Priority;
+    /// When it arrived, which may be long before it began to wait here.
+    fn arrived_at(&self) -> Instant;
     /// Whether nobody waits for it any more.
     fn is_settled(&self, now: Instant) -> bool;
 }
@@ -102,7 +108,8 @@ impl<T: Schedulable> Scheduler<T> {
             return Ok(());
         }
         let waiting: Duration = before().map(|entry| entry.cost).sum();
-        let after = (waiting + load.left) / u32::try_from(load.sessions.max(1)).unwrap_or(u32::MAX) + cost;
+        let wait = (waiting + load.left) / u32::try_from(load.sessions.max(1)).unwrap_or(u32::MAX);
+        let after = wait.mul_f64(HEADROOM) + cost;
         let budget = deadline.saturating_duration_since(now);
         if after > budget { Err(Refusal::TooLate { after, budget, ahead }) } else { Ok(()) }
     }
@@ -124,7 +131,8 @@ impl<T: Schedulable> Scheduler<T> {
     /// Takes out the oldest item of the lowest priority, if that is not above `priority`.
     pub fn shed(&mut self, priority: Priority) -> Option<T> {
         let lowest = self.queues[priority as usize..].iter_mut().rev().find(|queue| !queue.is_empty())?;
-        lowest.pop_front().map(|entry| entry.item)
+        let (oldest, _) = lowest.iter().enumerate().min_by_key(|(_, entry)| entry.item.arrived_at())?;
+        lowest.remove(oldest).map(|entry| entry.item)
     }
 
     /// The next run, if there is one; items nobody waits for go to `dropped` unrun.

@@ -30,6 +30,10 @@ impl Schedulable for PreparedFrame {
         self.job.priority
     }
 
+    fn arrived_at(&self) -> Instant {
+        self.job.received_at
+    }
+
     fn is_settled(&self, now: Instant) -> bool {
         self.job.is_settled(now)
     }
@@ -42,6 +46,17 @@ pub struct WorkQueue {
     waiting: Mutex<Waiting>,
     pushed: Condvar,
     counters: Counters,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    /// With an answer for each frame.
+    Answered,
+    /// As a whole, with an error.
+    Failed,
+    /// By the brake: nobody waited for it any more.
+    Braked,
 }
 
 #[derive(Debug)]
@@ -183,13 +198,14 @@ impl WorkQueue {
         }
     }
 
-    /// A session ran `frames` frames at once for this long; to its end, or what it took says nothing of the next.
-    pub fn ran(&self, session: usize, model: &Arc<ModelId>, frames: usize, run: Duration, to_its_end: bool) {
+    /// A session ran `frames` frames at once for this long.
+    pub fn ran(&self, session: usize, model: &Arc<ModelId>, frames: usize, run: Duration, how: RunEnd) {
         self.counters.ran(session, frames, run);
-        if to_its_end {
-            self.lock().times.observe(model, run, frames);
-        } else {
-            self.counters.braked.fetch_add(1, Relaxed);
+        match how {
+            RunEnd::Answered => self.lock().times.observe(model, run, frames),
+            // What it took says nothing of the next.
+            RunEnd::Failed => {}
+            RunEnd::Braked => drop(self.counters.braked.fetch_add(1, Relaxed)),
         }
     }
 

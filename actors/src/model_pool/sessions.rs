@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::queue::WorkQueue;
+use super::queue::{RunEnd, WorkQueue};
 use crate::frame::{ModelId, PreparedFrame, Tensor};
 use crate::job::RunFacts;
 use crate::outcome::{Answer, Failure, FailureCode};
@@ -47,7 +47,7 @@ impl Sessions {
     pub fn end_runs(&self) {
         self.queue.close();
         for pedal in &self.pedals {
-            pedal.press(None);
+            pedal.hold();
         }
     }
 
@@ -71,11 +71,17 @@ struct Pressing {
     run: u64,
     is_running: bool,
     is_pressed: bool,
+    /// No further run is to begin.
+    is_held: bool,
 }
 
 impl Pedal {
-    fn begin(&self) -> u64 {
+    /// The number of the run that begins now; `None` where none is to begin any more.
+    fn begin(&self) -> Option<u64> {
         let mut pressing = self.lock();
+        if pressing.is_held {
+            return None;
+        }
         if std::mem::take(&mut pressing.is_pressed)
             && let Some(brake) = &pressing.brake
         {
@@ -83,7 +89,7 @@ impl Pedal {
         }
         pressing.is_running = true;
         pressing.run += 1;
-        pressing.run
+        Some(pressing.run)
     }
 
     /// Whether the run was let go to its end.
@@ -93,20 +99,34 @@ impl Pedal {
         !pressing.is_pressed
     }
 
-    /// Ends this run if it is still under way; `None`: whichever is.
-    fn press(&self, run: Option<u64>) {
+    /// Ends this run if it is still under way.
+    fn press(&self, run: u64) {
         let mut pressing = self.lock();
-        if pressing.is_running
-            && run.is_none_or(|run| run == pressing.run)
-            && let Some(brake) = &pressing.brake
-        {
-            brake.engage();
-            pressing.is_pressed = true;
+        if run == pressing.run {
+            pressing.engage();
         }
+    }
+
+    /// Ends the run under way and lets none begin: a session may have taken a batch that it has not begun, or be between its halves.
+    fn hold(&self) {
+        let mut pressing = self.lock();
+        pressing.is_held = true;
+        pressing.engage();
     }
 
     fn lock(&self) -> MutexGuard<'_, Pressing> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pressing {
+    fn engage(&mut self) {
+        if self.is_running
+            && let Some(brake) = &self.brake
+        {
+            brake.engage();
+            self.is_pressed = true;
+        }
     }
 }
 
@@ -124,7 +144,7 @@ struct Session {
     runtime: Handle,
 }
 
-/// How a run ended.
+/// What came of a run.
 enum Ended {
     /// One result a frame.
     Answered(Vec<Result<Answer, Failure>>),
@@ -168,9 +188,14 @@ impl Session {
         self.queue.count_settled(waiting - batch.len());
         let (Some(first), Some(deadline)) = (batch.first(), batch.iter().map(|frame| frame.job.deadline).max()) else { return };
         let model = Arc::clone(&first.job.model);
-        let ended = self.run_until(deadline, runner, &model, &batch);
+        let Some(ended) = self.run_until(deadline, runner, &model, &batch) else { return };
         let inference = begun.elapsed();
-        self.queue.ran(self.id, &model, batch.len(), inference, !matches!(ended, Ended::Braked));
+        let how = match ended {
+            Ended::Answered(_) => RunEnd::Answered,
+            Ended::Failed(_) => RunEnd::Failed,
+            Ended::Braked => RunEnd::Braked,
+        };
+        self.queue.ran(self.id, &model, batch.len(), inference, how);
         match ended {
             Ended::Answered(answers) => {
                 let facts = |batch_size| RunFacts { batch_size, inference };
@@ -198,24 +223,63 @@ impl Session {
         }
     }
 
-    /// Runs once; past `deadline`, when nobody waits for it any more, the run is ended.
-    fn run_until(&self, deadline: Instant, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame]) -> Ended {
+    /// Runs once, unless no run is to begin any more; past `deadline`, when nobody waits for it any more, the run is ended.
+    fn run_until(&self, deadline: Instant, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame]) -> Option<Ended> {
         let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
-        let run = self.pedal.begin();
+        let run = self.pedal.begin()?;
         let watch = self.runtime.spawn({
             let pedal = Arc::clone(&self.pedal);
             async move {
                 tokio::time::sleep_until(deadline).await;
-                pedal.press(Some(run));
+                pedal.press(run);
             }
         });
         let result = runner.run(model, &tensors);
         watch.abort();
-        match result {
+        Some(match result {
             _ if !self.pedal.end() => Ended::Braked,
             Ok(answers) if answers.len() == batch.len() => Ended::Answered(answers),
             Ok(answers) => Ended::Failed(RunError(format!("the model gave {} answers for {} frames", answers.len(), batch.len()))),
             Err(error) => Ended::Failed(error),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_press_meant_for_one_run_hits_no_other_and_none_begins_once_held() {
+        let pedal = Pedal::default();
+        let brake = Arc::new(Engaged::default());
+        pedal.lock().brake = Some(Arc::<Engaged>::clone(&brake));
+        let first = pedal.begin().unwrap();
+        assert!(pedal.end(), "let go to its end");
+        let second = pedal.begin().unwrap();
+        pedal.press(first);
+        assert!(pedal.end(), "a late press for the first run leaves the second alone");
+        pedal.press(second);
+        assert!(!brake.is_engaged(), "a run that is over is not ended");
+        pedal.hold();
+        assert_eq!(pedal.begin(), None, "a batch taken before the hold is not begun after it");
+    }
+
+    #[derive(Default)]
+    struct Engaged(std::sync::atomic::AtomicBool);
+
+    impl Engaged {
+        fn is_engaged(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    impl Brake for Engaged {
+        fn engage(&self) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        fn release(&self) {
+            self.0.store(false, std::sync::atomic::Ordering::Relaxed);
         }
     }
 }

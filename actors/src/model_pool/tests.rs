@@ -15,6 +15,7 @@ struct Item {
     columns: usize,
     priority: Priority,
     deadline: Instant,
+    arrived_at: Instant,
 }
 
 impl Schedulable for Item {
@@ -27,6 +28,9 @@ impl Schedulable for Item {
     fn priority(&self) -> Priority {
         self.priority
     }
+    fn arrived_at(&self) -> Instant {
+        self.arrived_at
+    }
     fn is_settled(&self, now: Instant) -> bool {
         now >= self.deadline
     }
@@ -37,7 +41,8 @@ fn model(name: &str) -> Arc<ModelId> {
 }
 
 fn item(id: u64, priority: Priority) -> Item {
-    Item { id, model: model("m"), columns: 1, priority, deadline: Instant::now() + Duration::from_secs(3600) }
+    let now = Instant::now();
+    Item { id, model: model("m"), columns: 1, priority, deadline: now + Duration::from_secs(3600), arrived_at: now }
 }
 
 fn run(scheduler: &mut Scheduler<Item>, now: Instant) -> Vec<u64> {
@@ -84,14 +89,15 @@ fn what_cannot_be_done_in_time_does_not_wait() {
     let idle = Load { sessions: 2, busy: 1, left: ms(1000) };
     assert_eq!(check(&scheduler, Priority::Normal, ms(1), idle), Ok(()), "begun at once: only a run can tell");
     let busy = Load { sessions: 2, busy: 2, left: ms(30) };
-    assert_eq!(check(&scheduler, Priority::Normal, ms(25), busy), Ok(()));
-    let too_late = |after, budget, ahead| Err(Refusal::TooLate { after: ms(after), budget: ms(budget), ahead });
-    assert_eq!(check(&scheduler, Priority::Normal, ms(24), busy), too_late(25, 24, 0));
+    // Half of what is left, a tenth more, and its own ten.
+    assert_eq!(check(&scheduler, Priority::Normal, ms(27), busy), Ok(()));
+    let too_late = |after_us, budget, ahead| Err(Refusal::TooLate { after: Duration::from_micros(after_us), budget: ms(budget), ahead });
+    assert_eq!(check(&scheduler, Priority::Normal, ms(26), busy), too_late(26_500, 26, 0));
     for id in 0..4 {
         scheduler.push(item(id, Priority::Normal), ms(10), now).unwrap();
     }
-    assert_eq!(check(&scheduler, Priority::Low, ms(44), busy), too_late(45, 44, 4));
-    assert_eq!(check(&scheduler, Priority::High, ms(25), busy), Ok(()), "the less urgent do not stand before it");
+    assert_eq!(check(&scheduler, Priority::Low, ms(48), busy), too_late(48_500, 48, 4));
+    assert_eq!(check(&scheduler, Priority::High, ms(27), busy), Ok(()), "the less urgent do not stand before it");
 }
 
 #[test]
@@ -133,7 +139,7 @@ proptest! {
         for (id, &(level, columns, single, expired)) in kinds.iter().enumerate() {
             let deadline = if expired { now } else { now + Duration::from_secs(60) };
             let model = model(if single { "single" } else { "m" });
-            scheduler.push(Item { id: id as u64, model, columns, priority: levels[usize::from(level)], deadline }, Duration::ZERO, now).unwrap();
+            scheduler.push(Item { id: id as u64, model, columns, priority: levels[usize::from(level)], deadline, arrived_at: now }, Duration::ZERO, now).unwrap();
         }
         let mut dropped = Vec::new();
         let mut ran: Vec<Item> = Vec::new();
@@ -212,7 +218,7 @@ impl Reference {
 
     fn shed(&mut self, priority: Priority) -> Option<u64> {
         let lowest = self.0.iter().map(|(item, _)| item.priority).filter(|&level| level >= priority).max()?;
-        let id = self.0.iter().find(|(item, _)| item.priority == lowest)?.0.id;
+        let id = self.0.iter().filter(|(item, _)| item.priority == lowest).min_by_key(|(item, _)| item.arrived_at)?.0.id;
         self.remove(id);
         Some(id)
     }
@@ -220,7 +226,7 @@ impl Reference {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Push { level: usize, columns: usize, single: bool, budget_ms: u64 },
+    Push { level: usize, columns: usize, single: bool, budget_ms: u64, took_ms: u64 },
     Next,
     TakeOverdue,
     Shed { level: usize },
@@ -229,8 +235,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0usize..4, 0usize..2, prop::bool::ANY, 0u64..2000)
-            .prop_map(|(level, columns, single, budget_ms)| Step::Push { level, columns, single, budget_ms }),
+        6 => (0usize..4, 0usize..2, prop::bool::ANY, 0u64..2000, 0u64..50)
+            .prop_map(|(level, columns, single, budget_ms, took_ms)| Step::Push { level, columns, single, budget_ms, took_ms }),
         3 => Just(Step::Next),
         1 => Just(Step::TakeOverdue),
         1 => (0usize..4).prop_map(|level| Step::Shed { level }),
@@ -246,13 +252,17 @@ proptest! {
         let mut scheduler = Scheduler::new(config.clone());
         let mut reference = Reference::default();
         let levels = [Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
-        let mut now = Instant::now();
+        // Far enough from the clock's start for what arrived before.
+        let mut now = Instant::now() + Duration::from_secs(1);
         for (id, step) in steps.into_iter().enumerate() {
             let id = id as u64;
             match step {
-                Step::Push { level, columns, single, budget_ms } => {
+                Step::Push { level, columns, single, budget_ms, took_ms } => {
                     let model = model(if single { "single" } else { "m" });
-                    let item = Item { id, model, columns, priority: levels[level], deadline: now + Duration::from_millis(budget_ms) };
+                    let deadline = now + Duration::from_millis(budget_ms);
+                    // Features of one may take longer than those of the next.
+                    let arrived_at = now - Duration::from_millis(took_ms);
+                    let item = Item { id, model, columns, priority: levels[level], deadline, arrived_at };
                     let pushed = scheduler.push(item.clone(), Duration::ZERO, now).is_ok();
                     prop_assert_eq!(pushed, reference.0.len() < queue);
                     if pushed {

@@ -1,0 +1,241 @@
+//! The real pipeline with the real models; only broker and features are left out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use sferic::onnx::{Catalog, Model, runners};
+use sferic_actors::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use sferic_actors::ledger::End;
+use sferic_actors::outcome::{Failure, FailureCode, Outcome};
+use sferic_actors::pipeline::{Config, Pipeline, Ports};
+use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, Untold};
+use sferic_actors::{breaker, cache, model_pool, supervision};
+use sferic_features::{BufferPool, Datatype, Dtype};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+/// A pipeline and the two ends of it.
+pub struct Pool {
+    pipeline: Pipeline,
+    arrivals: mpsc::UnboundedSender<Arrival>,
+    told: Arc<Told>,
+    budget: Duration,
+}
+
+/// What came out.
+struct Told {
+    predictions: AtomicU64,
+    failures: AtomicU64,
+    /// One permit an outcome.
+    outcomes: Semaphore,
+    /// Of predictions, and of frames whose deadline passed, since it was last taken.
+    latencies_ms: std::sync::Mutex<Vec<f64>>,
+}
+
+impl Pool {
+    pub async fn start(
+        catalog: &Arc<Catalog>,
+        model: &Model,
+        shape: [usize; 3],
+        budget: Duration,
+        sessions: usize,
+    ) -> anyhow::Result<Self> {
+        let (arrivals, mut arriving) = mpsc::unbounded_channel();
+        let told = Arc::new(Told {
+            predictions: AtomicU64::default(),
+            failures: AtomicU64::default(),
+            outcomes: Semaphore::new(0),
+            latencies_ms: std::sync::Mutex::default(),
+        });
+        let fixed = Fixed { model: Arc::clone(model.id()), max_batch: model.max_batch(), expected_run: model.frame_cost(), budget };
+        let buffers = BufferPool::new(Duration::from_secs(300), 100 << 20);
+        let ports = Ports {
+            source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
+            decoder: Arc::new(fixed),
+            extractors: Arc::new(move || Box::new(Prepared { buffers: buffers.clone(), shape })),
+            runners: runners(Arc::clone(catalog)),
+            sink: Arc::new(Sink(Arc::clone(&told))),
+        };
+        let config = Config {
+            in_flight_frames: 256,
+            in_flight_bytes: 256 << 20,
+            per_source_share: 1.0,
+            workers: sessions,
+            pool: model_pool::Config { sessions, ..model_pool::Config::default() },
+            cache: cache::Config::default(),
+            breaker: breaker::Config::default(),
+            supervision: supervision::Config::default(),
+        };
+        Ok(Self { pipeline: Pipeline::start(config, ports).await?, arrivals, told, budget })
+    }
+
+    /// Predictions a second with always 32 frames in flight.
+    pub async fn closed_loop(&self, time: Duration) -> anyhow::Result<f64> {
+        for _ in 0..32 {
+            self.send()?;
+        }
+        let (began, before) = (Instant::now(), self.told.predictions.load(Relaxed));
+        while began.elapsed() < time {
+            self.outcome().await?;
+            self.send()?;
+        }
+        let rate = (self.told.predictions.load(Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+        for _ in 0..32 {
+            self.outcome().await?;
+        }
+        Ok(rate)
+    }
+
+    /// Three times `peak` frames a second for this long, whatever comes out; then one at a time until their latency is as before.
+    pub async fn flood(&self, peak: f64, time: Duration) -> anyhow::Result<Value> {
+        let calm = self.calm_latency_ms().await?;
+        self.take_latencies();
+        let (before, failed_before) = (self.told.predictions.load(Relaxed), self.told.failures.load(Relaxed));
+        let (began, mut sent, mut rss) = (Instant::now(), 0u64, None);
+        let mut tick = tokio::time::interval(Duration::from_millis(2));
+        while began.elapsed() < time {
+            tick.tick().await;
+            let due = (began.elapsed().as_secs_f64() * 3.0 * peak) as u64;
+            for _ in sent..due {
+                self.send()?;
+            }
+            sent = due.max(sent);
+            if rss.is_none() && began.elapsed() > time / 6 {
+                rss = Some(resident_mib()?);
+            }
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let served = self.told.predictions.load(Relaxed) - before;
+        let (ended, late_rss) = (Instant::now(), resident_mib()?);
+        let served_ms = self.take_latencies();
+        while self.told.predictions.load(Relaxed) + self.told.failures.load(Relaxed) - before - failed_before < sent {
+            self.outcome().await?;
+        }
+        while self.calm_latency_ms().await? > 2.0 * calm {}
+        let back_after = ended.elapsed();
+        // Those of the flood were not waited for one by one.
+        self.told.outcomes.forget_permits(usize::MAX);
+        let stats = self.pipeline.plant().queue.stats();
+        Ok(json!({
+            "offered_per_second": sent as f64 / seconds,
+            "served_per_second": served as f64 / seconds,
+            "goodput_of_peak": served as f64 / seconds / peak,
+            "served_ms": {"p50": super::at(&served_ms, 0.5), "p99": super::at(&served_ms, 0.99)},
+            "budget_ms": self.budget.as_millis() as u64,
+            "rss_mib": [rss, Some(late_rss)],
+            "back_after_ms": back_after.as_secs_f64() * 1e3,
+            "pool": stats,
+        }))
+    }
+
+    /// Milliseconds to the answer of each of so many frames, one after the other.
+    pub async fn one_by_one(&self, frames: usize) -> anyhow::Result<Vec<f64>> {
+        for _ in 0..frames {
+            self.send()?;
+            self.outcome().await?;
+        }
+        Ok(self.take_latencies())
+    }
+
+    pub async fn stop(self) {
+        drop(self.arrivals);
+        self.pipeline.shut_down(Duration::from_secs(5)).await;
+    }
+
+    /// The median of a few frames one at a time.
+    async fn calm_latency_ms(&self) -> anyhow::Result<f64> {
+        self.told.outcomes.forget_permits(usize::MAX);
+        self.take_latencies();
+        for _ in 0..9 {
+            self.send()?;
+            self.outcome().await?;
+        }
+        Ok(super::median(&self.take_latencies()))
+    }
+
+    fn take_latencies(&self) -> Vec<f64> {
+        self.told.latencies_ms.lock().map(|mut latencies| std::mem::take(&mut *latencies)).unwrap_or_default()
+    }
+
+    fn send(&self) -> anyhow::Result<()> {
+        let arrival = Arrival { payload: Bytes::from_static(b"frame"), envelope: Envelope::default(), received_at: Instant::now() };
+        self.arrivals.send(arrival).context("the pipeline has ended")
+    }
+
+    async fn outcome(&self) -> anyhow::Result<()> {
+        let told = tokio::time::timeout(Duration::from_secs(10), self.told.outcomes.acquire()).await;
+        told.context("no outcome within ten seconds")??.forget();
+        Ok(())
+    }
+}
+
+/// Every frame is the same good one.
+struct Fixed {
+    model: Arc<ModelId>,
+    max_batch: usize,
+    expected_run: Duration,
+    budget: Duration,
+}
+
+impl Decoder for Fixed {
+    fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
+        Ok(Decoded {
+            info: self.identify(payload, envelope),
+            samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
+            model: Arc::clone(&self.model),
+            max_batch: self.max_batch,
+            expected_run: self.expected_run,
+            budget: self.budget,
+            priority: Priority::Normal,
+            cache_key: None,
+        })
+    }
+
+    fn identify(&self, _: &Bytes, _: &Envelope) -> FrameInfo {
+        FrameInfo::default()
+    }
+}
+
+/// A tensor that is there already.
+struct Prepared {
+    buffers: BufferPool,
+    shape: [usize; 3],
+}
+
+impl FeatureWorker for Prepared {
+    fn extract(&mut self, _: &Arc<ModelId>, _: &IqSamples) -> Result<Tensor, Failure> {
+        Ok(Tensor { shape: self.shape, data: self.buffers.take(Dtype::Float32, &self.shape) })
+    }
+}
+
+struct Sink(Arc<Told>);
+
+impl OutcomeSink for Sink {
+    fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>> {
+        async move {
+            let end = if outcome.result.is_ok() { End::Prediction } else { End::Failure };
+            let count = if end == End::Prediction { &self.0.predictions } else { &self.0.failures };
+            count.fetch_add(1, Relaxed);
+            let was_begun = outcome.result.as_ref().err().is_none_or(|failure| failure.code == FailureCode::DeadlineExceeded);
+            if was_begun && let Ok(mut latencies) = self.0.latencies_ms.lock() {
+                latencies.push((outcome.settled_at - outcome.received_at).as_secs_f64() * 1e3);
+            }
+            self.0.outcomes.add_permits(1);
+            Ok(end)
+        }
+        .boxed()
+    }
+}
+
+/// From Linux's /proc.
+fn resident_mib() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
+    Ok(rss.context("no VmRSS")?.parse::<f64>()? / 1024.0)
+}
