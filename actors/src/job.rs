@@ -11,7 +11,7 @@ use crate::breaker::Pass;
 use crate::cache::{CacheKey, CacheStore};
 use crate::frame::{ModelId, Priority};
 use crate::outcome::{Answer, Failure, FailureCode, Prediction, Stages};
-use crate::responder::Responder;
+use crate::responder::{Responder, deadline_exceeded, dropped};
 
 /// One frame's way through the pipeline. It ends in [`Job::succeed`] or [`Job::fail`]; a job dropped before that, by a dying actor
 /// say, fails as `internal`, so no frame ends without an outcome.
@@ -135,7 +135,12 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        // Answers only where nothing else has.
-        self.responder.answer(Err(crate::responder::dropped()));
+        if self.responder.is_answered() {
+            return;
+        }
+        // Work on a frame that nobody waits for is dropped, maybe just before its timer says so.
+        let budget = self.deadline - self.received_at;
+        let failure = if Instant::now() >= self.deadline { deadline_exceeded(budget) } else { dropped() };
+        self.responder.answer(Err(failure));
     }
 }

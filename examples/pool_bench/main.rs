@@ -1,5 +1,5 @@
-//! The model pool in this process, no broker: its throughput beside the best bare ONNX Runtime loop, and its behaviour when three times
-//! as much is asked of it as it can do; and when frames are answered whose deadline passes in the middle of a long run.
+//! The model pool in this process, no broker: its throughput beside the best bare ONNX Runtime loop; the whole pipeline's behaviour when three
+//! times as much is asked of it as it can do; and when frames are answered whose deadline passes in the middle of a long run.
 //!
 //! `cargo run --release --example pool_bench -- [--repository ../shared/models] [--models fastvit_t8,cnn_loc] [--json]`
 #![allow(missing_docs)] // a program
@@ -71,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
             bare.push(rates[1]);
             ratios.push(rates[0] / rates[1]);
         }
-        let peak = median(&ours);
+        let peak = pool.peak(Duration::from_secs(args.seconds.max(3))).await?;
         eprintln!("{name}: {} s of flood", args.flood);
         let flood = pool.flood(peak, Duration::from_secs(args.flood)).await?;
         pool.stop().await;

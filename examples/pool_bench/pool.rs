@@ -10,11 +10,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use sferic::onnx::{Catalog, Model, runners};
-use sferic_actors::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use sferic_actors::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, PreparedFrame, Priority, Tensor};
+use sferic_actors::job::{Job, JobParts};
 use sferic_actors::ledger::End;
+use sferic_actors::model_pool::{ModelPoolMsg, ModelPoolRef};
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
 use sferic_actors::pipeline::{Config, Pipeline, Ports};
 use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, Untold};
+use sferic_actors::responder::{Responder, Unanswered};
+use sferic_actors::supervision::Stage;
 use sferic_actors::{breaker, cache, model_pool, supervision};
 use sferic_features::{BufferPool, Datatype, Dtype};
 use tokio::sync::{Semaphore, mpsc};
@@ -26,6 +30,10 @@ pub struct Pool {
     arrivals: mpsc::UnboundedSender<Arrival>,
     told: Arc<Told>,
     budget: Duration,
+    /// The pool's own address, and what a frame for it is made of.
+    guard: ModelPoolRef,
+    frame: Fixed,
+    tensors: Prepared,
 }
 
 /// What came out.
@@ -54,11 +62,14 @@ impl Pool {
             latencies_ms: std::sync::Mutex::default(),
         });
         let fixed = Fixed { model: Arc::clone(model.id()), max_batch: model.max_batch(), expected_run: model.frame_cost(), budget };
-        let buffers = BufferPool::new(Duration::from_secs(300), 100 << 20);
+        let tensors = Prepared { buffers: BufferPool::new(Duration::from_secs(300), 100 << 20), shape };
         let ports = Ports {
             source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
-            decoder: Arc::new(fixed),
-            extractors: Arc::new(move || Box::new(Prepared { buffers: buffers.clone(), shape })),
+            decoder: Arc::new(fixed.clone()),
+            extractors: Arc::new({
+                let tensors = tensors.clone();
+                move || Box::new(tensors.clone())
+            }),
             runners: runners(Arc::clone(catalog)),
             sink: Arc::new(Sink(Arc::clone(&told))),
         };
@@ -72,20 +83,40 @@ impl Pool {
             breaker: breaker::Config::default(),
             supervision: supervision::Config::default(),
         };
-        Ok(Self { pipeline: Pipeline::start(config, ports).await?, arrivals, told, budget })
+        let pipeline = Pipeline::start(config, ports).await?;
+        let guard = pipeline.find(Stage::ModelPool).await.context("no pool")?.into();
+        Ok(Self { pipeline, arrivals, told, budget, guard, frame: fixed, tensors })
     }
 
-    /// Predictions a second with always 32 frames in flight.
+    /// Predictions a second with always 32 prepared frames given to the pool.
     pub async fn closed_loop(&self, time: Duration) -> anyhow::Result<f64> {
         for _ in 0..32 {
-            self.send()?;
+            self.enqueue()?;
         }
         let (began, before) = (Instant::now(), self.told.predictions.load(Relaxed));
         while began.elapsed() < time {
             self.outcome().await?;
-            self.send()?;
+            self.enqueue()?;
         }
         let rate = (self.told.predictions.load(Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+        for _ in 0..32 {
+            self.outcome().await?;
+        }
+        Ok(rate)
+    }
+
+    /// Predictions a second through the whole pipeline, with always 32 frames in flight.
+    pub async fn peak(&self, time: Duration) -> anyhow::Result<f64> {
+        for _ in 0..32 {
+            self.send()?;
+        }
+        let (began, mut frames) = (Instant::now(), 0);
+        while began.elapsed() < time {
+            self.outcome().await?;
+            self.send()?;
+            frames += 1;
+        }
+        let rate = f64::from(frames) / began.elapsed().as_secs_f64();
         for _ in 0..32 {
             self.outcome().await?;
         }
@@ -163,6 +194,20 @@ impl Pool {
         self.told.latencies_ms.lock().map(|mut latencies| std::mem::take(&mut *latencies)).unwrap_or_default()
     }
 
+    /// Gives the pool a frame as a preprocess worker would.
+    fn enqueue(&self) -> anyhow::Result<()> {
+        let plant = self.pipeline.plant();
+        let received_at = Instant::now();
+        let permit = plant.admission.admit("", 0)?;
+        let (ticket, place) = (plant.ledger.open(), Some(Arc::clone(&permit.frame)));
+        let unanswered = Unanswered::new(Envelope::default(), received_at, ticket, place, Arc::clone(&plant.outcomes));
+        let Fixed { model, max_batch, expected_run, budget } = self.frame.clone();
+        let responder = Responder::with_deadline(unanswered, received_at, budget);
+        let job = Job::new(JobParts { responder, model, max_batch, expected_run, received_at, budget, priority: Priority::Normal, permit });
+        let frame = PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() };
+        self.guard.send_message(ModelPoolMsg::Enqueue(Box::new(frame))).map_err(|_| anyhow::anyhow!("the pool has ended"))
+    }
+
     fn send(&self) -> anyhow::Result<()> {
         let arrival = Arrival { payload: Bytes::from_static(b"frame"), envelope: Envelope::default(), received_at: Instant::now() };
         self.arrivals.send(arrival).context("the pipeline has ended")
@@ -176,6 +221,7 @@ impl Pool {
 }
 
 /// Every frame is the same good one.
+#[derive(Clone)]
 struct Fixed {
     model: Arc<ModelId>,
     max_batch: usize,
@@ -203,14 +249,21 @@ impl Decoder for Fixed {
 }
 
 /// A tensor that is there already.
+#[derive(Clone)]
 struct Prepared {
     buffers: BufferPool,
     shape: [usize; 3],
 }
 
+impl Prepared {
+    fn tensor(&self) -> Tensor {
+        Tensor { shape: self.shape, data: self.buffers.take(Dtype::Float32, &self.shape) }
+    }
+}
+
 impl FeatureWorker for Prepared {
     fn extract(&mut self, _: &Arc<ModelId>, _: &IqSamples) -> Result<Tensor, Failure> {
-        Ok(Tensor { shape: self.shape, data: self.buffers.take(Dtype::Float32, &self.shape) })
+        Ok(self.tensor())
     }
 }
 
