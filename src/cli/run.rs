@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConnectArgs, logging};
-use crate::app::App;
+use super::{ConnectArgs, Usage, logging};
+use crate::app::{App, check_threads};
 use crate::shutdown;
 
 /// Runs the daemon: frames in on `<prefix>.frames.<source>`, predictions and failures out.
@@ -24,6 +24,7 @@ impl RunArgs {
     /// The daemon cannot start, or its actors ended more often than they may.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.connect.settings()?;
+        check_threads(&settings).map_err(|error| Usage(error.to_string()))?;
         logging::start(&settings.telemetry)?;
         let mut app = App::start(&settings).await?;
         tracing::info!(subject = format!("{}.frames.>", settings.nats.prefix), server = settings.nats.shown_url(), "ready");

@@ -10,7 +10,6 @@ use ort::environment::Environment;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use ort::session::{RunOptions, Session};
 use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, TensorRef, ValueType};
-
 use sferic_actors::ports::Brake;
 
 use super::port::{Axis, Dtype, Output, Port, Values};

@@ -126,7 +126,7 @@ async fn wrong_usage_and_configuration_exit_with_two_and_say_what_is_right() {
 async fn too_many_threads_are_refused_with_the_arithmetic() {
     let mut command = sferic(&["run"]);
     let (code, _, err) = output(command.env("SFERIC__POOL__SESSIONS", "64").env("SFERIC__POOL__INTRA_THREADS", "3")).await;
-    assert_eq!(code, 1, "{err}");
+    assert_eq!(code, 2, "{err}");
     assert!(err.contains("64 × 3 = 192 threads") && err.contains("pool.allow_oversubscribed"), "{err}");
 }
 
