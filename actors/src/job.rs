@@ -11,7 +11,7 @@ use crate::breaker::Pass;
 use crate::cache::{CacheKey, CacheStore};
 use crate::frame::{ModelId, Priority};
 use crate::outcome::{Answer, Failure, FailureCode, Prediction, Stages};
-use crate::responder::{Responder, deadline_exceeded, dropped};
+use crate::responder::{LateRun, Responder, deadline_exceeded, dropped};
 
 /// One frame's way through the pipeline. It ends in [`Job::succeed`] or [`Job::fail`]; a job dropped before that, by a dying actor
 /// say, fails as `internal`, so no frame ends without an outcome.
@@ -93,6 +93,11 @@ impl Job {
     /// Whether work on this frame is work nobody waits for.
     pub fn is_settled(&self, now: Instant) -> bool {
         now >= self.deadline || self.responder.is_answered()
+    }
+
+    /// The frame is in this run from now on.
+    pub fn runs_in(&self, run: Arc<dyn LateRun>) {
+        self.responder.runs_in(run);
     }
 
     /// The model answered. Its circuit and the cache hear of it before the outcome is queued.

@@ -103,18 +103,26 @@ pub fn dropped() -> Failure {
 pub struct Responder {
     unanswered: Mutex<Option<Unanswered>>,
     timer: OnceLock<AbortHandle>,
+    run: Mutex<Option<Arc<dyn LateRun>>>,
+}
+
+/// A run that hears from each of its frames whose deadline passes.
+pub trait LateRun: std::fmt::Debug + Send + Sync + 'static {
+    /// Nobody waits for one more of its frames.
+    fn one_is_late(&self);
 }
 
 impl Responder {
     /// A slot for one frame, answered by a timer at `received_at + budget` if by nobody before.
     pub fn with_deadline(unanswered: Unanswered, received_at: Instant, budget: Duration) -> Arc<Self> {
         let deadline = received_at + budget;
-        let responder = Arc::new(Self { unanswered: Mutex::new(Some(unanswered)), timer: OnceLock::new() });
+        let responder = Arc::new(Self { unanswered: Mutex::new(Some(unanswered)), timer: OnceLock::new(), run: Mutex::default() });
         let timer = tokio::spawn({
             let responder = Arc::clone(&responder);
             async move {
                 tokio::time::sleep_until(deadline).await;
                 responder.answer(Err(deadline_exceeded(budget)));
+                responder.tell_run();
             }
         });
         // The slot cannot have been taken yet, so the timer is always there for `answer` to stop.
@@ -140,6 +148,22 @@ impl Responder {
             timer.abort();
         }
         Some(unanswered)
+    }
+
+    /// The frame is in this run from now on, which is told when the frame's deadline passes.
+    pub fn runs_in(&self, run: Arc<dyn LateRun>) {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(run);
+        if self.is_answered() {
+            self.tell_run();
+        }
+    }
+
+    /// Tells it once, whoever comes first.
+    fn tell_run(&self) {
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(run) = run {
+            run.one_is_late();
+        }
     }
 
     /// Whether somebody has answered.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -13,6 +14,7 @@ use crate::frame::{ModelId, PreparedFrame, Tensor};
 use crate::job::RunFacts;
 use crate::outcome::{Answer, Failure, FailureCode};
 use crate::ports::{Brake, RunError, Runner, Runners};
+use crate::responder::LateRun;
 
 /// The threads. They outlive the pool actor, so that a restart does not reload models.
 #[derive(Debug)]
@@ -136,6 +138,22 @@ impl std::fmt::Debug for Pedal {
     }
 }
 
+/// A run, and how many of its frames somebody still waits for.
+#[derive(Debug)]
+struct Watched {
+    pedal: Arc<Pedal>,
+    run: u64,
+    awaited: AtomicUsize,
+}
+
+impl LateRun for Watched {
+    fn one_is_late(&self) {
+        if self.awaited.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.pedal.press(self.run);
+        }
+    }
+}
+
 struct Session {
     id: usize,
     queue: Arc<WorkQueue>,
@@ -186,9 +204,9 @@ impl Session {
         // Of a batch that is being halved, some may have expired meanwhile.
         batch.retain(|frame| !frame.job.is_settled(begun));
         self.queue.count_settled(waiting - batch.len());
-        let (Some(first), Some(deadline)) = (batch.first(), batch.iter().map(|frame| frame.job.deadline).max()) else { return };
+        let Some(first) = batch.first() else { return };
         let model = Arc::clone(&first.job.model);
-        let Some(ended) = self.run_until(deadline, runner, &model, &batch) else { return };
+        let Some(ended) = self.run_watched(runner, &model, &batch) else { return };
         let inference = begun.elapsed();
         let how = match ended {
             Ended::Answered(_) => RunEnd::Answered,
@@ -223,19 +241,14 @@ impl Session {
         }
     }
 
-    /// Runs once, unless no run is to begin any more; past `deadline`, when nobody waits for it any more, the run is ended.
-    fn run_until(&self, deadline: Instant, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame]) -> Option<Ended> {
+    /// Runs once, unless no run is to begin any more; the run is ended when the deadline of its last frame has passed.
+    fn run_watched(&self, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame]) -> Option<Ended> {
         let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
         let run = self.pedal.begin()?;
-        let watch = self.runtime.spawn({
-            let pedal = Arc::clone(&self.pedal);
-            async move {
-                tokio::time::sleep_until(deadline).await;
-                pedal.press(run);
-            }
-        });
+        // The frames have timers already; when the last of them has gone off, nobody waits for the run.
+        let run: Arc<dyn LateRun> = Arc::new(Watched { pedal: Arc::clone(&self.pedal), run, awaited: AtomicUsize::new(batch.len()) });
+        batch.iter().for_each(|frame| frame.job.runs_in(Arc::clone(&run)));
         let result = runner.run(model, &tensors);
-        watch.abort();
         Some(match result {
             _ if !self.pedal.end() => Ended::Braked,
             Ok(answers) if answers.len() == batch.len() => Ended::Answered(answers),
