@@ -109,14 +109,14 @@ pub enum WhenFull {
     ShedOldest,
 }
 
-/// What is kept of each source between frames.
+/// The pool that lends tensors to frames.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Buffers {
-    /// How long after a source's last frame.
+    /// How long an idle tensor is kept.
     #[serde(with = "units::duration")]
     pub ttl: Duration,
-    /// Bytes over all sources.
+    /// Bytes of pooled tensors, lent and idle.
     #[serde(with = "units::size")]
     pub max_bytes: u64,
 }

@@ -45,7 +45,7 @@ pub struct Settings {
     pub breaker: Breaker,
     /// What may be in the pipeline at once, and for how long.
     pub limits: Limits,
-    /// What is kept of each source between frames.
+    /// The pool that lends tensors to frames.
     pub buffers: Buffers,
     /// How predictions are stated.
     pub output: Output,

@@ -12,6 +12,15 @@ use tempfile::TempDir;
 
 use crate::support::*;
 
+/// One frame runs, one waits, and nothing hurries them.
+const TWO_AT_ONCE: [(&str, &str); 5] = [
+    ("LIMITS__IN_FLIGHT_FRAMES", "2"),
+    ("LIMITS__TIMEOUT", "60s"),
+    ("POOL__ACQUIRE_TIMEOUT", "60s"),
+    ("POOL__SESSIONS", "1"),
+    ("CACHE__ENABLED", "false"),
+];
+
 /// For a daemon inside the test.
 fn settings(server: &PrivateServer, models: &TempDir, default: &str) -> Settings {
     let mut settings = Settings::default();
@@ -152,14 +161,7 @@ async fn what_does_not_fit_is_overloaded_and_counted() {
     if !tools_are_there() {
         return;
     }
-    let settings = [
-        ("LIMITS__IN_FLIGHT_FRAMES", "2"),
-        ("LIMITS__TIMEOUT", "60s"),
-        ("POOL__ACQUIRE_TIMEOUT", "60s"),
-        ("POOL__SESSIONS", "1"),
-        ("CACHE__ENABLED", "false"),
-    ];
-    let world = World::start(&["slow"], &settings).await;
+    let world = World::start(&["slow"], &TWO_AT_ONCE).await;
     let frames: Vec<_> = (0..10).map(|n| steady(&n.to_string())).collect();
     let replies = futures::future::join_all(frames.iter().map(|frame| world.ask(frame))).await;
     let overloaded: Vec<_> = replies.iter().filter(|reply| reply.body["code"] == "overloaded").collect();
@@ -226,14 +228,7 @@ async fn when_full_the_configuration_says_who_gives_way() {
     if !tools_are_there() {
         return;
     }
-    let settings = [
-        ("LIMITS__IN_FLIGHT_FRAMES", "2"),
-        ("LIMITS__TIMEOUT", "60s"),
-        ("POOL__ACQUIRE_TIMEOUT", "60s"),
-        ("LIMITS__WHEN_FULL", "shed_oldest"),
-        ("POOL__SESSIONS", "1"),
-        ("CACHE__ENABLED", "false"),
-    ];
+    let settings = [&TWO_AT_ONCE[..], &[("LIMITS__WHEN_FULL", "shed_oldest")]].concat();
     let world = World::start(&["slow"], &settings).await;
     let runs = steady("runs");
     let waits = with(&steady("waits"), &[("priority", "low".into())]);
