@@ -127,6 +127,18 @@ pub struct IqSamples {
     pub sample_rate: Option<f64>,
 }
 
+impl IqSamples {
+    /// Samples a channel.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / (self.datatype.bytes_per_sample() * self.channels.max(1))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A decoded frame: its samples, and the [`Job`] that will be answered.
 #[derive(Debug)]
 pub struct RawFrame {

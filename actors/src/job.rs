@@ -10,8 +10,9 @@ use crate::admission::FramePermit;
 use crate::breaker::Pass;
 use crate::cache::{CacheKey, CacheStore};
 use crate::frame::{ModelId, Priority};
-use crate::outcome::{Answer, Failure, FailureCode, Prediction, Stages};
+use crate::outcome::{Answer, Failure, FailureCode, Prediction};
 use crate::responder::{LateRun, Responder, deadline_exceeded, dropped};
+use crate::trail::{Run, Trail};
 
 /// One frame's way through the pipeline. It ends in [`Job::succeed`] or [`Job::fail`]; a job dropped before that, by a dying actor
 /// say, fails as `internal`, so no frame ends without an outcome.
@@ -30,8 +31,6 @@ pub struct Job {
     pub deadline: Instant,
     /// How urgent it is.
     pub priority: Priority,
-    /// Where the time went so far.
-    pub stages: Stages,
     /// Where the answer is remembered.
     pub remember: Option<(Arc<CacheStore>, CacheKey)>,
     /// Leave of the model's circuit; settled with the frame.
@@ -82,7 +81,6 @@ impl Job {
             received_at: parts.received_at,
             deadline: parts.received_at + parts.budget,
             priority: parts.priority,
-            stages: Stages::default(),
             remember: None,
             pass: None,
             _bytes: parts.permit.bytes,
@@ -95,9 +93,14 @@ impl Job {
         now >= self.deadline || self.responder.is_answered()
     }
 
+    /// Says where the frame has been.
+    pub fn note(&self, what: impl FnOnce(&mut Trail)) {
+        self.responder.note(what);
+    }
+
     /// The frame is in this run from now on.
-    pub fn runs_in(&self, run: Arc<dyn LateRun>) {
-        self.responder.runs_in(run);
+    pub fn runs_in(&self, run: Run, late: &Arc<dyn LateRun>) {
+        self.responder.runs_in(run, late);
     }
 
     /// The model answered. Its circuit and the cache hear of it before the outcome is queued.
@@ -109,7 +112,6 @@ impl Job {
         if let Some((store, key)) = self.remember.take() {
             store.insert(key, Arc::clone(&answer), Instant::now());
         }
-        self.stages.inference = Some(facts.inference);
         self.predict(answer, facts.batch_size, false);
     }
 
@@ -134,7 +136,7 @@ impl Job {
     }
 
     fn predict(&self, answer: Arc<Answer>, batch_size: usize, cache_hit: bool) {
-        self.responder.answer(Ok(Prediction { answer, model: Arc::clone(&self.model), stages: self.stages, batch_size, cache_hit }));
+        self.responder.answer(Ok(Prediction { answer, model: Arc::clone(&self.model), batch_size, cache_hit }));
     }
 }
 

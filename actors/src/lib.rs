@@ -15,6 +15,7 @@
 pub mod admission;
 pub mod breaker;
 pub mod cache;
+pub mod deadlines;
 pub mod frame;
 pub mod ingest;
 pub mod job;
@@ -29,3 +30,4 @@ pub mod responder;
 pub mod supervision;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod trail;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::admission::FramePermit;
 use crate::frame::{Envelope, FrameInfo, ModelId};
 use crate::ledger::{End, Ticket};
+use crate::trail::Trail;
 
 /// A frame's outcome on its way to whoever asked, with its place in the ledger.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Outcome {
     pub envelope: Envelope,
     /// When the frame arrived.
     pub received_at: Instant,
+    /// Where it has been since.
+    pub trail: Trail,
     /// What became of it.
     pub result: Result<Prediction, Failure>,
     /// When that was settled.
@@ -56,27 +59,10 @@ pub struct Prediction {
     pub answer: Arc<Answer>,
     /// Which model said it.
     pub model: Arc<ModelId>,
-    /// Where the time went.
-    pub stages: Stages,
     /// How many frames shared the session run.
     pub batch_size: usize,
     /// Answered without a run of its own.
     pub cache_hit: bool,
-}
-
-/// Time spent per stage; a stage the frame did not pass is `None`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stages {
-    /// Reading the frame's encoding and hashing its samples.
-    pub decode: Option<Duration>,
-    /// Waiting for a preprocess worker.
-    pub preprocess_wait: Option<Duration>,
-    /// Computing the features.
-    pub features: Option<Duration>,
-    /// Waiting for a session.
-    pub queue: Option<Duration>,
-    /// In the session's run.
-    pub inference: Option<Duration>,
 }
 
 /// What a model says, in the terms of its head.

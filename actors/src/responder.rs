@@ -1,19 +1,20 @@
 //! A frame's reply: a slot that is taken once, by whoever settles the frame first.
 //!
-//! Its deadline timer, the worker that has the frame and the frame's own drop all share the slot. So the timer answers on
-//! time even while a session still holds the samples, and a frame that is dropped anywhere still gets an answer.
+//! Its deadline, the worker that has the frame and the frame's own drop all share the slot. So the deadline is kept even while
+//! a session still holds the samples, and a frame that is dropped anywhere still gets an answer.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::admission::FramePermit;
+use crate::deadlines::Deadlines;
 use crate::frame::{Envelope, FrameInfo};
 use crate::ledger::Ticket;
 use crate::outcome::{Failure, FailureCode, Outcome, Prediction, Told};
 use crate::publish::OutcomeQueue;
+use crate::trail::{Run, Trail};
 
 /// A frame that has no outcome yet. Dropped, by a panic say, it ends as `internal`.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ struct Open {
     info: FrameInfo,
     envelope: Envelope,
     received_at: Instant,
+    trail: Trail,
     ticket: Ticket,
     permit: Option<Arc<FramePermit>>,
 }
@@ -40,7 +42,7 @@ impl Unanswered {
         permit: Option<Arc<FramePermit>>,
         outcomes: Arc<OutcomeQueue>,
     ) -> Self {
-        let open = Open { info: FrameInfo::default(), envelope, received_at, ticket, permit };
+        let open = Open { info: FrameInfo::default(), envelope, received_at, trail: Trail::default(), ticket, permit };
         Self { open: Some(open), outcomes }
     }
 
@@ -56,6 +58,13 @@ impl Unanswered {
             open.info = info;
         }
         self
+    }
+
+    /// Says where the frame has been.
+    pub fn note(&mut self, what: impl FnOnce(&mut Trail)) {
+        if let Some(open) = &mut self.open {
+            what(&mut open.trail);
+        }
     }
 
     /// Its place is another one from now on.
@@ -77,6 +86,7 @@ impl Unanswered {
             info: open.info,
             envelope: open.envelope,
             received_at: open.received_at,
+            trail: open.trail,
             result,
             settled_at: Instant::now(),
             timestamp: SystemTime::now(),
@@ -101,9 +111,14 @@ pub fn dropped() -> Failure {
 /// The slot.
 #[derive(Debug)]
 pub struct Responder {
-    unanswered: Mutex<Option<Unanswered>>,
-    timer: OnceLock<AbortHandle>,
-    run: Mutex<Option<Arc<dyn LateRun>>>,
+    budget: Duration,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    unanswered: Option<Unanswered>,
+    run: Option<Arc<dyn LateRun>>,
 }
 
 /// A run that hears from each of its frames whose deadline passes.
@@ -113,20 +128,11 @@ pub trait LateRun: std::fmt::Debug + Send + Sync + 'static {
 }
 
 impl Responder {
-    /// A slot for one frame, answered by a timer at `received_at + budget` if by nobody before.
-    pub fn with_deadline(unanswered: Unanswered, received_at: Instant, budget: Duration) -> Arc<Self> {
-        let deadline = received_at + budget;
-        let responder = Arc::new(Self { unanswered: Mutex::new(Some(unanswered)), timer: OnceLock::new(), run: Mutex::default() });
-        let timer = tokio::spawn({
-            let responder = Arc::clone(&responder);
-            async move {
-                tokio::time::sleep_until(deadline).await;
-                responder.answer(Err(deadline_exceeded(budget)));
-                responder.tell_run();
-            }
-        });
-        // The slot cannot have been taken yet, so the timer is always there for `answer` to stop.
-        let _ = responder.timer.set(timer.abort_handle());
+    /// A slot for one frame, answered at `received_at + budget` if by nobody before.
+    pub fn with_deadline(unanswered: Unanswered, received_at: Instant, budget: Duration, deadlines: &Deadlines) -> Arc<Self> {
+        let slot = Mutex::new(Slot { unanswered: Some(unanswered), run: None });
+        let responder = Arc::new(Self { budget, slot });
+        deadlines.watch(received_at + budget, &responder);
         responder
     }
 
@@ -142,33 +148,44 @@ impl Responder {
         }
     }
 
-    fn take(&self) -> Option<Unanswered> {
-        let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        if let Some(timer) = self.timer.get() {
-            timer.abort();
+    /// The frame's time is up.
+    pub fn expire(&self) {
+        if self.answer(Err(deadline_exceeded(self.budget))) {
+            let run = self.lock().run.take();
+            run.inspect(|run| run.one_is_late());
         }
-        Some(unanswered)
+    }
+
+    /// Says where the frame has been, while it is unanswered.
+    pub fn note(&self, what: impl FnOnce(&mut Trail)) {
+        if let Some(unanswered) = &mut self.lock().unanswered {
+            unanswered.note(what);
+        }
     }
 
     /// The frame is in this run from now on, which is told when the frame's deadline passes.
-    pub fn runs_in(&self, run: Arc<dyn LateRun>) {
-        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(run);
-        if self.is_answered() {
-            self.tell_run();
+    pub fn runs_in(&self, run: Run, late: &Arc<dyn LateRun>) {
+        let mut slot = self.lock();
+        if let Some(unanswered) = &mut slot.unanswered {
+            unanswered.note(|trail| trail.runs_in(run));
+            slot.run = Some(Arc::clone(late));
+            return;
         }
-    }
-
-    /// Tells it once, whoever comes first.
-    fn tell_run(&self) {
-        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(run) = run {
-            run.one_is_late();
-        }
+        drop(slot);
+        late.one_is_late();
     }
 
     /// Whether somebody has answered.
     pub fn is_answered(&self) -> bool {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.lock().unanswered.is_none()
+    }
+
+    fn take(&self) -> Option<Unanswered> {
+        self.lock().unanswered.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

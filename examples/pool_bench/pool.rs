@@ -202,7 +202,7 @@ impl Pool {
         let (ticket, place) = (plant.ledger.open(), Some(Arc::clone(&permit.frame)));
         let unanswered = Unanswered::new(Envelope::default(), received_at, ticket, place, Arc::clone(&plant.outcomes));
         let Fixed { model, max_batch, expected_run, budget } = self.frame.clone();
-        let responder = Responder::with_deadline(unanswered, received_at, budget);
+        let responder = Responder::with_deadline(unanswered, received_at, budget, &plant.deadlines);
         let job = Job::new(JobParts { responder, model, max_batch, expected_run, received_at, budget, priority: Priority::Normal, permit });
         let frame = PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() };
         self.guard.send_message(ModelPoolMsg::Enqueue(Box::new(frame))).map_err(|_| anyhow::anyhow!("the pool has ended"))

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use sferic_actors::frame::Encoding;
-use sferic_actors::outcome::{Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Stages, Uncertainty};
+use sferic_actors::outcome::{Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Uncertainty};
+use sferic_actors::trail::Stages;
 
 use super::binary;
 
@@ -103,8 +104,8 @@ struct StagesMs {
     inference: Option<f64>,
 }
 
-impl From<&Stages> for StagesMs {
-    fn from(stages: &Stages) -> Self {
+impl From<Stages> for StagesMs {
+    fn from(stages: Stages) -> Self {
         let ms = |duration: Option<Duration>| duration.map(milliseconds);
         Self {
             decode: ms(stages.decode),
@@ -145,7 +146,7 @@ impl<'a> PredictionBody<'a> {
             model_version: &model.version,
             model_digest: &model.digest,
             inference_time_ms: milliseconds(outcome.settled_at - outcome.received_at),
-            stages_ms: StagesMs::from(&prediction.stages),
+            stages_ms: StagesMs::from(outcome.trail.stages()),
             batch_size: prediction.batch_size,
             timestamp: timestamp(outcome),
             _cache_hit: prediction.cache_hit,

@@ -87,7 +87,9 @@ impl CacheArguments {
             return;
         }
         if let Some(key) = frame.cache_key {
-            if let Some(answer) = self.store.get(&key, now) {
+            let answer = self.store.get(&key, now);
+            if let Some(answer) = answer {
+                frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
                 return frame.job.answer_from_cache(answer);
             }
             frame.job.remember = Some((Arc::clone(&self.store), key));
@@ -99,6 +101,7 @@ impl CacheArguments {
         if let Err(failure) = self.queue.foresee(&frame.job) {
             return frame.job.fail(failure);
         }
+        frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
         crate::preprocess::dispatch(&self.preprocess, frame);
     }
 }

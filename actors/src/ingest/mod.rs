@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Permit, Refused};
 use crate::cache::{CacheMsg, CacheRef};
+use crate::deadlines::Deadlines;
 use crate::frame::{Arrival, Priority, RawFrame};
 use crate::job::{Job, JobParts};
 use crate::ledger::Ledger;
@@ -39,6 +40,8 @@ pub struct IngestArguments {
     pub ledger: Arc<Ledger>,
     /// Bounds them.
     pub admission: Arc<Admission>,
+    /// Watches over their deadlines.
+    pub deadlines: Arc<Deadlines>,
     /// Where the failures of refused frames go.
     pub outcomes: Arc<OutcomeQueue>,
     /// Where frames wait that may give way.
@@ -72,7 +75,8 @@ impl IngestArguments {
             Ok(permit) => Some(Arc::clone(&permit.frame)),
             Err(_) => self.outcomes.refusal().await,
         };
-        let unanswered = Unanswered::new(envelope, received_at, ticket, place, Arc::clone(&self.outcomes));
+        let mut unanswered = Unanswered::new(envelope, received_at, ticket, place, Arc::clone(&self.outcomes));
+        unanswered.note(|trail| trail.payload_bytes = payload.len());
         if let Err(refused) = &admitted
             && !(self.shed_oldest && refused.is_for_want_of_room())
         {
@@ -84,7 +88,11 @@ impl IngestArguments {
             Ok(decoded) => decoded,
             Err(rejected) => return unanswered.identified(rejected.info).answer(Err(rejected.failure)),
         };
-        let took = begun.elapsed();
+        unanswered.note(|trail| {
+            (trail.decode_begun, trail.decoded) = (Some(begun), Some(Instant::now()));
+            (trail.datatype, trail.samples) = (Some(decoded.samples.datatype), decoded.samples.len());
+            trail.model = Some(Arc::clone(&decoded.model));
+        });
         let unanswered = unanswered.identified(decoded.info);
         let (unanswered, permit) = match admitted {
             Ok(permit) => (unanswered, permit),
@@ -93,8 +101,8 @@ impl IngestArguments {
                 None => return unanswered.answer(Err(refusal(&refused))),
             },
         };
-        let mut job = Job::new(JobParts {
-            responder: Responder::with_deadline(unanswered, received_at, decoded.budget),
+        let job = Job::new(JobParts {
+            responder: Responder::with_deadline(unanswered, received_at, decoded.budget, &self.deadlines),
             model: decoded.model,
             max_batch: decoded.max_batch,
             expected_run: decoded.expected_run,
@@ -103,7 +111,6 @@ impl IngestArguments {
             priority: decoded.priority,
             permit,
         });
-        job.stages.decode = Some(took);
         let frame = RawFrame { job, samples: decoded.samples, cache_key: decoded.cache_key };
         // Where the cache has died, the frame comes back in the error, is dropped, and so answered.
         let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));

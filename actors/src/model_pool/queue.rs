@@ -3,7 +3,7 @@
 //! A session that has finished takes its next batch itself, under the lock, without asking an actor first: no session idles while
 //! frames wait. The queue outlives the pool actor, so a restarted pool neither loses frames nor takes a busy session for idle.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ pub struct WorkQueue {
     waiting: Mutex<Waiting>,
     pushed: Condvar,
     counters: Counters,
+    runs: AtomicU64,
 }
 
 /// How a run ended.
@@ -94,7 +95,7 @@ impl WorkQueue {
             closed: false,
         };
         let counters = Counters::new(config.sessions, config.max_batch);
-        Arc::new(Self { config, waiting: Mutex::new(waiting), pushed: Condvar::new(), counters })
+        Arc::new(Self { config, waiting: Mutex::new(waiting), pushed: Condvar::new(), counters, runs: AtomicU64::new(0) })
     }
 
     /// Whether a frame could still make its deadline if it waited here now; asked before its features are computed.
@@ -207,6 +208,11 @@ impl WorkQueue {
             RunEnd::Failed => {}
             RunEnd::Braked => drop(self.counters.braked.fetch_add(1, Relaxed)),
         }
+    }
+
+    /// The number of a run that begins now, from 1.
+    pub fn number_run(&self) -> u64 {
+        self.runs.fetch_add(1, Relaxed) + 1
     }
 
     /// A session is between runs.

@@ -15,6 +15,7 @@ use crate::job::RunFacts;
 use crate::outcome::{Answer, Failure, FailureCode};
 use crate::ports::{Brake, RunError, Runner, Runners};
 use crate::responder::LateRun;
+use crate::trail::Run;
 
 /// The threads. They outlive the pool actor, so that a restart does not reload models.
 #[derive(Debug)]
@@ -206,8 +207,11 @@ impl Session {
         self.queue.count_settled(waiting - batch.len());
         let Some(first) = batch.first() else { return };
         let model = Arc::clone(&first.job.model);
-        let Some(ended) = self.run_watched(runner, &model, &batch) else { return };
-        let inference = begun.elapsed();
+        let run = Run { id: self.queue.number_run(), session: self.id, batch_size: batch.len(), begun, ended: None };
+        let Some(ended) = self.run_watched(runner, &model, &batch, run) else { return };
+        let over = Instant::now();
+        let inference = over - begun;
+        batch.iter().for_each(|frame| frame.job.note(|trail| trail.ran(over)));
         let how = match ended {
             Ended::Answered(_) => RunEnd::Answered,
             Ended::Failed(_) => RunEnd::Failed,
@@ -218,8 +222,7 @@ impl Session {
             Ended::Answered(answers) => {
                 let facts = |batch_size| RunFacts { batch_size, inference };
                 let batch_size = batch.len();
-                for (mut frame, answer) in batch.into_iter().zip(answers) {
-                    frame.job.stages.queue = Some(begun - frame.prepared_at);
+                for (frame, answer) in batch.into_iter().zip(answers) {
                     match answer {
                         Ok(answer) => frame.job.succeed(answer, facts(batch_size)),
                         Err(failure) => frame.job.fail(failure),
@@ -242,12 +245,13 @@ impl Session {
     }
 
     /// Runs once, unless no run is to begin any more; the run is ended when the deadline of its last frame has passed.
-    fn run_watched(&self, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame]) -> Option<Ended> {
+    fn run_watched(&self, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame], run: Run) -> Option<Ended> {
         let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
-        let run = self.pedal.begin()?;
-        // The frames have timers already; when the last of them has gone off, nobody waits for the run.
-        let run: Arc<dyn LateRun> = Arc::new(Watched { pedal: Arc::clone(&self.pedal), run, awaited: AtomicUsize::new(batch.len()) });
-        batch.iter().for_each(|frame| frame.job.runs_in(Arc::clone(&run)));
+        let pressed = self.pedal.begin()?;
+        // The frames' deadlines are watched already; when the last of them has passed, nobody waits for the run.
+        let late: Arc<dyn LateRun> =
+            Arc::new(Watched { pedal: Arc::clone(&self.pedal), run: pressed, awaited: AtomicUsize::new(batch.len()) });
+        batch.iter().for_each(|frame| frame.job.runs_in(run, &late));
         let result = runner.run(model, &tensors);
         Some(match result {
             _ if !self.pedal.end() => Ended::Braked,

@@ -14,11 +14,12 @@ use tokio::sync::Mutex;
 use crate::admission::Admission;
 use crate::breaker::{self, Circuits};
 use crate::cache::{self, CacheStore};
+use crate::deadlines::Deadlines;
 use crate::ledger::Ledger;
 use crate::model_pool::{self, Sessions, WorkQueue};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners};
 use crate::publish::OutcomeQueue;
-use crate::supervision::{self, Stage, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef};
+use crate::supervision::{self, Stage, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
 
 /// How large the pipeline is and how its parts behave.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct Plant {
     pub ledger: Arc<Ledger>,
     /// The permits.
     pub admission: Arc<Admission>,
+    /// The watch over the frames' deadlines.
+    pub deadlines: Arc<Deadlines>,
     /// The outcomes not yet told.
     pub outcomes: Arc<OutcomeQueue>,
     /// The cache's entries.
@@ -94,6 +97,7 @@ pub struct Pipeline {
     sessions: Sessions,
     supervisor: SupervisorRef,
     supervising: JoinHandle<()>,
+    _watch: Task,
 }
 
 impl Pipeline {
@@ -103,6 +107,7 @@ impl Pipeline {
         let plant = Arc::new(Plant {
             ledger: Arc::default(),
             admission: Arc::new(Admission::new(config.in_flight_frames, config.in_flight_bytes, config.per_source_share)),
+            deadlines: Arc::default(),
             outcomes: OutcomeQueue::new(config.in_flight_frames),
             cache: CacheStore::new(&config.cache),
             circuits: Circuits::new(config.breaker),
@@ -117,7 +122,9 @@ impl Pipeline {
         let sessions = Sessions::spawn(plant.pool.sessions, &queue, &ports.runners)?;
         let arguments = SupervisorArguments { config: config.supervision, plant: Arc::clone(&plant) };
         let (supervisor, supervising) = Actor::spawn(None, Supervisor, arguments).await?;
-        Ok(Self { plant, sessions, supervisor, supervising })
+        let deadlines = Arc::clone(&plant.deadlines);
+        let watch = Task::spawn(async move { deadlines.keep().await });
+        Ok(Self { plant, sessions, supervisor, supervising, _watch: watch })
     }
 
     /// What outlives the actors: the ledger and the gauges.

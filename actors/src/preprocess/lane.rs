@@ -49,15 +49,16 @@ impl Lane {
 }
 
 fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, pool: &ModelPoolRef) {
-    let RawFrame { mut job, samples, .. } = frame;
-    let begun = Instant::now();
+    let RawFrame { job, samples, .. } = frame;
+    job.note(|trail| trail.features_begun = Some(Instant::now()));
     let tensor = match extractor.extract(&job.model, &samples) {
         Ok(tensor) => tensor,
         Err(failure) => return job.fail(failure),
     };
     drop(samples);
-    job.stages.features = Some(begun.elapsed());
-    let prepared = PreparedFrame { job, tensor, prepared_at: Instant::now() };
+    let prepared_at = Instant::now();
+    job.note(|trail| trail.features_ended = Some(prepared_at));
+    let prepared = PreparedFrame { job, tensor, prepared_at };
     // Where the pool has died, the frame comes back in the error, is dropped, and so answered.
     let _ = pool.send_message(ModelPoolMsg::Enqueue(Box::new(prepared)));
 }

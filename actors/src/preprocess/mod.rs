@@ -23,7 +23,6 @@ pub type PreprocessRef = ActorRef<FactoryMessage<(), Waiting>>;
 #[derive(Debug)]
 pub struct Waiting {
     frame: Box<RawFrame>,
-    since: Instant,
 }
 
 /// What the factory works with.
@@ -39,7 +38,7 @@ pub struct PreprocessArguments {
 
 /// Sends a frame to the next free worker.
 pub fn dispatch(preprocess: &PreprocessRef, frame: RawFrame) {
-    let waiting = Waiting { frame: Box::new(frame), since: Instant::now() };
+    let waiting = Waiting { frame: Box::new(frame) };
     let job = FactoryJob { key: (), msg: waiting, options: JobOptions::default(), accepted: None };
     // Where the factory has died, the frame comes back in the error, is dropped, and so answered.
     let _ = preprocess.send_message(FactoryMessage::Dispatch(job));
@@ -100,8 +99,7 @@ impl Worker for FeatureWorkerActor {
         job: FactoryJob<(), Waiting>,
         lane: &mut Lane,
     ) -> Result<(), ActorProcessingErr> {
-        let Waiting { mut frame, since } = job.msg;
-        frame.job.stages.preprocess_wait = Some(since.elapsed());
+        let Waiting { frame } = job.msg;
         if frame.job.is_settled(Instant::now()) {
             return Ok(());
         }

@@ -113,6 +113,7 @@ impl Children {
                     decoder: Arc::clone(&plant.decoder),
                     ledger: Arc::clone(&plant.ledger),
                     admission: Arc::clone(&plant.admission),
+                    deadlines: Arc::clone(&plant.deadlines),
                     outcomes: Arc::clone(&plant.outcomes),
                     queue: Arc::clone(&plant.queue),
                     shed_oldest: plant.pool.shed_oldest,

@@ -1,0 +1,166 @@
+//! One watch for the deadlines of all frames.
+//!
+//! Most frames are answered long before their deadline, so what one costs is what its entry costs: no task, no wake-up.
+//! Entries of answered frames lie until their time comes or until they are half of all.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::responder::Responder;
+
+/// Entries below which answered frames are not looked for.
+const SWEEP_FROM: usize = 1024;
+
+/// Tells each frame when its time is up.
+#[derive(Debug)]
+pub struct Deadlines {
+    waiting: Mutex<Waiting>,
+    sooner: Notify,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entries: BinaryHeap<Reverse<Entry>>,
+    /// When the watch looks next; `None` while it waits for an entry.
+    looks_at: Option<Instant>,
+    sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    deadline: Instant,
+    responder: Weak<Responder>,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let waiting = Waiting { entries: BinaryHeap::new(), looks_at: None, sweep_at: SWEEP_FROM };
+        Self { waiting: Mutex::new(waiting), sooner: Notify::new() }
+    }
+}
+
+impl Deadlines {
+    /// Watches over a frame until it is answered.
+    pub fn watch(&self, deadline: Instant, responder: &Arc<Responder>) {
+        let mut waiting = self.lock();
+        if waiting.entries.len() >= waiting.sweep_at {
+            waiting.entries.retain(|Reverse(entry)| entry.responder.strong_count() > 0);
+            waiting.sweep_at = SWEEP_FROM.max(2 * waiting.entries.len());
+        }
+        waiting.entries.push(Reverse(Entry { deadline, responder: Arc::downgrade(responder) }));
+        if waiting.looks_at.is_none_or(|looks_at| deadline < looks_at) {
+            waiting.looks_at = Some(deadline);
+            drop(waiting);
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Keeps the watch; never returns.
+    pub async fn keep(&self) {
+        loop {
+            let (late, next) = self.take_late(Instant::now());
+            late.iter().for_each(|responder| responder.expire());
+            match next {
+                None => self.sooner.notified().await,
+                Some(then) => {
+                    tokio::select! {
+                        () = sleep_until(then) => {}
+                        () = self.sooner.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// The frames whose time is up, and when to look again.
+    fn take_late(&self, now: Instant) -> (Vec<Arc<Responder>>, Option<Instant>) {
+        let mut waiting = self.lock();
+        let mut late = Vec::new();
+        let next = loop {
+            let Some(Reverse(first)) = waiting.entries.peek() else { break None };
+            match first.responder.upgrade() {
+                Some(_) if first.deadline > now => break Some(first.deadline),
+                Some(responder) => late.push(responder),
+                None => {}
+            }
+            waiting.entries.pop();
+        };
+        waiting.looks_at = next;
+        (late, next)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.deadline == other.deadline
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.deadline.cmp(&other.deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::frame::Envelope;
+    use crate::ledger::Ledger;
+    use crate::publish::OutcomeQueue;
+    use crate::responder::Unanswered;
+
+    fn frame(ledger: &Arc<Ledger>, outcomes: &Arc<OutcomeQueue>, deadlines: &Deadlines, budget_ms: u64) -> Arc<Responder> {
+        let now = Instant::now();
+        let unanswered = Unanswered::new(Envelope::default(), now, ledger.open(), None, Arc::clone(outcomes));
+        Responder::with_deadline(unanswered, now, Duration::from_millis(budget_ms), deadlines)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_frame_ends_at_its_own_deadline_whatever_the_order() {
+        let (ledger, outcomes, deadlines) = (Arc::<Ledger>::default(), OutcomeQueue::new(8), Arc::<Deadlines>::default());
+        let keeping = tokio::spawn({
+            let deadlines = Arc::clone(&deadlines);
+            async move { deadlines.keep().await }
+        });
+        let start = Instant::now();
+        let frames: Vec<_> = [300, 100, 200].map(|budget| frame(&ledger, &outcomes, &deadlines, budget)).into();
+        let answered = || frames.iter().map(|frame| frame.is_answered()).collect::<Vec<_>>();
+        for (until, expected) in [(99, [false, false, false]), (102, [false, true, false]), (202, [false, true, true]), (302, [true; 3])] {
+            tokio::time::sleep_until(start + Duration::from_millis(until)).await;
+            assert_eq!(answered(), expected, "after {until} ms");
+        }
+        keeping.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answered_frames_do_not_pile_up() {
+        let (ledger, outcomes, deadlines) = (Arc::<Ledger>::default(), OutcomeQueue::new(8), Deadlines::default());
+        let kept = frame(&ledger, &outcomes, &deadlines, 60_000);
+        for _ in 0..10 * SWEEP_FROM {
+            drop(frame(&ledger, &outcomes, &deadlines, 60_000));
+        }
+        assert!(deadlines.lock().entries.len() <= SWEEP_FROM, "{} entries", deadlines.lock().entries.len());
+        assert!(deadlines.take_late(Instant::now() + Duration::from_secs(59)).0.is_empty());
+        assert_eq!(deadlines.take_late(Instant::now() + Duration::from_secs(60)).0.len(), 1);
+        drop(kept);
+    }
+}
