@@ -13,12 +13,10 @@ use sferic::onnx::{Catalog, Model, runners};
 use sferic_actors::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, PreparedFrame, Priority, Tensor};
 use sferic_actors::job::{Job, JobParts};
 use sferic_actors::ledger::End;
-use sferic_actors::model_pool::{ModelPoolMsg, ModelPoolRef};
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
 use sferic_actors::pipeline::{Config, Pipeline, Ports};
 use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, Untold};
 use sferic_actors::responder::{Responder, Unanswered};
-use sferic_actors::supervision::Stage;
 use sferic_actors::{breaker, cache, model_pool, supervision};
 use sferic_features::{BufferPool, Datatype, Dtype};
 use tokio::sync::{Semaphore, mpsc};
@@ -30,8 +28,7 @@ pub struct Pool {
     arrivals: mpsc::UnboundedSender<Arrival>,
     told: Arc<Told>,
     budget: Duration,
-    /// The pool's own address, and what a frame for it is made of.
-    guard: ModelPoolRef,
+    /// What a frame for the pool is made of.
     frame: Fixed,
     tensors: Prepared,
 }
@@ -84,8 +81,7 @@ impl Pool {
             supervision: supervision::Config::default(),
         };
         let pipeline = Pipeline::start(config, ports).await?;
-        let guard = pipeline.find(Stage::ModelPool).await.context("no pool")?.into();
-        Ok(Self { pipeline, arrivals, told, budget, guard, frame: fixed, tensors })
+        Ok(Self { pipeline, arrivals, told, budget, frame: fixed, tensors })
     }
 
     /// Predictions a second with always 32 prepared frames given to the pool.
@@ -204,8 +200,8 @@ impl Pool {
         let Fixed { model, max_batch, expected_run, budget } = self.frame.clone();
         let responder = Responder::with_deadline(unanswered, received_at, budget, &plant.deadlines);
         let job = Job::new(JobParts { responder, model, max_batch, expected_run, received_at, budget, priority: Priority::Normal, permit });
-        let frame = PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() };
-        self.guard.send_message(ModelPoolMsg::Enqueue(Box::new(frame))).map_err(|_| anyhow::anyhow!("the pool has ended"))
+        plant.queue.push(PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() });
+        Ok(())
     }
 
     fn send(&self) -> anyhow::Result<()> {

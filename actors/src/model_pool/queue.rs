@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use super::Config;
 use super::core::{Load, Next, Refusal, Schedulable, Scheduler};
@@ -45,6 +46,7 @@ pub struct WorkQueue {
     config: Config,
     waiting: Mutex<Waiting>,
     pushed: Condvar,
+    to_watch: Notify,
     counters: Counters,
     runs: AtomicU64,
 }
@@ -67,6 +69,8 @@ struct Waiting {
     /// When each session's run is foreseen to end; `None` between runs.
     busy_until: Vec<Option<Instant>>,
     closed: bool,
+    /// Whether somebody will look for those that wait too long.
+    watched: bool,
 }
 
 impl Waiting {
@@ -93,9 +97,17 @@ impl WorkQueue {
             times: ServiceTimes::default(),
             busy_until: vec![None; config.sessions],
             closed: false,
+            watched: false,
         };
         let counters = Counters::new(config.sessions, config.max_batch);
-        Arc::new(Self { config, waiting: Mutex::new(waiting), pushed: Condvar::new(), counters, runs: AtomicU64::new(0) })
+        Arc::new(Self {
+            config,
+            waiting: Mutex::new(waiting),
+            pushed: Condvar::new(),
+            to_watch: Notify::new(),
+            counters,
+            runs: AtomicU64::new(0),
+        })
     }
 
     /// Whether a frame could still make its deadline if it waited here now; asked before its features are computed.
@@ -107,14 +119,21 @@ impl WorkQueue {
     /// Lets a frame wait; one that may not, or that gives way to it, is answered.
     pub fn push(&self, frame: PreparedFrame) {
         let now = Instant::now();
+        if frame.job.is_settled(now) {
+            return;
+        }
         let mut waiting = self.lock();
         let checked = if waiting.closed { Err(Refusal::Full) } else { waiting.check(&frame.job, now) };
         // Answers are not given under the lock.
         match checked {
             Ok(cost) => match waiting.scheduler.push(frame, cost, now) {
                 Ok(gave_way) => {
+                    let was_watched = std::mem::replace(&mut waiting.watched, true);
                     drop(waiting);
                     self.pushed.notify_one();
+                    if !was_watched {
+                        self.to_watch.notify_one();
+                    }
                     if let Some(frame) = gave_way {
                         frame.job.fail(self.gave_way());
                     }
@@ -232,12 +251,30 @@ impl WorkQueue {
         self.counters.settled.fetch_add(frames as u64, Relaxed);
     }
 
+    /// Fails what has waited for the acquire timeout; never returns.
+    pub async fn watch_overdue(&self) {
+        loop {
+            let (overdue, next) = self.take_overdue();
+            for frame in overdue {
+                let timeout = self.config.acquire_timeout.as_millis();
+                let message = format!("no session was free within pool.acquire_timeout, {timeout} ms");
+                frame.job.fail(Failure::new(FailureCode::ModelUnavailable, message));
+            }
+            match next {
+                Some(then) => sleep_until(then).await,
+                None => self.to_watch.notified().await,
+            }
+        }
+    }
+
     /// Takes out what has waited too long, and says when to look again.
-    pub fn take_overdue(&self) -> (Vec<PreparedFrame>, Option<Instant>) {
+    fn take_overdue(&self) -> (Vec<PreparedFrame>, Option<Instant>) {
         let mut waiting = self.lock();
         let overdue = waiting.scheduler.take_overdue(Instant::now());
         self.counters.timeouts.fetch_add(overdue.len() as u64, Relaxed);
-        (overdue, waiting.scheduler.next_overdue())
+        let next = waiting.scheduler.next_overdue();
+        waiting.watched = next.is_some();
+        (overdue, next)
     }
 
     /// Frames that wait.

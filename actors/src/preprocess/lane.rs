@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::PreprocessArguments;
 use crate::frame::{PreparedFrame, RawFrame};
-use crate::model_pool::{ModelPoolMsg, ModelPoolRef};
+use crate::model_pool::WorkQueue;
 use crate::ports::FeatureWorker;
 
 /// The way to a worker's thread. The thread ends when the lane is dropped and its last frame done.
@@ -26,20 +26,20 @@ impl Lane {
     /// Starts the thread of worker `id`.
     pub fn spawn(id: usize, arguments: &PreprocessArguments) -> io::Result<Self> {
         let (sender, receiver) = sync_channel::<(Box<RawFrame>, oneshot::Sender<()>)>(1);
-        let PreprocessArguments { extractors, pool, .. } = arguments.clone();
+        let PreprocessArguments { extractors, queue, .. } = arguments.clone();
         let runtime = tokio::runtime::Handle::current();
         std::thread::Builder::new().name(format!("features-{id}")).spawn(move || {
             let _clock = runtime.enter();
             let mut extractor = extractors();
             for (frame, done) in receiver {
-                extract(&mut *extractor, *frame, &pool);
+                extract(&mut *extractor, *frame, &queue);
                 let _ = done.send(());
             }
         })?;
         Ok(Self { frames: sender })
     }
 
-    /// Computes a frame's features and sends it on to the pool; returns when the thread is free again.
+    /// Computes a frame's features and lets it wait for a session; returns when the thread is free again.
     pub async fn extract(&self, frame: Box<RawFrame>) -> Result<(), LaneEnded> {
         let (done, is_done) = oneshot::channel();
         // The worker waits for each frame, so the channel has room; otherwise the frame is dropped, and so answered.
@@ -48,7 +48,7 @@ impl Lane {
     }
 }
 
-fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, pool: &ModelPoolRef) {
+fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, queue: &WorkQueue) {
     let RawFrame { job, samples, .. } = frame;
     job.note(|trail| trail.features_begun = Some(Instant::now()));
     let tensor = match extractor.extract(&job.model, &samples) {
@@ -58,7 +58,5 @@ fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, pool: &ModelPoolR
     drop(samples);
     let prepared_at = Instant::now();
     job.note(|trail| trail.features_ended = Some(prepared_at));
-    let prepared = PreparedFrame { job, tensor, prepared_at };
-    // Where the pool has died, the frame comes back in the error, is dropped, and so answered.
-    let _ = pool.send_message(ModelPoolMsg::Enqueue(Box::new(prepared)));
+    queue.push(PreparedFrame { job, tensor, prepared_at });
 }

@@ -5,6 +5,8 @@
 
 mod lane;
 
+use std::sync::Arc;
+
 use ractor::factory::{
     Factory, FactoryArguments, FactoryMessage, Job as FactoryJob, JobOptions, Worker, WorkerBuilder, WorkerId, queues, routing,
 };
@@ -12,7 +14,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::time::Instant;
 
 use crate::frame::RawFrame;
-use crate::model_pool::ModelPoolRef;
+use crate::model_pool::WorkQueue;
 use crate::ports::FeatureWorkers;
 use lane::Lane;
 
@@ -33,7 +35,7 @@ pub struct PreprocessArguments {
     /// Makes a worker's extractor.
     pub extractors: FeatureWorkers,
     /// Where prepared frames go.
-    pub pool: ModelPoolRef,
+    pub queue: Arc<WorkQueue>,
 }
 
 /// Sends a frame to the next free worker.

@@ -8,7 +8,7 @@ use ractor::{Actor, ActorCell, ActorId, SpawnErr};
 use crate::breaker::Breaker;
 use crate::cache::{Cache, CacheArguments, CacheRef};
 use crate::ingest::{Ingest, IngestArguments};
-use crate::model_pool::{ModelPool, ModelPoolArguments, ModelPoolRef};
+use crate::model_pool::ModelPool;
 use crate::pipeline::Plant;
 use crate::preprocess::{self, PreprocessArguments, PreprocessRef};
 use crate::publish::{Publish, PublishArguments};
@@ -44,7 +44,6 @@ impl Stage {
 #[derive(Default)]
 pub struct Children {
     running: Vec<(Stage, ActorCell)>,
-    pool: Option<ModelPoolRef>,
     preprocess: Option<PreprocessRef>,
     cache: Option<CacheRef>,
 }
@@ -86,14 +85,10 @@ impl Children {
                 Actor::spawn_linked(None, Publish, arguments, supervisor).await?.0.get_cell()
             }
             Stage::Breaker => Actor::spawn_linked(None, Breaker, Arc::clone(&plant.circuits), supervisor).await?.0.get_cell(),
-            Stage::ModelPool => {
-                let arguments = ModelPoolArguments { config: plant.pool.clone(), queue: Arc::clone(&plant.queue) };
-                let (pool, _) = Actor::spawn_linked(None, ModelPool, arguments, supervisor).await?;
-                self.pool.insert(pool).get_cell()
-            }
+            Stage::ModelPool => Actor::spawn_linked(None, ModelPool, Arc::clone(&plant.queue), supervisor).await?.0.get_cell(),
             Stage::Preprocess => {
-                let pool = self.pool.clone().ok_or_else(|| missing("the model pool"))?;
-                let arguments = PreprocessArguments { workers: plant.workers, extractors: Arc::clone(&plant.extractors), pool };
+                let (workers, extractors) = (plant.workers, Arc::clone(&plant.extractors));
+                let arguments = PreprocessArguments { workers, extractors, queue: Arc::clone(&plant.queue) };
                 let preprocess = preprocess::spawn(arguments, supervisor).await?;
                 self.preprocess.insert(preprocess).get_cell()
             }
