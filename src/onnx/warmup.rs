@@ -18,8 +18,9 @@ pub struct BatchCost {
 }
 
 impl BatchCost {
+    /// What a frame of such a batch costs a session, in seconds, with its part of what every run costs.
     fn per_frame(self) -> f64 {
-        self.run.as_secs_f64() / self.batch as f64
+        (self.run + AROUND_A_RUN).as_secs_f64() / self.batch as f64
     }
 }
 
@@ -34,8 +35,13 @@ pub(crate) struct WarmUp {
     pub batch_variant: bool,
 }
 
-/// A batch must cost this much less a frame than the best smaller one, or it saves too little for what it makes frames wait.
-const WORTH_WHILE: f64 = 0.9;
+/// What a run costs beside the library's part: taking the batch, telling its outcomes, and the switches of threads for that. As
+/// measured for batches of one, by what a frame takes in the pool beyond the library's run (`examples/pool_bench`).
+const AROUND_A_RUN: Duration = Duration::from_micros(25);
+/// A smaller batch that costs at most this much more a frame than the cheapest is preferred: frames wait less for each other.
+const AS_GOOD: f64 = 1.05;
+/// A size must save at least this much a frame for larger ones to be of interest.
+const SAVING: f64 = 0.98;
 /// Runs of one size, at most, and the time after which no further one is begun.
 pub(crate) const RUNS: usize = 5;
 pub(crate) const RUNS_TIME: Duration = Duration::from_millis(100);
@@ -44,8 +50,8 @@ const TOLERANCE: f64 = 1e-4;
 
 /// Runs a model at batch sizes 1, 2, 4, … up to `max_batch`, and at every other size up to the one it settles on.
 ///
-/// The limit is the largest measured size whose cost a frame is at least 10 % below that of the best smaller one; larger sizes
-/// are not tried once two in a row were not worth it. A model whose outputs depend on the batch, or whose runs of two fail, is limited to
+/// The limit is the smallest measured size whose cost a frame is within 5 % of the cheapest; larger sizes are not tried once two in a
+/// row saved nothing. A model whose outputs depend on the batch, or whose runs of two fail, is limited to
 /// batches of one.
 pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame: [usize; 3], max_batch: usize) -> Result<WarmUp, String> {
     let max_batch = if input.batch_of_one || head.batch_of_one() { 1 } else { max_batch.max(1) };
@@ -59,7 +65,7 @@ pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame
     }
     // Every frame alone: a wrong kernel may well get the first of a batch right.
     let mut references = Vec::new();
-    let (mut best, mut misses) = (first, 0);
+    let (mut best, mut misses) = (first.per_frame(), 0);
     for batch in sizes(max_batch) {
         for one in frames[references.len() * size..batch * size].chunks_exact(size) {
             references.push(run(session, &input.shape(1, frame), one, |outputs| Ok(of_frame(outputs, 0)))?);
@@ -77,20 +83,22 @@ pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame
             return Ok(WarmUp { max_batch: 1, batch_variant: true, ..found });
         };
         found.costs.push(cost);
-        if cost.per_frame() <= WORTH_WHILE * best.per_frame() {
-            (best, misses) = (cost, 0);
-        } else {
-            misses += 1;
-        }
+        misses = if cost.per_frame() <= SAVING * best { 0 } else { misses + 1 };
+        best = best.min(cost.per_frame());
         if misses == 2 {
             break;
         }
     }
-    found.max_batch = best.batch;
+    found.max_batch = smallest_as_good(&found.costs);
     for batch in (1..found.max_batch).filter(|batch| found.costs.iter().all(|cost| cost.batch != *batch)) {
         run(session, &input.shape(batch, frame), &frames[..size * batch], |outputs| head.check(outputs, batch))?;
     }
     Ok(found)
+}
+
+fn smallest_as_good(costs: &[BatchCost]) -> usize {
+    let cheapest = costs.iter().map(|cost| cost.per_frame()).fold(f64::INFINITY, f64::min);
+    costs.iter().find(|cost| cost.per_frame() <= AS_GOOD * cheapest).map_or(1, |cost| cost.batch)
 }
 
 /// 2, 4, 8, … and `max` itself.
@@ -174,6 +182,17 @@ mod tests {
         assert_eq!(of(3), [2, 3]);
         assert_eq!(of(8), [2, 4, 8]);
         assert_eq!(of(12), [2, 4, 8, 12]);
+    }
+
+    #[test]
+    fn a_batch_is_formed_only_where_it_saves_something() {
+        let limit = |runs_us: [u64; 4]| {
+            let cost = |(index, &run): (usize, &u64)| BatchCost { batch: 1 << index, run: Duration::from_micros(run) };
+            smallest_as_good(&runs_us.iter().enumerate().map(cost).collect::<Vec<_>>())
+        };
+        assert_eq!(limit([15_000, 30_000, 59_000, 118_000]), 1, "a long run is not shortened by sharing it");
+        assert_eq!(limit([100, 120, 160, 240]), 8, "a fixed cost is");
+        assert_eq!(limit([270, 532, 1056, 2104]), 4, "for short runs what is around them counts too");
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl<T: Schedulable> Scheduler<T> {
         self.queues.iter().map(VecDeque::len).sum()
     }
 
+    /// What the waiting items cost together.
+    pub fn cost(&self) -> Duration {
+        self.queues.iter().flatten().map(|entry| entry.cost).sum()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

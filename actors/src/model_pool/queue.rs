@@ -277,6 +277,15 @@ impl WorkQueue {
         (overdue, next)
     }
 
+    /// Whether outcomes may gather for so long: several will, and meanwhile no session runs out of frames.
+    pub fn can_spare(&self, pause: Duration) -> bool {
+        let waiting = self.lock();
+        let frames = u32::try_from(waiting.scheduler.len()).unwrap_or(u32::MAX);
+        let sessions = u32::try_from(waiting.busy_until.len()).unwrap_or(u32::MAX);
+        let work = waiting.scheduler.cost() / sessions.max(1);
+        work >= 3 * pause && frames * pause >= 2 * work
+    }
+
     /// Frames that wait.
     pub fn depth(&self) -> usize {
         self.lock().scheduler.len()

@@ -4,11 +4,13 @@
 //! until it is told, so a restarted publisher resumes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::admission::FramePermit;
+use crate::model_pool::WorkQueue;
 use crate::outcome::Outcome;
 use crate::ports::OutcomeSink;
 use crate::supervision::Task;
@@ -18,6 +20,9 @@ pub type PublishRef = ActorRef<PublishMsg>;
 
 /// A publisher that died this often of one outcome counts it as lost.
 const MAX_ATTEMPTS: u8 = 3;
+
+/// How long outcomes gather where that makes nobody wait for work.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// The outcomes that are not told yet.
 #[derive(Debug)]
@@ -63,12 +68,12 @@ impl OutcomeQueue {
     }
 
     /// Tells outcome after outcome.
-    async fn tell(&self, sink: &dyn OutcomeSink) {
+    async fn tell(&self, sink: &dyn OutcomeSink, queue: &WorkQueue) {
         let mut receiving = self.receiver.lock().await;
         let Receiving { receiver, in_hand } = &mut *receiving;
         loop {
             if in_hand.is_none() {
-                *in_hand = receiver.recv().await;
+                *in_hand = next(receiver, queue).await;
             }
             let Some(outcome) = in_hand else { return };
             outcome.told.attempts += 1;
@@ -88,6 +93,18 @@ impl OutcomeQueue {
     }
 }
 
+/// The next outcome. Waking up takes a core from a session for longer than telling does, so where many short runs are ahead
+/// one wake-up is for many outcomes.
+async fn next(receiver: &mut mpsc::Receiver<Outcome>, queue: &WorkQueue) -> Option<Outcome> {
+    if let Ok(outcome) = receiver.try_recv() {
+        return Some(outcome);
+    }
+    if queue.can_spare(GATHERING) {
+        tokio::time::sleep(GATHERING).await;
+    }
+    receiver.recv().await
+}
+
 /// Tells outcomes.
 #[derive(Debug)]
 pub struct Publish;
@@ -98,6 +115,8 @@ pub struct PublishArguments {
     pub outcomes: Arc<OutcomeQueue>,
     /// Whom to tell.
     pub sink: Arc<dyn OutcomeSink>,
+    /// What the sessions have before them.
+    pub queue: Arc<WorkQueue>,
 }
 
 /// What the publisher is told; outcomes come through their queue.
@@ -113,7 +132,7 @@ impl Actor for Publish {
     type Arguments = PublishArguments;
 
     async fn pre_start(&self, myself: PublishRef, arguments: PublishArguments) -> Result<Task, ActorProcessingErr> {
-        let telling = async move { arguments.outcomes.tell(&*arguments.sink).await };
+        let telling = async move { arguments.outcomes.tell(&*arguments.sink, &arguments.queue).await };
         Ok(Task::spawn_watched(telling, myself, || PublishMsg::TellingPanicked))
     }
 

@@ -81,7 +81,8 @@ impl Children {
         let missing = |what: &str| SpawnErr::StartupFailed(format!("{what} is not running").into());
         Ok(match stage {
             Stage::Publish => {
-                let arguments = PublishArguments { outcomes: Arc::clone(&plant.outcomes), sink: Arc::clone(&plant.sink) };
+                let (outcomes, sink, queue) = (Arc::clone(&plant.outcomes), Arc::clone(&plant.sink), Arc::clone(&plant.queue));
+                let arguments = PublishArguments { outcomes, sink, queue };
                 Actor::spawn_linked(None, Publish, arguments, supervisor).await?.0.get_cell()
             }
             Stage::Breaker => Actor::spawn_linked(None, Breaker, Arc::clone(&plant.circuits), supervisor).await?.0.get_cell(),
