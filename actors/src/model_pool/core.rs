@@ -119,16 +119,18 @@ impl<T: Schedulable> Scheduler<T> {
         if after > budget { Err(Refusal::TooLate { after, budget, ahead }) } else { Ok(()) }
     }
 
+    /// Whether an item of this priority may wait, because there is room or because another one gives way.
+    pub fn has_room(&self, priority: Priority) -> bool {
+        self.len() < self.config.queue || self.config.shed_oldest && self.queues[priority as usize..].iter().any(|queue| !queue.is_empty())
+    }
+
     /// Lets an item wait that costs a session this much, or gives it back where the queue is full and nobody gives way; the one that
     /// gave way comes back in its place.
     pub fn push(&mut self, item: T, cost: Duration, now: Instant) -> Result<Option<T>, T> {
-        let mut gave_way = None;
-        if self.len() >= self.config.queue {
-            gave_way = self.config.shed_oldest.then(|| self.shed(item.priority())).flatten();
-            if gave_way.is_none() {
-                return Err(item);
-            }
+        if !self.has_room(item.priority()) {
+            return Err(item);
         }
+        let gave_way = (self.len() >= self.config.queue).then(|| self.shed(item.priority())).flatten();
         self.queues[item.priority() as usize].push_back(Entry { item, since: now, cost });
         Ok(gave_way)
     }

@@ -110,9 +110,11 @@ impl WorkQueue {
         })
     }
 
-    /// Whether a frame could still make its deadline if it waited here now; asked before its features are computed.
+    /// Whether a frame could wait here now and still make its deadline; asked before its features are computed.
     pub fn foresee(&self, job: &Job) -> Result<(), Failure> {
-        let checked = self.lock().check(job, Instant::now());
+        let waiting = self.lock();
+        let checked = if waiting.scheduler.has_room(job.priority) { waiting.check(job, Instant::now()) } else { Err(Refusal::Full) };
+        drop(waiting);
         checked.map(drop).map_err(|refusal| self.refused(&refusal))
     }
 
