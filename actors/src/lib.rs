@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod pipeline;
 pub mod ports;
 pub mod preprocess;
+pub mod priority;
 pub mod publish;
 pub mod responder;
 pub mod supervision;

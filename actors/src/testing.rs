@@ -32,6 +32,8 @@ pub const INVALID: Behaviour = "invalid";
 pub const DECODER_PANICS: Behaviour = "decoder-panics";
 /// The extractor panics.
 pub const EXTRACTOR_PANICS: Behaviour = "extractor-panics";
+/// Its features take until [`Fakes::gate`] is opened.
+pub const SLOW_FEATURES: Behaviour = "slow-features";
 /// Every run with it fails.
 pub const POISON: Behaviour = "poison";
 /// The runner panics.
@@ -52,6 +54,8 @@ pub struct Fakes {
     pub told: mpsc::UnboundedReceiver<(String, Option<FailureCode>)>,
     /// The sizes of the batches that were run.
     pub runs: Arc<Mutex<Vec<usize>>>,
+    /// How many frames were given to an extractor.
+    pub frames_extracted: Arc<AtomicU64>,
     /// How many frames were given to a runner.
     pub frames_run: Arc<AtomicU64>,
     /// Lets slow runs go on.
@@ -64,6 +68,7 @@ impl Fakes {
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
         let (telling, told) = mpsc::unbounded_channel();
         let gate = watch::Sender::new(false);
+        let frames_extracted = Arc::<AtomicU64>::default();
         let (runs, frames_run) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<AtomicU64>::default());
         let runner = {
             let (runs, frames_run, gate) = (Arc::clone(&runs), Arc::clone(&frames_run), gate.subscribe());
@@ -72,11 +77,14 @@ impl Fakes {
         let ports = Ports {
             source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
             decoder: Arc::new(FakeDecoder { budget }),
-            extractors: Arc::new(|| Box::new(FakeExtractor)),
+            extractors: {
+                let (gate, frames_extracted) = (gate.subscribe(), Arc::clone(&frames_extracted));
+                Arc::new(move || Box::new(FakeExtractor { gate: gate.clone(), frames_extracted: Arc::clone(&frames_extracted) }))
+            },
             runners: Arc::new(move || Box::new(runner())),
             sink: Arc::new(FakeSink(telling)),
         };
-        (ports, Self { arrivals: Some(arrivals), told, runs, frames_run, gate })
+        (ports, Self { arrivals: Some(arrivals), told, runs, frames_extracted, frames_run, gate })
     }
 
     /// Lets a frame arrive.
@@ -159,7 +167,10 @@ impl Decoder for FakeDecoder {
     }
 }
 
-struct FakeExtractor;
+struct FakeExtractor {
+    gate: watch::Receiver<bool>,
+    frames_extracted: Arc<AtomicU64>,
+}
 
 /// The first value of a fake tensor says what its run does.
 const BEHAVIOURS: [Behaviour; 5] = [GOOD, POISON, RUNNER_PANICS, SLOW, STUCK];
@@ -167,7 +178,11 @@ const BEHAVIOURS: [Behaviour; 5] = [GOOD, POISON, RUNNER_PANICS, SLOW, STUCK];
 impl FeatureWorker for FakeExtractor {
     fn extract(&mut self, _: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure> {
         let (behaviour, _) = split(&samples.bytes);
+        self.frames_extracted.fetch_add(1, Ordering::Relaxed);
         assert_ne!(behaviour, EXTRACTOR_PANICS, "as asked");
+        if behaviour == SLOW_FEATURES {
+            let _ = futures::executor::block_on(self.gate.wait_for(|&open| open));
+        }
         let index = BEHAVIOURS.iter().position(|&known| known == behaviour).unwrap_or(0);
         Ok(Tensor { shape: [1, 1, 1], data: vec![index as f32].into() })
     }

@@ -19,7 +19,7 @@ pub use crate::frame::CacheKey;
 use crate::frame::RawFrame;
 use crate::model_pool::WorkQueue;
 use crate::outcome::Answer;
-use crate::preprocess::PreprocessRef;
+use crate::preprocess::FrameQueue;
 
 /// Address of the cache.
 pub type CacheRef = ActorRef<CacheMsg>;
@@ -70,7 +70,7 @@ pub struct CacheArguments {
     /// Where a miss is to wait for a session; no features are computed of what could not make its deadline there.
     pub queue: Arc<WorkQueue>,
     /// Where a miss goes.
-    pub preprocess: PreprocessRef,
+    pub frames: Arc<FrameQueue>,
 }
 
 /// What the cache is told.
@@ -102,7 +102,7 @@ impl CacheArguments {
             return frame.job.fail(failure);
         }
         frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
-        crate::preprocess::dispatch(&self.preprocess, frame);
+        self.frames.push(frame);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::model_pool::WorkQueue;
 use crate::outcome::{Failure, FailureCode};
 use crate::ports::{Decoder, FrameSource};
+use crate::preprocess::FrameQueue;
 use crate::publish::OutcomeQueue;
 use crate::responder::{Responder, Unanswered};
 use crate::supervision::Task;
@@ -44,7 +45,9 @@ pub struct IngestArguments {
     pub deadlines: Arc<Deadlines>,
     /// Where the failures of refused frames go.
     pub outcomes: Arc<OutcomeQueue>,
-    /// Where frames wait that may give way.
+    /// Where frames wait that may give way: for a worker,
+    pub frames: Arc<FrameQueue>,
+    /// and for a session.
     pub queue: Arc<WorkQueue>,
     /// Whether they do; else the arriving frame is refused.
     pub shed_oldest: bool,
@@ -120,8 +123,12 @@ impl IngestArguments {
     async fn make_room(&self, priority: Priority, source: &str, bytes: usize) -> Option<Permit> {
         loop {
             let refusal = self.outcomes.refusal().await;
-            let gives_way = self.queue.shed(priority)?;
-            gives_way.job.shed(self.queue.gave_way(), refusal);
+            let job = if self.frames.gives_way(priority) > self.queue.gives_way(priority) {
+                self.frames.shed(priority)?.job
+            } else {
+                self.queue.shed(priority)?.job
+            };
+            job.shed(self.queue.gave_way(), refusal);
             if let Ok(permit) = self.admission.admit(source, bytes) {
                 return Some(permit);
             }

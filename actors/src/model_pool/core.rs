@@ -8,9 +8,7 @@ use tokio::time::Instant;
 
 use super::Config;
 use crate::frame::{ModelId, Priority};
-
-/// After this long a waiting item counts as one priority higher, so that none starves.
-pub const AGEING: Duration = Duration::from_millis(250);
+use crate::priority::rank;
 
 /// A wait counts for this much more than was measured: runs that take a little longer than the mean must not make a whole queue late, of
 /// which each frame would then be begun and ended by its deadline in the middle.
@@ -135,11 +133,22 @@ impl<T: Schedulable> Scheduler<T> {
         Ok(gave_way)
     }
 
-    /// Takes out the oldest item of the lowest priority, if that is not above `priority`.
+    /// The oldest item of the lowest priority, if that is not above `priority`: the one that would give way.
+    pub fn gives_way(&self, priority: Priority) -> Option<&T> {
+        let (level, at) = self.lowest_and_oldest(priority)?;
+        self.queues[level].get(at).map(|entry| &entry.item)
+    }
+
+    /// Takes out the one that gives way.
     pub fn shed(&mut self, priority: Priority) -> Option<T> {
-        let lowest = self.queues[priority as usize..].iter_mut().rev().find(|queue| !queue.is_empty())?;
-        let (oldest, _) = lowest.iter().enumerate().min_by_key(|(_, entry)| entry.item.arrived_at())?;
-        lowest.remove(oldest).map(|entry| entry.item)
+        let (level, at) = self.lowest_and_oldest(priority)?;
+        self.queues[level].remove(at).map(|entry| entry.item)
+    }
+
+    fn lowest_and_oldest(&self, priority: Priority) -> Option<(usize, usize)> {
+        let level = (priority as usize..self.queues.len()).rev().find(|&level| !self.queues[level].is_empty())?;
+        let oldest = self.queues[level].iter().enumerate().min_by_key(|(_, entry)| entry.item.arrived_at());
+        oldest.map(|(at, _)| (level, at))
     }
 
     /// The next run, if there is one; items nobody waits for go to `dropped` unrun.
@@ -183,16 +192,8 @@ impl<T: Schedulable> Scheduler<T> {
 
     /// The queues that hold something, the one to be served first in front: by the priority of its head, raised by its age.
     fn order(&self, now: Instant) -> Vec<usize> {
-        let mut heads: Vec<_> = self
-            .queues
-            .iter()
-            .enumerate()
-            .filter_map(|(level, queue)| queue.front().map(|head| (level, head.since)))
-            .map(|(level, since)| {
-                let steps = (now - since).as_nanos() / AGEING.as_nanos();
-                (level.saturating_sub(usize::try_from(steps).unwrap_or(usize::MAX)), since, level)
-            })
-            .collect();
+        let mut heads: Vec<_> =
+            self.queues.iter().enumerate().filter_map(|(level, queue)| queue.front().map(|head| rank(level, head.since, now))).collect();
         heads.sort_unstable();
         heads.into_iter().map(|(_, _, level)| level).collect()
     }

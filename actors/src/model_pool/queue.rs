@@ -3,6 +3,7 @@
 //! A session that has finished takes its next batch itself, under the lock, without asking an actor first: no session idles while
 //! frames wait. The queue outlives the pool actor, so a restarted pool neither loses frames nor takes a busy session for idle.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -150,6 +151,12 @@ impl WorkQueue {
                 frame.job.fail(self.refused(&refusal));
             }
         }
+    }
+
+    /// The lowest priority that waits and since when, if it is not above `priority`: who would give way.
+    pub fn gives_way(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
+        let waiting = self.lock();
+        waiting.scheduler.gives_way(priority).map(|frame| (frame.job.priority, Reverse(frame.job.received_at)))
     }
 
     /// The oldest waiting frame of the lowest priority, if that is not above `priority`: it is to give way to an arriving one.

@@ -4,9 +4,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::core::AGEING;
 use super::*;
 use crate::frame::{ModelId, Priority};
+use crate::priority::AGEING;
 
 #[derive(Debug, Clone, PartialEq)]
 struct Item {

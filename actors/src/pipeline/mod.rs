@@ -18,6 +18,7 @@ use crate::deadlines::Deadlines;
 use crate::ledger::Ledger;
 use crate::model_pool::{self, Sessions, WorkQueue};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners};
+use crate::preprocess::FrameQueue;
 use crate::publish::OutcomeQueue;
 use crate::supervision::{self, Stage, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
 
@@ -70,6 +71,8 @@ pub struct Plant {
     pub cache: Arc<CacheStore>,
     /// The circuits.
     pub circuits: Arc<Circuits>,
+    /// What the feature workers pull from.
+    pub frames: Arc<FrameQueue>,
     /// What the sessions pull from.
     pub queue: Arc<WorkQueue>,
     pub(crate) pool: model_pool::Config,
@@ -111,6 +114,7 @@ impl Pipeline {
             outcomes: OutcomeQueue::new(config.in_flight_frames),
             cache: CacheStore::new(&config.cache),
             circuits: Circuits::new(config.breaker),
+            frames: Arc::default(),
             queue: Arc::clone(&queue),
             workers: config.workers,
             source: Arc::new(Mutex::new(ports.source)),
@@ -150,6 +154,7 @@ impl Pipeline {
             self.sessions.end_runs();
         }
         self.ask(|reply| SupervisorMsg::Stop(Stage::ModelPool, reply), bound).await;
+        self.plant.frames.close();
         let sessions = self.sessions;
         let joined = tokio::task::spawn_blocking(move || sessions.join());
         if tokio::time::timeout(bound, joined).await.is_err() {

@@ -10,7 +10,7 @@ use crate::cache::{Cache, CacheArguments, CacheRef};
 use crate::ingest::{Ingest, IngestArguments};
 use crate::model_pool::ModelPool;
 use crate::pipeline::Plant;
-use crate::preprocess::{self, PreprocessArguments, PreprocessRef};
+use crate::preprocess::{Preprocess, PreprocessArguments};
 use crate::publish::{Publish, PublishArguments};
 
 /// How long a child may take to stop before it is killed.
@@ -44,7 +44,6 @@ impl Stage {
 #[derive(Default)]
 pub struct Children {
     running: Vec<(Stage, ActorCell)>,
-    preprocess: Option<PreprocessRef>,
     cache: Option<CacheRef>,
 }
 
@@ -88,17 +87,20 @@ impl Children {
             Stage::Breaker => Actor::spawn_linked(None, Breaker, Arc::clone(&plant.circuits), supervisor).await?.0.get_cell(),
             Stage::ModelPool => Actor::spawn_linked(None, ModelPool, Arc::clone(&plant.queue), supervisor).await?.0.get_cell(),
             Stage::Preprocess => {
-                let (workers, extractors) = (plant.workers, Arc::clone(&plant.extractors));
-                let arguments = PreprocessArguments { workers, extractors, queue: Arc::clone(&plant.queue) };
-                let preprocess = preprocess::spawn(arguments, supervisor).await?;
-                self.preprocess.insert(preprocess).get_cell()
+                let arguments = PreprocessArguments {
+                    workers: plant.workers,
+                    extractors: Arc::clone(&plant.extractors),
+                    frames: Arc::clone(&plant.frames),
+                    queue: Arc::clone(&plant.queue),
+                };
+                Actor::spawn_linked(None, Preprocess, arguments, supervisor).await?.0.get_cell()
             }
             Stage::Cache => {
                 let arguments = CacheArguments {
                     store: Arc::clone(&plant.cache),
                     circuits: Arc::clone(&plant.circuits),
+                    frames: Arc::clone(&plant.frames),
                     queue: Arc::clone(&plant.queue),
-                    preprocess: self.preprocess.clone().ok_or_else(|| missing("preprocess"))?,
                 };
                 let (cache, _) = Actor::spawn_linked(None, Cache, arguments, supervisor).await?;
                 self.cache.insert(cache).get_cell()
@@ -111,6 +113,7 @@ impl Children {
                     admission: Arc::clone(&plant.admission),
                     deadlines: Arc::clone(&plant.deadlines),
                     outcomes: Arc::clone(&plant.outcomes),
+                    frames: Arc::clone(&plant.frames),
                     queue: Arc::clone(&plant.queue),
                     shed_oldest: plant.pool.shed_oldest,
                     cache: self.cache.clone().ok_or_else(|| missing("the cache"))?,

@@ -1,0 +1,46 @@
+//! One OS thread that computes features.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::time::Instant;
+
+use super::PreprocessArguments;
+use crate::frame::{PreparedFrame, RawFrame};
+use crate::model_pool::WorkQueue;
+use crate::ports::FeatureWorker;
+
+/// Starts the thread of worker `id`, which ends with its shift.
+pub fn hire(id: usize, shift: u64, arguments: &PreprocessArguments) -> io::Result<()> {
+    let PreprocessArguments { extractors, frames, queue, .. } = arguments.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || {
+        let _clock = runtime.enter();
+        let mut extractor = extractors();
+        while let Some(frame) = frames.next(shift) {
+            // A panic is a defect of the extractor: its frame is dropped, and so answered, and a new extractor takes over.
+            if catch_unwind(AssertUnwindSafe(|| extract(&mut *extractor, frame, &queue))).is_err() {
+                tracing::error!("a feature worker panicked; it is replaced");
+                extractor = extractors();
+            }
+        }
+    };
+    std::thread::Builder::new().name(format!("features-{id}")).spawn(work).map(drop)
+}
+
+fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, queue: &WorkQueue) {
+    let RawFrame { job, samples, .. } = frame;
+    let begun = Instant::now();
+    if job.is_settled(begun) {
+        return;
+    }
+    job.note(|trail| trail.features_begun = Some(begun));
+    let tensor = match extractor.extract(&job.model, &samples) {
+        Ok(tensor) => tensor,
+        Err(failure) => return job.fail(failure),
+    };
+    drop(samples);
+    let prepared_at = Instant::now();
+    job.note(|trail| trail.features_ended = Some(prepared_at));
+    queue.push(PreparedFrame { job, tensor, prepared_at });
+}
