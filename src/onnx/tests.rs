@@ -297,3 +297,32 @@ fn the_measuring_models_load_and_run() {
         }
     }
 }
+
+#[test]
+fn widths_and_batches_that_vary_do_not_make_memory_grow() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    let status = || std::fs::read_to_string("/proc/self/status").ok();
+    if !repository.is_dir() || status().is_none() {
+        return eprintln!("skipped: {} or /proc is not there", repository.display());
+    }
+    let Some(runtime) = runtime() else { return };
+    let model = Model::load("cnn_loc", "1", &repository.join("cnn_loc/1"), &runtime, &Options::default()).expect("refused");
+    let resident_kib = || {
+        let status = status().unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("no RssAnon");
+        line.trim_end_matches("kB").trim().parse::<u64>().expect("no number")
+    };
+    let mut gathered = Vec::new();
+    let mut pass = |offset: usize| {
+        for round in 0..120usize {
+            // Every width once, in no order; 101 and 120 have no common factor.
+            let (width, batch) = (32 + 4 * (round * 101 % 120) + offset, 1 + round % 4);
+            let tensors: Vec<_> = (0..batch).map(|_| Tensor { shape: [1, 128, width], data: vec![0.1; 128 * width].into() }).collect();
+            model.run(&tensors.iter().collect::<Vec<_>>(), &mut gathered, &RunBrake::default()).expect("failed");
+        }
+        resident_kib()
+    };
+    // The arena finds room for every shape in the first passes.
+    let found = [pass(0), pass(1), pass(0), pass(1), pass(0)];
+    assert!(found[4] < found[2] + 8 * 1024, "{found:?} KiB after passes over 120 shapes");
+}

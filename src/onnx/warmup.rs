@@ -39,7 +39,7 @@ pub(crate) struct WarmUp {
 /// measured for batches of one, by what a frame takes in the pool beyond the library's run (`examples/pool_bench`).
 const AROUND_A_RUN: Duration = Duration::from_micros(25);
 /// A smaller batch that costs at most this much more a frame than the cheapest is preferred: frames wait less for each other.
-const AS_GOOD: f64 = 1.05;
+const AS_GOOD: f64 = 1.04;
 /// A size must save at least this much a frame for larger ones to be of interest.
 const SAVING: f64 = 0.98;
 /// Runs of one size, at most, and the time after which no further one is begun.
@@ -50,7 +50,7 @@ const TOLERANCE: f64 = 1e-4;
 
 /// Runs a model at batch sizes 1, 2, 4, … up to `max_batch`, and at every other size up to the one it settles on.
 ///
-/// The limit is the smallest measured size whose cost a frame is within 5 % of the cheapest; larger sizes are not tried once two in a
+/// The limit is the smallest measured size whose cost a frame is within 4 % of the cheapest; larger sizes are not tried once two in a
 /// row saved nothing. A model whose outputs depend on the batch, or whose runs of two fail, is limited to
 /// batches of one.
 pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame: [usize; 3], max_batch: usize) -> Result<WarmUp, String> {
