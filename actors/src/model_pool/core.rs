@@ -101,16 +101,22 @@ impl<T: Schedulable> Scheduler<T> {
         self.len() == 0
     }
 
-    /// Whether an item that costs a session this much could be done by its deadline: what waits before it and what runs now, spread
-    /// over the sessions, then itself. Where it would be begun at once nothing is foreseen: a run is the only measurement there is.
+    /// Whether an item that costs a session this much could be done by its deadline: what waits before it, by priority and age, and what
+    /// runs now, spread over the sessions, then itself. Where it would be begun at once nothing is foreseen: a run is the only measurement there is.
     pub fn check(&self, priority: Priority, deadline: Instant, cost: Duration, load: Load, now: Instant) -> Result<(), Refusal> {
-        let before = || self.queues[..=priority as usize].iter().flatten();
-        let ahead = before().count();
+        let own = rank(priority as usize, now, now);
+        let (mut ahead, mut waiting) = (0, Duration::ZERO);
+        for (level, queue) in self.queues.iter().enumerate() {
+            let before = queue.iter().take_while(|entry| level <= priority as usize || rank(level, entry.since, now) < own);
+            for entry in before {
+                ahead += 1;
+                waiting += entry.cost;
+            }
+        }
         // Each of those before it will find a free session, and so will it.
         if ahead + load.busy < load.sessions {
             return Ok(());
         }
-        let waiting: Duration = before().map(|entry| entry.cost).sum();
         let wait = (waiting + load.left) / u32::try_from(load.sessions.max(1)).unwrap_or(u32::MAX);
         let after = wait.mul_f64(HEADROOM) + cost;
         let budget = deadline.saturating_duration_since(now);

@@ -4,6 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use super::core::HEADROOM;
 use super::*;
 use crate::frame::{ModelId, Priority};
 use crate::priority::AGEING;
@@ -16,6 +17,13 @@ struct Item {
     priority: Priority,
     deadline: Instant,
     arrived_at: Instant,
+}
+
+impl Item {
+    /// What it costs a session.
+    fn cost(&self) -> Duration {
+        Duration::from_millis(self.id % 7)
+    }
 }
 
 impl Schedulable for Item {
@@ -210,6 +218,13 @@ impl Reference {
         (batch, dropped)
     }
 
+    /// How many go before an item of this priority that comes now, and what they cost.
+    fn before(&self, priority: Priority, now: Instant) -> (usize, Duration) {
+        let goes_before = |(item, since): &&(Item, Instant)| Self::rank(item, *since, now) <= (priority as u128, now, priority as u8);
+        let costs = self.0.iter().filter(goes_before).map(|(item, _)| item.cost());
+        (costs.clone().count(), costs.sum())
+    }
+
     fn take_overdue(&mut self, timeout: Duration, now: Instant) -> Vec<u64> {
         let overdue: Vec<u64> = self.0.iter().filter(|(_, since)| now >= *since + timeout).map(|(item, _)| item.id).collect();
         overdue.iter().for_each(|&id| self.remove(id));
@@ -230,6 +245,7 @@ enum Step {
     Next,
     TakeOverdue,
     Shed { level: usize },
+    Check { level: usize, budget_ms: u64, busy: usize },
     Wait { ms: u64 },
 }
 
@@ -240,6 +256,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Next),
         1 => Just(Step::TakeOverdue),
         1 => (0usize..4).prop_map(|level| Step::Shed { level }),
+        2 => (0usize..4, 0u64..60, 0usize..3).prop_map(|(level, budget_ms, busy)| Step::Check { level, budget_ms, busy }),
         3 => (1u64..400).prop_map(|ms| Step::Wait { ms }),
     ]
 }
@@ -247,8 +264,13 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     /// Step for step, the scheduler does what the reference does.
     #[test]
-    fn it_does_what_the_plain_reference_does(steps in prop::collection::vec(step(), 1..120), max_batch in 1usize..6, queue in 1usize..20) {
-        let config = Config { max_batch, queue, acquire_timeout: Duration::from_millis(900), ..Config::default() };
+    fn it_does_what_the_plain_reference_does(
+        steps in prop::collection::vec(step(), 1..120),
+        max_batch in 1usize..6,
+        queue in 1usize..20,
+        shed_oldest in prop::bool::ANY,
+    ) {
+        let config = Config { max_batch, queue, shed_oldest, acquire_timeout: Duration::from_millis(900), ..Config::default() };
         let mut scheduler = Scheduler::new(config.clone());
         let mut reference = Reference::default();
         let levels = [Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
@@ -263,9 +285,12 @@ proptest! {
                     // Features of one may take longer than those of the next.
                     let arrived_at = now - Duration::from_millis(took_ms);
                     let item = Item { id, model, columns, priority: levels[level], deadline, arrived_at };
-                    let pushed = scheduler.push(item.clone(), Duration::ZERO, now).is_ok();
-                    prop_assert_eq!(pushed, reference.0.len() < queue);
-                    if pushed {
+                    let gives_way = if reference.0.len() < queue { Ok(None) } else {
+                        shed_oldest.then(|| reference.shed(levels[level])).flatten().map(Some).ok_or(id)
+                    };
+                    let pushed = scheduler.push(item.clone(), item.cost(), now);
+                    prop_assert_eq!(pushed.map(|gone| gone.map(|item| item.id)).map_err(|item| item.id), gives_way);
+                    if gives_way.is_ok() {
                         reference.0.push((item, now));
                     }
                 }
@@ -286,6 +311,15 @@ proptest! {
                 }
                 Step::Shed { level } => {
                     prop_assert_eq!(scheduler.shed(levels[level]).map(|item| item.id), reference.shed(levels[level]));
+                }
+                Step::Check { level, budget_ms, busy } => {
+                    let (budget, cost) = (Duration::from_millis(budget_ms), Duration::from_millis(3));
+                    let load = Load { sessions: 2, busy, left: Duration::from_millis(5) * busy as u32 };
+                    let (ahead, waiting) = reference.before(levels[level], now);
+                    let after = ((waiting + load.left) / 2).mul_f64(HEADROOM) + cost;
+                    let in_time = ahead + busy < 2 || after <= budget;
+                    let expected = if in_time { Ok(()) } else { Err(Refusal::TooLate { after, budget, ahead }) };
+                    prop_assert_eq!(scheduler.check(levels[level], now + budget, cost, load, now), expected);
                 }
                 Step::Wait { ms } => now += Duration::from_millis(ms),
             }
