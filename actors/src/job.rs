@@ -33,8 +33,8 @@ pub struct Job {
     pub priority: Priority,
     /// Where the answer is remembered.
     pub remember: Option<(Arc<CacheStore>, CacheKey)>,
-    /// Leave of the model's circuit; settled with the frame.
-    pub pass: Option<Pass>,
+    /// Leave of the model's circuit, which hears of the frame's end; or the failure that the frame gets if it has to be run.
+    leave: Result<Pass, Failure>,
     _bytes: OwnedSemaphorePermit,
     /// The frame's permit stays as long as its bytes do, also where the deadline has answered it already.
     _frame: Arc<FramePermit>,
@@ -47,6 +47,8 @@ pub struct JobParts {
     pub responder: Arc<Responder>,
     /// The model that answers.
     pub model: Arc<ModelId>,
+    /// Leave of the model's circuit, or the failure that the frame gets if it has to be run.
+    pub leave: Result<Pass, Failure>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
     /// What a frame of this model costs a session, as measured before any frame came.
@@ -82,7 +84,7 @@ impl Job {
             deadline: parts.received_at + parts.budget,
             priority: parts.priority,
             remember: None,
-            pass: None,
+            leave: parts.leave,
             _bytes: parts.permit.bytes,
             _frame: parts.permit.frame,
         }
@@ -98,6 +100,15 @@ impl Job {
         self.responder.note(what);
     }
 
+    /// Whether the model's circuit lets it be run. Asked before each part of the work: what waited while the circuit opened is not
+    /// begun any more.
+    ///
+    /// # Errors
+    /// The failure the frame gets.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.leave.as_ref().map_err(Failure::clone).and_then(Pass::check)
+    }
+
     /// The frame is in this run from now on.
     pub fn runs_in(&self, run: Run, late: &Arc<dyn LateRun>) {
         self.responder.runs_in(run, late);
@@ -106,13 +117,22 @@ impl Job {
     /// The model answered. Its circuit and the cache hear of it before the outcome is queued.
     pub fn succeed(mut self, answer: Answer, facts: RunFacts) {
         let answer = Arc::new(answer);
-        if let Some(pass) = self.pass.take() {
-            pass.succeeded();
+        if self.responder.is_answered() {
+            self.overran(facts.inference);
+        } else if let Ok(pass) = &mut self.leave {
+            pass.succeeded(facts.inference);
         }
         if let Some((store, key)) = self.remember.take() {
             store.insert(key, Arc::clone(&answer), Instant::now());
         }
         self.predict(answer, facts.batch_size, false);
+    }
+
+    /// The frame's run ended, or was ended, after its deadline had answered it.
+    pub fn overran(&mut self, run: Duration) {
+        if let Ok(pass) = &mut self.leave {
+            pass.overran(run);
+        }
     }
 
     /// The cache answered.
@@ -122,8 +142,9 @@ impl Job {
 
     /// The frame failed. Its circuit hears of it first, where the model is to blame.
     pub fn fail(mut self, failure: Failure) {
-        if let Some(pass) = self.pass.take()
+        if let Ok(pass) = &mut self.leave
             && failure.code == FailureCode::InferenceFailed
+            && !self.responder.is_answered()
         {
             pass.failed();
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+use crate::breaker::Pass;
 use crate::frame::{Arrival, CacheKey, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
 use crate::ledger::End;
 use crate::outcome::{Answer, Failure, Outcome};
@@ -34,6 +35,8 @@ pub struct Decoded {
     pub samples: IqSamples,
     /// The model that answers.
     pub model: Arc<ModelId>,
+    /// Leave of the model's circuit, or the failure that the frame gets if it has to be run.
+    pub leave: Result<Pass, Failure>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
     /// What a frame of this model costs a session, as far as was measured before any frame came.

@@ -13,6 +13,7 @@ use sferic_features::Datatype;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::breaker::{self, Circuits, SharedCircuit};
 use crate::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
 use crate::ledger::End;
 use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome};
@@ -64,7 +65,9 @@ pub struct Fakes {
 
 impl Fakes {
     /// Ports with fakes behind them, and the other side.
-    pub fn new(budget: Duration) -> (Ports, Self) {
+    pub fn new(budget: Duration, breaker: breaker::Config) -> (Ports, Self) {
+        let circuits = Circuits::new(breaker);
+        let model = Arc::new(ModelId { name: "fake".into(), version: "1".into(), digest: String::new() });
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
         let (telling, told) = mpsc::unbounded_channel();
         let gate = watch::Sender::new(false);
@@ -76,7 +79,8 @@ impl Fakes {
         };
         let ports = Ports {
             source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
-            decoder: Arc::new(FakeDecoder { budget }),
+            decoder: Arc::new(FakeDecoder { budget, circuit: circuits.of(&model) }),
+            circuits,
             extractors: {
                 let (gate, frames_extracted) = (gate.subscribe(), Arc::clone(&frames_extracted));
                 Arc::new(move || Box::new(FakeExtractor { gate: gate.clone(), frames_extracted: Arc::clone(&frames_extracted) }))
@@ -137,6 +141,7 @@ fn priority(text: &[u8]) -> Priority {
 
 struct FakeDecoder {
     budget: Duration,
+    circuit: Arc<SharedCircuit>,
 }
 
 impl Decoder for FakeDecoder {
@@ -152,7 +157,8 @@ impl Decoder for FakeDecoder {
         Ok(Decoded {
             info,
             samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
-            model: Arc::new(ModelId { name: "fake".into(), version: "1".into(), digest: String::new() }),
+            model: Arc::clone(self.circuit.model()),
+            leave: self.circuit.admit(),
             max_batch: usize::MAX,
             expected_run: if behaviour == COSTLY { Duration::from_secs(3600) } else { Duration::ZERO },
             budget: self.budget,

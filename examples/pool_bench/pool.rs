@@ -10,6 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use sferic::onnx::{Catalog, Model, runners};
+use sferic_actors::breaker::{self, Circuits, SharedCircuit};
 use sferic_actors::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, PreparedFrame, Priority, Tensor};
 use sferic_actors::job::{Job, JobParts};
 use sferic_actors::ledger::End;
@@ -17,7 +18,7 @@ use sferic_actors::outcome::{Failure, FailureCode, Outcome};
 use sferic_actors::pipeline::{Config, Pipeline, Ports};
 use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, Untold};
 use sferic_actors::responder::{Responder, Unanswered};
-use sferic_actors::{breaker, cache, model_pool, supervision};
+use sferic_actors::{cache, model_pool, supervision};
 use sferic_features::{BufferPool, Datatype, Dtype};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -58,11 +59,14 @@ impl Pool {
             outcomes: Semaphore::new(0),
             latencies_ms: std::sync::Mutex::default(),
         });
-        let fixed = Fixed { model: Arc::clone(model.id()), max_batch: model.max_batch(), expected_run: model.frame_cost(), budget };
+        let circuits = Circuits::new(breaker::Config::default());
+        let circuit = circuits.of(model.id());
+        let fixed = Fixed { circuit, max_batch: model.max_batch(), expected_run: model.frame_cost(), budget };
         let tensors = Prepared { buffers: BufferPool::new(Duration::from_secs(300), 100 << 20), shape };
         let ports = Ports {
             source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
             decoder: Arc::new(fixed.clone()),
+            circuits,
             extractors: Arc::new({
                 let tensors = tensors.clone();
                 move || Box::new(tensors.clone())
@@ -77,7 +81,6 @@ impl Pool {
             workers: sessions,
             pool: model_pool::Config { sessions, ..model_pool::Config::default() },
             cache: cache::Config::default(),
-            breaker: breaker::Config::default(),
             supervision: supervision::Config::default(),
         };
         let pipeline = Pipeline::start(config, ports).await?;
@@ -197,9 +200,20 @@ impl Pool {
         let permit = plant.admission.admit("", 0)?;
         let (ticket, place) = (plant.ledger.open(), Some(Arc::clone(&permit.frame)));
         let unanswered = Unanswered::new(Envelope::default(), received_at, ticket, place, Arc::clone(&plant.outcomes));
-        let Fixed { model, max_batch, expected_run, budget } = self.frame.clone();
+        let Fixed { circuit, max_batch, expected_run, budget } = self.frame.clone();
+        let (model, leave) = (Arc::clone(circuit.model()), circuit.admit());
         let responder = Responder::with_deadline(unanswered, received_at, budget, &plant.deadlines);
-        let job = Job::new(JobParts { responder, model, max_batch, expected_run, received_at, budget, priority: Priority::Normal, permit });
+        let job = Job::new(JobParts {
+            responder,
+            model,
+            leave,
+            max_batch,
+            expected_run,
+            received_at,
+            budget,
+            priority: Priority::Normal,
+            permit,
+        });
         plant.queue.push(PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() });
         Ok(())
     }
@@ -219,7 +233,7 @@ impl Pool {
 /// Every frame is the same good one.
 #[derive(Clone)]
 struct Fixed {
-    model: Arc<ModelId>,
+    circuit: Arc<SharedCircuit>,
     max_batch: usize,
     expected_run: Duration,
     budget: Duration,
@@ -230,7 +244,8 @@ impl Decoder for Fixed {
         Ok(Decoded {
             info: self.identify(payload, envelope),
             samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
-            model: Arc::clone(&self.model),
+            model: Arc::clone(self.circuit.model()),
+            leave: self.circuit.admit(),
             max_batch: self.max_batch,
             expected_run: self.expected_run,
             budget: self.budget,

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sferic_actors::breaker::Circuits;
 use sferic_actors::frame::{CacheKey, Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
 use sferic_features::{Datatype, Samples};
 use sha2::{Digest, Sha256};
 
+use super::routes::Routes;
 use crate::onnx::{Catalog, Model, frame_failure};
 use crate::settings::Settings;
 use crate::wire::{self, Body};
@@ -18,10 +20,10 @@ use crate::wire::{self, Body};
 /// Above this many bytes, reading a frame takes more than half a millisecond and leaves the async threads.
 const LARGE: usize = 256 << 10;
 
-/// Reads frames for the models of one catalog.
+/// Reads frames for the models of one catalog, as their circuits allow.
 #[derive(Debug)]
 pub struct FrameDecoder {
-    catalog: Arc<Catalog>,
+    routes: Routes,
     default_model: String,
     frame_samples: usize,
     timeout: Duration,
@@ -31,9 +33,9 @@ pub struct FrameDecoder {
 
 impl FrameDecoder {
     /// Reads frames within the limits of `settings`.
-    pub fn new(catalog: Arc<Catalog>, settings: &Settings) -> Self {
+    pub fn new(catalog: Arc<Catalog>, circuits: &Circuits, settings: &Settings) -> Self {
         Self {
-            catalog,
+            routes: Routes::new(catalog, circuits),
             default_model: settings.models.default.clone(),
             frame_samples: settings.limits.frame_samples,
             timeout: settings.limits.timeout,
@@ -70,13 +72,14 @@ impl FrameDecoder {
             let message = format!("the frame has {count} samples a channel, over limits.frame_samples, {limit}");
             return Err(Failure::new(FailureCode::FrameTooLarge, message));
         }
-        let model = self.catalog.resolve(asked.as_deref().unwrap_or(&self.default_model))?;
-        model.fits(samples.channels, view.len(), samples.sample_rate)?;
+        let asked = asked.as_deref().unwrap_or(&self.default_model);
+        let (model, leave) = self.routes.choose(asked, |model| model.fits(samples.channels, view.len(), samples.sample_rate))?;
         let cache_key = (self.cache_enabled && wants_cache).then(|| cache_key(&samples, model));
         Ok(Decoded {
             info: FrameInfo::default(),
             samples,
             model: Arc::clone(model.id()),
+            leave,
             max_batch: model.max_batch(),
             expected_run: model.frame_cost(),
             budget,

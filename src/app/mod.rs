@@ -1,7 +1,10 @@
 //! The one place that wires: settings, models, broker and pipeline become a daemon, and end in order.
 
+mod control;
 mod decoder;
 mod extractor;
+mod pause;
+mod routes;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,15 +12,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use control::Control;
 pub use decoder::FrameDecoder;
 pub use extractor::extractors;
-use sferic_actors::breaker::{self, State};
+use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::pipeline::{Config, Pipeline, Plant, Ports};
 use sferic_actors::{cache, model_pool, supervision};
 use sferic_features::BufferPool;
 use tokio::task::JoinHandle;
 
-use crate::nats::{self, Connection, Frames, Health, ModelHealth, Outcomes, Service};
+use crate::nats::{self, Connection, Frames, Outcomes, Peers, Service};
 use crate::onnx::{Catalog, Options, Runtime, runners};
 use crate::settings::{Mode, Settings, WhenFull, available_cores, given};
 
@@ -28,7 +32,7 @@ pub struct App {
     service: Service,
     connection: Connection,
     status: Arc<Status>,
-    sweeping: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
     bound: Duration,
 }
 
@@ -63,21 +67,36 @@ impl App {
         let connection = nats::connect(&settings.nats, "sferic").await?;
         let catalog = Arc::new(load_models(settings).await?);
         let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
-        let (source, frames) = nats::subscribe(&connection, &settings.nats.prefix, &settings.nats.queue_group).await?;
+        let (prefix, queue_group) = (&settings.nats.prefix, &settings.nats.queue_group);
+        let circuits = Circuits::new(breaker_config(settings));
+        let (source, frames) = nats::subscribe(&connection, prefix, queue_group).await?;
         let ports = Ports {
             source,
-            decoder: Arc::new(FrameDecoder::new(Arc::clone(&catalog), settings)),
+            decoder: Arc::new(FrameDecoder::new(Arc::clone(&catalog), &circuits, settings)),
+            circuits: Arc::clone(&circuits),
             extractors: extractors(Arc::clone(&catalog), buffers.clone()),
             runners: runners(Arc::clone(&catalog)),
-            sink: Arc::new(Outcomes::new(connection.clone(), &settings.nats.prefix, settings.nats.publish_timeout)),
+            sink: Arc::new(Outcomes::new(connection.clone(), prefix, settings.nats.publish_timeout)),
         };
         let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
         let status = Arc::new(Status::default());
-        let health = health(Arc::clone(pipeline.plant()), Arc::clone(&catalog), Arc::clone(&status));
-        let service = Service::start(&connection, health, statistics(Arc::clone(pipeline.plant()), buffers.clone())).await?;
+        let control = Control {
+            plant: Arc::clone(pipeline.plant()),
+            catalog,
+            status: Arc::clone(&status),
+            buffers: buffers.clone(),
+            input: frames.switch().clone(),
+            prefix: prefix.clone(),
+            queue_group: queue_group.clone(),
+        };
+        let service = control.serve(&connection).await?;
         status.set("ok");
-        let sweeping = tokio::spawn(sweep(buffers, settings.buffers.ttl));
-        Ok(Self { pipeline, frames, service, connection, status, sweeping, bound: settings.shutdown.timeout })
+        let mut background = vec![tokio::spawn(sweep(buffers, settings.buffers.ttl))];
+        if settings.breaker.pause_input {
+            let peers = Peers::new(connection.clone(), service.id(), prefix, queue_group);
+            background.push(tokio::spawn(pause::while_all_are_open(circuits, frames.switch().clone(), peers)));
+        }
+        Ok(Self { pipeline, frames, service, connection, status, background, bound: settings.shutdown.timeout })
     }
 
     /// What outlives the actors: the ledger and the gauges.
@@ -101,7 +120,7 @@ impl App {
         self.frames.stop(self.bound).await;
         let plant = Arc::clone(self.pipeline.plant());
         self.pipeline.shut_down(self.bound).await;
-        self.sweeping.abort();
+        self.background.iter().for_each(JoinHandle::abort);
         self.service.stop().await;
         self.connection.close(self.bound).await;
         let counts = plant.ledger.counts();
@@ -167,7 +186,7 @@ pub fn check_threads(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
-    let (pool, cache, breaker, supervision) = (&settings.pool, &settings.cache, &settings.breaker, &settings.supervision);
+    let (pool, cache, supervision) = (&settings.pool, &settings.cache, &settings.supervision);
     Ok(Config {
         in_flight_frames: settings.limits.in_flight_frames,
         in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
@@ -182,11 +201,6 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
             shed_oldest: settings.limits.when_full == WhenFull::ShedOldest,
         },
         cache: cache::Config { ttl: cache.ttl, max_entries: cache.max_entries, max_bytes: usize::try_from(cache.max_bytes)? },
-        breaker: breaker::Config {
-            failure_threshold: breaker.failure_threshold,
-            open_for: breaker.open_for,
-            success_threshold: breaker.success_threshold,
-        },
         supervision: supervision::Config {
             backoff_min: supervision.backoff_min,
             backoff_max: supervision.backoff_max,
@@ -196,37 +210,17 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
     })
 }
 
-fn health(plant: Arc<Plant>, catalog: Arc<Catalog>, status: Arc<Status>) -> Arc<dyn Fn() -> Health + Send + Sync> {
-    Arc::new(move || {
-        let circuits = plant.circuits.states();
-        let state = |model: &crate::onnx::Model| match circuits.iter().find(|(id, _)| id == model.id()) {
-            Some((_, State::Open { .. })) => "open",
-            Some((_, State::HalfOpen)) => "half_open",
-            Some((_, State::Closed)) | None => "ready",
-        };
-        Health {
-            status: status.get(),
-            version: env!("CARGO_PKG_VERSION"),
-            models: catalog
-                .models()
-                .iter()
-                .map(|model| ModelHealth { name: model.id().name.clone(), version: model.id().version.clone(), state: state(model) })
-                .collect(),
-            ledger: plant.ledger.counts(),
-        }
-    })
-}
-
-/// What the parts count, for `$SRV.STATS`.
-fn statistics(plant: Arc<Plant>, buffers: BufferPool) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
-    move || {
-        let (frames, bytes) = plant.admission.in_use();
-        serde_json::json!({
-            "ledger": plant.ledger.counts(),
-            "in_flight": {"frames": frames, "bytes": bytes},
-            "pool": plant.queue.stats(),
-            "buffers": buffers.stats(),
-        })
+fn breaker_config(settings: &Settings) -> breaker::Config {
+    let breaker = &settings.breaker;
+    breaker::Config {
+        failure_threshold: breaker.failure_threshold,
+        failure_share: breaker.failure_share,
+        slow_share: breaker.slow_share,
+        slow_call: breaker.slow_call,
+        window: breaker.window,
+        min_calls: breaker.min_calls,
+        open_for: breaker.open_for,
+        success_threshold: breaker.success_threshold,
     }
 }
 

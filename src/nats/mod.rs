@@ -3,11 +3,13 @@
 mod connection;
 mod frames;
 mod outcomes;
+mod peers;
 mod private;
 mod service;
 
 pub use connection::{Connection, connect};
-pub use frames::{Frames, subscribe};
+pub use frames::{Frames, Input, InputSwitch, subscribe};
 pub use outcomes::Outcomes;
+pub use peers::{Member, Peers};
 pub use private::PrivateServer;
-pub use service::{Health, ModelHealth, Service};
+pub use service::{Endpoint, Health, ModelHealth, Refusal, Service};

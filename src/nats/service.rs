@@ -1,10 +1,16 @@
 //! The NATS micro service: `$SRV.PING`, `INFO`, `STATS` and the control endpoints.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use async_nats::service::{self, ServiceExt};
+use async_nats::{Client, HeaderMap, Message, Subscriber};
+use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
+use serde_json::Value;
 use sferic_actors::ledger::Counts;
 use tokio::task::JoinHandle;
 
@@ -13,7 +19,8 @@ use super::Connection;
 /// What `sferic.health` answers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
-    /// `ok` once every model is loaded and warmed and the subscription is live; before that `starting`, after that `stopping`.
+    /// `ok` once every model is loaded and warmed and while the subscription is live; before that `starting`, while the input is paused
+    /// `paused`, and at the end `stopping`.
     pub status: &'static str,
     /// The daemon's version.
     pub version: &'static str,
@@ -34,40 +41,97 @@ pub struct ModelHealth {
     pub state: &'static str,
 }
 
+/// Why a control request is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    code: u16,
+    message: String,
+}
+
+impl Refusal {
+    /// A code after HTTP's, and what is wrong, with the value and what is allowed.
+    pub fn new(code: u16, message: impl fmt::Display) -> Self {
+        // It goes into a header, which is one line.
+        Self { code, message: message.to_string().replace(['\r', '\n'], " ") }
+    }
+
+    /// After HTTP's.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// In words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// What a control endpoint does with a request's payload.
+type Handler = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Result<Value, Refusal>> + Send + Sync>;
+
+/// A control endpoint: `sferic.<name>`, which one of the daemons on the server answers, and `sferic.<name>.<id>`, which is the one
+/// with this id.
+#[derive(Clone)]
+pub struct Endpoint {
+    name: &'static str,
+    handler: Handler,
+}
+
+impl Endpoint {
+    /// An endpoint that answers with JSON. Its requests are answered one after the other, beside those of other endpoints.
+    pub fn new<F>(name: &'static str, handler: impl Fn(Bytes) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Value, Refusal>> + Send + 'static,
+    {
+        Self { name, handler: Arc::new(move |payload| Box::pin(handler(payload))) }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// The running service.
 #[derive(Debug)]
 pub struct Service {
     service: service::Service,
-    answering: JoinHandle<()>,
+    id: String,
+    answering: Vec<JoinHandle<()>>,
 }
 
 impl Service {
-    /// Starts the service; `health` is asked at every request, `statistics` for the data of each endpoint's `$SRV.STATS`.
+    /// Starts the service; `statistics` is asked for the data of each endpoint's `$SRV.STATS`, `metadata` is in `$SRV.INFO`.
     pub async fn start(
         connection: &Connection,
-        health: Arc<dyn Fn() -> Health + Send + Sync>,
-        statistics: impl Fn() -> serde_json::Value + Send + Sync + 'static,
+        metadata: HashMap<String, String>,
+        endpoints: Vec<Endpoint>,
+        statistics: impl Fn() -> Value + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        let service = connection
-            .client
+        let client = &connection.client;
+        let service = client
             .service_builder()
             .description(env!("CARGO_PKG_DESCRIPTION"))
+            .metadata(metadata)
             .stats_handler(move |_, _| statistics())
             .start("sferic", env!("CARGO_PKG_VERSION"))
             .await
             .map_err(anyhow::Error::from_boxed)?;
-        let mut requests = service.group("sferic").endpoint("health").await.map_err(anyhow::Error::from_boxed)?;
-        let answering = tokio::spawn(async move {
-            while let Some(request) = requests.next().await {
-                let answer = serde_json::to_vec(&health())
-                    .map(Into::into)
-                    .map_err(|error| service::error::Error { status: error.to_string(), code: 500 });
-                if let Err(error) = request.respond(answer).await {
-                    tracing::warn!(%error, "a health request could not be answered");
-                }
-            }
-        });
-        Ok(Self { service, answering })
+        let id = service.info().await.id;
+        let group = service.group("sferic");
+        let mut answering = Vec::new();
+        for Endpoint { name, handler } in endpoints {
+            let shared = group.endpoint(name).await.map_err(anyhow::Error::from_boxed)?;
+            let own = client.subscribe(format!("sferic.{name}.{id}")).await?;
+            answering.push(tokio::spawn(answer(name, handler, client.clone(), shared, own)));
+        }
+        Ok(Self { service, id, answering })
+    }
+
+    /// The service's id, by which one daemon of several is told.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Ends the service.
@@ -75,6 +139,47 @@ impl Service {
         if let Err(error) = self.service.stop().await {
             tracing::warn!(%error, "the service could not be stopped");
         }
-        self.answering.abort();
+        self.answering.iter().for_each(JoinHandle::abort);
     }
+}
+
+async fn answer(name: &'static str, handler: Handler, client: Client, mut shared: service::endpoint::Endpoint, mut own: Subscriber) {
+    loop {
+        let told = tokio::select! {
+            Some(request) = shared.next() => {
+                let answer = handler(request.message.payload.clone()).await;
+                request.respond(answer.map(to_bytes).map_err(to_error)).await
+            }
+            Some(message) = own.next() => {
+                let answer = handler(message.payload.clone()).await;
+                respond(&client, message, answer).await
+            }
+            else => return,
+        };
+        if let Err(error) = told {
+            tracing::warn!(endpoint = name, %error, "a control request could not be answered");
+        }
+    }
+}
+
+/// As the library answers the requests of an endpoint that it knows.
+async fn respond(client: &Client, request: Message, answer: Result<Value, Refusal>) -> Result<(), async_nats::PublishError> {
+    let Some(reply) = request.reply else { return Ok(()) };
+    match answer {
+        Ok(answer) => client.publish(reply, to_bytes(answer)).await,
+        Err(Refusal { code, message }) => {
+            let mut headers = HeaderMap::new();
+            headers.insert(service::NATS_SERVICE_ERROR, message.as_str());
+            headers.insert(service::NATS_SERVICE_ERROR_CODE, code.to_string().as_str());
+            client.publish_with_headers(reply, headers, Bytes::new()).await
+        }
+    }
+}
+
+fn to_bytes(answer: Value) -> Bytes {
+    answer.to_string().into()
+}
+
+fn to_error(refusal: Refusal) -> service::error::Error {
+    service::error::Error { status: refusal.message, code: refusal.code.into() }
 }

@@ -109,9 +109,17 @@ impl Catalog {
     /// # Errors
     /// `model_not_found`, with what was asked for and what there is.
     pub fn resolve(&self, asked: &str) -> Result<&Arc<Model>, Failure> {
+        self.index_of(asked).map(|index| &self.models[index])
+    }
+
+    /// The place of that model among [`models`](Self::models).
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn index_of(&self, asked: &str) -> Result<usize, Failure> {
         let (name, version) = asked.split_once('@').map_or((asked, None), |(name, version)| (name, Some(version)));
-        let fits = |model: &&Arc<Model>| model.id().name == name && version.is_none_or(|version| model.id().version == version);
-        self.models.iter().rfind(fits).ok_or_else(|| {
+        let fits = |model: &Arc<Model>| model.id().name == name && version.is_none_or(|version| model.id().version == version);
+        self.models.iter().rposition(fits).ok_or_else(|| {
             let asked: String = asked.chars().take(64).collect();
             let mut there: Vec<String> = self.models.iter().map(|model| model.id().to_string()).take(16).collect();
             match self.models.len() - there.len() {

@@ -47,6 +47,11 @@ impl Check {
         self.rule(value <= limit, key, fault);
     }
 
+    pub(super) fn at_most(&mut self, key: &str, value: Duration, most: Duration) {
+        let (shown, shown_most) = (format_duration(value), format_duration(most));
+        self.rule(value <= most, key, format_args!("is {shown}, must be at most {shown_most}"));
+    }
+
     /// A share from 0 to 1, both included.
     pub(super) fn share(&mut self, key: &str, value: f64) {
         self.rule((0.0..=1.0).contains(&value), key, format_args!("is {value}, must be from 0 to 1"));

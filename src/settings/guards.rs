@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sferic_actors::breaker::LONGEST_OPEN_FOR;
 
 use super::check::Check;
 use super::units;
+
+/// The longest `breaker.window`.
+const LONGEST_WINDOW: Duration = Duration::from_secs(60 * 60);
 
 /// When a failing model is left alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,16 +17,24 @@ use super::units;
 pub struct Breaker {
     /// Failures in a row that open the circuit.
     pub failure_threshold: u32,
-    /// Share of failed runs that opens it; 0: off.
+    /// Share of failed calls in the window that opens it; 0: off.
     pub failure_share: f64,
-    /// Share of slow runs that opens it; 0: off.
+    /// Share of slow calls in the window that opens it; 0: off.
     pub slow_share: f64,
+    /// From how long on a frame's run is slow.
+    #[serde(with = "units::duration")]
+    pub slow_call: Duration,
+    /// How far back the shares look.
+    #[serde(with = "units::duration")]
+    pub window: Duration,
+    /// Calls in the window without which no share is judged.
+    pub min_calls: u32,
     /// How long it stays open, before a jitter of at most 20 %.
     #[serde(with = "units::duration")]
     pub open_for: Duration,
-    /// Trial runs in a row that close it again.
+    /// Frames that pass half-open and must succeed to close it again.
     pub success_threshold: u32,
-    /// Stop reading frames while it is open, instead of answering `model_unavailable`.
+    /// Stop reading frames while every circuit is open and another member of the queue group is well.
     pub pause_input: bool,
 }
 
@@ -32,6 +44,9 @@ impl Default for Breaker {
             failure_threshold: 3,
             failure_share: 0.0,
             slow_share: 0.0,
+            slow_call: Duration::from_millis(250),
+            window: Duration::from_secs(30),
+            min_calls: 20,
             open_for: Duration::from_secs(60),
             success_threshold: 2,
             pause_input: false,
@@ -44,7 +59,12 @@ impl Breaker {
         check.at_least("failure_threshold", self.failure_threshold, 1);
         check.share("failure_share", self.failure_share);
         check.share("slow_share", self.slow_share);
+        check.positive("slow_call", self.slow_call);
+        check.positive("window", self.window);
+        check.at_most("window", self.window, LONGEST_WINDOW);
+        check.at_least("min_calls", self.min_calls, 1);
         check.positive("open_for", self.open_for);
+        check.at_most("open_for", self.open_for, LONGEST_OPEN_FOR);
         check.at_least("success_threshold", self.success_threshold, 1);
     }
 }

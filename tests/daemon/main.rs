@@ -1,7 +1,9 @@
 //! The whole daemon, from outside: each test starts its own nats-server on a free port.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
+mod breaker;
 mod commands;
 mod contract;
 mod faults;
+mod input;
 mod support;

@@ -1,23 +1,118 @@
 //! The circuit's state machine: plain, synchronous, told the time.
 
-use std::time::Duration;
+use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::Config;
+use super::config::{Config, LONGEST_OPEN_FOR};
+use super::window::{Tally, Window};
+
+/// How often repeated openings double `open_for`, at most.
+const MAX_DOUBLINGS: u32 = 3;
+/// The share of `open_for` by which chance makes it shorter or longer, at most.
+const JITTER: f64 = 0.2;
 
 /// Where a circuit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Frames pass.
     Closed,
-    /// Frames are refused until then.
+    /// Frames are refused.
     Open {
-        /// When probes are let through.
-        until: Instant,
+        /// When probes are let through; `None`: when somebody says so.
+        until: Option<Instant>,
     },
     /// A few frames pass, to see whether the model is well again.
     HalfOpen,
+}
+
+impl State {
+    /// What metrics and the control endpoint call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open { .. } => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// Why a circuit opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// So many calls failed, and none between them succeeded.
+    FailuresInARow(u32),
+    /// Too many calls in the window failed.
+    FailureShare(Tally),
+    /// Too many calls in the window were slow.
+    SlowShare(Tally),
+    /// The model failed on a probe.
+    ProbeFailed,
+    /// A probe was slow, where that is watched.
+    ProbeSlow,
+    /// Somebody said so.
+    ByHand,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FailuresInARow(count) => write!(f, "{count} failures in a row"),
+            Self::FailureShare(Tally { failed, calls, .. }) => write!(f, "{failed} of {calls} calls failed"),
+            Self::SlowShare(Tally { slow, calls, .. }) => write!(f, "{slow} of {calls} calls were slow"),
+            Self::ProbeFailed => f.write_str("a probe failed"),
+            Self::ProbeSlow => f.write_str("a probe was slow"),
+            Self::ByHand => f.write_str("opened by hand"),
+        }
+    }
+}
+
+/// What somebody may make a circuit do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Force {
+    /// Refuse every frame until closed or reset by hand.
+    Open,
+    /// Close now, as if its probes had succeeded.
+    Close,
+    /// Close now, as new: its counts begin again at zero.
+    Reset,
+}
+
+/// How a call that was let through ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// With a prediction.
+    Succeeded {
+        /// Its run was a slow one.
+        slow: bool,
+    },
+    /// The model failed on the frame.
+    Failed,
+    /// Its deadline passed in a run that was a slow one.
+    Overran,
+    /// Without a word about the model.
+    Abandoned,
+}
+
+/// The time between two changes of a circuit's state. What was let through in one says nothing of the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Era(pub(super) u64);
+
+/// What a circuit has done since it was made or reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// How often it opened.
+    pub openings: u64,
+    /// Frames it did not let through.
+    pub refused: u64,
+    /// Frames it let through half-open.
+    pub probes: u64,
+    /// Frames on which the model failed.
+    pub failures: u64,
+    /// Frames whose run was slow, with a prediction or past their deadline.
+    pub slow: u64,
 }
 
 /// One model version's circuit.
@@ -25,91 +120,187 @@ pub enum State {
 pub struct Circuit {
     config: Config,
     state: State,
+    era: Era,
+    /// Why it is not closed.
+    reason: Option<Reason>,
+    /// Without a closing between them.
+    openings_in_a_row: u32,
     failures_in_a_row: u32,
-    successes_in_a_row: u32,
+    window: Window,
     probes_out: u32,
+    probes_succeeded: u32,
+    counts: Counts,
 }
 
 impl Circuit {
     /// A closed circuit.
-    pub fn new(config: Config) -> Self {
-        Self { config, state: State::Closed, failures_in_a_row: 0, successes_in_a_row: 0, probes_out: 0 }
+    pub fn new(config: Config, now: Instant) -> Self {
+        Self {
+            window: Window::new(config.window, now),
+            config,
+            state: State::Closed,
+            era: Era(0),
+            reason: None,
+            openings_in_a_row: 0,
+            failures_in_a_row: 0,
+            probes_out: 0,
+            probes_succeeded: 0,
+            counts: Counts::default(),
+        }
     }
 
     /// Where it stands; an open circuit whose time is up is half-open from then on.
     pub fn state(&mut self, now: Instant) -> State {
-        if let State::Open { until } = self.state
+        if let State::Open { until: Some(until) } = self.state
             && now >= until
         {
-            self.state = State::HalfOpen;
-            self.successes_in_a_row = 0;
-            self.probes_out = 0;
+            self.change(State::HalfOpen);
         }
         self.state
     }
 
-    /// Whether a frame may pass; if not, after how long it may try again where that is known.
-    pub fn admit(&mut self, now: Instant) -> Result<Admitted, Option<Duration>> {
+    /// Since when it stands there.
+    pub fn era(&self) -> Era {
+        self.era
+    }
+
+    /// Why it is not closed.
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    /// Failures since the last success.
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.failures_in_a_row
+    }
+
+    /// What it has done.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What is in the window, where shares are watched.
+    pub fn tally(&mut self, now: Instant) -> Option<Tally> {
+        self.config.watches_shares().then(|| self.window.tally(now))
+    }
+
+    /// Whether it lets every frame pass and learns nothing from a success.
+    pub fn is_quiet(&self) -> bool {
+        self.state == State::Closed && self.failures_in_a_row == 0 && !self.config.watches_shares()
+    }
+
+    /// Whether a frame may pass; if not, the state that forbids it.
+    pub fn admit(&mut self, now: Instant) -> Result<Era, State> {
         match self.state(now) {
-            State::Closed => Ok(Admitted::Freely),
-            State::Open { until } => Err(Some(until - now)),
+            State::Closed => return Ok(self.era),
             State::HalfOpen if self.probes_out < self.config.success_threshold => {
                 self.probes_out += 1;
-                Ok(Admitted::AsProbe)
+                self.counts.probes += 1;
+                return Ok(self.era);
             }
-            State::HalfOpen => Err(None),
+            State::Open { .. } | State::HalfOpen => {}
         }
+        self.counts.refused += 1;
+        Err(self.state)
     }
 
-    /// A frame got its prediction.
-    pub fn succeeded(&mut self, admitted: Admitted, now: Instant) {
-        match self.state(now) {
-            State::Closed => self.failures_in_a_row = 0,
-            State::HalfOpen if admitted == Admitted::AsProbe => {
-                self.probes_out = self.probes_out.saturating_sub(1);
-                self.successes_in_a_row += 1;
-                if self.successes_in_a_row >= self.config.success_threshold {
-                    *self = Self::new(self.config.clone());
+    /// A frame that passed in the era `admitted` has ended. `jitter` in [-1, 1] spreads the reopening of many daemons.
+    pub fn ended(&mut self, admitted: Era, call: Call, now: Instant, jitter: f64) {
+        match call {
+            Call::Failed => self.counts.failures += 1,
+            Call::Succeeded { slow } => self.counts.slow += u64::from(slow),
+            Call::Overran => self.counts.slow += 1,
+            Call::Abandoned => {}
+        }
+        let state = self.state(now);
+        if admitted != self.era {
+            return;
+        }
+        match (state, call) {
+            (State::Closed, call) => self.called(call, now, jitter),
+            (State::HalfOpen, Call::Succeeded { slow: true } | Call::Overran) if self.config.slow_share > 0.0 => {
+                self.open(Reason::ProbeSlow, now, jitter);
+            }
+            (State::HalfOpen, Call::Succeeded { .. }) => {
+                self.probes_out -= 1;
+                self.probes_succeeded += 1;
+                if self.probes_succeeded >= self.config.success_threshold {
+                    self.close();
                 }
             }
-            // Begun before the circuit opened: says nothing of now.
-            State::HalfOpen | State::Open { .. } => {}
+            (State::HalfOpen, Call::Failed) => self.open(Reason::ProbeFailed, now, jitter),
+            (State::HalfOpen, Call::Overran | Call::Abandoned) => self.probes_out -= 1,
+            // In an open era nothing is let through.
+            (State::Open { .. }, _) => {}
         }
     }
 
-    /// The model failed on a frame. `jitter` in [-1, 1] spreads the reopening of many daemons.
-    pub fn failed(&mut self, admitted: Admitted, now: Instant, jitter: f64) {
-        match self.state(now) {
-            State::Closed => {
-                self.failures_in_a_row += 1;
-                if self.failures_in_a_row >= self.config.failure_threshold {
-                    self.open(now, jitter);
-                }
+    /// Does what somebody says.
+    pub fn force(&mut self, how: Force, now: Instant) {
+        let state = self.state(now);
+        match how {
+            Force::Open => {
+                self.counts.openings += u64::from(!matches!(state, State::Open { .. }));
+                self.reason = Some(Reason::ByHand);
+                self.change(State::Open { until: None });
             }
-            State::HalfOpen if admitted == Admitted::AsProbe => self.open(now, jitter),
-            State::HalfOpen | State::Open { .. } => {}
+            Force::Close => self.close(),
+            Force::Reset => {
+                self.counts = Counts::default();
+                self.close();
+            }
         }
     }
 
-    /// A frame that passed ended without a word about the model.
-    pub fn abandoned(&mut self, admitted: Admitted, now: Instant) {
-        if admitted == Admitted::AsProbe && self.state(now) == State::HalfOpen {
-            self.probes_out = self.probes_out.saturating_sub(1);
+    fn called(&mut self, call: Call, now: Instant, jitter: f64) {
+        match call {
+            Call::Failed => self.failures_in_a_row += 1,
+            Call::Succeeded { .. } => self.failures_in_a_row = 0,
+            Call::Overran => {}
+            Call::Abandoned => return,
+        }
+        if self.config.watches_shares() {
+            self.window.add(call == Call::Failed, matches!(call, Call::Succeeded { slow: true } | Call::Overran), now);
+        }
+        if let Some(reason) = self.verdict(now) {
+            self.open(reason, now, jitter);
         }
     }
 
-    fn open(&mut self, now: Instant, jitter: f64) {
-        let open_for = self.config.open_for.mul_f64(1.0 + 0.2 * jitter.clamp(-1.0, 1.0));
-        self.state = State::Open { until: now + open_for };
+    /// Why it should open now.
+    fn verdict(&mut self, now: Instant) -> Option<Reason> {
+        if self.failures_in_a_row >= self.config.failure_threshold {
+            return Some(Reason::FailuresInARow(self.failures_in_a_row));
+        }
+        let tally = self.tally(now).filter(|tally| tally.calls >= self.config.min_calls.max(1))?;
+        let reaches = |share: f64, count: u32| share > 0.0 && f64::from(count) / f64::from(tally.calls) >= share;
+        if reaches(self.config.failure_share, tally.failed) {
+            return Some(Reason::FailureShare(tally));
+        }
+        reaches(self.config.slow_share, tally.slow).then_some(Reason::SlowShare(tally))
+    }
+
+    fn open(&mut self, reason: Reason, now: Instant, jitter: f64) {
+        let doublings = self.openings_in_a_row.min(MAX_DOUBLINGS);
+        let open_for = self.config.open_for.min(LONGEST_OPEN_FOR) * (1 << doublings);
+        self.openings_in_a_row += 1;
+        self.counts.openings += 1;
+        self.reason = Some(reason);
+        self.change(State::Open { until: Some(now + open_for.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0))) });
+    }
+
+    fn close(&mut self) {
+        self.openings_in_a_row = 0;
+        self.window.clear();
+        self.reason = None;
+        self.change(State::Closed);
+    }
+
+    fn change(&mut self, state: State) {
+        self.state = state;
+        self.era.0 += 1;
         self.failures_in_a_row = 0;
+        self.probes_out = 0;
+        self.probes_succeeded = 0;
     }
-}
-
-/// On what terms a frame passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admitted {
-    /// The circuit was closed.
-    Freely,
-    /// The circuit was half-open.
-    AsProbe,
 }

@@ -1,50 +1,40 @@
 //! One circuit per model version, so that a model that keeps failing is left alone for a while.
 //!
-//! Invariant: a circuit hears of a frame's outcome before that outcome is published. So the state machines stand
-//! outside the actor, behind a lock held for nanoseconds, and the actor tells the world what changed.
+//! Invariant: a circuit hears of a frame's outcome before that outcome is published. So the state machines stand outside the
+//! actor, shared by the data path, and the actor tells the world what changed and wakes circuits whose time is up.
 
 mod config;
 mod core;
 #[cfg(test)]
+mod reference;
+mod shared;
+#[cfg(test)]
 mod tests;
+mod window;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use config::Config;
-use core::Circuit;
-pub use core::{Admitted, State};
+pub use config::{Config, LONGEST_OPEN_FOR};
+pub use core::{Counts, Era, Force, Reason, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+pub use shared::{CircuitStats, Pass, SharedCircuit};
 use tokio::sync::watch;
 use tokio::time::Instant;
+pub use window::Tally;
 
 use crate::frame::ModelId;
-use crate::outcome::{Failure, FailureCode};
+use crate::supervision::Task;
 
 /// Address of the breaker.
 pub type BreakerRef = ActorRef<BreakerMsg>;
 
-/// The circuits of all models, shared by the data path.
+/// The circuits of all models. The data path keeps those of the models it knows and does not ask here.
 #[derive(Debug)]
 pub struct Circuits {
     config: Config,
-    circuits: Mutex<HashMap<Arc<ModelId>, Arc<SharedCircuit>>>,
+    /// In the order in which they were asked for first.
+    circuits: Mutex<Vec<Arc<SharedCircuit>>>,
     changed: watch::Sender<()>,
-}
-
-/// One circuit behind its lock.
-#[derive(Debug)]
-pub struct SharedCircuit {
-    model: Arc<ModelId>,
-    circuit: Mutex<Circuit>,
-    changed: watch::Sender<()>,
-}
-
-/// A frame's leave to be run. Dropped without a word, it gives a probe's place back.
-#[derive(Debug)]
-pub struct Pass {
-    circuit: Arc<SharedCircuit>,
-    admitted: Option<Admitted>,
 }
 
 impl Circuits {
@@ -53,83 +43,36 @@ impl Circuits {
         Arc::new(Self { config, circuits: Mutex::default(), changed: watch::Sender::new(()) })
     }
 
-    /// Leave for one frame of `model`, or the failure it gets.
-    pub fn admit(&self, model: &Arc<ModelId>) -> Result<Pass, Failure> {
-        let circuit = self.circuit(model);
-        let admitted = circuit.with(|core, now| core.admit(now));
-        match admitted {
-            Ok(admitted) => Ok(Pass { circuit, admitted: Some(admitted) }),
-            Err(retry_after) => Err(Failure {
-                code: FailureCode::ModelUnavailable,
-                message: format!("the circuit of {model} is open after {} failures in a row", self.config.failure_threshold),
-                retry_after,
-            }),
-        }
-    }
-
-    /// Where every circuit stands.
-    pub fn states(&self) -> Vec<(Arc<ModelId>, State)> {
-        let circuits: Vec<_> = self.lock().values().cloned().collect();
-        circuits.into_iter().map(|c| (Arc::clone(&c.model), c.with(|core, now| core.state(now)))).collect()
-    }
-
-    fn circuit(&self, model: &Arc<ModelId>) -> Arc<SharedCircuit> {
-        let mut circuits = self.lock();
-        if let Some(circuit) = circuits.get(model) {
+    /// The circuit of a model, made where there is none yet.
+    pub fn of(&self, model: &Arc<ModelId>) -> Arc<SharedCircuit> {
+        let mut circuits = self.circuits.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(circuit) = circuits.iter().find(|circuit| circuit.model() == model) {
             return Arc::clone(circuit);
         }
-        let circuit = Arc::new(SharedCircuit {
-            model: Arc::clone(model),
-            circuit: Mutex::new(Circuit::new(self.config.clone())),
-            changed: self.changed.clone(),
-        });
-        circuits.insert(Arc::clone(model), Arc::clone(&circuit));
+        let circuit = Arc::new(SharedCircuit::new(Arc::clone(model), self.config.clone(), self.changed.clone()));
+        circuits.push(Arc::clone(&circuit));
         circuit
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<ModelId>, Arc<SharedCircuit>>> {
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl SharedCircuit {
-    /// Works on the state machine and wakes whoever watches where its state changed.
-    fn with<R>(&self, work: impl FnOnce(&mut Circuit, Instant) -> R) -> R {
-        let now = Instant::now();
-        let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = circuit.state(now);
-        let result = work(&mut circuit, now);
-        let after = circuit.state(now);
-        drop(circuit);
-        if std::mem::discriminant(&before) != std::mem::discriminant(&after) {
-            self.changed.send_replace(());
-        }
-        result
-    }
-}
-
-impl Pass {
-    /// The frame got its prediction.
-    pub fn succeeded(mut self) {
-        if let Some(admitted) = self.admitted.take() {
-            self.circuit.with(|core, now| core.succeeded(admitted, now));
-        }
+    /// Every circuit.
+    pub fn all(&self) -> Vec<Arc<SharedCircuit>> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The model failed on the frame.
-    pub fn failed(mut self) {
-        if let Some(admitted) = self.admitted.take() {
-            let jitter = crate::supervision::jitter() * 2.0 - 1.0;
-            self.circuit.with(|core, now| core.failed(admitted, now, jitter));
-        }
+    /// A reading of every circuit.
+    pub fn stats(&self) -> Vec<CircuitStats> {
+        self.all().iter().map(|circuit| circuit.stats()).collect()
     }
-}
 
-impl Drop for Pass {
-    fn drop(&mut self) {
-        if let Some(admitted) = self.admitted.take() {
-            self.circuit.with(|core, now| core.abandoned(admitted, now));
-        }
+    /// Whether there is nothing here that runs.
+    pub fn are_all_open(&self) -> bool {
+        let circuits = self.all();
+        !circuits.is_empty() && circuits.iter().all(|circuit| matches!(circuit.state().0, State::Open { .. }))
+    }
+
+    /// Wakes at each change of a circuit.
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 
@@ -141,33 +84,47 @@ pub struct Breaker;
 #[derive(Debug)]
 pub struct BreakerState {
     circuits: Arc<Circuits>,
-    announced: HashMap<Arc<ModelId>, State>,
-    _watcher: crate::supervision::Task,
+    /// Sleeps until the first open circuit's time is up.
+    alarm: Option<Task>,
+    _watcher: Task,
 }
 
 /// What the breaker is told.
 #[derive(Debug)]
 pub enum BreakerMsg {
-    /// Some circuit has changed its state.
+    /// Some circuit has changed its state, or its time is up.
     Changed,
 }
 
 impl BreakerState {
-    fn announce(&mut self) {
-        for (model, state) in self.circuits.states() {
-            let before = self.announced.insert(Arc::clone(&model), state).unwrap_or(State::Closed);
-            if before == state {
+    fn announce(&mut self, myself: &BreakerRef) {
+        let now = Instant::now();
+        let mut due: Option<Instant> = None;
+        for circuit in self.circuits.all() {
+            let (state, era) = circuit.state();
+            if let State::Open { until: Some(until) } = state {
+                due = Some(due.map_or(until, |due| due.min(until)));
+            }
+            if !circuit.is_news(era) {
                 continue;
             }
+            let (model, reason) = (circuit.model(), circuit.reason().map(tracing::field::display));
             match state {
                 State::Open { until } => {
-                    let seconds = (until - Instant::now()).as_secs_f64();
-                    tracing::warn!(%model, open_for_s = seconds, "circuit opened");
+                    let open_for_s = until.map(|until| (until - now).as_secs_f64());
+                    tracing::warn!(%model, reason, open_for_s, "circuit opened");
                 }
                 State::HalfOpen => tracing::info!(%model, "circuit half-open, probing"),
                 State::Closed => tracing::info!(%model, "circuit closed"),
             }
         }
+        self.alarm = due.map(|due| {
+            let myself = myself.clone();
+            Task::spawn(async move {
+                tokio::time::sleep_until(due).await;
+                let _ = myself.send_message(BreakerMsg::Changed);
+            })
+        });
     }
 }
 
@@ -177,21 +134,21 @@ impl Actor for Breaker {
     type Arguments = Arc<Circuits>;
 
     async fn pre_start(&self, myself: BreakerRef, circuits: Arc<Circuits>) -> Result<BreakerState, ActorProcessingErr> {
-        let mut changed = circuits.changed.subscribe();
+        let mut changed = circuits.watch();
         changed.mark_changed();
-        let watcher = crate::supervision::Task::spawn(async move {
+        let watcher = Task::spawn(async move {
             while changed.changed().await.is_ok() {
                 if myself.send_message(BreakerMsg::Changed).is_err() {
                     return;
                 }
             }
         });
-        Ok(BreakerState { circuits, announced: HashMap::new(), _watcher: watcher })
+        Ok(BreakerState { circuits, alarm: None, _watcher: watcher })
     }
 
-    async fn handle(&self, _: BreakerRef, message: BreakerMsg, state: &mut BreakerState) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, myself: BreakerRef, message: BreakerMsg, state: &mut BreakerState) -> Result<(), ActorProcessingErr> {
         match message {
-            BreakerMsg::Changed => state.announce(),
+            BreakerMsg::Changed => state.announce(&myself),
         }
         Ok(())
     }

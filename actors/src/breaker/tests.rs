@@ -1,54 +1,168 @@
 use std::time::Duration;
 
-use super::core::Circuit;
 use super::*;
+use crate::outcome::FailureCode;
 
-fn model() -> Arc<ModelId> {
+const QUICK: Duration = Duration::from_millis(1);
+
+pub fn model() -> Arc<ModelId> {
     Arc::new(ModelId { name: "m".into(), version: "1".into(), digest: String::new() })
+}
+
+fn circuit(config: Config) -> Arc<SharedCircuit> {
+    Circuits::new(config).of(&model())
+}
+
+/// Lets so many frames pass and fail.
+fn fail(circuit: &Arc<SharedCircuit>, times: usize) {
+    (0..times).for_each(|_| circuit.admit().unwrap().failed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn opens_refuses_probes_and_closes() {
-    let circuits = Circuits::new(Config::default());
-    let model = model();
-    for _ in 0..3 {
-        circuits.admit(&model).unwrap().failed();
-    }
-    let refused = circuits.admit(&model).unwrap_err();
-    assert_eq!(refused.code, FailureCode::ModelUnavailable);
+    let circuit = circuit(Config::default());
+    fail(&circuit, 3);
+    let refused = circuit.admit().unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (FailureCode::ModelUnavailable, "the circuit of m@1 is open: 3 failures in a row")
+    );
     let wait = refused.retry_after.unwrap();
     assert!(wait >= Duration::from_secs(48) && wait <= Duration::from_secs(72), "{wait:?} is not 60 s ± 20 %");
+    tokio::time::advance(wait - Duration::from_nanos(1)).await;
+    assert!(circuit.admit().is_err());
 
-    tokio::time::advance(wait).await;
-    let (first, second) = (circuits.admit(&model).unwrap(), circuits.admit(&model).unwrap());
-    assert_eq!(circuits.admit(&model).unwrap_err().retry_after, None, "only as many probes as must succeed");
-    first.succeeded();
-    assert_eq!(circuits.states()[0].1, State::HalfOpen);
-    second.succeeded();
-    assert_eq!(circuits.states()[0].1, State::Closed);
+    tokio::time::advance(Duration::from_nanos(1)).await;
+    let (mut first, mut second) = (circuit.admit().unwrap(), circuit.admit().unwrap());
+    let refused = circuit.admit().unwrap_err();
+    assert_eq!(refused.retry_after, None, "only as many probes as must succeed; when one will be back is not known");
+    assert_eq!(refused.message, "the circuit of m@1 is half-open, and its probes are under way");
+    first.succeeded(QUICK);
+    assert_eq!(circuit.state().0, State::HalfOpen);
+    second.succeeded(QUICK);
+    assert_eq!(circuit.state().0, State::Closed);
+    let Counts { openings, refused, probes, failures, slow } = circuit.stats().counts;
+    assert_eq!((openings, refused, probes, failures, slow), (1, 3, 2, 3, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_probe_opens_again_and_a_dropped_one_gives_its_place_back() {
-    let circuits = Circuits::new(Config { failure_threshold: 1, success_threshold: 1, ..Config::default() });
-    let model = model();
-    circuits.admit(&model).unwrap().failed();
+async fn each_failed_probe_doubles_the_wait_up_to_eight_times_and_a_closing_ends_that() {
+    let circuit = circuit(Config { success_threshold: 1, ..Config::default() });
+    fail(&circuit, 3);
+    let wait = || circuit.admit().unwrap_err().retry_after.unwrap();
+    for factor in [1, 2, 4, 8, 8] {
+        let share = wait().as_secs_f64() / (60.0 * f64::from(factor));
+        assert!((0.8..=1.2).contains(&share), "{factor}: {share}");
+        tokio::time::advance(wait()).await;
+        fail(&circuit, 1);
+        assert!(circuit.admit().unwrap_err().message.ends_with(": a probe failed"));
+    }
+    tokio::time::advance(wait()).await;
+    circuit.admit().unwrap().succeeded(QUICK);
+    fail(&circuit, 3);
+    assert!(wait() <= Duration::from_secs(72));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_probe_gives_its_place_back() {
+    let circuit = circuit(Config { failure_threshold: 1, success_threshold: 1, ..Config::default() });
+    fail(&circuit, 1);
     tokio::time::advance(Duration::from_secs(73)).await;
-    let probe = circuits.admit(&model).unwrap();
-    assert!(circuits.admit(&model).is_err());
+    let probe = circuit.admit().unwrap();
+    assert!(circuit.admit().is_err());
     drop(probe);
-    circuits.admit(&model).unwrap().failed();
-    assert!(matches!(circuits.states()[0].1, State::Open { .. }));
+    fail(&circuit, 1);
+    assert!(matches!(circuit.state().0, State::Open { .. }));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_success_resets_the_run_of_failures() {
-    let now = Instant::now();
-    let mut circuit = Circuit::new(Config::default());
+    let circuit = circuit(Config::default());
     for _ in 0..10 {
-        circuit.failed(Admitted::Freely, now, 0.0);
-        circuit.failed(Admitted::Freely, now, 0.0);
-        circuit.succeeded(Admitted::Freely, now);
+        fail(&circuit, 2);
+        circuit.admit().unwrap().succeeded(QUICK);
     }
-    assert_eq!(circuit.state(now), State::Closed);
+    assert_eq!(circuit.state().0, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_opens_it_once_there_are_calls_enough() {
+    let shares = Config { failure_threshold: 100, failure_share: 0.5, min_calls: 10, ..Config::default() };
+    let failing = circuit(shares.clone());
+    let slow = circuit(Config { failure_share: 0.0, slow_share: 0.5, ..shares });
+    for n in 0..10 {
+        for circuit in [&failing, &slow] {
+            assert_eq!(circuit.state().0, State::Closed, "{n} calls are not enough");
+        }
+        let (mut good, mut bad) = (failing.admit().unwrap(), slow.admit().unwrap());
+        // Slow is from the limit on.
+        bad.succeeded(Duration::from_millis(249 + n % 2));
+        if n % 2 == 0 { good.failed() } else { good.succeeded(Duration::from_secs(1)) }
+    }
+    assert_eq!(failing.admit().unwrap_err().message, "the circuit of m@1 is open: 5 of 10 calls failed");
+    assert_eq!(slow.admit().unwrap_err().message, "the circuit of m@1 is open: 5 of 10 calls were slow");
+    assert_eq!((failing.stats().counts.slow, slow.stats().counts.slow), (5, 5), "counted also where no share is watched");
+    tokio::time::advance(Duration::from_secs(73)).await;
+    slow.admit().unwrap().succeeded(Duration::from_secs(1));
+    assert_eq!(slow.admit().unwrap_err().message, "the circuit of m@1 is open: a probe was slow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passed_before_it_opened_says_nothing_and_is_not_to_be_begun() {
+    let circuit = circuit(Config { failure_threshold: 1, success_threshold: 1, ..Config::default() });
+    let (mut early, mut late) = (circuit.admit().unwrap(), circuit.admit().unwrap());
+    assert!(early.check().is_ok());
+    fail(&circuit, 1);
+    assert_eq!(early.check().unwrap_err().code, FailureCode::ModelUnavailable);
+    tokio::time::advance(Duration::from_secs(73)).await;
+    assert!(early.check().is_err(), "no probe");
+    early.succeeded(QUICK);
+    assert_eq!(circuit.state().0, State::HalfOpen);
+    circuit.admit().unwrap().succeeded(QUICK);
+    assert!(late.check().is_ok());
+    late.failed();
+    assert_eq!(circuit.state().0, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_hand_it_opens_for_good_closes_and_forgets() {
+    let circuit = circuit(Config::default());
+    fail(&circuit, 1);
+    circuit.force(Force::Open);
+    tokio::time::advance(Duration::from_secs(1_000_000)).await;
+    let refused = circuit.admit().unwrap_err();
+    assert_eq!((refused.message.as_str(), refused.retry_after), ("the circuit of m@1 is open: opened by hand", None));
+    circuit.force(Force::Close);
+    fail(&circuit, 2);
+    assert_eq!(circuit.state().0, State::Closed, "the run of failures began anew");
+    circuit.force(Force::Reset);
+    assert_eq!(circuit.stats().counts, Counts::default());
+    fail(&circuit, 3);
+    assert!(circuit.admit().is_err(), "and it goes on by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_length_can_be_configured() {
+    let circuit = circuit(Config { open_for: Duration::MAX, window: Duration::ZERO, slow_share: 1.0, min_calls: 0, ..Config::default() });
+    circuit.admit().unwrap().succeeded(QUICK);
+    fail(&circuit, 3);
+    assert!(circuit.admit().unwrap_err().retry_after.unwrap() <= LONGEST_OPEN_FOR.mul_f64(1.2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_wakes_a_circuit_whose_time_is_up() {
+    let circuits = Circuits::new(Config::default());
+    let circuit = circuits.of(&model());
+    let mut changed = circuits.watch();
+    let (breaker, _) = Actor::spawn(None, Breaker, Arc::clone(&circuits)).await.unwrap();
+    fail(&circuit, 3);
+    assert!(circuits.are_all_open());
+    let seen = async {
+        changed.changed().await.unwrap();
+        // Nobody asks the circuit before its time is up.
+        changed.changed().await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(73), seen).await.expect("it is not woken");
+    assert_eq!(circuit.state().0, State::HalfOpen);
+    breaker.stop_and_wait(None, None).await.unwrap();
 }

@@ -14,7 +14,6 @@ use core::Entries;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-use crate::breaker::Circuits;
 pub use crate::frame::CacheKey;
 use crate::frame::RawFrame;
 use crate::model_pool::WorkQueue;
@@ -65,8 +64,6 @@ pub struct Cache;
 pub struct CacheArguments {
     /// The entries.
     pub store: Arc<CacheStore>,
-    /// Where a miss asks for leave to be run.
-    pub circuits: Arc<Circuits>,
     /// Where a miss is to wait for a session; no features are computed of what could not make its deadline there.
     pub queue: Arc<WorkQueue>,
     /// Where a miss goes.
@@ -94,11 +91,7 @@ impl CacheArguments {
             }
             frame.job.remember = Some((Arc::clone(&self.store), key));
         }
-        match self.circuits.admit(&frame.job.model) {
-            Ok(pass) => frame.job.pass = Some(pass),
-            Err(failure) => return frame.job.fail(failure),
-        }
-        if let Err(failure) = self.queue.foresee(&frame.job) {
+        if let Err(failure) = frame.job.check().and_then(|()| self.queue.foresee(&frame.job)) {
             return frame.job.fail(failure);
         }
         frame.job.note(|trail| trail.looked_up = Some(Instant::now()));

@@ -107,6 +107,7 @@ impl IngestArguments {
         let job = Job::new(JobParts {
             responder: Responder::with_deadline(unanswered, received_at, decoded.budget, &self.deadlines),
             model: decoded.model,
+            leave: decoded.leave,
             max_batch: decoded.max_batch,
             expected_run: decoded.expected_run,
             received_at,

@@ -177,9 +177,10 @@ impl Session {
     fn serve(&self) {
         let _clock = self.runtime.enter();
         let mut runner = self.new_runner();
-        while let Some(batch) = self.queue.next_batch(self.id) {
+        while let Some(mut batch) = self.queue.next_batch(self.id) {
             let now = Instant::now();
             batch.iter().for_each(|frame| self.queue.acquired(now - frame.prepared_at));
+            refuse(&mut batch);
             // A panic is a defect of the runner: its frames are dropped, and so answered, and a new runner takes over.
             if catch_unwind(AssertUnwindSafe(|| self.run(&mut *runner, batch))).is_err() {
                 tracing::error!("a session panicked; it is replaced");
@@ -240,7 +241,7 @@ impl Session {
                 self.run(runner, rest);
             }
             // Its frames are answered already, or are by their drop.
-            Ended::Braked => {}
+            Ended::Braked => batch.iter_mut().for_each(|frame| frame.job.overran(inference)),
         }
     }
 
@@ -259,6 +260,15 @@ impl Session {
             Ok(answers) => Ended::Failed(RunError(format!("the model gave {} answers for {} frames", answers.len(), batch.len()))),
             Err(error) => Ended::Failed(error),
         })
+    }
+}
+
+/// Fails the frames whose circuit has opened while they waited.
+fn refuse(batch: &mut Vec<PreparedFrame>) {
+    for frame in batch.extract_if(.., |frame| frame.job.check().is_err()) {
+        if let Err(failure) = frame.job.check() {
+            frame.job.fail(failure);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use ractor::{Actor, ActorCell, SpawnErr};
 use tokio::sync::Mutex;
 
 use crate::admission::Admission;
-use crate::breaker::{self, Circuits};
+use crate::breaker::Circuits;
 use crate::cache::{self, CacheStore};
 use crate::deadlines::Deadlines;
 use crate::ledger::Ledger;
@@ -37,8 +37,6 @@ pub struct Config {
     pub pool: model_pool::Config,
     /// Bounds of the cache.
     pub cache: cache::Config,
-    /// When circuits open and close.
-    pub breaker: breaker::Config,
     /// Restarts.
     pub supervision: supervision::Config,
 }
@@ -49,6 +47,8 @@ pub struct Ports {
     pub source: FrameSource,
     /// Reads their encoding.
     pub decoder: Arc<dyn Decoder>,
+    /// Where the decoder asks for leave.
+    pub circuits: Arc<Circuits>,
     /// Makes what computes features.
     pub extractors: FeatureWorkers,
     /// Makes what runs models.
@@ -113,7 +113,7 @@ impl Pipeline {
             deadlines: Arc::default(),
             outcomes: OutcomeQueue::new(config.in_flight_frames),
             cache: CacheStore::new(&config.cache),
-            circuits: Circuits::new(config.breaker),
+            circuits: ports.circuits,
             frames: Arc::default(),
             queue: Arc::clone(&queue),
             workers: config.workers,

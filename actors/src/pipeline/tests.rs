@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
+use crate::breaker;
 use crate::frame::Priority;
 use crate::ledger::Counts;
 use crate::outcome::FailureCode::{self, *};
@@ -18,13 +19,17 @@ fn config() -> Config {
         workers: 2,
         pool: model_pool::Config { sessions: 2, ..model_pool::Config::default() },
         cache: cache::Config::default(),
-        breaker: breaker::Config { failure_threshold: 100, ..breaker::Config::default() },
         supervision: supervision::Config { backoff_min: Duration::from_millis(10), ..supervision::Config::default() },
     }
 }
 
+/// Opens on nothing that these tests do.
+fn lenient() -> breaker::Config {
+    breaker::Config { failure_threshold: 100, ..breaker::Config::default() }
+}
+
 async fn start(config: Config) -> (Pipeline, Fakes) {
-    let (ports, fakes) = Fakes::new(Duration::from_secs(5));
+    let (ports, fakes) = Fakes::new(Duration::from_secs(5), lenient());
     (Pipeline::start(config, ports).await.unwrap(), fakes)
 }
 
@@ -107,7 +112,7 @@ async fn a_frame_without_a_permit_is_overloaded_on_the_spot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_answers_while_a_session_holds_the_samples() {
-    let (ports, mut fakes) = Fakes::new(Duration::from_millis(50));
+    let (ports, mut fakes) = Fakes::new(Duration::from_millis(50), lenient());
     let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
     let pipeline = Pipeline::start(one, ports).await.unwrap();
     for n in 0..3 {
@@ -136,9 +141,9 @@ async fn all_permits_are_back(pipeline: &Pipeline) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_nobody_waits_for_is_ended_and_counts_against_nobody() {
-    let (ports, mut fakes) = Fakes::new(Duration::from_millis(50));
     let strict = breaker::Config { failure_threshold: 1, ..breaker::Config::default() };
-    let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 8, ..config().pool }, breaker: strict, ..config() };
+    let (ports, mut fakes) = Fakes::new(Duration::from_millis(50), strict);
+    let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 8, ..config().pool }, ..config() };
     let pipeline = Pipeline::start(one, ports).await.unwrap();
     for n in 0..3 {
         fakes.send(SLOW, n);
@@ -242,8 +247,8 @@ async fn an_equal_frame_is_answered_from_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_keeps_failing_is_left_alone() {
-    let strict = Config { breaker: breaker::Config::default(), ..config() };
-    let (pipeline, mut fakes) = start(strict).await;
+    let (ports, mut fakes) = Fakes::new(Duration::from_secs(5), breaker::Config::default());
+    let pipeline = Pipeline::start(config(), ports).await.unwrap();
     for n in 0..3 {
         fakes.send(POISON, n);
         assert_eq!(fakes.outcomes(1).await[0].1, Some(InferenceFailed));

@@ -34,6 +34,9 @@ fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, queue: &WorkQueue
     if job.is_settled(begun) {
         return;
     }
+    if let Err(failure) = job.check() {
+        return job.fail(failure);
+    }
     job.note(|trail| trail.features_begun = Some(begun));
     let tensor = match extractor.extract(&job.model, &samples) {
         Ok(tensor) => tensor,

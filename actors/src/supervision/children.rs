@@ -96,12 +96,8 @@ impl Children {
                 Actor::spawn_linked(None, Preprocess, arguments, supervisor).await?.0.get_cell()
             }
             Stage::Cache => {
-                let arguments = CacheArguments {
-                    store: Arc::clone(&plant.cache),
-                    circuits: Arc::clone(&plant.circuits),
-                    frames: Arc::clone(&plant.frames),
-                    queue: Arc::clone(&plant.queue),
-                };
+                let arguments =
+                    CacheArguments { store: Arc::clone(&plant.cache), frames: Arc::clone(&plant.frames), queue: Arc::clone(&plant.queue) };
                 let (cache, _) = Actor::spawn_linked(None, Cache, arguments, supervisor).await?;
                 self.cache.insert(cache).get_cell()
             }

@@ -81,6 +81,10 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
         ("[pool]\nsessions = 0", "`pool.sessions` is 0, must be at least 1"),
         ("[cache]\nmax_bytes = 0", "`cache.max_bytes` is 0, must be at least 1"),
         ("[breaker]\nslow_share = 1.5", "`breaker.slow_share` is 1.5, must be from 0 to 1"),
+        ("[breaker]\nopen_for = '0s'", "`breaker.open_for` is 0s, must be longer than 0s"),
+        ("[breaker]\nopen_for = '2days'", "`breaker.open_for` is 2days, must be at most 1day"),
+        ("[breaker]\nwindow = '2h'", "`breaker.window` is 2h, must be at most 1h"),
+        ("[breaker]\nmin_calls = 0", "`breaker.min_calls` is 0, must be at least 1"),
         (
             "[pool]\nexecution_providers = ['cpu', 'cuda']",
             "`pool.execution_providers` is [Cpu, Cuda], must hold at least one, none twice, the CPU last",

@@ -1,0 +1,52 @@
+//! What a circuit costs a frame: leave to pass, and the word of how it went.
+#![allow(missing_docs, clippy::unwrap_used)] // a benchmark
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use sferic_actors::breaker::{Circuits, Config, Force, SharedCircuit};
+use sferic_actors::frame::ModelId;
+
+const RUN: Duration = Duration::from_millis(1);
+
+fn circuit(config: Config) -> Arc<SharedCircuit> {
+    Circuits::new(config).of(&Arc::new(ModelId { name: "localization".into(), version: "1".into(), digest: "0".repeat(64) }))
+}
+
+fn pass(circuit: &Arc<SharedCircuit>) {
+    let mut pass = circuit.admit().unwrap();
+    pass.check().unwrap();
+    pass.succeeded(RUN);
+}
+
+fn breaker(c: &mut Criterion) {
+    let mut group = c.benchmark_group("breaker");
+    let plain = circuit(Config::default());
+    group.bench_function("closed", |b| b.iter(|| pass(&plain)));
+    group.bench_function("closed, each of two threads", |b| {
+        b.iter_custom(|iterations| {
+            let begun = Instant::now();
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| (0..iterations).for_each(|_| pass(&plain)));
+                }
+            });
+            begun.elapsed()
+        });
+    });
+    let failing = circuit(Config::default());
+    group.bench_function("closed, after a failure", |b| {
+        b.iter(|| {
+            failing.admit().unwrap().failed();
+            pass(&failing);
+        });
+    });
+    let watching = circuit(Config { failure_share: 0.5, slow_share: 0.5, ..Config::default() });
+    group.bench_function("closed, shares watched", |b| b.iter(|| pass(&watching)));
+    plain.force(Force::Open);
+    group.bench_function("open", |b| b.iter(|| plain.admit().unwrap_err()));
+}
+
+criterion_group!(benches, breaker);
+criterion_main!(benches);

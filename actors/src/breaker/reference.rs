@@ -1,0 +1,234 @@
+//! Circuits held against what they should do, said as plainly as it can be, on a paused clock.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::core::{Call, Force};
+use super::tests::model;
+use super::*;
+
+const WINDOW: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_millis(100);
+const OPEN_FOR: Duration = Duration::from_secs(2);
+
+/// Remembers every call since the last closing and looks at them all anew each time.
+struct Reference {
+    config: Config,
+    began: Instant,
+    state: State,
+    /// When each ended, and how.
+    calls: Vec<(Instant, Call)>,
+    openings: u32,
+    /// Of each frame that passed: whether its end still counts.
+    passes: Vec<bool>,
+    succeeded: u32,
+    counts: Counts,
+}
+
+impl Reference {
+    fn change(&mut self, state: State) {
+        self.state = state;
+        self.passes.iter_mut().for_each(|counts| *counts = false);
+        self.succeeded = 0;
+        self.calls.clear();
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if let State::Open { until: Some(until) } = self.state
+            && until <= now
+        {
+            self.change(State::HalfOpen);
+        }
+    }
+
+    fn probes_out(&self) -> u32 {
+        self.passes.iter().filter(|&&counts| counts).count() as u32
+    }
+
+    fn admit(&mut self, now: Instant) -> bool {
+        self.tick(now);
+        let admitted = match self.state {
+            State::Closed => true,
+            State::HalfOpen => self.probes_out() < self.config.success_threshold,
+            State::Open { .. } => false,
+        };
+        if admitted {
+            self.counts.probes += u64::from(self.state == State::HalfOpen);
+            self.passes.push(true);
+        } else {
+            self.counts.refused += 1;
+        }
+        admitted
+    }
+
+    /// Whether the circuit opens.
+    fn end(&mut self, pass: usize, call: Call, now: Instant) -> bool {
+        self.tick(now);
+        let counts = self.passes.remove(pass);
+        self.counts.failures += u64::from(call == Call::Failed);
+        let slow = matches!(call, Call::Succeeded { slow: true } | Call::Overran);
+        let failed = call == Call::Failed;
+        self.counts.slow += u64::from(slow);
+        if !counts || call == Call::Abandoned {
+            return false;
+        }
+        if self.state == State::HalfOpen {
+            let opens = failed || (slow && self.config.slow_share > 0.0);
+            self.succeeded += u32::from(matches!(call, Call::Succeeded { .. }));
+            if !opens && self.succeeded >= self.config.success_threshold {
+                self.openings = 0;
+                self.change(State::Closed);
+            }
+            return opens;
+        }
+        self.calls.push((now, call));
+        let said = self.calls.iter().rev().filter(|(_, call)| *call != Call::Overran);
+        let in_a_row = said.take_while(|(_, call)| *call == Call::Failed).count();
+        // The window moves in tenths, from when the circuit was made.
+        let step = |at: Instant| (at - self.began).as_micros() / (WINDOW.as_micros() / 10);
+        let lately: Vec<_> = self.calls.iter().filter(|call| step(call.0) + 10 > step(now)).collect();
+        let share = |of: fn(Call) -> bool| lately.iter().filter(|call| of(call.1)).count() as f64 / lately.len() as f64;
+        let failures = share(|call| call == Call::Failed);
+        let slow = share(|call| matches!(call, Call::Succeeded { slow: true } | Call::Overran));
+        let judged = lately.len() >= self.config.min_calls as usize;
+        let Config { failure_threshold, failure_share, slow_share, .. } = self.config;
+        in_a_row >= failure_threshold as usize
+            || judged && failure_share > 0.0 && failures >= failure_share
+            || judged && slow_share > 0.0 && slow >= slow_share
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Admit,
+    End { pass: prop::sample::Index, call: Call },
+    Check { pass: prop::sample::Index },
+    Wait { ms: u64 },
+    Force(Force),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let call = prop_oneof![
+        4 => Just(Call::Failed),
+        3 => Just(Call::Succeeded { slow: false }),
+        2 => Just(Call::Succeeded { slow: true }),
+        1 => Just(Call::Overran),
+        1 => Just(Call::Abandoned),
+    ];
+    let pass = any::<prop::sample::Index>;
+    prop_oneof![
+        12 => Just(Step::Admit),
+        12 => (pass(), call).prop_map(|(pass, call)| Step::End { pass, call }),
+        2 => pass().prop_map(|pass| Step::Check { pass }),
+        4 => (1u64..400).prop_map(|ms| Step::Wait { ms }),
+        1 => (400u64..12_000).prop_map(|ms| Step::Wait { ms }),
+        1 => prop_oneof![Just(Force::Open), Just(Force::Close), Just(Force::Reset)].prop_map(Step::Force),
+    ]
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let share = || prop_oneof![Just(0.0), Just(0.34), Just(0.5)];
+    (1u32..6, share(), share(), 1u32..8, 1u32..4).prop_map(
+        |(failure_threshold, failure_share, slow_share, min_calls, success_threshold)| Config {
+            failure_threshold,
+            failure_share,
+            slow_share,
+            slow_call: SLOW,
+            window: WINDOW,
+            min_calls,
+            open_for: OPEN_FOR,
+            success_threshold,
+        },
+    )
+}
+
+async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let circuit = Circuits::new(config.clone()).of(&model());
+    let mut reference = Reference {
+        config,
+        began: Instant::now(),
+        state: State::Closed,
+        calls: Vec::new(),
+        openings: 0,
+        passes: Vec::new(),
+        succeeded: 0,
+        counts: Counts::default(),
+    };
+    let mut passes = Vec::new();
+    for step in steps {
+        let now = Instant::now();
+        match step {
+            Step::Admit => {
+                let admitted = circuit.admit();
+                prop_assert_eq!(admitted.is_ok(), reference.admit(now));
+                match admitted {
+                    Ok(pass) => passes.push(pass),
+                    Err(failure) => {
+                        let wait = if let State::Open { until: Some(until) } = reference.state { Some(until - now) } else { None };
+                        prop_assert_eq!(failure.retry_after, wait);
+                    }
+                }
+            }
+            Step::End { pass, call } if !passes.is_empty() => {
+                let index = pass.index(passes.len());
+                let mut pass = passes.remove(index);
+                match call {
+                    Call::Succeeded { slow: false } => pass.succeeded(SLOW - Duration::from_nanos(1)),
+                    Call::Succeeded { slow: true } => pass.succeeded(SLOW),
+                    Call::Failed => pass.failed(),
+                    Call::Overran => pass.overran(SLOW),
+                    Call::Abandoned => drop(pass),
+                }
+                if reference.end(index, call, now) {
+                    let State::Open { until: Some(until) } = circuit.state().0 else {
+                        return Err(TestCaseError::fail("it should have opened"));
+                    };
+                    let full = OPEN_FOR.as_secs_f64() * [1.0, 2.0, 4.0, 8.0][reference.openings.min(3) as usize];
+                    let share = (until - now).as_secs_f64() / full;
+                    prop_assert!((0.8..=1.2).contains(&share), "{share} of {full} s");
+                    reference.openings += 1;
+                    reference.counts.openings += 1;
+                    // Chance decides within those limits.
+                    reference.change(State::Open { until: Some(until) });
+                }
+            }
+            Step::Check { pass } if !passes.is_empty() => {
+                let index = pass.index(passes.len());
+                reference.tick(now);
+                prop_assert_eq!(passes[index].check().is_ok(), reference.passes[index] || reference.state == State::Closed);
+            }
+            Step::End { .. } | Step::Check { .. } => {}
+            Step::Wait { ms } => tokio::time::advance(Duration::from_millis(ms)).await,
+            Step::Force(how) => {
+                circuit.force(how);
+                reference.tick(now);
+                if how == Force::Open {
+                    reference.counts.openings += u64::from(!matches!(reference.state, State::Open { .. }));
+                    reference.change(State::Open { until: None });
+                } else {
+                    reference.openings = 0;
+                    reference.change(State::Closed);
+                }
+                if how == Force::Reset {
+                    reference.counts = Counts::default();
+                }
+            }
+        }
+        reference.tick(Instant::now());
+        prop_assert_eq!(circuit.state().0, reference.state);
+        prop_assert_eq!(circuit.stats().counts, reference.counts);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Step for step, a circuit does what the reference does.
+    #[test]
+    fn it_does_what_the_plain_reference_does(config in config(), steps in prop::collection::vec(step(), 1..150)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        runtime.block_on(run(config, steps))?;
+    }
+}

@@ -1,0 +1,91 @@
+//! What was called lately.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+/// In how many steps the window moves.
+const STEPS: usize = 10;
+
+/// Calls, and how they went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// All that ended with a word about the model.
+    pub calls: u32,
+    /// Those of them on which the model failed.
+    pub failed: u32,
+    /// Those of them whose run was slow.
+    pub slow: u32,
+}
+
+/// A ring of tallies, one a step of time; the oldest is forgotten as a new one begins.
+#[derive(Debug)]
+pub struct Window {
+    began: Instant,
+    step: Duration,
+    /// Number of the step now, from `began`.
+    newest: u64,
+    tallies: [Tally; STEPS],
+}
+
+impl Window {
+    /// An empty window of this length.
+    pub fn new(length: Duration, now: Instant) -> Self {
+        let step = (length / STEPS as u32).max(Duration::from_nanos(1));
+        Self { began: now, step, newest: 0, tallies: Default::default() }
+    }
+
+    /// Counts a call.
+    pub fn add(&mut self, failed: bool, slow: bool, now: Instant) {
+        self.turn(now);
+        let tally = &mut self.tallies[self.newest as usize % STEPS];
+        tally.calls += 1;
+        tally.failed += u32::from(failed);
+        tally.slow += u32::from(slow);
+    }
+
+    /// What is in the window now.
+    pub fn tally(&mut self, now: Instant) -> Tally {
+        self.turn(now);
+        self.tallies.iter().fold(Tally::default(), |sum, tally| Tally {
+            calls: sum.calls + tally.calls,
+            failed: sum.failed + tally.failed,
+            slow: sum.slow + tally.slow,
+        })
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.tallies = Default::default();
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let step = ((now - self.began).as_nanos() / self.step.as_nanos()) as u64;
+        let begun = step.saturating_sub(self.newest).min(STEPS as u64);
+        for n in 1..=begun {
+            self.tallies[(self.newest + n) as usize % STEPS] = Tally::default();
+        }
+        self.newest = self.newest.max(step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_older_than_the_window_is_forgotten_step_by_step() {
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let mut window = Window::new(Duration::from_secs(1), began);
+        window.add(true, false, at(0));
+        window.add(false, true, at(950));
+        assert_eq!(window.tally(at(999)), Tally { calls: 2, failed: 1, slow: 1 });
+        assert_eq!(window.tally(at(1000)), Tally { calls: 1, failed: 0, slow: 1 }, "the first step has left");
+        assert_eq!(window.tally(at(1899)).calls, 1);
+        assert_eq!(window.tally(at(1900)), Tally::default());
+        window.add(true, true, at(3_600_000));
+        assert_eq!(window.tally(at(3_600_000)), Tally { calls: 1, failed: 1, slow: 1 }, "however long nothing came");
+    }
+}

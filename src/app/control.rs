@@ -1,0 +1,161 @@
+//! The control endpoints and the statistics, behind the micro service.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sferic_actors::breaker::{Circuits, Force, SharedCircuit, State};
+use sferic_actors::frame::ModelId;
+use sferic_actors::pipeline::Plant;
+use sferic_features::BufferPool;
+
+use super::Status;
+use crate::nats::{Connection, Endpoint, Health, Input, InputSwitch, Member, ModelHealth, Refusal, Service};
+use crate::onnx::Catalog;
+
+/// What the endpoints look at.
+pub struct Control {
+    pub plant: Arc<Plant>,
+    pub catalog: Arc<Catalog>,
+    pub status: Arc<Status>,
+    pub buffers: BufferPool,
+    pub input: InputSwitch,
+    pub prefix: String,
+    pub queue_group: String,
+}
+
+impl Control {
+    /// Starts the service.
+    pub async fn serve(self, connection: &Connection) -> anyhow::Result<Service> {
+        let this = Arc::new(self);
+        let metadata = [("prefix", &this.prefix), ("queue_group", &this.queue_group)];
+        let metadata: HashMap<_, _> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        let (asked, circuits, counted) = (Arc::clone(&this), Arc::clone(&this.plant.circuits), this);
+        let endpoints = vec![
+            Endpoint::new("health", move |_| std::future::ready(to_value(&asked.health()))),
+            Endpoint::new("breaker", move |request| std::future::ready(breaker(&circuits, &request))),
+        ];
+        Service::start(connection, metadata, endpoints, move || counted.statistics()).await
+    }
+
+    fn health(&self) -> Health {
+        let state = |model: &Arc<ModelId>| match self.plant.circuits.of(model).state().0 {
+            State::Closed => "ready",
+            state => state.name(),
+        };
+        let status = match (self.status.get(), self.input.is()) {
+            ("ok", Input::Paused) => "paused",
+            (status, _) => status,
+        };
+        let models = self.catalog.models().iter().map(|model| {
+            let id = model.id();
+            ModelHealth { name: id.name.clone(), version: id.version.clone(), state: state(id) }
+        });
+        Health { status, version: env!("CARGO_PKG_VERSION"), models: models.collect(), ledger: self.plant.ledger.counts() }
+    }
+
+    /// What the parts count, for `$SRV.STATS`.
+    fn statistics(&self) -> Value {
+        let (frames, bytes) = self.plant.admission.in_use();
+        json!({
+            "input": Member { prefix: self.prefix.clone(), queue_group: self.queue_group.clone(), state: self.input.is() },
+            "ledger": self.plant.ledger.counts(),
+            "in_flight": {"frames": frames, "bytes": bytes},
+            "pool": self.plant.queue.stats(),
+            "breaker": self.plant.circuits.stats(),
+            "buffers": self.buffers.stats(),
+        })
+    }
+}
+
+/// What `sferic.breaker` takes; nothing at all lists every circuit.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object of `model` and `force`, or nothing")]
+struct BreakerRequest {
+    /// `name` or `name@version`; absent: all.
+    model: Option<String>,
+    force: Option<Force>,
+}
+
+/// Does what is asked, and answers with the circuits it was asked about.
+fn breaker(circuits: &Circuits, request: &Bytes) -> Result<Value, Refusal> {
+    let BreakerRequest { model, force } = match request.as_ref() {
+        [] => BreakerRequest::default(),
+        text => serde_json::from_slice(text).map_err(|error| Refusal::new(400, error))?,
+    };
+    let all = circuits.all();
+    let meant = |circuit: &&Arc<SharedCircuit>| model.as_ref().is_none_or(|asked| is_meant(circuit.model(), asked));
+    let chosen: Vec<_> = all.iter().filter(meant).collect();
+    if let (Some(asked), []) = (&model, chosen.as_slice()) {
+        let there: Vec<_> = all.iter().map(|circuit| circuit.model().to_string()).collect();
+        return Err(Refusal::new(404, format_args!("`model` is {asked:?}, must be one of {}, or a name alone", there.join(", "))));
+    }
+    if let Some(force) = force {
+        chosen.iter().for_each(|circuit| circuit.force(force));
+    }
+    to_value(&json!({"circuits": chosen.iter().map(|circuit| circuit.stats()).collect::<Vec<_>>()}))
+}
+
+fn is_meant(model: &ModelId, asked: &str) -> bool {
+    match asked.split_once('@') {
+        Some((name, version)) => model.name == name && model.version == version,
+        None => model.name == asked,
+    }
+}
+
+fn to_value(answer: &impl serde::Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(answer).map_err(|error| Refusal::new(500, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn circuits() -> Arc<Circuits> {
+        let circuits = Circuits::new(Default::default());
+        for version in ["1", "2"] {
+            circuits.of(&Arc::new(ModelId { name: "a".into(), version: version.into(), digest: String::new() }));
+        }
+        circuits
+    }
+
+    #[tokio::test]
+    async fn circuits_are_forced_by_name_by_version_or_all_together() {
+        let circuits = circuits();
+        let states = |request: &str| {
+            let answer = breaker(&circuits, &Bytes::from(request.to_owned())).unwrap();
+            let states: Vec<_> = answer["circuits"].as_array().unwrap().iter().map(|each| each["state"].clone()).collect();
+            json!(states)
+        };
+        assert_eq!(states(""), json!(["closed", "closed"]));
+        assert_eq!(states(r#"{"model": "a@2", "force": "open"}"#), json!(["open"]));
+        assert_eq!(states("{}"), json!(["closed", "open"]));
+        assert_eq!(states(r#"{"force": "open"}"#), json!(["open", "open"]));
+        assert_eq!(states(r#"{"model": "a", "force": "close"}"#), json!(["closed", "closed"]));
+        let all = breaker(&circuits, &Bytes::from_static(br#"{"model": "a@2"}"#)).unwrap();
+        assert_eq!(all["circuits"][0]["openings"], 2);
+        assert_eq!(states(r#"{"force": "reset"}"#), json!(["closed", "closed"]));
+        assert_eq!(breaker(&circuits, &Bytes::new()).unwrap()["circuits"][1]["openings"], 0);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_request_is_told_with_its_value_and_what_is_allowed() {
+        for (request, code, parts) in [
+            (r#"{"model": "b"}"#, 404, &["\"b\"", "a@1, a@2"][..]),
+            (r#"{"model": "a@3"}"#, 404, &["\"a@3\"", "a@1, a@2"]),
+            (r#"{"force": "shut"}"#, 400, &["`shut`", "`open`, `close`, `reset`"]),
+            (r#"{"forse": "open"}"#, 400, &["`forse`", "`model`", "`force`"]),
+            (r#"{"model": 3}"#, 400, &["`3`", "a string"]),
+            ("[]\n", 400, &["an object of `model` and `force`, or nothing"]),
+            ("open", 400, &["expected value"]),
+        ] {
+            let refusal = breaker(&circuits(), &Bytes::from(request)).unwrap_err();
+            assert_eq!(refusal.code(), code, "{refusal:?}");
+            for part in parts {
+                assert!(refusal.message().contains(part), "{part:?} is not in {refusal:?}");
+            }
+        }
+    }
+}

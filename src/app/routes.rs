@@ -1,0 +1,50 @@
+//! Which version of a model a frame goes to.
+
+use std::sync::Arc;
+
+use sferic_actors::breaker::{Circuits, Pass, SharedCircuit};
+use sferic_actors::outcome::Failure;
+
+use crate::onnx::{Catalog, Model};
+
+/// The catalog with the circuit of each of its models.
+#[derive(Debug)]
+pub struct Routes {
+    catalog: Arc<Catalog>,
+    /// In the catalog's order.
+    circuits: Vec<Arc<SharedCircuit>>,
+}
+
+impl Routes {
+    /// Makes the circuits.
+    pub fn new(catalog: Arc<Catalog>, circuits: &Circuits) -> Self {
+        let circuits = catalog.models().iter().map(|model| circuits.of(model.id())).collect();
+        Self { catalog, circuits }
+    }
+
+    /// The model that is asked for, and the leave of its circuit. Where that refuses and no version was asked for, the highest version below
+    /// whose circuit does not refuse and that takes the frame.
+    ///
+    /// # Errors
+    /// There is no such model, or it does not take the frame.
+    pub fn choose(
+        &self,
+        asked: &str,
+        fits: impl Fn(&Model) -> Result<(), Failure>,
+    ) -> Result<(&Arc<Model>, Result<Pass, Failure>), Failure> {
+        let index = self.catalog.index_of(asked)?;
+        let model = &self.catalog.models()[index];
+        fits(model)?;
+        let leave = self.circuits[index].admit();
+        if leave.is_err() && !asked.contains('@') {
+            let older = self.catalog.models()[..index].iter().zip(&self.circuits).rev();
+            let mut of_this_name = older.take_while(|(older, _)| older.id().name == model.id().name);
+            let well =
+                of_this_name.find_map(|(older, circuit)| fits(older).and_then(|()| circuit.admit()).ok().map(|pass| (older, Ok(pass))));
+            if let Some(well) = well {
+                return Ok(well);
+            }
+        }
+        Ok((model, leave))
+    }
+}
