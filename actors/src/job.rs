@@ -148,11 +148,20 @@ impl Job {
         {
             pass.failed();
         }
+        self.give_back();
         self.responder.answer(Err(failure));
     }
 
+    /// A probe's place is free again before its end is told.
+    fn give_back(&mut self) {
+        if let Ok(pass) = &mut self.leave {
+            pass.abandoned();
+        }
+    }
+
     /// The frame gives way to another one: its permits are free at once, its answer waits in the place of a refusal.
-    pub fn shed(self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
+    pub fn shed(mut self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
+        self.give_back();
         self.responder.answer_from(refusal, failure);
     }
 
@@ -163,6 +172,7 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
+        self.give_back();
         if self.responder.is_answered() {
             return;
         }

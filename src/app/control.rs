@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(states(r#"{"force": "open"}"#), json!(["open", "open"]));
         assert_eq!(states(r#"{"model": "a", "force": "close"}"#), json!(["closed", "closed"]));
         let all = breaker(&circuits, &Bytes::from_static(br#"{"model": "a@2"}"#)).unwrap();
-        assert_eq!(all["circuits"][0]["openings"], 2);
+        assert_eq!(all["circuits"][0]["openings"], 1, "it was open already the second time");
         assert_eq!(states(r#"{"force": "reset"}"#), json!(["closed", "closed"]));
         assert_eq!(breaker(&circuits, &Bytes::new()).unwrap()["circuits"][1]["openings"], 0);
     }

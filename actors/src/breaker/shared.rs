@@ -174,6 +174,11 @@ impl Pass {
         self.end(Call::Failed);
     }
 
+    /// The frame ended without a word about the model.
+    pub fn abandoned(&mut self) {
+        self.end(Call::Abandoned);
+    }
+
     /// Whether it still holds: what waited while the circuit opened is not to be begun any more.
     ///
     /// # Errors
@@ -202,6 +207,6 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.end(Call::Abandoned);
+        self.abandoned();
     }
 }
