@@ -41,7 +41,11 @@ fn good(id: &str, model: &str) -> Value {
 /// Asks a control endpoint: JSON, or the code and the message of its refusal.
 async fn control(client: &async_nats::Client, endpoint: &str, request: &str) -> Result<serde_json::Value, (String, String)> {
     let asked = client.request(format!("sferic.{endpoint}"), request.to_owned().into());
-    let answer = tokio::time::timeout(PATIENCE, asked).await.expect("no answer").unwrap();
+    let answer = match tokio::time::timeout(PATIENCE, asked).await.expect("no answer") {
+        Ok(answer) => answer,
+        // As long as the endpoint is not there.
+        Err(error) => return Err((String::new(), error.to_string())),
+    };
     let header = |name| answer.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned());
     match (header("Nats-Service-Error-Code"), header("Nats-Service-Error")) {
         (Some(code), Some(message)) => Err((code, message)),
@@ -54,7 +58,7 @@ async fn until(client: &async_nats::Client, health: &str, wanted: impl Fn(&serde
     let mut last = json!(null);
     let waiting = async {
         while !wanted(&last) {
-            last = control(client, health, "").await.unwrap();
+            last = control(client, health, "").await.unwrap_or_default();
         }
     };
     if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
