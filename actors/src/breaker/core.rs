@@ -184,9 +184,14 @@ impl Circuit {
         self.config.watches_shares().then(|| self.window.tally(now))
     }
 
-    /// Whether it lets every frame pass and learns nothing from a success.
+    /// Whether it lets every frame pass.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Whether it also learns nothing from a success.
     pub fn is_quiet(&self) -> bool {
-        self.state == State::Closed && self.failures_in_a_row == 0 && !self.config.watches_shares()
+        self.is_closed() && self.failures_in_a_row == 0 && !self.config.watches_shares()
     }
 
     /// Whether a frame may pass; if not, the state that forbids it.
@@ -204,8 +209,9 @@ impl Circuit {
         Err(self.state)
     }
 
-    /// A frame that passed in the era `admitted` has ended. `jitter` in [-1, 1] spreads the reopening of many daemons.
-    pub fn ended(&mut self, admitted: Era, call: Call, now: Instant, jitter: f64) {
+    /// A frame that passed in the era `admitted` has ended. `jitter`, a number in [-1, 1], spreads the
+    /// reopening of many daemons.
+    pub fn ended(&mut self, admitted: Era, call: Call, now: Instant, jitter: impl FnOnce() -> f64) {
         match call {
             Call::Failed => self.counts.failures += 1,
             Call::Succeeded { slow } => self.counts.slow += u64::from(slow),
@@ -252,7 +258,7 @@ impl Circuit {
         }
     }
 
-    fn called(&mut self, call: Call, now: Instant, jitter: f64) {
+    fn called(&mut self, call: Call, now: Instant, jitter: impl FnOnce() -> f64) {
         match call {
             Call::Failed => self.failures_in_a_row += 1,
             Call::Succeeded { .. } => self.failures_in_a_row = 0,
@@ -280,13 +286,13 @@ impl Circuit {
         reaches(self.config.slow_share, tally.slow).then_some(Reason::SlowShare(tally))
     }
 
-    fn open(&mut self, reason: Reason, now: Instant, jitter: f64) {
+    fn open(&mut self, reason: Reason, now: Instant, jitter: impl FnOnce() -> f64) {
         let doublings = self.openings_in_a_row.min(MAX_DOUBLINGS);
         let open_for = self.config.open_for.min(LONGEST_OPEN_FOR) * (1 << doublings);
         self.openings_in_a_row += 1;
         self.counts.openings += 1;
         self.reason = Some(reason);
-        self.change(State::Open { until: Some(now + open_for.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0))) });
+        self.change(State::Open { until: Some(now + open_for.mul_f64(1.0 + JITTER * jitter().clamp(-1.0, 1.0))) });
     }
 
     fn close(&mut self) {

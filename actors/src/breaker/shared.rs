@@ -19,12 +19,41 @@ use crate::outcome::{Failure, FailureCode};
 pub struct SharedCircuit {
     model: Arc<ModelId>,
     slow_call: Duration,
-    circuit: Mutex<Circuit>,
-    /// The circuit's era, and in the lowest bit whether it is quiet; written under the lock.
+    guarded: Mutex<Guarded>,
+    /// A [`Glance`]; written under the lock.
     glance: AtomicU64,
     /// The last era that the world was told of.
     announced: AtomicU64,
     changed: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Guarded {
+    circuit: Circuit,
+    /// What refused frames are told, and in which era: made once for them all.
+    refusal: (Era, String),
+}
+
+/// What can be seen of a circuit without its lock: the era, whether it is closed, and in the lowest bit whether it is quiet.
+#[derive(Debug, Clone, Copy)]
+struct Glance(u64);
+
+impl Glance {
+    fn at(circuit: &Circuit) -> Self {
+        Self(circuit.era().0 << 2 | u64::from(circuit.is_closed()) << 1 | u64::from(circuit.is_quiet()))
+    }
+
+    fn era(self) -> Era {
+        Era(self.0 >> 2)
+    }
+
+    fn is_closed(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    fn is_quiet(self) -> bool {
+        self.0 & 1 != 0
+    }
 }
 
 /// Where a circuit stands, why, and what it has done.
@@ -53,8 +82,9 @@ impl SharedCircuit {
     pub(super) fn new(model: Arc<ModelId>, config: Config, changed: watch::Sender<()>) -> Self {
         let slow_call = config.slow_call;
         let circuit = Circuit::new(config, Instant::now());
-        let (glance, announced) = (AtomicU64::new(glance(&circuit)), AtomicU64::new(circuit.era().0));
-        Self { model, slow_call, circuit: Mutex::new(circuit), glance, announced, changed }
+        let (glance, announced) = (AtomicU64::new(Glance::at(&circuit).0), AtomicU64::new(circuit.era().0));
+        let guarded = Mutex::new(Guarded { circuit, refusal: Default::default() });
+        Self { model, slow_call, guarded, glance, announced, changed }
     }
 
     /// Whose circuit it is.
@@ -64,23 +94,23 @@ impl SharedCircuit {
 
     /// Leave for one frame, or the failure it gets.
     pub fn admit(self: &Arc<Self>) -> Result<Pass, Failure> {
-        let glance = self.glance.load(Ordering::Acquire);
-        let admitted = if is_quiet(glance) {
-            Era(glance >> 1)
+        let glance = self.glance();
+        let admitted = if glance.is_closed() {
+            glance.era()
         } else {
-            self.with(|circuit, now| circuit.admit(now).map_err(|state| self.refusal(state, circuit.reason(), now)))?
+            self.with(|guarded, now| guarded.circuit.admit(now).map_err(|state| self.refuse(guarded, state, now)))?
         };
         Ok(Pass { circuit: Arc::clone(self), admitted: Some(admitted) })
     }
 
     /// Where it stands, and since which change.
     pub fn state(&self) -> (State, Era) {
-        self.with(|circuit, now| (circuit.state(now), circuit.era()))
+        self.with(|Guarded { circuit, .. }, now| (circuit.state(now), circuit.era()))
     }
 
     /// Why it is not closed.
     pub fn reason(&self) -> Option<Reason> {
-        self.with(|circuit, _| circuit.reason())
+        self.with(|guarded, _| guarded.circuit.reason())
     }
 
     /// Whether the world has not been told of this era; from now on it has.
@@ -90,12 +120,12 @@ impl SharedCircuit {
 
     /// Does what somebody says.
     pub fn force(&self, how: Force) {
-        self.with(|circuit, now| circuit.force(how, now));
+        self.with(|guarded, now| guarded.circuit.force(how, now));
     }
 
     /// A reading.
     pub fn stats(&self) -> CircuitStats {
-        self.with(|circuit, now| {
+        self.with(|Guarded { circuit, .. }, now| {
             let state = circuit.state(now);
             CircuitStats {
                 model: self.model.name.clone(),
@@ -111,37 +141,36 @@ impl SharedCircuit {
     }
 
     /// Works on the state machine and wakes whoever watches where its state changed.
-    fn with<R>(&self, work: impl FnOnce(&mut Circuit, Instant) -> R) -> R {
+    fn with<R>(&self, work: impl FnOnce(&mut Guarded, Instant) -> R) -> R {
         let now = Instant::now();
-        let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = circuit.era();
-        let result = work(&mut circuit, now);
-        let has_changed = circuit.era() != before;
-        self.glance.store(glance(&circuit), Ordering::Release);
-        drop(circuit);
+        let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = guarded.circuit.era();
+        let result = work(&mut guarded, now);
+        let has_changed = guarded.circuit.era() != before;
+        self.glance.store(Glance::at(&guarded.circuit).0, Ordering::Release);
+        drop(guarded);
         if has_changed {
             self.changed.send_replace(());
         }
         result
     }
 
-    fn refusal(&self, state: State, reason: Option<Reason>, now: Instant) -> Failure {
-        let model = &self.model;
-        let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        let message = match state {
-            State::HalfOpen => format!("the circuit of {model} is half-open, and its probes are under way"),
-            State::Closed | State::Open { .. } => format!("the circuit of {model} is open{reason}"),
-        };
-        Failure { code: FailureCode::ModelUnavailable, message, retry_after: retry_after(state, now) }
+    fn glance(&self) -> Glance {
+        Glance(self.glance.load(Ordering::Acquire))
     }
-}
 
-fn glance(circuit: &Circuit) -> u64 {
-    circuit.era().0 << 1 | u64::from(circuit.is_quiet())
-}
-
-fn is_quiet(glance: u64) -> bool {
-    glance & 1 == 1
+    fn refuse(&self, guarded: &mut Guarded, state: State, now: Instant) -> Failure {
+        let Guarded { circuit, refusal: (era, text) } = guarded;
+        if *era != circuit.era() {
+            *era = circuit.era();
+            let reason = circuit.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
+            *text = match state {
+                State::HalfOpen => format!("the circuit of {} is half-open, and its probes are under way", self.model),
+                State::Closed | State::Open { .. } => format!("the circuit of {} is open{reason}", self.model),
+            };
+        }
+        Failure { code: FailureCode::ModelUnavailable, message: text.clone(), retry_after: retry_after(state, now) }
+    }
 }
 
 fn retry_after(state: State, now: Instant) -> Option<Duration> {
@@ -184,24 +213,27 @@ impl Pass {
     /// # Errors
     /// The failure the frame gets.
     pub fn check(&self) -> Result<(), Failure> {
-        if self.admitted.is_none_or(|admitted| self.circuit.glance.load(Ordering::Acquire) >> 1 == admitted.0) {
+        if self.admitted.is_none_or(|admitted| self.circuit.glance().era() == admitted) {
             return Ok(());
         }
-        self.circuit.with(|circuit, now| match circuit.state(now) {
+        self.circuit.with(|guarded, now| match guarded.circuit.state(now) {
             State::Closed => Ok(()),
-            state => Err(self.circuit.refusal(state, circuit.reason(), now)),
+            state => Err(self.circuit.refuse(guarded, state, now)),
         })
     }
 
     fn end(&mut self, call: Call) {
         let Some(admitted) = self.admitted.take() else { return };
-        let glance = self.circuit.glance.load(Ordering::Acquire);
-        let tells_nothing = matches!(call, Call::Succeeded { slow: false } | Call::Abandoned);
-        if tells_nothing && (is_quiet(glance) || glance >> 1 != admitted.0) {
-            return;
+        let glance = self.circuit.glance();
+        let tells_nothing = match call {
+            Call::Succeeded { slow: false } => glance.is_quiet() || glance.era() != admitted,
+            Call::Abandoned => glance.is_closed() || glance.era() != admitted,
+            Call::Succeeded { slow: true } | Call::Failed | Call::Overran => false,
+        };
+        if !tells_nothing {
+            let jitter = || crate::supervision::jitter() * 2.0 - 1.0;
+            self.circuit.with(|guarded, now| guarded.circuit.ended(admitted, call, now, jitter));
         }
-        let jitter = if call == Call::Abandoned { 0.0 } else { crate::supervision::jitter() * 2.0 - 1.0 };
-        self.circuit.with(|circuit, now| circuit.ended(admitted, call, now, jitter));
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Window {
     began: Instant,
-    step: Duration,
+    step_ns: u64,
     /// Number of the step now, from `began`.
     newest: u64,
     tallies: [Tally; STEPS],
@@ -32,8 +32,7 @@ pub struct Window {
 impl Window {
     /// An empty window of this length.
     pub fn new(length: Duration, now: Instant) -> Self {
-        let step = (length / STEPS as u32).max(Duration::from_nanos(1));
-        Self { began: now, step, newest: 0, tallies: Default::default() }
+        Self { began: now, step_ns: nanos(length / STEPS as u32).max(1), newest: 0, tallies: Default::default() }
     }
 
     /// Counts a call.
@@ -61,13 +60,18 @@ impl Window {
     }
 
     fn turn(&mut self, now: Instant) {
-        let step = ((now - self.began).as_nanos() / self.step.as_nanos()) as u64;
+        let step = nanos(now - self.began) / self.step_ns;
         let begun = step.saturating_sub(self.newest).min(STEPS as u64);
         for n in 1..=begun {
             self.tallies[(self.newest + n) as usize % STEPS] = Tally::default();
         }
         self.newest = self.newest.max(step);
     }
+}
+
+/// Enough for five centuries.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
