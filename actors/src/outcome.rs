@@ -76,18 +76,6 @@ pub enum Answer {
     Tensors(Vec<NamedTensor>),
 }
 
-impl Answer {
-    /// Memory this answer takes, in bytes, to within its allocations' overhead.
-    pub fn size(&self) -> usize {
-        size_of::<Self>()
-            + match self {
-                Self::Localization(_) => 0,
-                Self::Classification(labels) => labels.len() * size_of::<Label>(),
-                Self::Tensors(tensors) => tensors.iter().map(|t| t.data.len() + t.name.len() + t.shape.len() * 8 + 64).sum(),
-            }
-    }
-}
-
 /// A place on the Earth with its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Localization {

@@ -105,3 +105,26 @@ pub trait OutcomeSink: Send + Sync + 'static {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Untold(pub String);
+
+/// A cache that daemons share: the second level behind each one's own. It may take its time and may fail; its callers bound both.
+pub trait SharedCache: Send + Sync + 'static {
+    /// What is kept under this key for this model. `Err`: it could not be asked, or what it holds is no answer of this model.
+    fn get(&self, key: CacheKey, model: Arc<ModelId>) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>>;
+
+    /// Keeps an answer.
+    fn put(&self, key: CacheKey, model: Arc<ModelId>, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>>;
+}
+
+/// An answer kept outside, with its age.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Remembered {
+    /// The answer.
+    pub answer: Answer,
+    /// How long ago the model gave it.
+    pub age: Duration,
+}
+
+/// Why the shared cache did not serve.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct SharedCacheError(pub String);

@@ -63,6 +63,7 @@ impl Control {
             "input": Member { prefix: self.prefix.clone(), queue_group: self.queue_group.clone(), state: self.input.is() },
             "ledger": self.plant.ledger.counts(),
             "in_flight": {"frames": frames, "bytes": bytes},
+            "cache": self.plant.cache.stats(),
             "pool": self.plant.queue.stats(),
             "breaker": self.plant.circuits.stats(),
             "buffers": self.buffers.stats(),

@@ -200,7 +200,12 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
             acquire_timeout: pool.acquire_timeout,
             shed_oldest: settings.limits.when_full == WhenFull::ShedOldest,
         },
-        cache: cache::Config { ttl: cache.ttl, max_entries: cache.max_entries, max_bytes: usize::try_from(cache.max_bytes)? },
+        cache: cache::Config {
+            ttl: cache.ttl,
+            max_entries: cache.max_entries,
+            max_bytes: usize::try_from(cache.max_bytes)?,
+            admission: cache.admission,
+        },
         supervision: supervision::Config {
             backoff_min: supervision.backoff_min,
             backoff_max: supervision.backoff_max,

@@ -58,14 +58,11 @@ impl Layer {
                 return Err(SettingsError::NotText(name));
             };
             let path = path.to_lowercase();
-            let Some((section, key)) = path.split_once("__") else {
-                table.insert(path, toml::Value::String(value));
-                continue;
-            };
-            let takes_text = known.get(section).and_then(|section| section.get(key)).is_some_and(toml::Value::is_str);
+            let path: Vec<&str> = path.split("__").collect();
+            let takes_text = known_value(known, &path).is_some_and(toml::Value::is_str);
             // What is no TOML stays text, and the key's own type says what it wanted.
-            let parsed = if takes_text { None } else { value.parse().ok() };
-            insert(&mut table, section, key, parsed.unwrap_or(toml::Value::String(value)));
+            let parsed = if takes_text || path.len() < 2 { None } else { value.parse().ok() };
+            insert(&mut table, &path, parsed.unwrap_or(toml::Value::String(value)));
         }
         Ok(Self { origin: Origin::Environment, table })
     }
@@ -74,21 +71,29 @@ impl Layer {
     pub(super) fn flags(overrides: &[(String, toml::Value)]) -> Self {
         let mut table = toml::Table::new();
         for (path, value) in overrides {
-            match path.split_once('.') {
-                Some((section, key)) => insert(&mut table, section, key, value.clone()),
-                None => _ = table.insert(path.clone(), value.clone()),
-            }
+            insert(&mut table, &path.split('.').collect::<Vec<_>>(), value.clone());
         }
         Self { origin: Origin::Flags, table }
     }
 }
 
-fn insert(table: &mut toml::Table, section: &str, key: &str, value: toml::Value) {
-    let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
-    // Where `SFERIC__POOL=…` stands beside `SFERIC__POOL__QUEUE=…`, the first is refused for its type.
-    if let toml::Value::Table(keys) = section {
-        keys.insert(key.to_owned(), value);
+fn insert(table: &mut toml::Table, path: &[&str], value: toml::Value) {
+    match path {
+        [] => {}
+        [key] => drop(table.insert((*key).to_owned(), value)),
+        [section, rest @ ..] => {
+            let section = table.entry(*section).or_insert_with(|| toml::Table::new().into());
+            // Where `SFERIC__POOL=…` stands beside `SFERIC__POOL__QUEUE=…`, the first is refused for its type.
+            if let toml::Value::Table(keys) = section {
+                insert(keys, rest, value);
+            }
+        }
     }
+}
+
+fn known_value<'a>(known: &'a toml::Table, path: &[&str]) -> Option<&'a toml::Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(known.get(*first)?, |value, key| value.get(key))
 }
 
 impl Provider for Layer {

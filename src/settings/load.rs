@@ -58,15 +58,7 @@ fn unknown_keys(figment: &Figment, known: &toml::Table) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (section, value) in sections {
         match known.get(&section).and_then(toml::Value::as_table) {
-            Some(known_keys) => {
-                let keys = value.into_dict().unwrap_or_default().into_keys();
-                let strangers = keys.filter(|key| !known_keys.contains_key(key));
-                problems.extend(strangers.map(|key| {
-                    let nearest =
-                        section_of(&key, known).or_else(|| nearest(&key, known_keys.keys()).map(|right| format!("{section}.{right}")));
-                    unknown(figment, format!("{section}.{key}"), "key", nearest)
-                }));
-            }
+            Some(known_keys) => strangers_in(figment, known, &section, value, known_keys, &mut problems),
             None => {
                 let what = if value.as_dict().is_some() { "section" } else { "key" };
                 let nearest = section_of(&section, known).or_else(|| nearest(&section, known.keys()).cloned());
@@ -75,6 +67,29 @@ fn unknown_keys(figment: &Figment, known: &toml::Table) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The same within a section, and the sections within that.
+fn strangers_in(
+    figment: &Figment,
+    known: &toml::Table,
+    section: &str,
+    value: Value,
+    known_keys: &toml::Table,
+    problems: &mut Vec<Problem>,
+) {
+    for (key, value) in value.into_dict().unwrap_or_default() {
+        let path = format!("{section}.{key}");
+        match known_keys.get(&key) {
+            Some(toml::Value::Table(known_keys)) => strangers_in(figment, known, &path, value, known_keys, problems),
+            Some(_) => {}
+            None => {
+                let nearest =
+                    section_of(&key, known).or_else(|| nearest(&key, known_keys.keys()).map(|right| format!("{section}.{right}")));
+                problems.push(unknown(figment, path, "key", nearest));
+            }
+        }
+    }
 }
 
 fn unknown(figment: &Figment, key: String, what: &str, nearest: Option<String>) -> Problem {
@@ -142,6 +157,6 @@ fn plainly(expected: &str) -> &str {
 /// Who set a key; `None` where the default stands.
 fn origin_of(figment: &Figment, key: &str) -> Option<String> {
     // An element of a list was set by whoever set the list.
-    let path: Vec<_> = key.split('.').take(2).collect();
+    let path: Vec<_> = key.split('.').take_while(|part| part.parse::<usize>().is_err()).collect();
     layers::origin(figment.find_metadata(&path.join("."))?, &path)
 }

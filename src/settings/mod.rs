@@ -12,6 +12,7 @@ mod load;
 mod operation;
 mod pipeline;
 mod redact;
+mod shared_cache;
 mod transport;
 mod units;
 
@@ -23,6 +24,7 @@ pub use guards::{Breaker, Buffers, Limits, WhenFull};
 pub use load::{load, load_with_env};
 pub use operation::{LogFormat, Onnx, OtlpProtocol, Shutdown, Supervision, Telemetry};
 pub use pipeline::{Cache, ExecutionProvider, Models, Output, Pool, Preprocess};
+pub use shared_cache::{SharedCache, SharedKind};
 pub use transport::{Http, Jetstream, Mode, Nats};
 
 /// The whole configuration, one field per section.
@@ -78,6 +80,7 @@ impl Settings {
         self.preprocess.validate(check.section("preprocess"));
         self.pool.validate(check.section("pool"));
         self.cache.validate(check.section("cache"));
+        self.cache.shared.validate(check.section("cache.shared"));
         self.breaker.validate(check.section("breaker"));
         self.limits.validate(check.section("limits"));
         self.buffers.validate(check.section("buffers"));

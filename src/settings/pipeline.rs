@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sferic_actors::cache::AdmissionPolicy;
 
 use super::check::{Check, quoted};
-use super::{available_cores, units};
+use super::{SharedCache, available_cores, units};
 
 /// The model repository.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,11 +172,22 @@ pub struct Cache {
     /// Bytes of answers kept at most.
     #[serde(with = "units::size")]
     pub max_bytes: u64,
+    /// Which answers are kept where there is no room for all.
+    pub admission: AdmissionPolicy,
+    /// The second level, shared by daemons.
+    pub shared: SharedCache,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { enabled: true, ttl: Duration::from_secs(3600), max_entries: 10_000, max_bytes: 64 << 20 }
+        Self {
+            enabled: true,
+            ttl: Duration::from_secs(3600),
+            max_entries: 10_000,
+            max_bytes: 64 << 20,
+            admission: AdmissionPolicy::default(),
+            shared: SharedCache::default(),
+        }
     }
 }
 

@@ -4,12 +4,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Nats, Settings, Telemetry};
+use super::{Cache, Nats, Settings, SharedCache, Telemetry};
 
 const HIDDEN: &str = "***";
 
 /// The keys whose value is not shown in an error either. A URL may hold a password.
-const SECRET_KEYS: [&str; 5] = ["nats.password", "nats.token", "nats.credentials", "nats.url", "telemetry.otlp_endpoint"];
+const SECRET_KEYS: [&str; 6] =
+    ["nats.password", "nats.token", "nats.credentials", "nats.url", "cache.shared.url", "telemetry.otlp_endpoint"];
 
 pub(super) fn is_secret(key: &str) -> bool {
     SECRET_KEYS.contains(&key)
@@ -18,7 +19,14 @@ pub(super) fn is_secret(key: &str) -> bool {
 impl Settings {
     /// The same settings with every secret replaced by `***`: what may be shown.
     pub fn redacted(&self) -> Self {
-        Self { nats: self.nats.redacted(), telemetry: self.telemetry.redacted(), ..self.clone() }
+        let cache = Cache { shared: self.cache.shared.redacted(), ..self.cache.clone() };
+        Self { nats: self.nats.redacted(), cache, telemetry: self.telemetry.redacted(), ..self.clone() }
+    }
+}
+
+impl SharedCache {
+    fn redacted(&self) -> Self {
+        Self { url: hide_userinfo(&self.url), ..self.clone() }
     }
 }
 
@@ -43,6 +51,12 @@ impl Telemetry {
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         debug("Nats", &self.redacted(), f)
+    }
+}
+
+impl fmt::Debug for SharedCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug("SharedCache", &self.redacted(), f)
     }
 }
 

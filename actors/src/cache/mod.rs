@@ -4,14 +4,21 @@
 
 mod config;
 mod core;
+mod shared;
+mod size;
+mod sketch;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-pub use config::Config;
+pub use config::{AdmissionPolicy, Config};
 use core::Entries;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+pub use shared::{Lookup, Shared, SharedStats};
+pub use stats::{CacheStats, Evicted};
 use tokio::time::Instant;
 
 pub use crate::frame::CacheKey;
@@ -26,32 +33,48 @@ pub type CacheRef = ActorRef<CacheMsg>;
 /// The entries, shared by the actor that asks and the sessions that answer.
 #[derive(Debug)]
 pub struct CacheStore {
-    entries: Mutex<Entries>,
+    ttl: Duration,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    entries: Entries,
+    hits: u64,
+    misses: u64,
 }
 
 impl CacheStore {
     /// An empty store.
     pub fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::new(Entries::new(config)) })
+        Arc::new(Self { ttl: config.ttl, known: Mutex::new(Known { entries: Entries::new(config), hits: 0, misses: 0 }) })
     }
 
     /// What is remembered under `key`.
     pub fn get(&self, key: &CacheKey, now: Instant) -> Option<Arc<Answer>> {
-        self.lock().get(key, now)
+        let mut known = self.lock();
+        let answer = known.entries.get(key, now);
+        *if answer.is_some() { &mut known.hits } else { &mut known.misses } += 1;
+        answer
     }
 
     /// Remembers an answer.
     pub fn insert(&self, key: CacheKey, answer: Arc<Answer>, now: Instant) {
-        self.lock().insert(key, answer, now);
+        self.lock().entries.insert(key, answer, self.ttl, now);
     }
 
-    /// Entries and the bytes they take.
-    pub fn size(&self) -> (usize, usize) {
-        self.lock().size()
+    /// What the cache counts.
+    pub fn stats(&self) -> CacheStats {
+        let known = self.lock();
+        let (entries, bytes) = known.entries.size();
+        let (hits, misses, coalesced) = (known.hits, known.misses, 0);
+        let saved = (hits + coalesced) as f64;
+        let hit_rate = if saved > 0.0 { saved / (saved + misses as f64) } else { 0.0 };
+        CacheStats { hits, misses, coalesced, hit_rate, entries, bytes, evicted: known.entries.evicted() }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

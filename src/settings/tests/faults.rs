@@ -41,6 +41,10 @@ fn a_key_in_the_wrong_section_or_in_none_is_shown_home() {
     assert_eq!(fault("[limits]\nmax_batch = 2"), "unknown key `limits.max_batch`, did you mean `pool.max_batch`? (in my.toml)");
     assert_eq!(fault("queue = 2"), "unknown key `queue`, did you mean `pool.queue`? (in my.toml)");
     assert_eq!(environment_fault("SFERIC__QUEUE", "2"), "unknown key `queue`, did you mean `pool.queue`? (from SFERIC__QUEUE)");
+    assert_eq!(
+        fault("[cache.shared]\nbuckett = 'a'"),
+        "unknown key `cache.shared.buckett`, did you mean `cache.shared.bucket`? (in my.toml)"
+    );
     assert_eq!(fault("[jetsream]\ncreate = true"), "unknown section `jetsream`, did you mean `jetstream`? (in my.toml)");
 }
 
@@ -54,6 +58,7 @@ fn a_wrong_type_names_the_key_the_value_and_the_place() {
             "[cache]\nmax_bytes = 'lots'",
             "`cache.max_bytes` is \"lots\", must be a size such as \"64MiB\", or a number of bytes (in my.toml)",
         ),
+        ("[cache.shared]\nkind = 'memcached'", "`cache.shared.kind` is \"memcached\", must be one of none, nats_kv, redis (in my.toml)"),
         ("[nats]\nmode = 'pigeon'", "`nats.mode` is \"pigeon\", must be one of core, jetstream (in my.toml)"),
         (
             "[pool]\nexecution_providers = ['cpu', 'abacus']",
@@ -80,6 +85,12 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
         ("[pool]\nqueue = 0", "`pool.queue` is 0, must be at least 1"),
         ("[pool]\nsessions = 0", "`pool.sessions` is 0, must be at least 1"),
         ("[cache]\nmax_bytes = 0", "`cache.max_bytes` is 0, must be at least 1"),
+        ("[cache.shared]\ntimeout = '0s'", "`cache.shared.timeout` is 0s, must be longer than 0s"),
+        ("[cache.shared]\nbucket = 'a.b'", "`cache.shared.bucket` is \"a.b\", must be a text of letters, digits, _ and -"),
+        (
+            "[cache.shared]\nkind = 'redis'\nurl = 'localhost'",
+            "`cache.shared.url` is \"localhost\", must be the address of a Redis server such as redis://127.0.0.1:6379/0",
+        ),
         ("[breaker]\nslow_share = 1.5", "`breaker.slow_share` is 1.5, must be from 0 to 1"),
         ("[breaker]\nopen_for = '0s'", "`breaker.open_for` is 0s, must be longer than 0s"),
         ("[breaker]\nopen_for = '2days'", "`breaker.open_for` is 2days, must be at most 1day"),

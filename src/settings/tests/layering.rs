@@ -27,6 +27,8 @@ fn the_environment_takes_every_kind_of_value() {
             ("SFERIC__CACHE__ENABLED", "false"),
             ("SFERIC__CACHE__TTL", "90s"),
             ("SFERIC__CACHE__MAX_BYTES", "1MiB"),
+            ("SFERIC__CACHE__SHARED__KIND", "nats_kv"),
+            ("SFERIC__CACHE__SHARED__TIMEOUT", "7ms"),
             ("SFERIC__BUFFERS__MAX_BYTES", "4096"),
             ("SFERIC__LIMITS__PER_SOURCE_SHARE", "0.25"),
             ("SFERIC__LIMITS__WHEN_FULL", "shed_oldest"),

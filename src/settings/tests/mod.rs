@@ -32,11 +32,11 @@ fn environment_fault(name: &str, value: &str) -> String {
 }
 
 fn keys(table: &toml::Table) -> BTreeSet<String> {
-    let of_section = |(section, keys): (&String, &toml::Value)| {
-        let keys = keys.as_table().unwrap().keys();
-        keys.map(|key| format!("{section}.{key}")).collect::<Vec<_>>()
+    let below = |(name, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(section) => keys(section).into_iter().map(|key| format!("{name}.{key}")).collect(),
+        _ => vec![name.clone()],
     };
-    table.iter().flat_map(of_section).collect()
+    table.iter().flat_map(below).collect()
 }
 
 #[test]

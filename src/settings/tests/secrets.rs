@@ -12,6 +12,7 @@ fn with_secrets() -> Settings {
     settings.nats.password = "hunter2".to_owned();
     settings.nats.token = "hunter2".to_owned();
     settings.nats.credentials = "-----BEGIN NATS USER JWT-----\nhunter2".to_owned();
+    settings.cache.shared.url = "redis://ann:hunter2@two:6379/0".to_owned();
     settings.telemetry.otlp_endpoint = "https://ann:hunter2@collector:4317/v1".to_owned();
     settings
 }
@@ -26,6 +27,7 @@ fn secrets_are_not_shown() {
         "password = \"***\"",
         "token = \"***\"",
         "credentials = \"***\"",
+        "url = \"redis://***@two:6379/0\"",
         "otlp_endpoint = \"https://***@collector:4317/v1\"",
     ] {
         assert!(shown.contains(line), "no {line} in {shown}");
@@ -47,6 +49,7 @@ fn a_wrong_secret_is_not_shown_either() {
         "[nats]\ntoken = 31337",
         "[nats]\nurl = 'nats://ann:31337@host:bad'",
         "[nats]\nurl = 'nats://ann:a,31337@host'",
+        "[cache.shared]\nkind = 'redis'\nurl = 'http://ann:31337@host'",
         "[telemetry]\notlp_endpoint = 'ftp://ann:31337@host'",
     ] {
         let error = fault(file);

@@ -1,0 +1,81 @@
+//! The cache's second level.
+
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+use serde::{Deserialize, Serialize};
+
+use super::check::{Check, quoted};
+use super::redact::hide_userinfo;
+use super::{given, units};
+
+/// Answers kept outside the daemon, for the others of its queue group and for its own next start.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct SharedCache {
+    /// What keeps them.
+    pub kind: SharedKind,
+    /// Where it is; empty with `nats_kv`: `nats.url`. May hold `user:password@`.
+    pub url: String,
+    /// Name of the bucket, or with `redis` what its keys begin with.
+    pub bucket: String,
+    /// Bytes of a bucket that is made; with `redis` the server's own limit holds.
+    #[serde(with = "units::size")]
+    pub max_bytes: u64,
+    /// After this long without an answer, the frame is computed.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
+}
+
+/// What keeps the answers that daemons share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// A key-value bucket of NATS JetStream.
+    NatsKv,
+    /// A Redis server.
+    Redis,
+}
+
+impl Default for SharedCache {
+    fn default() -> Self {
+        Self {
+            kind: SharedKind::None,
+            url: String::new(),
+            bucket: "sferic_cache".to_owned(),
+            max_bytes: 1 << 30,
+            timeout: Duration::from_millis(20),
+        }
+    }
+}
+
+impl SharedCache {
+    pub(super) fn validate(&self, check: &mut Check) {
+        let shown = quoted(&hide_userinfo(&self.url));
+        let is_nats = |url: &str| url.split(',').all(|server| server.trim().parse::<ServerAddr>().is_ok());
+        match self.kind {
+            SharedKind::None => {}
+            SharedKind::NatsKv => check.rule(
+                given(&self.url).is_none_or(is_nats),
+                "url",
+                format_args!("is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) joined by commas, or empty"),
+            ),
+            SharedKind::Redis => check.rule(
+                self.url.starts_with("redis://") && redis::Client::open(self.url.as_str()).is_ok(),
+                "url",
+                format_args!("is {shown}, must be the address of a Redis server such as redis://127.0.0.1:6379/0"),
+            ),
+        }
+        let is_name = !self.bucket.is_empty() && self.bucket.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+        check.rule(is_name, "bucket", format_args!("is {}, must be a text of letters, digits, _ and -", quoted(&self.bucket)));
+        check.rule(
+            (1..=i64::MAX as u64).contains(&self.max_bytes),
+            "max_bytes",
+            format_args!("is {}, must be from 1 to {}", self.max_bytes, i64::MAX),
+        );
+        check.positive("timeout", self.timeout);
+    }
+}
