@@ -8,6 +8,7 @@ pub mod nats;
 pub mod onnx;
 pub mod recording;
 pub mod settings;
+pub mod shared_cache;
 pub mod shutdown;
 pub mod tools;
 pub mod wire;

@@ -9,34 +9,31 @@ use tokio::time::Instant;
 use crate::admission::FramePermit;
 use crate::breaker::Pass;
 use crate::cache::{CacheKey, CacheStore};
+use crate::flight::{Flight, Member};
 use crate::frame::{ModelId, Priority};
 use crate::outcome::{Answer, Failure, FailureCode, Prediction};
 use crate::responder::{LateRun, Responder, deadline_exceeded, dropped};
 use crate::trail::{Run, Trail};
 
-/// One frame's way through the pipeline. It ends in [`Job::succeed`] or [`Job::fail`]; a job dropped before that, by a dying actor
-/// say, fails as `internal`, so no frame ends without an outcome.
+/// One computation's way through the pipeline, for a frame and those equal ones that wait for it. It ends in [`Job::succeed`] or
+/// [`Job::fail`]; a job dropped before that, by a dying actor say, fails as `internal`, so no frame ends without an outcome.
 #[derive(Debug)]
 pub struct Job {
-    responder: Arc<Responder>,
+    flight: Arc<Flight>,
     /// The model that answers.
     pub model: Arc<ModelId>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
     /// What a frame of this model costs a session, as measured before any frame came.
     pub expected_run: Duration,
-    /// When the frame arrived.
+    /// When the frame arrived that it is done for.
     pub received_at: Instant,
-    /// When its budget ends.
-    pub deadline: Instant,
-    /// How urgent it is.
-    pub priority: Priority,
     /// Where the answer is remembered.
     pub remember: Option<(Arc<CacheStore>, CacheKey)>,
     /// Leave of the model's circuit, which hears of the frame's end; or the failure that the frame gets if it has to be run.
     leave: Result<Pass, Failure>,
     _bytes: OwnedSemaphorePermit,
-    /// The frame's permit stays as long as its bytes do, also where the deadline has answered it already.
+    /// A frame's permit stays as long as its bytes do, also where the deadline has answered it already.
     _frame: Arc<FramePermit>,
 }
 
@@ -72,17 +69,34 @@ pub struct RunFacts {
     pub inference: Duration,
 }
 
+/// A frame that gives way to another one.
+#[derive(Debug)]
+pub struct GivesWay<T> {
+    /// Its reply slot.
+    pub first: Option<Arc<Responder>>,
+    /// What was to be computed, where nobody else waits for it; its permits are free when this is dropped.
+    pub whole: Option<T>,
+}
+
+impl<T> GivesWay<T> {
+    /// Answers it; the answer waits in the place of a refusal, and its own place is free.
+    pub fn tell(self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
+        if let Some(first) = self.first {
+            first.answer_from(refusal, failure);
+        }
+    }
+}
+
 impl Job {
     /// A job for a decoded frame.
     pub fn new(parts: JobParts) -> Self {
+        let JobParts { responder, received_at, budget, priority, .. } = parts;
         Self {
-            responder: parts.responder,
+            flight: Flight::new(Member { responder, received_at, deadline: received_at + budget, priority }),
             model: parts.model,
             max_batch: parts.max_batch.max(1),
             expected_run: parts.expected_run,
-            received_at: parts.received_at,
-            deadline: parts.received_at + parts.budget,
-            priority: parts.priority,
+            received_at,
             remember: None,
             leave: parts.leave,
             _bytes: parts.permit.bytes,
@@ -90,14 +104,29 @@ impl Job {
         }
     }
 
-    /// Whether work on this frame is work nobody waits for.
+    /// Whether work on it is work nobody waits for.
     pub fn is_settled(&self, now: Instant) -> bool {
-        now >= self.deadline || self.responder.is_answered()
+        self.flight.is_over(now)
     }
 
-    /// Says where the frame has been.
+    /// Those who wait for it.
+    pub fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// When the last budget of those who wait for it ends.
+    pub fn deadline(&self) -> Instant {
+        self.flight.deadline()
+    }
+
+    /// How urgent the most urgent of those is.
+    pub fn priority(&self) -> Priority {
+        self.flight.priority()
+    }
+
+    /// Says where the frame has been that it is done for.
     pub fn note(&self, what: impl FnOnce(&mut Trail)) {
-        self.responder.note(what);
+        self.flight.note(what);
     }
 
     /// Whether the model's circuit lets it be run. Asked before each part of the work: what waited while the circuit opened is not
@@ -109,23 +138,23 @@ impl Job {
         self.leave.as_ref().map_err(Failure::clone).and_then(Pass::check)
     }
 
-    /// The frame is in this run from now on.
+    /// It is in this run from now on.
     pub fn runs_in(&self, run: Run, late: &Arc<dyn LateRun>) {
-        self.responder.runs_in(run, late);
+        self.flight.runs_in(run, late);
     }
 
-    /// The model answered. Its circuit and the cache hear of it before the outcome is queued.
+    /// The model answered. Its circuit and the cache hear of it before the outcomes are queued.
     pub fn succeed(mut self, answer: Answer, facts: RunFacts) {
         let answer = Arc::new(answer);
-        if self.responder.is_answered() {
+        if self.flight.is_answered() {
             self.overran(facts.inference);
         } else if let Ok(pass) = &mut self.leave {
             pass.succeeded(facts.inference);
         }
         if let Some((store, key)) = self.remember.take() {
-            store.insert(key, Arc::clone(&answer), Instant::now());
+            store.land(key, &self.flight, &self.model, &answer, Instant::now());
         }
-        self.predict(answer, facts.batch_size, false);
+        self.predict(&answer, facts.batch_size, false);
     }
 
     /// The frame's run ended, or was ended, after its deadline had answered it.
@@ -136,20 +165,22 @@ impl Job {
     }
 
     /// The cache answered.
-    pub fn answer_from_cache(self, answer: Arc<Answer>) {
+    pub fn answer_from_cache(self, answer: &Arc<Answer>) {
         self.predict(answer, 1, true);
     }
 
-    /// The frame failed. Its circuit hears of it first, where the model is to blame.
+    /// It failed, and all who waited with it. The circuit hears of it first, where the model is to blame.
     pub fn fail(mut self, failure: Failure) {
         if let Ok(pass) = &mut self.leave
             && failure.code == FailureCode::InferenceFailed
-            && !self.responder.is_answered()
+            && !self.flight.is_answered()
         {
             pass.failed();
         }
         self.give_back();
-        self.responder.answer(Err(failure));
+        for member in self.flight.land() {
+            member.responder.answer(Err(failure.clone()));
+        }
     }
 
     /// A probe's place is free again before its end is told.
@@ -159,26 +190,42 @@ impl Job {
         }
     }
 
-    /// The frame gives way to another one: its permits are free at once, its answer waits in the place of a refusal.
-    pub fn shed(mut self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
-        self.give_back();
-        self.responder.answer_from(refusal, failure);
+    /// The first of those who wait gives way to another frame. Whether there is a next one, in whose place the work goes on.
+    pub fn give_way(&mut self, now: Instant) -> (Option<Arc<Responder>>, bool) {
+        let (first, next) = self.flight.first_leaves(now);
+        match &next {
+            Some(next) => {
+                self.received_at = next.received_at;
+                self._frame = next.responder.permit().unwrap_or_else(|| Arc::clone(&self._frame));
+            }
+            None => self.give_back(),
+        }
+        (first.map(|first| first.responder), next.is_some())
     }
 
-    fn predict(&self, answer: Arc<Answer>, batch_size: usize, cache_hit: bool) {
-        self.responder.answer(Ok(Prediction { answer, model: Arc::clone(&self.model), batch_size, cache_hit }));
+    /// Those who waited for the one it was done for are answered without a run of their own.
+    fn predict(&self, answer: &Arc<Answer>, batch_size: usize, cache_hit: bool) {
+        let mut is_first = !cache_hit;
+        for member in self.flight.land() {
+            let (answer, model) = (Arc::clone(answer), Arc::clone(&self.model));
+            if member.responder.answer(Ok(Prediction { answer, model, batch_size, cache_hit: !is_first })) {
+                is_first = false;
+            }
+        }
     }
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
         self.give_back();
-        if self.responder.is_answered() {
-            return;
+        if let Some((store, key)) = self.remember.take() {
+            store.abandon(&key, &self.flight);
         }
-        // Work on a frame that nobody waits for is dropped, maybe just before its timer says so.
-        let budget = self.deadline - self.received_at;
-        let failure = if Instant::now() >= self.deadline { deadline_exceeded(budget) } else { dropped() };
-        self.responder.answer(Err(failure));
+        let now = Instant::now();
+        for member in self.flight.land() {
+            // Work that nobody waits for is dropped, maybe just before the watch over the deadlines says so.
+            let budget = member.deadline - member.received_at;
+            member.responder.answer(Err(if now >= member.deadline { deadline_exceeded(budget) } else { dropped() }));
+        }
     }
 }

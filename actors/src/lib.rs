@@ -16,6 +16,7 @@ pub mod admission;
 pub mod breaker;
 pub mod cache;
 pub mod deadlines;
+pub mod flight;
 pub mod frame;
 pub mod ingest;
 pub mod job;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::admission::FramePermit;
@@ -77,7 +77,7 @@ pub enum Answer {
 }
 
 /// A place on the Earth with its uncertainty.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Localization {
     /// Degrees WGS 84.
     pub position: Position,
@@ -90,7 +90,7 @@ pub struct Localization {
 }
 
 /// Degrees WGS 84.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// Degrees north, in [-90, 90].
     pub latitude: f64,
@@ -99,7 +99,7 @@ pub struct Position {
 }
 
 /// 1-sigma in metres along x (east) and y (north), or along those axes turned by `theta`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Uncertainty {
     /// Metres.
     pub sigma_x: f64,
@@ -112,7 +112,7 @@ pub struct Uncertainty {
 }
 
 /// The confidence ellipse.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ellipse {
     /// Metres.
     pub semi_major: f64,

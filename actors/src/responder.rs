@@ -14,7 +14,7 @@ use crate::frame::{Envelope, FrameInfo};
 use crate::ledger::Ticket;
 use crate::outcome::{Failure, FailureCode, Outcome, Prediction, Told};
 use crate::publish::OutcomeQueue;
-use crate::trail::{Run, Trail};
+use crate::trail::Trail;
 
 /// A frame that has no outcome yet. Dropped, by a panic say, it ends as `internal`.
 #[derive(Debug)]
@@ -65,6 +65,10 @@ impl Unanswered {
         if let Some(open) = &mut self.open {
             what(&mut open.trail);
         }
+    }
+
+    fn permit(&self) -> Option<Arc<FramePermit>> {
+        self.open.as_ref()?.permit.clone()
     }
 
     /// Its place is another one from now on.
@@ -118,19 +122,19 @@ pub struct Responder {
 #[derive(Debug)]
 struct Slot {
     unanswered: Option<Unanswered>,
-    run: Option<Arc<dyn LateRun>>,
+    late: Option<Arc<dyn LateRun>>,
 }
 
-/// A run that hears from each of its frames whose deadline passes.
+/// What hears of each of its parts that nobody waits for any more: a flight of its frames, a run of its flights.
 pub trait LateRun: std::fmt::Debug + Send + Sync + 'static {
-    /// Nobody waits for one more of its frames.
+    /// Nobody waits for one more of them.
     fn one_is_late(&self);
 }
 
 impl Responder {
     /// A slot for one frame, answered at `received_at + budget` if by nobody before.
     pub fn with_deadline(unanswered: Unanswered, received_at: Instant, budget: Duration, deadlines: &Deadlines) -> Arc<Self> {
-        let slot = Mutex::new(Slot { unanswered: Some(unanswered), run: None });
+        let slot = Mutex::new(Slot { unanswered: Some(unanswered), late: None });
         let responder = Arc::new(Self { budget, slot });
         deadlines.watch(received_at + budget, &responder);
         responder
@@ -151,8 +155,8 @@ impl Responder {
     /// The frame's time is up.
     pub fn expire(&self) {
         if self.answer(Err(deadline_exceeded(self.budget))) {
-            let run = self.lock().run.take();
-            run.inspect(|run| run.one_is_late());
+            let late = self.lock().late.take();
+            late.inspect(|late| late.one_is_late());
         }
     }
 
@@ -163,16 +167,20 @@ impl Responder {
         }
     }
 
-    /// The frame is in this run from now on, which is told when the frame's deadline passes.
-    pub fn runs_in(&self, run: Run, late: &Arc<dyn LateRun>) {
+    /// This is told when the frame's deadline has passed.
+    pub fn tell_when_late(&self, late: Arc<dyn LateRun>) {
         let mut slot = self.lock();
-        if let Some(unanswered) = &mut slot.unanswered {
-            unanswered.note(|trail| trail.runs_in(run));
-            slot.run = Some(Arc::clone(late));
-            return;
+        if slot.unanswered.is_some() {
+            slot.late = Some(late);
+        } else {
+            drop(slot);
+            late.one_is_late();
         }
-        drop(slot);
-        late.one_is_late();
+    }
+
+    /// The frame's place in the pipeline, while it is unanswered.
+    pub fn permit(&self) -> Option<Arc<FramePermit>> {
+        self.lock().unanswered.as_ref().and_then(Unanswered::permit)
     }
 
     /// Whether somebody has answered.

@@ -1,6 +1,7 @@
 //! Fakes behind the ports, for tests of the pipeline without a server or a library.
 //!
-//! A fake frame's payload is `<behaviour>:<id>`, or `<behaviour>!<priority>:<id>`; see [`Behaviour`].
+//! A fake frame's payload is `<behaviour>:<id>`, `<behaviour>!<priority>:<id>` or `<behaviour>!<priority>!<budget in ms>:<id>`; see
+//! [`Behaviour`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +26,16 @@ pub type Behaviour = &'static str;
 
 /// Goes through.
 pub const GOOD: Behaviour = "good";
-/// Goes through, and is remembered under its id.
+/// Goes through, and is remembered under its id, as far as a `#`.
 pub const CACHED: Behaviour = "cached";
+/// The same; its features take until [`Fakes::gate`] is opened.
+pub const CACHED_HELD: Behaviour = "cached-held";
+/// The same; then the extractor panics.
+pub const CACHED_HELD_PANICS: Behaviour = "cached-held-panics";
+/// The same; then every run with it fails.
+pub const CACHED_HELD_POISON: Behaviour = "cached-held-poison";
+/// As [`CACHED`]; its run lasts until [`Fakes::gate`] is opened.
+pub const CACHED_SLOW: Behaviour = "cached-slow";
 /// Cannot be decoded.
 pub const INVALID: Behaviour = "invalid";
 /// The decoder panics.
@@ -59,7 +68,9 @@ pub struct Fakes {
     pub frames_extracted: Arc<AtomicU64>,
     /// How many frames were given to a runner.
     pub frames_run: Arc<AtomicU64>,
-    /// Lets slow runs go on.
+    /// How many predictions came without a run of their own.
+    pub hits: Arc<AtomicU64>,
+    /// Lets slow runs and held features go on.
     pub gate: watch::Sender<bool>,
 }
 
@@ -71,7 +82,7 @@ impl Fakes {
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
         let (telling, told) = mpsc::unbounded_channel();
         let gate = watch::Sender::new(false);
-        let frames_extracted = Arc::<AtomicU64>::default();
+        let (frames_extracted, hits) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (runs, frames_run) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<AtomicU64>::default());
         let runner = {
             let (runs, frames_run, gate) = (Arc::clone(&runs), Arc::clone(&frames_run), gate.subscribe());
@@ -86,9 +97,10 @@ impl Fakes {
                 Arc::new(move || Box::new(FakeExtractor { gate: gate.clone(), frames_extracted: Arc::clone(&frames_extracted) }))
             },
             runners: Arc::new(move || Box::new(runner())),
-            sink: Arc::new(FakeSink(telling)),
+            sink: Arc::new(FakeSink { told: telling, hits: Arc::clone(&hits) }),
+            shared_cache: None,
         };
-        (ports, Self { arrivals: Some(arrivals), told, runs, frames_extracted, frames_run, gate })
+        (ports, Self { arrivals: Some(arrivals), told, runs, frames_extracted, frames_run, hits, gate })
     }
 
     /// Lets a frame arrive.
@@ -102,6 +114,14 @@ impl Fakes {
             let payload = Bytes::from(format!("{behaviour}!{}:{id}", priority as u8));
             let envelope = Envelope { source: source.to_owned(), ..Envelope::default() };
             let _ = arrivals.send(Arrival { payload, envelope, received_at: Instant::now() });
+        }
+    }
+
+    /// Lets a frame arrive that has so long.
+    pub fn send_with_budget(&self, priority: Priority, budget_ms: u64, behaviour: Behaviour, id: impl std::fmt::Display) {
+        if let Some(arrivals) = &self.arrivals {
+            let payload = Bytes::from(format!("{behaviour}!{}!{budget_ms}:{id}", priority as u8));
+            let _ = arrivals.send(Arrival { payload, envelope: Envelope::default(), received_at: Instant::now() });
         }
     }
 
@@ -139,6 +159,12 @@ fn priority(text: &[u8]) -> Priority {
     }
 }
 
+fn budget(text: &[u8]) -> Option<Duration> {
+    let text = String::from_utf8_lossy(text);
+    let ms = text.split(':').next()?.split('!').nth(2)?.parse().ok()?;
+    Some(Duration::from_millis(ms))
+}
+
 struct FakeDecoder {
     budget: Duration,
     circuit: Arc<SharedCircuit>,
@@ -153,7 +179,8 @@ impl Decoder for FakeDecoder {
             return Err(Rejected { info, failure: Failure::new(FailureCode::InvalidFrame, "as asked") });
         }
         let mut key = [0; 32];
-        key[..id.len().min(32)].copy_from_slice(&id.as_bytes()[..id.len().min(32)]);
+        let equal = id.split('#').next().unwrap_or_default();
+        key[..equal.len().min(32)].copy_from_slice(&equal.as_bytes()[..equal.len().min(32)]);
         Ok(Decoded {
             info,
             samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
@@ -161,9 +188,9 @@ impl Decoder for FakeDecoder {
             leave: self.circuit.admit(),
             max_batch: usize::MAX,
             expected_run: if behaviour == COSTLY { Duration::from_secs(3600) } else { Duration::ZERO },
-            budget: self.budget,
+            budget: budget(payload).unwrap_or(self.budget),
             priority: priority(payload),
-            cache_key: (behaviour == CACHED).then_some(key),
+            cache_key: behaviour.starts_with(CACHED).then_some(key),
         })
     }
 
@@ -185,6 +212,15 @@ impl FeatureWorker for FakeExtractor {
     fn extract(&mut self, _: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure> {
         let (behaviour, _) = split(&samples.bytes);
         self.frames_extracted.fetch_add(1, Ordering::Relaxed);
+        let behaviour = behaviour.strip_prefix("cached-").unwrap_or(&behaviour);
+        let behaviour = match behaviour.strip_prefix("held") {
+            None => behaviour,
+            Some(then) => {
+                let _ = futures::executor::block_on(self.gate.wait_for(|&open| open));
+                assert_ne!(then, "-panics", "as asked");
+                then.trim_start_matches('-')
+            }
+        };
         assert_ne!(behaviour, EXTRACTOR_PANICS, "as asked");
         if behaviour == SLOW_FEATURES {
             let _ = futures::executor::block_on(self.gate.wait_for(|&open| open));
@@ -243,14 +279,20 @@ impl Runner for FakeRunner {
     }
 }
 
-struct FakeSink(mpsc::UnboundedSender<(String, Option<FailureCode>)>);
+struct FakeSink {
+    told: mpsc::UnboundedSender<(String, Option<FailureCode>)>,
+    hits: Arc<AtomicU64>,
+}
 
 impl OutcomeSink for FakeSink {
     fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>> {
         async move {
             assert_ne!(outcome.info.session_id.as_deref(), Some(SINK_PANICS), "as asked");
             let code = outcome.result.as_ref().err().map(|failure| failure.code);
-            let _ = self.0.send((outcome.info.frame_id.clone(), code));
+            if outcome.result.as_ref().is_ok_and(|prediction| prediction.cache_hit) {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+            }
+            let _ = self.told.send((outcome.info.frame_id.clone(), code));
             Ok(if code.is_some() { End::Failure } else { End::Prediction })
         }
         .boxed()

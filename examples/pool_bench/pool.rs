@@ -73,6 +73,7 @@ impl Pool {
             }),
             runners: runners(Arc::clone(catalog)),
             sink: Arc::new(Sink(Arc::clone(&told))),
+            shared_cache: None,
         };
         let config = Config {
             in_flight_frames: 256,

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use crate::nats::{self, Connection, Frames, Outcomes, Peers, Service};
 use crate::onnx::{Catalog, Options, Runtime, runners};
 use crate::settings::{Mode, Settings, WhenFull, available_cores, given};
+use crate::shared_cache;
 
 /// A running daemon.
 pub struct App {
@@ -77,6 +78,7 @@ impl App {
             extractors: extractors(Arc::clone(&catalog), buffers.clone()),
             runners: runners(Arc::clone(&catalog)),
             sink: Arc::new(Outcomes::new(connection.clone(), prefix, settings.nats.publish_timeout)),
+            shared_cache: shared_cache::open(settings, &catalog)?,
         };
         let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
         let status = Arc::new(Status::default());
@@ -205,6 +207,7 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
             max_entries: cache.max_entries,
             max_bytes: usize::try_from(cache.max_bytes)?,
             admission: cache.admission,
+            shared_timeout: cache.shared.timeout,
         },
         supervision: supervision::Config {
             backoff_min: supervision.backoff_min,

@@ -65,19 +65,19 @@ impl Connection {
 pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
     let (state, down_since) = watch::channel(None);
     let closing = Arc::new(AtomicBool::new(false));
-    let expected = Arc::clone(&closing);
+    let (expected, connection) = (Arc::clone(&closing), name.to_owned());
     let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).event_callback(move |event| {
         match event {
             Event::Connected => {
                 if state.send_replace(None).is_some() {
-                    tracing::info!("connected to NATS again");
+                    tracing::info!(connection, "connected to NATS again");
                 }
             }
             Event::Disconnected | Event::Closed => {
                 if state.borrow().is_none() {
                     state.send_replace(Some(Instant::now()));
                     if !expected.load(Ordering::Relaxed) {
-                        tracing::warn!("disconnected from NATS");
+                        tracing::warn!(connection, "disconnected from NATS");
                     }
                 }
             }

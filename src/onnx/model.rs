@@ -111,6 +111,11 @@ impl Model {
         &self.id
     }
 
+    /// An answer that came from elsewhere, as one of this model's with the model's own names; `None` where it can be none.
+    pub fn recognise(&self, answer: Answer) -> Option<Answer> {
+        self.head.recognise(answer)
+    }
+
     /// What the model is given.
     pub fn features(&self) -> &FeatureConfig {
         &self.features

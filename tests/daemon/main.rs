@@ -2,8 +2,10 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
 mod breaker;
+mod cache;
 mod commands;
 mod contract;
 mod faults;
 mod input;
+mod redis_server;
 mod support;

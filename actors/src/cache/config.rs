@@ -13,6 +13,8 @@ pub struct Config {
     pub max_bytes: usize,
     /// Which answers are kept.
     pub admission: AdmissionPolicy,
+    /// How long the second level may take to answer, where there is one.
+    pub shared_timeout: Duration,
 }
 
 /// Which answers are kept when there is no room for all.
@@ -28,6 +30,12 @@ pub enum AdmissionPolicy {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(3600), max_entries: 10_000, max_bytes: 64 << 20, admission: AdmissionPolicy::default() }
+        Self {
+            ttl: Duration::from_secs(3600),
+            max_entries: 10_000,
+            max_bytes: 64 << 20,
+            admission: AdmissionPolicy::default(),
+            shared_timeout: Duration::from_millis(20),
+        }
     }
 }

@@ -11,7 +11,9 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 pub use config::{AdmissionPolicy, Config};
@@ -21,10 +23,12 @@ pub use shared::{Lookup, Shared, SharedStats};
 pub use stats::{CacheStats, Evicted};
 use tokio::time::Instant;
 
+use crate::flight::{Flight, Joining};
 pub use crate::frame::CacheKey;
-use crate::frame::RawFrame;
+use crate::frame::{ModelId, RawFrame};
 use crate::model_pool::WorkQueue;
 use crate::outcome::Answer;
+use crate::ports::Remembered;
 use crate::preprocess::FrameQueue;
 
 /// Address of the cache.
@@ -35,19 +39,54 @@ pub type CacheRef = ActorRef<CacheMsg>;
 pub struct CacheStore {
     ttl: Duration,
     known: Mutex<Known>,
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug)]
 struct Known {
     entries: Entries,
+    /// What is being computed, and may be joined.
+    flights: HashMap<CacheKey, Weak<Flight>>,
     hits: u64,
     misses: u64,
+    coalesced: u64,
+}
+
+/// What is known of a frame's answer.
+#[derive(Debug)]
+pub enum Found {
+    /// It is remembered.
+    Hit(Arc<Answer>),
+    /// It is being computed; the frame waits with the others from now on.
+    Joined {
+        /// The computation is more urgent now.
+        is_raised: bool,
+    },
+    /// Nothing; others that come may wait for this frame's computation.
+    Nothing,
+}
+
+impl Known {
+    /// Nobody joins this flight any more. Another one may have taken its place already.
+    fn close(&mut self, key: &CacheKey, flight: &Arc<Flight>) {
+        if let Entry::Occupied(entry) = self.flights.entry(*key)
+            && std::ptr::eq(entry.get().as_ptr(), Arc::as_ptr(flight))
+        {
+            entry.remove();
+        }
+    }
 }
 
 impl CacheStore {
-    /// An empty store.
+    /// An empty store without a second level.
     pub fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Self { ttl: config.ttl, known: Mutex::new(Known { entries: Entries::new(config), hits: 0, misses: 0 }) })
+        Self::before(None, config)
+    }
+
+    /// An empty store before a second level.
+    pub fn before(shared: Option<Arc<Shared>>, config: &Config) -> Arc<Self> {
+        let known = Known { entries: Entries::new(config), flights: HashMap::new(), hits: 0, misses: 0, coalesced: 0 };
+        Arc::new(Self { ttl: config.ttl, known: Mutex::new(known), shared })
     }
 
     /// What is remembered under `key`.
@@ -63,14 +102,57 @@ impl CacheStore {
         self.lock().entries.insert(key, answer, self.ttl, now);
     }
 
+    /// Looks for the answer under `key`, or for a computation of it that those who wait in `flight` can wait for.
+    pub fn find(&self, key: CacheKey, flight: &Arc<Flight>, now: Instant) -> Found {
+        let mut known = self.lock();
+        if let Some(answer) = known.entries.get(&key, now) {
+            known.hits += 1;
+            return Found::Hit(answer);
+        }
+        if let Some(under_way) = known.flights.get(&key).and_then(Weak::upgrade) {
+            let joining = under_way.take_in(flight, now);
+            if joining != Joining::Over {
+                known.coalesced += 1;
+                return Found::Joined { is_raised: joining == Joining::Raised };
+            }
+        }
+        known.flights.insert(key, Arc::downgrade(flight));
+        known.misses += 1;
+        Found::Nothing
+    }
+
+    /// A computation has its answer: it is remembered, and nobody joins any more.
+    pub fn land(&self, key: CacheKey, flight: &Arc<Flight>, model: &Arc<ModelId>, answer: &Arc<Answer>, now: Instant) {
+        if let Some(shared) = &self.shared {
+            shared.put(key, Arc::clone(model), Arc::clone(answer));
+        }
+        let mut known = self.lock();
+        known.entries.insert(key, Arc::clone(answer), self.ttl, now);
+        known.close(&key, flight);
+    }
+
+    /// The second level had the answer.
+    fn land_shared(&self, key: CacheKey, flight: &Arc<Flight>, answer: &Arc<Answer>, age: Duration, now: Instant) {
+        let mut known = self.lock();
+        (known.misses, known.hits) = (known.misses - 1, known.hits + 1);
+        known.entries.insert(key, Arc::clone(answer), self.ttl.saturating_sub(age), now);
+        known.close(&key, flight);
+    }
+
+    /// A computation ends without an answer.
+    pub fn abandon(&self, key: &CacheKey, flight: &Arc<Flight>) {
+        self.lock().close(key, flight);
+    }
+
     /// What the cache counts.
     pub fn stats(&self) -> CacheStats {
         let known = self.lock();
         let (entries, bytes) = known.entries.size();
-        let (hits, misses, coalesced) = (known.hits, known.misses, 0);
+        let Known { hits, misses, coalesced, .. } = *known;
         let saved = (hits + coalesced) as f64;
         let hit_rate = if saved > 0.0 { saved / (saved + misses as f64) } else { 0.0 };
-        CacheStats { hits, misses, coalesced, hit_rate, entries, bytes, evicted: known.entries.evicted() }
+        let shared = self.shared.as_ref().map(|shared| shared.stats());
+        CacheStats { hits, misses, coalesced, hit_rate, entries, bytes, evicted: known.entries.evicted(), shared }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -98,27 +180,60 @@ pub struct CacheArguments {
 pub enum CacheMsg {
     /// Answer this frame, or pass it on.
     Lookup(Box<RawFrame>),
+    /// The second level has not answered this one either.
+    NotShared(Box<RawFrame>),
 }
 
 impl CacheArguments {
-    fn look_up(&self, mut frame: RawFrame) {
+    fn look_up(&self, mut frame: RawFrame, myself: &CacheRef) {
         let now = Instant::now();
         if frame.job.is_settled(now) {
             return;
         }
-        if let Some(key) = frame.cache_key {
-            let answer = self.store.get(&key, now);
-            if let Some(answer) = answer {
+        let Some(key) = frame.cache_key else { return self.compute(frame) };
+        match self.store.find(key, frame.job.flight(), now) {
+            Found::Hit(answer) => {
                 frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
-                return frame.job.answer_from_cache(answer);
+                frame.job.answer_from_cache(&answer);
             }
-            frame.job.remember = Some((Arc::clone(&self.store), key));
+            // What is left of the frame, its bytes among it, is dropped.
+            Found::Joined { is_raised } => {
+                if is_raised {
+                    self.frames.reorder();
+                    self.queue.reorder();
+                }
+            }
+            Found::Nothing => {
+                frame.job.remember = Some((Arc::clone(&self.store), key));
+                match self.store.shared.as_ref().and_then(|shared| Some((Arc::clone(shared), shared.may_ask(now)?))) {
+                    Some((shared, leave)) => drop(tokio::spawn(ask_shared(shared, leave, frame, key, myself.clone()))),
+                    None => self.compute(frame),
+                }
+            }
         }
+    }
+
+    fn compute(&self, frame: RawFrame) {
         if let Err(failure) = frame.job.check().and_then(|()| self.queue.foresee(&frame.job)) {
             return frame.job.fail(failure);
         }
         frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
         self.frames.push(frame);
+    }
+}
+
+/// Asks the second level beside the actor's loop, which goes on meanwhile.
+async fn ask_shared(shared: Arc<Shared>, leave: Lookup, mut frame: RawFrame, key: CacheKey, cache: CacheRef) {
+    match shared.get(leave, key, &frame.job.model).await {
+        Some(Remembered { answer, age }) => {
+            let answer = Arc::new(answer);
+            if let Some((store, key)) = frame.job.remember.take() {
+                store.land_shared(key, frame.job.flight(), &answer, age, Instant::now());
+            }
+            frame.job.answer_from_cache(&answer);
+        }
+        // Where the cache has died, the frame comes back in the error, is dropped, and so answered.
+        None => drop(cache.send_message(CacheMsg::NotShared(Box::new(frame)))),
     }
 }
 
@@ -131,9 +246,11 @@ impl Actor for Cache {
         Ok(arguments)
     }
 
-    async fn handle(&self, _: CacheRef, message: CacheMsg, state: &mut CacheArguments) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, myself: CacheRef, message: CacheMsg, state: &mut CacheArguments) -> Result<(), ActorProcessingErr> {
         match message {
-            CacheMsg::Lookup(frame) => state.look_up(*frame),
+            CacheMsg::Lookup(frame) => state.look_up(*frame, &myself),
+            CacheMsg::NotShared(frame) if frame.job.is_settled(Instant::now()) => {}
+            CacheMsg::NotShared(frame) => state.compute(*frame),
         }
         Ok(())
     }

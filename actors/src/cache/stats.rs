@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::core::Bound;
+use super::shared::SharedStats;
 
 /// Counts since the cache was made, and what it holds now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -21,6 +22,8 @@ pub struct CacheStats {
     pub bytes: usize,
     /// Answers that had to go.
     pub evicted: Evicted,
+    /// The second level; `None` where there is none.
+    pub shared: Option<SharedStats>,
 }
 
 /// Answers that had to go, by what for.

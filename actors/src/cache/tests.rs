@@ -29,7 +29,7 @@ fn config(max_entries: usize, admission: AdmissionPolicy) -> Config {
 #[tokio::test(start_paused = true)]
 async fn forgets_by_number_by_bytes_and_by_age() {
     for admission in [AdmissionPolicy::TinyLfu, AdmissionPolicy::Lru] {
-        let config = Config { max_entries: 2, max_bytes: 6000, ttl: Duration::from_secs(10), admission };
+        let config = Config { max_entries: 2, max_bytes: 6000, ttl: Duration::from_secs(10), admission, ..Config::default() };
         let store = CacheStore::new(&config);
         let put = |n, labels| store.insert(key(n), answer(labels), Instant::now());
         let has = |n| store.get(&key(n), Instant::now()).is_some();
@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn bounds_hold_and_answers_are_the_latest(steps in steps(), max_entries in 1..20usize, max_bytes in 1..20_000usize, lru in any::<bool>()) {
         let admission = if lru { AdmissionPolicy::Lru } else { AdmissionPolicy::TinyLfu };
-        let config = Config { max_entries, max_bytes, ttl: Duration::from_millis(1000), admission };
+        let config = Config { max_entries, max_bytes, ttl: Duration::from_millis(1000), admission, ..Config::default() };
         let store = CacheStore::new(&config);
         let mut now = Instant::now();
         let mut put: HashMap<u64, (Arc<Answer>, Instant)> = HashMap::new();

@@ -124,12 +124,12 @@ impl IngestArguments {
     async fn make_room(&self, priority: Priority, source: &str, bytes: usize) -> Option<Permit> {
         loop {
             let refusal = self.outcomes.refusal().await;
-            let job = if self.frames.gives_way(priority) > self.queue.gives_way(priority) {
-                self.frames.shed(priority)?.job
+            let failure = || self.queue.gave_way();
+            if self.frames.gives_way(priority) > self.queue.gives_way(priority) {
+                self.frames.shed(priority)?.tell(failure(), refusal);
             } else {
-                self.queue.shed(priority)?.job
-            };
-            job.shed(self.queue.gave_way(), refusal);
+                self.queue.shed(priority)?.tell(failure(), refusal);
+            }
             if let Ok(permit) = self.admission.admit(source, bytes) {
                 return Some(permit);
             }

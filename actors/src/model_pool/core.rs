@@ -66,9 +66,10 @@ pub enum Next<T> {
     Idle,
 }
 
+/// An item, since when it waits, and what it costs a session.
 #[derive(Debug)]
-struct Entry<T> {
-    item: T,
+pub struct Entry<T> {
+    pub(super) item: T,
     since: Instant,
     cost: Duration,
 }
@@ -147,14 +148,37 @@ impl<T: Schedulable> Scheduler<T> {
 
     /// Takes out the one that gives way.
     pub fn shed(&mut self, priority: Priority) -> Option<T> {
+        self.take_oldest(priority).map(|entry| entry.item)
+    }
+
+    /// The same, with what [`put_back`](Self::put_back) needs.
+    pub fn take_oldest(&mut self, priority: Priority) -> Option<Entry<T>> {
         let (level, at) = self.lowest_and_oldest(priority)?;
-        self.queues[level].remove(at).map(|entry| entry.item)
+        self.queues[level].remove(at)
     }
 
     fn lowest_and_oldest(&self, priority: Priority) -> Option<(usize, usize)> {
         let level = (priority as usize..self.queues.len()).rev().find(|&level| !self.queues[level].is_empty())?;
         let oldest = self.queues[level].iter().enumerate().min_by_key(|(_, entry)| entry.item.arrived_at());
         oldest.map(|(at, _)| (level, at))
+    }
+
+    /// Puts an entry among those of its priority, where it would be had it always been of that.
+    pub fn put_back(&mut self, entry: Entry<T>) {
+        let queue = &mut self.queues[entry.item.priority() as usize];
+        let at = queue.partition_point(|other| other.since <= entry.since);
+        queue.insert(at, entry);
+    }
+
+    /// Puts items among those of their priority whose priority is another one than when they came.
+    pub fn reorder(&mut self) {
+        for level in 0..self.queues.len() {
+            while let Some(at) = self.queues[level].iter().position(|entry| entry.item.priority() as usize != level)
+                && let Some(entry) = self.queues[level].remove(at)
+            {
+                self.put_back(entry);
+            }
+        }
     }
 
     /// The next run, if there is one; items nobody waits for go to `dropped` unrun.

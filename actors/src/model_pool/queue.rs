@@ -16,7 +16,7 @@ use super::core::{Load, Next, Refusal, Schedulable, Scheduler};
 use super::service_times::ServiceTimes;
 use super::stats::{Counters, PoolStats};
 use crate::frame::{ModelId, PreparedFrame, Priority};
-use crate::job::Job;
+use crate::job::{GivesWay, Job};
 use crate::outcome::{Failure, FailureCode};
 
 impl Schedulable for PreparedFrame {
@@ -29,7 +29,7 @@ impl Schedulable for PreparedFrame {
     }
 
     fn priority(&self) -> Priority {
-        self.job.priority
+        self.job.priority()
     }
 
     fn arrived_at(&self) -> Instant {
@@ -86,7 +86,7 @@ impl Waiting {
 
     fn check(&self, job: &Job, now: Instant) -> Result<Duration, Refusal> {
         let cost = self.times.of(&job.model, job.expected_run);
-        self.scheduler.check(job.priority, job.deadline, cost, self.load(now), now).map(|()| cost)
+        self.scheduler.check(job.priority(), job.deadline(), cost, self.load(now), now).map(|()| cost)
     }
 }
 
@@ -114,7 +114,7 @@ impl WorkQueue {
     /// Whether a frame could wait here now and still make its deadline; asked before its features are computed.
     pub fn foresee(&self, job: &Job) -> Result<(), Failure> {
         let waiting = self.lock();
-        let checked = if waiting.scheduler.has_room(job.priority) { waiting.check(job, Instant::now()) } else { Err(Refusal::Full) };
+        let checked = if waiting.scheduler.has_room(job.priority()) { waiting.check(job, Instant::now()) } else { Err(Refusal::Full) };
         drop(waiting);
         checked.map(drop).map_err(|refusal| self.refused(&refusal))
     }
@@ -156,12 +156,25 @@ impl WorkQueue {
     /// The lowest priority that waits and since when, if it is not above `priority`: who would give way.
     pub fn gives_way(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
         let waiting = self.lock();
-        waiting.scheduler.gives_way(priority).map(|frame| (frame.job.priority, Reverse(frame.job.received_at)))
+        waiting.scheduler.gives_way(priority).map(|frame| (frame.job.priority(), Reverse(frame.job.received_at)))
     }
 
-    /// The oldest waiting frame of the lowest priority, if that is not above `priority`: it is to give way to an arriving one.
-    pub fn shed(&self, priority: Priority) -> Option<PreparedFrame> {
-        self.lock().scheduler.shed(priority)
+    /// The oldest waiting frame of the lowest priority, if that is not above `priority`: it is to give way to an arriving one. Where others
+    /// wait for the same computation, it goes on for them.
+    pub fn shed(&self, priority: Priority) -> Option<GivesWay<PreparedFrame>> {
+        let mut waiting = self.lock();
+        let mut entry = waiting.scheduler.take_oldest(priority)?;
+        let (first, goes_on) = entry.item.job.give_way(Instant::now());
+        if goes_on {
+            waiting.scheduler.put_back(entry);
+            return Some(GivesWay { first, whole: None });
+        }
+        Some(GivesWay { first, whole: Some(entry.item) })
+    }
+
+    /// The priority of something that may wait here has changed.
+    pub fn reorder(&self) {
+        self.lock().scheduler.reorder();
     }
 
     /// The failure of a frame that gave way, counted.

@@ -1,6 +1,8 @@
 //! The pipeline as a whole: what outlives its actors, how it starts and how it ends.
 
 #[cfg(test)]
+mod flight_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;
@@ -13,11 +15,11 @@ use tokio::sync::Mutex;
 
 use crate::admission::Admission;
 use crate::breaker::Circuits;
-use crate::cache::{self, CacheStore};
+use crate::cache::{self, CacheStore, Shared};
 use crate::deadlines::Deadlines;
 use crate::ledger::Ledger;
 use crate::model_pool::{self, Sessions, WorkQueue};
-use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners};
+use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
 use crate::preprocess::FrameQueue;
 use crate::publish::OutcomeQueue;
 use crate::supervision::{self, Stage, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
@@ -55,6 +57,8 @@ pub struct Ports {
     pub runners: Runners,
     /// Tells outcomes.
     pub sink: Arc<dyn OutcomeSink>,
+    /// The cache's second level, where there is one.
+    pub shared_cache: Option<Arc<dyn SharedCache>>,
 }
 
 /// What outlives the actors and is given to each of their incarnations.
@@ -107,12 +111,14 @@ impl Pipeline {
     /// Starts sessions and actors.
     pub async fn start(config: Config, ports: Ports) -> Result<Self, StartError> {
         let queue = WorkQueue::new(config.pool.clone());
+        let shared = ports.shared_cache.map(|port| Shared::start(port, config.cache.shared_timeout));
+        let cache = CacheStore::before(shared, &config.cache);
         let plant = Arc::new(Plant {
             ledger: Arc::default(),
             admission: Arc::new(Admission::new(config.in_flight_frames, config.in_flight_bytes, config.per_source_share)),
             deadlines: Arc::default(),
             outcomes: OutcomeQueue::new(config.in_flight_frames),
-            cache: CacheStore::new(&config.cache),
+            cache,
             circuits: ports.circuits,
             frames: Arc::default(),
             queue: Arc::clone(&queue),

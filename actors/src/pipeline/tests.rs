@@ -11,7 +11,7 @@ use crate::ledger::Counts;
 use crate::outcome::FailureCode::{self, *};
 use crate::testing::*;
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         in_flight_frames: 64,
         in_flight_bytes: 1 << 20,
@@ -24,17 +24,17 @@ fn config() -> Config {
 }
 
 /// Opens on nothing that these tests do.
-fn lenient() -> breaker::Config {
+pub(super) fn lenient() -> breaker::Config {
     breaker::Config { failure_threshold: 100, ..breaker::Config::default() }
 }
 
-async fn start(config: Config) -> (Pipeline, Fakes) {
+pub(super) async fn start(config: Config) -> (Pipeline, Fakes) {
     let (ports, fakes) = Fakes::new(Duration::from_secs(5), lenient());
     (Pipeline::start(config, ports).await.unwrap(), fakes)
 }
 
 /// Ends the pipeline and checks that all that came was told.
-async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> Counts {
+pub(super) async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> Counts {
     fakes.stop();
     let plant = Arc::clone(pipeline.plant());
     pipeline.shut_down(Duration::from_secs(5)).await;
@@ -45,7 +45,7 @@ async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> Counts {
     counts
 }
 
-fn codes(outcomes: Vec<(String, Option<FailureCode>)>) -> BTreeMap<String, Option<FailureCode>> {
+pub(super) fn codes(outcomes: Vec<(String, Option<FailureCode>)>) -> BTreeMap<String, Option<FailureCode>> {
     let count = outcomes.len();
     let codes: BTreeMap<_, _> = outcomes.into_iter().collect();
     assert_eq!(codes.len(), count, "no frame has two outcomes");
@@ -130,7 +130,7 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
 }
 
 /// Waits until no permit is out.
-async fn all_permits_are_back(pipeline: &Pipeline) {
+pub(super) async fn all_permits_are_back(pipeline: &Pipeline) {
     let back = async {
         while pipeline.plant().admission.in_use() != (0, 0) {
             tokio::task::yield_now().await;
@@ -298,7 +298,12 @@ async fn survives(end: impl Fn(&ActorCell)) {
         for round in 0..6 {
             let actor = recovered(&pipeline, stage, ended).await;
             for n in 0..40 {
-                fakes.send(GOOD, format!("{round}-{n}"));
+                // Every second one is equal to others of its round.
+                if n % 2 == 0 {
+                    fakes.send(GOOD, format!("{round}-{n}"));
+                } else {
+                    fakes.send(CACHED, format!("{round}-{}#{n}", n % 3));
+                }
                 if n == 20 && round % 2 == 1 {
                     end(&actor);
                     ended = Some(actor.get_id());

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use crate::frame::{Priority, RawFrame};
+use crate::job::GivesWay;
 use crate::priority::rank;
 
 /// The queue. It outlives the actor, so a restart loses no frame; the permits bound it.
@@ -34,7 +35,7 @@ impl FrameQueue {
             drop(waiting);
             return drop(frame);
         }
-        waiting.levels[frame.job.priority as usize].push_back((Instant::now(), frame));
+        waiting.levels[frame.job.priority() as usize].push_back((Instant::now(), frame));
         let wake = waiting.idle > 0;
         drop(waiting);
         if wake {
@@ -73,14 +74,33 @@ impl FrameQueue {
         let waiting = self.lock();
         let lowest = waiting.lowest(priority)?;
         let (_, oldest) = waiting.levels[lowest].front()?;
-        Some((oldest.job.priority, Reverse(oldest.job.received_at)))
+        Some((oldest.job.priority(), Reverse(oldest.job.received_at)))
     }
 
-    /// Takes out the oldest frame of the lowest priority, if that is not above `priority`.
-    pub fn shed(&self, priority: Priority) -> Option<RawFrame> {
+    /// Lets the oldest frame of the lowest priority give way, if that is not above `priority`. Where others wait for the same
+    /// computation, it goes on for them.
+    pub fn shed(&self, priority: Priority) -> Option<GivesWay<RawFrame>> {
         let mut waiting = self.lock();
         let lowest = waiting.lowest(priority)?;
-        waiting.levels[lowest].pop_front().map(|(_, frame)| frame)
+        let (since, mut frame) = waiting.levels[lowest].pop_front()?;
+        let (first, goes_on) = frame.job.give_way(Instant::now());
+        if goes_on {
+            waiting.put_back(since, frame);
+            return Some(GivesWay { first, whole: None });
+        }
+        Some(GivesWay { first, whole: Some(frame) })
+    }
+
+    /// The priority of something that may wait here has changed.
+    pub fn reorder(&self) {
+        let mut waiting = self.lock();
+        for level in 0..waiting.levels.len() {
+            while let Some(at) = waiting.levels[level].iter().position(|(_, frame)| frame.job.priority() as usize != level)
+                && let Some((since, frame)) = waiting.levels[level].remove(at)
+            {
+                waiting.put_back(since, frame);
+            }
+        }
     }
 
     /// Frames that wait.
@@ -104,6 +124,13 @@ impl FrameQueue {
 }
 
 impl Waiting {
+    /// Puts a frame among those of its priority, where it would be had it always been of that.
+    fn put_back(&mut self, since: Instant, frame: RawFrame) {
+        let level = &mut self.levels[frame.job.priority() as usize];
+        let at = level.partition_point(|(other, _)| *other <= since);
+        level.insert(at, (since, frame));
+    }
+
     fn take_first(&mut self, now: Instant) -> Option<RawFrame> {
         let heads = self.levels.iter().enumerate().filter_map(|(level, queue)| queue.front().map(|(since, _)| rank(level, *since, now)));
         let (_, _, first) = heads.min()?;

@@ -24,6 +24,16 @@ impl Classifier {
         scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         scored.into_iter().take(self.top_k).map(|(score, label)| Label { label: Arc::clone(label), score }).collect()
     }
+
+    /// The same labels as this one's own; `None` where they are not, or not as many as it tells.
+    pub(super) fn recognise(&self, labels: Vec<Label>) -> Option<Vec<Label>> {
+        let own = |Label { label, score }: Label| {
+            let label = self.labels.iter().find(|own| **own == label)?;
+            score.is_finite().then(|| Label { label: Arc::clone(label), score })
+        };
+        let labels: Vec<Label> = labels.into_iter().map(own).collect::<Option<_>>()?;
+        (labels.len() == self.top_k.min(self.labels.len())).then_some(labels)
+    }
 }
 
 fn scores(activation: Activation, logits: &[f32]) -> Vec<f64> {

@@ -21,6 +21,15 @@ pub(super) struct Localizer {
 }
 
 impl Localizer {
+    /// Whether a place from elsewhere is told as this one tells it.
+    pub(super) fn could_have_said(&self, place: &Localization) -> bool {
+        let Localization { position, uncertainty, ellipse, confidence } = place;
+        let numbers = [position.latitude, position.longitude, uncertainty.sigma_x, uncertainty.sigma_y, uncertainty.theta];
+        let ellipse = [ellipse.semi_major, ellipse.semi_minor, ellipse.rotation, ellipse.area];
+        let is_finite = numbers.iter().chain(&ellipse).chain(confidence).all(|number| number.is_finite());
+        is_finite && uncertainty.confidence_interval == self.confidence_interval
+    }
+
     /// `position` has two values, `uncertainty` two or three, `confidence` one; all are finite.
     pub(super) fn answer(&self, position: &[f32], uncertainty: &[f32], confidence: Option<&[f32]>) -> Result<Localization, Failure> {
         let position = self.position(position)?;

@@ -125,6 +125,23 @@ impl Head {
             )),
         }
     }
+
+    /// An answer that came from elsewhere, as one of this head's with its own names; `None` where it can be none.
+    pub fn recognise(&self, answer: Answer) -> Option<Answer> {
+        match (&self.kind, answer) {
+            (Kind::Localization(localizer), Answer::Localization(place)) => {
+                localizer.could_have_said(&place).then_some(Answer::Localization(place))
+            }
+            (Kind::Classification(classifier), Answer::Classification(labels)) => classifier.recognise(labels).map(Answer::Classification),
+            (Kind::Tensors, Answer::Tensors(tensors)) if tensors.len() == self.outputs.len() => {
+                let own = |(wanted, tensor): (&Wanted, NamedTensor)| {
+                    (wanted.name == tensor.name).then(|| NamedTensor { name: Arc::clone(&wanted.name), ..tensor })
+                };
+                self.outputs.iter().zip(tensors).map(own).collect::<Option<_>>().map(Answer::Tensors)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Wanted {

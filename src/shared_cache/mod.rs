@@ -1,0 +1,94 @@
+//! The cache's second level behind the actors' port: what an answer looks like outside, and the places where it is kept.
+
+mod codec;
+mod nats_kv;
+mod redis;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+pub use nats_kv::NatsKv;
+use sferic_actors::frame::{CacheKey, ModelId};
+use sferic_actors::outcome::Answer;
+use sferic_actors::ports::{Remembered, SharedCache, SharedCacheError};
+
+pub use self::redis::Redis;
+use crate::onnx::Catalog;
+use crate::settings::{Settings, SharedKind};
+
+/// Keeps bytes under keys.
+trait Place: Send + Sync + 'static {
+    /// What is kept under `key`, a text of hexadecimal digits.
+    fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Bytes>, SharedCacheError>>;
+
+    /// Keeps a value for as long as answers are good for.
+    fn put(&self, key: String, value: Bytes) -> BoxFuture<'_, Result<(), SharedCacheError>>;
+}
+
+/// Answers of the models of one catalog, in one place.
+struct Answers<P> {
+    place: P,
+    catalog: Arc<Catalog>,
+    ttl: Duration,
+}
+
+/// The second level that the settings ask for, if any. It connects in the background: where it cannot be reached, the daemon goes without.
+///
+/// # Errors
+/// An address that can't be read.
+pub fn open(settings: &Settings, catalog: &Arc<Catalog>) -> anyhow::Result<Option<Arc<dyn SharedCache>>> {
+    let (shared, ttl) = (&settings.cache.shared, settings.cache.ttl);
+    if !settings.cache.enabled {
+        return Ok(None);
+    }
+    let catalog = Arc::clone(catalog);
+    Ok(match shared.kind {
+        SharedKind::None => None,
+        SharedKind::NatsKv => Some(Arc::new(Answers { place: NatsKv::start(&settings.nats, shared, ttl), catalog, ttl })),
+        SharedKind::Redis => {
+            let place = Redis::new(&shared.url, &shared.bucket, ttl).context("cache.shared.url")?;
+            Some(Arc::new(Answers { place, catalog, ttl }))
+        }
+    })
+}
+
+impl<P: Place> SharedCache for Answers<P> {
+    fn get(&self, key: CacheKey, model: Arc<ModelId>) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
+        async move {
+            let Some(value) = self.place.get(hexadecimal(&key)).await? else { return Ok(None) };
+            let model = self.catalog.get(&model).ok_or_else(|| SharedCacheError(format!("{model} is not loaded")))?;
+            let nonsense = || SharedCacheError(format!("what it holds is no answer of {}", model.id()));
+            let Remembered { answer, age } = codec::decode(&value, SystemTime::now()).ok_or_else(nonsense)?;
+            let answer = model.recognise(answer).ok_or_else(nonsense)?;
+            Ok((age < self.ttl).then_some(Remembered { answer, age }))
+        }
+        .boxed()
+    }
+
+    fn put(&self, key: CacheKey, _: Arc<ModelId>, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>> {
+        async move {
+            let value = codec::encode(&answer, SystemTime::now()).map_err(|error| SharedCacheError(error.to_string()))?;
+            self.place.put(hexadecimal(&key), value.into()).await
+        }
+        .boxed()
+    }
+}
+
+fn hexadecimal(key: &CacheKey) -> String {
+    key.iter().fold(String::with_capacity(2 * key.len()), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+        text
+    })
+}
+
+fn failed(error: impl std::fmt::Display) -> SharedCacheError {
+    SharedCacheError(error.to_string())
+}

@@ -1,0 +1,90 @@
+//! A key-value bucket of NATS JetStream.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_nats::jetstream::kv::{Config, Store};
+use async_nats::jetstream::{self, context::KeyValueErrorKind};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sferic_actors::ports::SharedCacheError;
+use sferic_actors::supervision::Task;
+
+use super::{Place, failed};
+use crate::nats;
+use crate::settings::{Nats, SharedCache, given};
+
+/// How long after a failure the bucket is looked for again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The bucket, once it is found. It has a connection of its own, so that answers do not wait behind frames.
+#[derive(Debug)]
+pub struct NatsKv {
+    store: Arc<OnceLock<Store>>,
+    _opening: Task,
+}
+
+impl NatsKv {
+    /// Looks for the bucket, and makes it where it is missing, in the background and until it is there.
+    pub fn start(nats: &Nats, shared: &SharedCache, ttl: Duration) -> Self {
+        let nats = Nats { url: given(&shared.url).unwrap_or(&nats.url).to_owned(), ..nats.clone() };
+        let config = Config {
+            bucket: shared.bucket.clone(),
+            description: "answers that sferic daemons share".to_owned(),
+            max_age: ttl,
+            max_bytes: i64::try_from(shared.max_bytes).unwrap_or(i64::MAX),
+            history: 1,
+            ..Config::default()
+        };
+        let store = Arc::<OnceLock<Store>>::default();
+        let found = Arc::clone(&store);
+        let opening = async move {
+            let mut is_told = false;
+            loop {
+                match open(&nats, &config).await {
+                    Ok(bucket) => {
+                        tracing::info!(bucket = config.bucket, "shared cache found");
+                        let _ = found.set(bucket);
+                        return;
+                    }
+                    Err(error) if !is_told => {
+                        is_told = true;
+                        tracing::warn!(
+                            bucket = config.bucket,
+                            error = format!("{error:#}"),
+                            "no shared cache yet; looking for it again and again"
+                        );
+                    }
+                    Err(_) => {}
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        Self { store, _opening: Task::spawn(opening) }
+    }
+
+    fn store(&self) -> Result<&Store, SharedCacheError> {
+        self.store.get().ok_or_else(|| failed("the bucket is not found yet"))
+    }
+}
+
+async fn open(nats: &Nats, config: &Config) -> anyhow::Result<Store> {
+    let connection = nats::connect(nats, "sferic-cache").await?;
+    let jetstream = jetstream::new(connection.client);
+    match jetstream.get_key_value(&config.bucket).await {
+        Ok(store) => Ok(store),
+        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => Ok(jetstream.create_key_value(config.clone()).await?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Place for NatsKv {
+    fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Bytes>, SharedCacheError>> {
+        async move { self.store()?.get(key).await.map_err(failed) }.boxed()
+    }
+
+    fn put(&self, key: String, value: Bytes) -> BoxFuture<'_, Result<(), SharedCacheError>> {
+        async move { self.store()?.put(key, value).await.map(drop).map_err(failed) }.boxed()
+    }
+}
