@@ -1,0 +1,145 @@
+//! Frames, a daemon, and requests to it.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use async_nats::{Client, Message};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+use sferic::nats::PrivateServer;
+use sferic::wire::FrameMessage;
+use sferic_features::Datatype;
+use sferic_scene::scene::SAMPLE_RATE_HZ;
+use sferic_scene::{FrameSimulator, RECEIVERS, SceneSimulator};
+use tokio::process::{Child, Command};
+
+/// Frames of one model that differ in a few bits of their first samples.
+pub struct Frames {
+    pub model: &'static str,
+    message: Vec<u8>,
+    samples_at: usize,
+}
+
+impl Frames {
+    /// One channel of 16,384 samples, 128 KiB.
+    pub fn modulation() -> anyhow::Result<Self> {
+        let frame = FrameSimulator::new(1, 16_384).frame(0);
+        let samples: Vec<u8> = frame.samples.iter().flat_map(|x| [x.re, x.im]).flat_map(f32::to_le_bytes).collect();
+        Self::new("modulation", &samples, 250e3, 1)
+    }
+
+    /// Three channels of 4096 samples, 96 KiB.
+    pub fn localization() -> anyhow::Result<Self> {
+        Self::new("localization", &SceneSimulator::new(1).scene(0).bytes(), SAMPLE_RATE_HZ, RECEIVERS.len() as u32)
+    }
+
+    fn new(model: &'static str, samples: &[u8], sample_rate: f64, num_channels: u32) -> anyhow::Result<Self> {
+        let message = FrameMessage {
+            frame_id: "load",
+            seq: None,
+            datetime: None,
+            datatype: Datatype::Cf32Le.name(),
+            sample_rate: Some(sample_rate),
+            num_channels,
+            frequency: None,
+            geolocation: None,
+            model: Some(model),
+            timeout_ms: None,
+            samples,
+        };
+        let message = message.encode()?;
+        let samples_at = message.windows(64).position(|window| window == &samples[..64]).context("no samples in the message")?;
+        Ok(Self { model, message, samples_at })
+    }
+
+    /// Frame number `n`.
+    pub fn bytes(&self, n: u64) -> Bytes {
+        let mut message = self.message.clone();
+        // The lowest byte of each of the first eight values: too little for the model to mind.
+        for (value, byte) in n.to_le_bytes().into_iter().enumerate() {
+            message[self.samples_at + 4 * value] = byte;
+        }
+        message.into()
+    }
+}
+
+/// `sferic run`, ended when this is dropped.
+pub struct Daemon(Child);
+
+impl Daemon {
+    /// Starts one for frames below `prefix`, and waits until it answers.
+    pub async fn start(server: &PrivateServer, client: &Client, prefix: &str, cache: bool) -> anyhow::Result<Self> {
+        // Beside the folder of examples.
+        let program: PathBuf = std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
+        let daemon = Command::new(&program)
+            .args(["run", "--url", server.url()])
+            .env("SFERIC__NATS__PREFIX", prefix)
+            .env("SFERIC__CACHE__ENABLED", cache.to_string())
+            .env("SFERIC__LIMITS__TIMEOUT", "10s")
+            .env("SFERIC__TELEMETRY__LOG", "warn")
+            .env("SFERIC__HTTP__LISTEN", "")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let first = Frames::modulation()?.bytes(0);
+        let ready = async { while ask(client, &format!("{prefix}.frames.b"), first.clone()).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(60), ready).await.context("the daemon does not get ready")?;
+        Ok(Self(daemon))
+    }
+
+    /// Processor time of all its threads, from Linux's /proc.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let pid = self.0.id().context("the daemon has ended")?;
+        let mut nanoseconds = 0;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += schedstat.split_whitespace().next().context("a short schedstat")?.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+}
+
+/// The outcome in a reply.
+pub fn outcome(reply: &Message) -> anyhow::Result<Value> {
+    Ok(rmp_serde::from_slice(&reply.payload)?)
+}
+
+/// One request.
+pub async fn ask(client: &Client, subject: &str, payload: Bytes) -> anyhow::Result<Message> {
+    Ok(client.request(subject.to_owned(), payload).await?)
+}
+
+/// Requests for this long, so many always on their way; what was read of each reply, and how long it took.
+pub async fn closed_loop<T>(
+    client: &Client,
+    subject: &str,
+    frame: impl Fn(u64) -> Bytes,
+    read: impl Fn(&Message) -> anyhow::Result<T>,
+    time: Duration,
+    outstanding: usize,
+) -> anyhow::Result<(Vec<T>, Duration)> {
+    let (began, sent) = (Instant::now(), AtomicU64::new(0));
+    let requests = stream::iter(0u64..).take_while(|_| std::future::ready(began.elapsed() < time)).map(|_| {
+        let payload = frame(sent.fetch_add(1, Ordering::Relaxed));
+        async { read(&ask(client, subject, payload).await?) }
+    });
+    let replies = requests.buffer_unordered(outstanding).try_collect().await?;
+    Ok((replies, began.elapsed()))
+}
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+pub fn percentiles(values: &mut [f64]) -> Value {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values.get((values.len() as f64 * share) as usize).copied();
+    json!({"count": values.len(), "p50": at(0.5), "p99": at(0.99), "p999": at(0.999)})
+}

@@ -1,0 +1,55 @@
+//! The least that an async-nats responder can do, in a process of its own as the daemon is.
+
+use std::process::Stdio;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::process::{Child, Command};
+
+/// What it answers.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Answer {
+    /// The payload it was sent.
+    Whole,
+    /// As many bytes as a prediction has.
+    Short,
+}
+
+impl Answer {
+    /// Where it listens.
+    pub fn subject(self) -> &'static str {
+        match self {
+            Self::Whole => "bare.whole",
+            Self::Short => "bare.short",
+        }
+    }
+}
+
+/// Starts one, ended when this is dropped.
+pub fn start(url: &str, answer: Answer) -> anyhow::Result<Child> {
+    let word = match answer {
+        Answer::Whole => "whole",
+        Answer::Short => "short",
+    };
+    Command::new(std::env::current_exe()?)
+        .args(["respond", url, answer.subject(), word])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start the responder")
+}
+
+pub async fn respond(url: &str, subject: &str, answer: Answer) -> anyhow::Result<()> {
+    let client = async_nats::connect(url).await?;
+    let mut messages = client.subscribe(subject.to_owned()).await?;
+    let short = Bytes::from(vec![0; 600]);
+    while let Some(message) = messages.next().await {
+        let payload = match answer {
+            Answer::Whole => message.payload,
+            Answer::Short => short.clone(),
+        };
+        client.publish(message.reply.context("no reply subject")?, payload).await?;
+    }
+    Ok(())
+}
