@@ -151,14 +151,15 @@ impl Flight {
     /// The first that waits leaves; it is over where nobody is left. Gives the one that left, and the one that is the first now.
     pub fn first_leaves(&self, now: Instant) -> (Option<Member>, Option<Member>) {
         let mut waiting = self.lock();
-        waiting.members.retain(|member| member.waits(now));
-        let first = (!waiting.members.is_empty()).then(|| waiting.members.remove(0));
-        if let Some(priority) = waiting.members.iter().map(|member| member.priority).min() {
-            waiting.priority = priority;
-        } else {
-            waiting.is_over = true;
+        // Those whose time is up stay: whoever lands the flight tells them so, if the watch over the deadlines has not.
+        let first = waiting.members.iter().position(|member| member.waits(now)).map(|at| waiting.members.remove(at));
+        let left = || waiting.members.iter().filter(|member| member.waits(now));
+        let (next, priority) = (left().next().cloned(), left().map(|member| member.priority).min());
+        match priority {
+            Some(priority) => waiting.priority = priority,
+            None => waiting.is_over = true,
         }
-        (first, waiting.members.first().cloned())
+        (first, next)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -174,5 +175,88 @@ impl LateRun for Flight {
         waiting.is_over |= run.is_some();
         drop(waiting);
         run.inspect(|run| run.one_is_late());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::deadlines::Deadlines;
+    use crate::frame::Envelope;
+    use crate::ledger::Ledger;
+    use crate::publish::OutcomeQueue;
+    use crate::responder::Unanswered;
+
+    /// A frame whose deadline nobody watches.
+    fn member(budget_ms: u64, priority: Priority) -> Member {
+        let (ledger, outcomes, now) = (Arc::<Ledger>::default(), OutcomeQueue::new(8), Instant::now());
+        let unanswered = Unanswered::new(Envelope::default(), now, ledger.open(), None, outcomes);
+        let budget = Duration::from_millis(budget_ms);
+        let responder = Responder::with_deadline(unanswered, now, budget, &Deadlines::default());
+        Member { responder, received_at: now, deadline: now + budget, priority }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_has_the_latest_deadline_and_the_highest_priority_of_its_members() {
+        let now = Instant::now();
+        let flight = Flight::new(member(100, Priority::Normal));
+        assert_eq!(flight.take_in(&Flight::new(member(300, Priority::Low)), now), Joining::Joined);
+        assert_eq!(flight.take_in(&Flight::new(member(200, Priority::High)), now), Joining::Raised);
+        assert_eq!((flight.deadline(), flight.priority()), (now + Duration::from_millis(300), Priority::High));
+
+        let at = |ms| now + Duration::from_millis(ms);
+        assert!(!flight.is_over(at(299)));
+        // The first one's time is up, so the one after it is the first.
+        let (first, next) = flight.first_leaves(at(150));
+        assert_eq!((first.unwrap().deadline, next.unwrap().deadline), (at(300), at(200)));
+        assert_eq!(flight.priority(), Priority::High);
+        let (first, next) = flight.first_leaves(at(150));
+        assert_eq!((first.unwrap().deadline, next.is_none()), (at(200), true));
+        assert_eq!(flight.take_in(&Flight::new(member(1000, Priority::Normal)), at(150)), Joining::Over);
+        assert_eq!(flight.land().len(), 1, "the one whose time is up is still to be told");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_it_was_told_to_be_over_nobody_joins() {
+        let now = Instant::now();
+        let flight = Flight::new(member(100, Priority::Normal));
+        let late = now + Duration::from_millis(100);
+        assert!(flight.is_over(late));
+        let joining = Flight::new(member(1000, Priority::Normal));
+        assert_eq!(flight.take_in(&joining, now), Joining::Over);
+        assert!(!joining.is_over(now), "who could not join is still there to be computed");
+        assert_eq!(joining.land().len(), 1);
+    }
+
+    #[derive(Debug, Default)]
+    struct Told(std::sync::atomic::AtomicUsize);
+
+    impl LateRun for Told {
+        fn one_is_late(&self) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn its_run_is_told_once_when_the_last_member_is_late() {
+        let now = Instant::now();
+        let told = Arc::<Told>::default();
+        let count = || told.0.load(std::sync::atomic::Ordering::Relaxed);
+        let late: Arc<dyn LateRun> = Arc::<Told>::clone(&told);
+        let run = Run { id: 1, session: 0, batch_size: 1, begun: now, ended: None };
+        let members = [100, 200].map(|ms| member(ms, Priority::Normal));
+        let responders = members.clone().map(|member| member.responder);
+        let [first, second] = members.map(Flight::new);
+        first.runs_in(run, &late);
+        assert_eq!(first.take_in(&second, now), Joining::Joined);
+        responders[0].expire();
+        assert_eq!(count(), 0, "one still waits");
+        responders[1].expire();
+        responders[1].expire();
+        assert_eq!(count(), 1);
+        first.runs_in(run, &late);
+        assert_eq!(count(), 2, "a run that begins when it is over hears of it at once");
     }
 }

@@ -95,13 +95,15 @@ impl Daemon {
     /// Processor time of all its threads, from Linux's /proc.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         let pid = self.0.id().context("the daemon has ended")?;
-        let mut nanoseconds = 0;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += schedstat.split_whitespace().next().context("a short schedstat")?.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        std::fs::read_dir(format!("/proc/{pid}/task"))?.map(|task| cpu_of(&task?.path().to_string_lossy())).sum()
     }
+}
+
+/// Processor time of one thread.
+pub fn cpu_of(thread: &str) -> anyhow::Result<Duration> {
+    let schedstat = std::fs::read_to_string(format!("{thread}/schedstat"))?;
+    let nanoseconds = schedstat.split_whitespace().next().context("a short schedstat")?.parse()?;
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// The outcome in a reply.
