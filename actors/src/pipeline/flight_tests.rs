@@ -205,9 +205,11 @@ async fn so_it_is_where_frames_wait_for_a_worker() {
     assert_eq!(fakes.outcomes(1).await, [("same#second".to_owned(), Some(Overloaded))]);
     until(|| stats(&pipeline).coalesced == 3).await;
     fakes.gate.send_replace(true);
-    let order: Vec<_> = fakes.outcomes(4).await.into_iter().map(|(id, code)| (id, code.is_none())).collect();
-    assert_eq!(order.iter().map(|(id, _)| &**id).collect::<Vec<_>>(), ["held", "same#third", "same#critical", "arriving"]);
-    assert!(order.iter().all(|(_, is_predicted)| *is_predicted));
+    let order = fakes.outcomes(4).await;
+    assert!(order.iter().all(|(_, code)| code.is_none()), "{order:?}");
+    // The held one may be overtaken on its way to the session.
+    let order: Vec<_> = order.iter().map(|(id, _)| &**id).filter(|id| *id != "held").collect();
+    assert_eq!(order, ["same#third", "same#critical", "arriving"]);
     all_permits_are_back(&pipeline).await;
     finish(pipeline, fakes).await;
 }
