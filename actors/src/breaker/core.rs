@@ -265,20 +265,19 @@ impl Circuit {
             Call::Overran => {}
             Call::Abandoned => return,
         }
-        if self.config.watches_shares() {
-            self.window.add(call == Call::Failed, matches!(call, Call::Succeeded { slow: true } | Call::Overran), now);
-        }
-        if let Some(reason) = self.verdict(now) {
+        let slow = matches!(call, Call::Succeeded { slow: true } | Call::Overran);
+        let tally = self.config.watches_shares().then(|| self.window.add(call == Call::Failed, slow, now));
+        if let Some(reason) = self.verdict(tally) {
             self.open(reason, now, jitter);
         }
     }
 
     /// Why it should open now.
-    fn verdict(&mut self, now: Instant) -> Option<Reason> {
+    fn verdict(&self, tally: Option<Tally>) -> Option<Reason> {
         if self.failures_in_a_row >= self.config.failure_threshold {
             return Some(Reason::FailuresInARow(self.failures_in_a_row));
         }
-        let tally = self.tally(now).filter(|tally| tally.calls >= self.config.min_calls.max(1))?;
+        let tally = tally.filter(|tally| tally.calls >= self.config.min_calls.max(1))?;
         let reaches = |share: f64, count: u32| share > 0.0 && f64::from(count) / f64::from(tally.calls) >= share;
         if reaches(self.config.failure_share, tally.failed) {
             return Some(Reason::FailureShare(tally));

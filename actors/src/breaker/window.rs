@@ -27,43 +27,45 @@ pub struct Window {
     /// Number of the step now, from `began`.
     newest: u64,
     tallies: [Tally; STEPS],
+    sum: Tally,
 }
 
 impl Window {
     /// An empty window of this length.
     pub fn new(length: Duration, now: Instant) -> Self {
-        Self { began: now, step_ns: nanos(length / STEPS as u32).max(1), newest: 0, tallies: Default::default() }
+        Self { began: now, step_ns: nanos(length / STEPS as u32).max(1), newest: 0, tallies: Default::default(), sum: Tally::default() }
     }
 
-    /// Counts a call.
-    pub fn add(&mut self, failed: bool, slow: bool, now: Instant) {
+    /// Counts a call, and says what is in the window then.
+    pub fn add(&mut self, failed: bool, slow: bool, now: Instant) -> Tally {
         self.turn(now);
-        let tally = &mut self.tallies[self.newest as usize % STEPS];
-        tally.calls += 1;
-        tally.failed += u32::from(failed);
-        tally.slow += u32::from(slow);
+        for tally in [&mut self.sum, &mut self.tallies[self.newest as usize % STEPS]] {
+            tally.calls += 1;
+            tally.failed += u32::from(failed);
+            tally.slow += u32::from(slow);
+        }
+        self.sum
     }
 
     /// What is in the window now.
     pub fn tally(&mut self, now: Instant) -> Tally {
         self.turn(now);
-        self.tallies.iter().fold(Tally::default(), |sum, tally| Tally {
-            calls: sum.calls + tally.calls,
-            failed: sum.failed + tally.failed,
-            slow: sum.slow + tally.slow,
-        })
+        self.sum
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.tallies = Default::default();
+        (self.tallies, self.sum) = Default::default();
     }
 
     fn turn(&mut self, now: Instant) {
         let step = nanos(now - self.began) / self.step_ns;
         let begun = step.saturating_sub(self.newest).min(STEPS as u64);
         for n in 1..=begun {
-            self.tallies[(self.newest + n) as usize % STEPS] = Tally::default();
+            let left = std::mem::take(&mut self.tallies[(self.newest + n) as usize % STEPS]);
+            self.sum.calls -= left.calls;
+            self.sum.failed -= left.failed;
+            self.sum.slow -= left.slow;
         }
         self.newest = self.newest.max(step);
     }
