@@ -4,11 +4,13 @@
 
 pub mod app;
 pub mod cli;
+pub mod http;
 pub mod nats;
 pub mod onnx;
 pub mod recording;
 pub mod settings;
 pub mod shared_cache;
 pub mod shutdown;
+pub mod telemetry;
 pub mod tools;
 pub mod wire;

@@ -155,12 +155,54 @@ pub struct Failure {
     pub message: String,
     /// After how long trying again makes sense, where that is known.
     pub retry_after: Option<Duration>,
+    /// Of an overloaded daemon's failure: what was full.
+    pub shed: Option<Shed>,
 }
 
 impl Failure {
     /// A failure without a known time to wait.
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None }
+        Self { code, message: message.into(), retry_after: None, shed: None }
+    }
+
+    /// The failure of a frame there was no room for.
+    pub fn overloaded(shed: Shed, message: impl Into<String>) -> Self {
+        Self { shed: Some(shed), ..Self::new(FailureCode::Overloaded, message) }
+    }
+}
+
+/// Why there was no room for a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Shed {
+    /// `limits.in_flight_frames` were in flight.
+    InFlightFrames,
+    /// Its bytes did not fit into `limits.in_flight_bytes`.
+    InFlightBytes,
+    /// Its source had its share, `limits.per_source_share`.
+    SourceShare,
+    /// `pool.queue` frames waited for a session.
+    QueueFull,
+    /// By the measured service time it could not have made its deadline.
+    TooLate,
+    /// It gave way to another frame.
+    GaveWay,
+}
+
+impl Shed {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::InFlightFrames, Self::InFlightBytes, Self::SourceShare, Self::QueueFull, Self::TooLate, Self::GaveWay];
+
+    /// As a label says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InFlightFrames => "in_flight_frames",
+            Self::InFlightBytes => "in_flight_bytes",
+            Self::SourceShare => "source_share",
+            Self::QueueFull => "queue_full",
+            Self::TooLate => "too_late",
+            Self::GaveWay => "gave_way",
+        }
     }
 }
 
@@ -192,6 +234,21 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::InvalidFrame,
+        Self::UnsupportedDatatype,
+        Self::NotEnoughSamples,
+        Self::ShapeMismatch,
+        Self::FrameTooLarge,
+        Self::ModelNotFound,
+        Self::Overloaded,
+        Self::ModelUnavailable,
+        Self::DeadlineExceeded,
+        Self::InferenceFailed,
+        Self::Internal,
+    ];
+
     /// The code as it is published.
     pub fn as_str(self) -> &'static str {
         match self {

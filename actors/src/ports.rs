@@ -101,10 +101,15 @@ pub trait OutcomeSink: Send + Sync + 'static {
     fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>>;
 }
 
-/// Why an outcome could not be told.
+/// Why an outcome could not be told. A sink says so itself, where it can say more of it.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct Untold(pub String);
+#[error("{message}")]
+pub struct Untold {
+    /// In a word, as a label says it.
+    pub reason: &'static str,
+    /// In words.
+    pub message: String,
+}
 
 /// A cache that daemons share: the second level behind each one's own. It may take its time and may fail; its callers bound both.
 pub trait SharedCache: Send + Sync + 'static {

@@ -80,6 +80,11 @@ impl Trail {
         }
     }
 
+    /// The runs it was in, the first one first.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.earlier_runs.iter().chain(&self.run)
+    }
+
     /// Where the time went.
     pub fn stages(&self) -> Stages {
         let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));

@@ -28,11 +28,10 @@ pub struct Control {
 
 impl Control {
     /// Starts the service.
-    pub async fn serve(self, connection: &Connection) -> anyhow::Result<Service> {
-        let this = Arc::new(self);
-        let metadata = [("prefix", &this.prefix), ("queue_group", &this.queue_group)];
+    pub async fn serve(self: &Arc<Self>, connection: &Connection) -> anyhow::Result<Service> {
+        let metadata = [("prefix", &self.prefix), ("queue_group", &self.queue_group)];
         let metadata: HashMap<_, _> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
-        let (asked, circuits, counted) = (Arc::clone(&this), Arc::clone(&this.plant.circuits), this);
+        let (asked, circuits, counted) = (Arc::clone(self), Arc::clone(&self.plant.circuits), Arc::clone(self));
         let endpoints = vec![
             Endpoint::new("health", move |_| std::future::ready(to_value(&asked.health()))),
             Endpoint::new("breaker", move |request| std::future::ready(breaker(&circuits, &request))),
@@ -40,7 +39,8 @@ impl Control {
         Service::start(connection, metadata, endpoints, move || counted.statistics()).await
     }
 
-    fn health(&self) -> Health {
+    /// What `sferic.health` answers.
+    pub fn health(&self) -> Health {
         let state = |model: &Arc<ModelId>| match self.plant.circuits.of(model).state().0 {
             State::Closed => "ready",
             state => state.name(),

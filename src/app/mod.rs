@@ -6,10 +6,11 @@ mod extractor;
 mod pause;
 mod routes;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use control::Control;
@@ -21,10 +22,14 @@ use sferic_actors::{cache, model_pool, supervision};
 use sferic_features::BufferPool;
 use tokio::task::JoinHandle;
 
-use crate::nats::{self, Connection, Frames, Outcomes, Peers, Service};
+use crate::http;
+use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Service};
 use crate::onnx::{Catalog, Options, Runtime, runners};
 use crate::settings::{Mode, Settings, WhenFull, available_cores, given};
 use crate::shared_cache;
+use crate::telemetry::metrics::{Metrics, Recorded};
+use crate::telemetry::traces::Traces;
+use crate::telemetry::{Observed, otlp};
 
 /// A running daemon.
 pub struct App {
@@ -34,6 +39,9 @@ pub struct App {
     connection: Connection,
     status: Arc<Status>,
     background: Vec<JoinHandle<()>>,
+    http: Option<http::Server>,
+    traces: Option<Arc<Traces>>,
+    exporter: Option<otlp::Exporter>,
     bound: Duration,
 }
 
@@ -65,40 +73,74 @@ impl App {
             bail!("nats.mode = \"jetstream\" is not built yet; use \"core\"");
         }
         check_threads(settings)?;
+        let started = SystemTime::now();
+        let pages = Arc::new(http::Pages::default());
+        let http = match given(&settings.http.listen) {
+            Some(listen) => Some(http::Server::start(listen, Arc::clone(&pages)).await?),
+            None => None,
+        };
         let connection = nats::connect(&settings.nats, "sferic").await?;
         let catalog = Arc::new(load_models(settings).await?);
         let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
         let (prefix, queue_group) = (&settings.nats.prefix, &settings.nats.queue_group);
         let circuits = Circuits::new(breaker_config(settings));
         let (source, frames) = nats::subscribe(&connection, prefix, queue_group).await?;
+        let mut exporter = match given(&settings.telemetry.otlp_endpoint) {
+            Some(endpoint) => Some(otlp::Exporter::start(endpoint, &settings.telemetry)?),
+            None => None,
+        };
+        let traces = exporter.as_ref().map(|exporter| Arc::new(Traces::new(settings, exporter.queue())));
+        let recorded = Arc::new(Recorded::new(settings.telemetry.max_sources));
+        let outcomes = Outcomes::new(connection.clone(), prefix, settings.nats.publish_timeout);
         let ports = Ports {
             source,
             decoder: Arc::new(FrameDecoder::new(Arc::clone(&catalog), &circuits, settings)),
             circuits: Arc::clone(&circuits),
             extractors: extractors(Arc::clone(&catalog), buffers.clone()),
             runners: runners(Arc::clone(&catalog)),
-            sink: Arc::new(Outcomes::new(connection.clone(), prefix, settings.nats.publish_timeout)),
+            sink: Arc::new(Observed::new(outcomes, Arc::clone(&recorded), traces.clone())),
             shared_cache: shared_cache::open(settings, &catalog)?,
         };
         let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
         let status = Arc::new(Status::default());
-        let control = Control {
+        let control = Arc::new(Control {
             plant: Arc::clone(pipeline.plant()),
-            catalog,
+            catalog: Arc::clone(&catalog),
             status: Arc::clone(&status),
             buffers: buffers.clone(),
             input: frames.switch().clone(),
             prefix: prefix.clone(),
             queue_group: queue_group.clone(),
-        };
+        });
         let service = control.serve(&connection).await?;
+        let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || control.health());
+        let metrics = Arc::new(Metrics {
+            recorded,
+            plant: Arc::clone(pipeline.plant()),
+            catalog,
+            buffers: buffers.clone(),
+            connection: connection.clone(),
+            settings: settings.clone(),
+            exports: exporter.as_ref().map(otlp::Exporter::counts),
+            health: Arc::clone(&health),
+            started,
+        });
+        if let Some(exporter) = &mut exporter {
+            exporter.export_metrics(Arc::clone(&metrics));
+        }
+        pages.open(http::Daemon { health, metrics });
         status.set("ok");
         let mut background = vec![tokio::spawn(sweep(buffers, settings.buffers.ttl))];
         if settings.breaker.pause_input {
             let peers = Peers::new(connection.clone(), service.id(), prefix, queue_group);
             background.push(tokio::spawn(pause::while_all_are_open(circuits, frames.switch().clone(), peers)));
         }
-        Ok(Self { pipeline, frames, service, connection, status, background, bound: settings.shutdown.timeout })
+        Ok(Self { pipeline, frames, service, connection, status, background, http, traces, exporter, bound: settings.shutdown.timeout })
+    }
+
+    /// Where HTTP is served.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(http::Server::address)
     }
 
     /// What outlives the actors: the ledger and the gauges.
@@ -125,6 +167,13 @@ impl App {
         self.background.iter().for_each(JoinHandle::abort);
         self.service.stop().await;
         self.connection.close(self.bound).await;
+        // Last, so that it tells of all the rest.
+        if let Some(traces) = &self.traces {
+            traces.flush();
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.close(self.bound).await;
+        }
         let counts = plant.ledger.counts();
         tracing::info!(
             received = counts.received,

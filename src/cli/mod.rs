@@ -12,6 +12,7 @@ mod output;
 pub mod publish;
 pub mod run;
 pub mod simulate;
+mod stages;
 pub mod watch;
 
 use std::process::ExitCode;

@@ -1,22 +1,27 @@
 //! `sferic watch`: outcomes as they come.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use futures::StreamExt;
 use futures::stream::select_all;
+use tokio::time::Instant;
 
 use super::outcome::Outcome;
 use super::output::Output;
+use super::stages::{Breakdown, Report};
 use super::{ConnectArgs, geojson};
 use crate::nats;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Prints predictions and failures as they come, until Ctrl-C.
 ///
 /// Each outcome is one line: readable text, the object itself (--json, where binary values are standard base64), or a
-/// GeoJSON Feature (--geojson).
+/// GeoJSON Feature (--geojson). With --stages it is where the time went instead, once a second.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 GeoJSON: only predictions with a position are printed. The Feature's geometry is a GeometryCollection of the position \
@@ -25,6 +30,7 @@ its properties.
 
 Examples:
   sferic watch
+  sferic watch --stages
   sferic watch --subject 'iq.predictions.north.>' --json
   sferic watch --geojson --count 100 > fixes.geojsonl")]
 pub struct WatchArgs {
@@ -37,7 +43,10 @@ pub struct WatchArgs {
     /// Print each prediction with a position as one GeoJSON Feature.
     #[arg(long)]
     pub geojson: bool,
-    /// Stop after so many lines.
+    /// Show once a second where the predictions' time went: a table on a terminal, else a line, or with --json an object.
+    #[arg(long, conflicts_with = "geojson")]
+    pub stages: bool,
+    /// Stop after so many lines, or with --stages after so many seconds.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Where to connect to.
@@ -70,17 +79,30 @@ impl WatchArgs {
 
         let mut left = self.count.unwrap_or(u64::MAX);
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let (mut breakdown, mut since, mut table_lines) = (Breakdown::default(), Instant::now(), 0);
+        let mut seconds = tokio::time::interval_at(since + SECOND, SECOND);
         while left > 0 {
-            let message = tokio::select! {
-                message = messages.next() => message.context("the connection is closed")?,
-                _ = &mut interrupt => break,
-            };
-            let line = match Outcome::decode(&message) {
-                Ok(outcome) => self.line(&outcome),
-                Err(error) => {
-                    output.say(format!("{}: not an outcome: {error:#}", message.subject));
-                    None
+            let line = tokio::select! {
+                message = messages.next() => {
+                    let message = message.context("the connection is closed")?;
+                    match Outcome::decode(&message) {
+                        Ok(outcome) if self.stages => {
+                            breakdown.add(&outcome);
+                            None
+                        }
+                        Ok(outcome) => self.line(&outcome),
+                        Err(error) => {
+                            output.say(format!("{}: not an outcome: {error:#}", message.subject));
+                            None
+                        }
+                    }
                 }
+                now = seconds.tick(), if self.stages => {
+                    let report = breakdown.report(now - since);
+                    since = now;
+                    Some(self.report(&report, &mut table_lines))
+                }
+                _ = &mut interrupt => break,
             };
             match line.map(|line| output.line(line)) {
                 Some(Ok(())) => left -= 1,
@@ -91,6 +113,20 @@ impl WatchArgs {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// A report, over the last one on a terminal; `lines`: how many that one had.
+    fn report(&self, report: &Report, lines: &mut usize) -> String {
+        if self.json {
+            return report.json();
+        }
+        if !io::stdout().is_terminal() {
+            return report.line();
+        }
+        let table = report.to_string();
+        let back = if *lines > 0 { format!("\x1b[{lines}A\x1b[J") } else { String::new() };
+        *lines = table.lines().count();
+        back + &table
     }
 
     fn line(&self, outcome: &Outcome) -> Option<String> {

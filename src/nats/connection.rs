@@ -1,7 +1,7 @@
 //! One connection, and since when it is down.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,9 +18,20 @@ pub struct Connection {
     pub client: Client,
     down_since: watch::Receiver<Option<Instant>>,
     closing: Arc<AtomicBool>,
+    dropped: Arc<AtomicU64>,
 }
 
 impl Connection {
+    /// Whether it is up now.
+    pub fn is_up(&self) -> bool {
+        self.down_since.borrow().is_none()
+    }
+
+    /// How often the client said that it dropped messages because a subscription's buffer was full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     /// Returns once the connection is up; `false` where it has been down for `bound` and so is given up on. Measured from when it
     /// went down, so that of many who wait none waits anew.
     pub async fn is_up_within(&self, bound: Duration) -> bool {
@@ -66,6 +77,8 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
     let (state, down_since) = watch::channel(None);
     let closing = Arc::new(AtomicBool::new(false));
     let (expected, connection) = (Arc::clone(&closing), name.to_owned());
+    let dropped = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&dropped);
     let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).event_callback(move |event| {
         match event {
             Event::Connected => {
@@ -83,7 +96,10 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
             }
             Event::Draining => {}
             Event::LameDuckMode => tracing::info!(%event, "NATS"),
-            Event::SlowConsumer(id) => tracing::error!(subscription = id, "the NATS client dropped messages: a buffer was full"),
+            Event::SlowConsumer(id) => {
+                counting.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(subscription = id, "the NATS client dropped messages: a buffer was full");
+            }
             event => tracing::warn!(%event, "NATS"),
         }
         std::future::ready(())
@@ -110,5 +126,5 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
         .await
         .map_err(|_| anyhow::anyhow!("no NATS server answered at {shown} within nats.connect_timeout, {:?}", nats.connect_timeout))?
         .with_context(|| format!("cannot connect to NATS at {shown}"))?;
-    Ok(Connection { client, down_since, closing })
+    Ok(Connection { client, down_since, closing, dropped })
 }

@@ -31,9 +31,9 @@ impl Outcomes {
 
     async fn tell(&self, outcome: &mut Outcome) -> Result<End, Untold> {
         if !self.connection.is_up_within(self.bound).await {
-            return Err(Untold(format!("the connection has been down for {:?}", self.bound)));
+            return Err(untold("connection_down", format!("the connection has been down for {:?}", self.bound)));
         }
-        let (payload, headers) = self.encode(outcome).map_err(|error| Untold(error.to_string()))?;
+        let (payload, headers) = self.encode(outcome).map_err(|error| untold("not_encodable", error.to_string()))?;
         let (end, subject) = match &outcome.result {
             Ok(_) => (End::Prediction, &self.predictions),
             Err(_) => (End::Failure, &self.failures),
@@ -67,8 +67,8 @@ impl Outcomes {
     async fn publish(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), Untold> {
         let publishing = self.connection.client.publish_with_headers(subject, headers, payload);
         match tokio::time::timeout(self.bound, publishing).await {
-            Ok(result) => result.map_err(|error| Untold(error.to_string())),
-            Err(_) => Err(Untold(format!("no room to publish within {:?}", self.bound))),
+            Ok(result) => result.map_err(|error| untold("not_published", error.to_string())),
+            Err(_) => Err(untold("no_room", format!("no room to publish within {:?}", self.bound))),
         }
     }
 }
@@ -77,6 +77,10 @@ impl OutcomeSink for Outcomes {
     fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>> {
         self.tell(outcome).boxed()
     }
+}
+
+fn untold(reason: &'static str, message: String) -> Untold {
+    Untold { reason, message }
 }
 
 fn headers(outcome: &Outcome, content_type: &'static str) -> HeaderMap {

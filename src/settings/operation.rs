@@ -76,6 +76,14 @@ pub struct Telemetry {
     pub otlp_protocol: OtlpProtocol,
     /// Share of traces that are kept, of those the sender has not decided on.
     pub sample_ratio: f64,
+    /// Frames that took at least this long are kept though their trace is not sampled.
+    #[serde(with = "units::duration")]
+    pub slow_frame: Duration,
+    /// How often metrics are exported.
+    #[serde(with = "units::duration")]
+    pub metrics_interval: Duration,
+    /// How many sources metrics tell apart; those after them are `other`.
+    pub max_sources: usize,
     /// Log levels: `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,sferic=debug`.
     pub log: String,
     /// How a log line looks.
@@ -88,6 +96,9 @@ impl Default for Telemetry {
             otlp_endpoint: String::new(),
             otlp_protocol: OtlpProtocol::Grpc,
             sample_ratio: 1.0,
+            slow_frame: Duration::from_millis(250),
+            metrics_interval: Duration::from_secs(15),
+            max_sources: 64,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
         }
@@ -107,6 +118,9 @@ impl Telemetry {
             format_args!("is {shown}, must begin with http:// or https://, or be empty"),
         );
         check.share("sample_ratio", self.sample_ratio);
+        check.positive("slow_frame", self.slow_frame);
+        check.positive("metrics_interval", self.metrics_interval);
+        check.at_least("max_sources", self.max_sources, 1);
         check.rule(
             EnvFilter::try_new(&self.log).is_ok(),
             "log",

@@ -77,6 +77,35 @@ async fn real_captures_get_one_outcome_a_frame() {
 }
 
 #[tokio::test]
+async fn watch_breaks_a_second_down_by_stage() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::start(&["degrees"], &[("CACHE__ENABLED", "false")]).await;
+    for (arguments, is_json) in [(&["--json"][..], true), (&[][..], false)] {
+        let mut command = sferic(&["watch", "--stages", "--count", "2", "--url", world.server.url()]);
+        let load = async {
+            loop {
+                world.ask(&steady("w")).await;
+            }
+        };
+        let (code, out, err) = tokio::select! {
+            ended = output(command.args(arguments)) => ended,
+            () = load => unreachable!(),
+        };
+        assert_eq!((code, out.lines().count()), (0, 2), "{out}{err}");
+        let last = out.lines().last().unwrap();
+        if is_json {
+            let report: serde_json::Value = serde_json::from_str(last).unwrap();
+            assert!(report["predictions"].as_u64().unwrap() > 0 && report["failures"] == 0, "{report}");
+            assert_eq!(report["stages"]["inference"]["count"], report["predictions"], "{report}");
+        } else {
+            assert!(last.contains("predictions/s (0 cached), 0 failures/s") && last.contains("inference "), "{last}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn doctor_says_what_is_there_and_what_is_missing() {
     if !tools_are_there() {
         return;

@@ -6,9 +6,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use sferic::app::App;
 use sferic::nats::PrivateServer;
-use sferic::settings::Settings;
 use sferic_actors::supervision::Stage;
-use tempfile::TempDir;
 
 use crate::support::*;
 
@@ -20,15 +18,6 @@ const TWO_AT_ONCE: [(&str, &str); 5] = [
     ("POOL__SESSIONS", "1"),
     ("CACHE__ENABLED", "false"),
 ];
-
-/// For a daemon inside the test.
-fn settings(server: &PrivateServer, models: &TempDir, default: &str) -> Settings {
-    let mut settings = Settings::default();
-    settings.nats.url = server.url().to_owned();
-    settings.models.repository = models.path().to_owned();
-    settings.models.default = default.to_owned();
-    settings
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_one_actor_can_be_killed_under_load() {

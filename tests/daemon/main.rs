@@ -7,5 +7,8 @@ mod commands;
 mod contract;
 mod faults;
 mod input;
+mod metrics;
+mod receiver;
 mod redis_server;
 mod support;
+mod traces;

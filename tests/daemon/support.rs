@@ -1,5 +1,6 @@
 //! What the tests share: a private nats-server, the daemon as a process, frames, and the replies to them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -8,8 +9,10 @@ use async_nats::{Client, HeaderMap, Message};
 use rmpv::Value;
 use serde_json::json;
 use sferic::nats::PrivateServer;
+use sferic::settings::Settings;
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// Whatever is waited for comes within this time, also on a busy machine.
@@ -127,6 +130,16 @@ async fn health(client: &Client) -> Option<serde_json::Value> {
     Some(serde_json::from_slice(&answer.payload).unwrap())
 }
 
+/// For a daemon inside the test.
+pub fn settings(server: &PrivateServer, models: &TempDir, default: &str) -> Settings {
+    let mut settings = Settings::default();
+    settings.nats.url = server.url().to_owned();
+    settings.models.repository = models.path().to_owned();
+    settings.models.default = default.to_owned();
+    settings.http.listen = String::new();
+    settings
+}
+
 /// `sferic run` as a process.
 pub struct Daemon {
     process: Child,
@@ -146,8 +159,8 @@ impl Daemon {
     }
 
     async fn spawn(url: &str, settings: &[(&str, &str)], mut command: Command) -> Self {
-        command.envs(settings.iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
         command.env("SFERIC__HTTP__LISTEN", "");
+        command.envs(settings.iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
         let mut daemon = Self { process: command.spawn().unwrap() };
         let client = async_nats::connect(url).await.unwrap();
         let ready = async {
@@ -158,6 +171,13 @@ impl Daemon {
         };
         tokio::time::timeout(2 * PATIENCE, ready).await.expect("the daemon does not get ready");
         daemon
+    }
+
+    /// Its resident memory, where there is /proc.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;
+        let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
+        Some(kib << 10)
     }
 
     /// Sends it a signal, by name.
@@ -250,4 +270,19 @@ pub fn as_json(frame: &serde_json::Value) -> (Vec<u8>, HeaderMap) {
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", "application/json");
     (json!(frame).to_string().into_bytes(), headers)
+}
+
+/// A page over HTTP: its status and its text.
+pub async fn get(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
+    let getting = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: sferic\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = tokio::time::timeout(PATIENCE, getting).await.expect("no page");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }

@@ -169,7 +169,7 @@ impl SharedCircuit {
                 State::Closed | State::Open { .. } => format!("the circuit of {} is open{reason}", self.model),
             };
         }
-        Failure { code: FailureCode::ModelUnavailable, message: text.clone(), retry_after: retry_after(state, now) }
+        Failure { retry_after: retry_after(state, now), ..Failure::new(FailureCode::ModelUnavailable, text.clone()) }
     }
 }
 

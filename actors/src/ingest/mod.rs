@@ -16,7 +16,7 @@ use crate::frame::{Arrival, Priority, RawFrame};
 use crate::job::{Job, JobParts};
 use crate::ledger::Ledger;
 use crate::model_pool::WorkQueue;
-use crate::outcome::{Failure, FailureCode};
+use crate::outcome::{Failure, FailureCode, Shed};
 use crate::ports::{Decoder, FrameSource};
 use crate::preprocess::FrameQueue;
 use crate::publish::OutcomeQueue;
@@ -138,11 +138,13 @@ impl IngestArguments {
 }
 
 fn refusal(refused: &Refused) -> Failure {
-    let code = match refused {
-        Refused::NeverFits { .. } => FailureCode::FrameTooLarge,
-        Refused::Frames { .. } | Refused::Bytes { .. } | Refused::Source { .. } => FailureCode::Overloaded,
-    };
-    Failure::new(code, refused.to_string())
+    let message = refused.to_string();
+    match refused {
+        Refused::NeverFits { .. } => Failure::new(FailureCode::FrameTooLarge, message),
+        Refused::Frames { .. } => Failure::overloaded(Shed::InFlightFrames, message),
+        Refused::Bytes { .. } => Failure::overloaded(Shed::InFlightBytes, message),
+        Refused::Source { .. } => Failure::overloaded(Shed::SourceShare, message),
+    }
 }
 
 impl Actor for Ingest {

@@ -17,7 +17,7 @@ use super::service_times::ServiceTimes;
 use super::stats::{Counters, PoolStats};
 use crate::frame::{ModelId, PreparedFrame, Priority};
 use crate::job::{GivesWay, Job};
-use crate::outcome::{Failure, FailureCode};
+use crate::outcome::{Failure, FailureCode, Shed};
 
 impl Schedulable for PreparedFrame {
     fn batch_key(&self) -> (&Arc<ModelId>, [usize; 3]) {
@@ -180,25 +180,25 @@ impl WorkQueue {
     /// The failure of a frame that gave way, counted.
     pub fn gave_way(&self) -> Failure {
         self.counters.shed.fetch_add(1, Relaxed);
-        Failure::new(FailureCode::Overloaded, "the pipeline is full, and this frame was the oldest waiting one of the lowest priority")
+        Failure::overloaded(Shed::GaveWay, "the pipeline is full, and this frame was the oldest waiting one of the lowest priority")
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {
-        let message = match refusal {
+        match refusal {
             Refusal::Full => {
                 self.counters.full.fetch_add(1, Relaxed);
-                format!("{0} of {0} frames wait for a session", self.config.queue)
+                Failure::overloaded(Shed::QueueFull, format!("{0} of {0} frames wait for a session", self.config.queue))
             }
             Refusal::TooLate { after, budget, ahead } => {
                 self.counters.too_late.fetch_add(1, Relaxed);
                 let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
                 let (after, budget) = (ms(after), ms(budget));
-                format!(
+                let message = format!(
                     "by the measured service time, with {ahead} frames before it, this one would take {after:.1} ms and has {budget:.1} ms"
-                )
+                );
+                Failure::overloaded(Shed::TooLate, message)
             }
-        };
-        Failure::new(FailureCode::Overloaded, message)
+        }
     }
 
     /// Blocks until there is something for `session` to run; `None` once the queue is closed.

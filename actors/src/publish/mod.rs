@@ -62,6 +62,11 @@ impl OutcomeQueue {
         Arc::clone(&self.refusals).acquire_owned().await.ok().map(FramePermit::outside)
     }
 
+    /// The most that can wait.
+    pub fn limit(&self) -> usize {
+        self.sender.max_capacity()
+    }
+
     /// Outcomes waiting.
     pub fn depth(&self) -> usize {
         self.sender.max_capacity() - self.sender.capacity()
@@ -78,16 +83,16 @@ impl OutcomeQueue {
             let Some(outcome) = in_hand else { return };
             outcome.told.attempts += 1;
             let result = if outcome.told.attempts > MAX_ATTEMPTS {
-                Err(crate::ports::Untold(format!("the publisher died of it {MAX_ATTEMPTS} times")))
+                let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
+                tracing::error!(frame_id, source, "outcome lost: the publisher died of it {MAX_ATTEMPTS} times");
+                None
             } else {
-                sink.publish(outcome).await
+                // Why not is told by the sink.
+                sink.publish(outcome).await.ok()
             };
-            match (result, in_hand.take()) {
-                (Ok(end), Some(outcome)) => outcome.close(end),
-                (Err(error), Some(outcome)) => {
-                    tracing::warn!(frame_id = outcome.info.frame_id, source = outcome.envelope.source, %error, "outcome lost");
-                }
-                (_, None) => {}
+            // One that is dropped unclosed counts as lost.
+            if let (Some(outcome), Some(end)) = (in_hand.take(), result) {
+                outcome.close(end);
             }
         }
     }

@@ -66,6 +66,8 @@ impl DemoArgs {
             ("nats.url", server.url()),
             // Its own lines are the demo's; what goes wrong is still told.
             ("telemetry.log", "warn"),
+            // Beside a daemon that runs already.
+            ("http.listen", ""),
         ];
         let overrides: Vec<_> = overrides.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).into();
         let settings = settings::load(self.config.as_deref(), &overrides).map_err(|error| Usage(error.to_string()))?;

@@ -1,0 +1,208 @@
+//! What traces cost the daemon: processor time a frame with and without export; `ops/bench/telemetry` builds and starts this.
+//!
+//! Every measurement is a daemon of its own, and those to be compared take turns, so that what else the machine does meets all alike.
+#![allow(missing_docs)] // a program
+
+mod receiver;
+mod statistics;
+mod usage;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use clap::Parser;
+use futures::{StreamExt, TryStreamExt, stream};
+use indicatif::ProgressBar;
+use serde_json::json;
+use sferic::nats::PrivateServer;
+use sferic::wire::FrameMessage;
+use sferic_features::Datatype;
+use sferic_scene::FrameSimulator;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::statistics::{Median, median};
+use crate::usage::Usage;
+
+#[derive(Parser)]
+struct Args {
+    /// Model repository with the model `overhead`.
+    #[arg(long, default_value = "../shared/models")]
+    models: PathBuf,
+    /// Rounds, in each of which everything is measured once.
+    #[arg(long, default_value_t = 24)]
+    rounds: usize,
+    /// Frames of a measurement; a quarter of them first, unmeasured.
+    #[arg(long, default_value_t = 4000)]
+    frames: usize,
+    /// Be the receiver; for this program's own use.
+    #[arg(long, hide = true)]
+    receive: bool,
+}
+
+/// Frames on their way at once.
+const OUTSTANDING: usize = 16;
+/// Different frames, sent again and again; the daemon's cache is off.
+const DIFFERENT: u64 = 16;
+/// Samples of a frame.
+const SAMPLES: usize = 16384;
+/// Longer than spans wait for their export.
+const FLUSHED: Duration = Duration::from_millis(300);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    if args.receive {
+        return receiver::run().await;
+    }
+    let bench = Bench::new(&args).await?;
+    let bar = ProgressBar::new(4 * args.rounds as u64);
+    let (mut all, mut one, mut gone, mut grown, mut off) = (vec![], vec![], vec![], vec![], vec![]);
+    for round in 0..args.rounds {
+        // In turn the first, so that nobody always follows the same one.
+        let mut costs = [0.0; 3];
+        for turn in 0..3 {
+            let which = (round + turn) % 3;
+            let receiver = Receiver::start().await?;
+            let daemon = bench.start([None, Some((&receiver, 1.0)), Some((&receiver, 0.01))][which]).await?;
+            costs[which] = bench.measure(&daemon).await?.cpu_s / args.frames as f64;
+            bar.inc(1);
+        }
+        off.push(costs[0] * 1e6);
+        all.push(costs[1] / costs[0]);
+        one.push(costs[2] / costs[0]);
+        // The receiver is killed under load: before and after in one daemon.
+        let receiver = Receiver::start().await?;
+        let daemon = bench.start(Some((&receiver, 1.0))).await?;
+        let before = bench.measure(&daemon).await?;
+        drop(receiver);
+        let after = bench.measure(&daemon).await?;
+        gone.push(after.cpu_s / before.cpu_s);
+        grown.push((after.resident_bytes as f64 - before.resident_bytes as f64) / 1e6);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let show = |Median { value, low, high }: Median| json!({"median": value, "low": low, "high": high});
+    let report = json!({
+        "rounds": args.rounds,
+        "frames": args.frames,
+        "without_us_per_frame": show(median(&off)),
+        "all_sampled_over_without": show(median(&all)),
+        "one_percent_over_without": show(median(&one)),
+        "receiver_killed_over_before": show(median(&gone)),
+        "receiver_killed_memory_mb": show(median(&grown)),
+        "receiver_killed_memory_mb_most": grown.iter().copied().fold(f64::MIN, f64::max),
+    });
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(())
+}
+
+/// This program once more, as a receiver; killed when dropped.
+struct Receiver {
+    _process: Child,
+    endpoint: String,
+}
+
+impl Receiver {
+    async fn start() -> anyhow::Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?).arg("--receive").stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+        let endpoint = lines.next_line().await?.context("the receiver does not start")?;
+        Ok(Self { _process: process, endpoint })
+    }
+}
+
+struct Bench {
+    server: PrivateServer,
+    client: async_nats::Client,
+    frames: Vec<Bytes>,
+    count: usize,
+    _repository: tempfile::TempDir,
+    models: String,
+}
+
+impl Bench {
+    async fn new(args: &Args) -> anyhow::Result<Self> {
+        let repository = tempfile::tempdir()?;
+        let model = args.models.join("overhead");
+        let model = model.canonicalize().with_context(|| format!("{} is not there", model.display()))?;
+        std::os::unix::fs::symlink(model, repository.path().join("overhead"))?;
+        let server = PrivateServer::start(&[]).await?;
+        let client = async_nats::connect(server.url()).await?;
+        let models = repository.path().display().to_string();
+        Ok(Self { server, client, frames: frames()?, count: args.frames, _repository: repository, models })
+    }
+
+    async fn start(&self, export: Option<(&Receiver, f64)>) -> anyhow::Result<Child> {
+        // Beside the folder of examples.
+        let program: PathBuf = std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
+        let mut command = Command::new(&program);
+        command.args(["run", "--url", self.server.url()]);
+        for (key, value) in [
+            ("MODELS__REPOSITORY", self.models.as_str()),
+            ("MODELS__DEFAULT", "overhead"),
+            ("CACHE__ENABLED", "false"),
+            ("LIMITS__TIMEOUT", "10s"),
+            ("TELEMETRY__LOG", "error"),
+            ("TELEMETRY__SLOW_FRAME", "60s"),
+            ("HTTP__LISTEN", ""),
+        ] {
+            command.env(format!("SFERIC__{key}"), value);
+        }
+        if let Some((receiver, ratio)) = export {
+            command.env("SFERIC__TELEMETRY__OTLP_ENDPOINT", &receiver.endpoint).env("SFERIC__TELEMETRY__SAMPLE_RATIO", ratio.to_string());
+        }
+        let daemon = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
+        let daemon = daemon.with_context(|| format!("cannot start {}", Path::new(&program).display()))?;
+        let ready = async { while self.client.request("sferic.health", "".into()).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(60), ready).await.context("the daemon does not get ready")?;
+        Ok(daemon)
+    }
+
+    /// What the frames cost this daemon, and the memory it has then.
+    async fn measure(&self, daemon: &Child) -> anyhow::Result<Usage> {
+        let pid = daemon.id().context("the daemon has ended")?;
+        self.load(self.count / 4).await?;
+        tokio::time::sleep(FLUSHED).await;
+        let before = Usage::of(pid)?;
+        self.load(self.count).await?;
+        tokio::time::sleep(FLUSHED).await;
+        let after = Usage::of(pid)?;
+        Ok(Usage { cpu_s: after.cpu_s - before.cpu_s, ..after })
+    }
+
+    async fn load(&self, count: usize) -> anyhow::Result<()> {
+        let ask = |n: usize| async move {
+            let reply = self.client.request("iq.frames.load", self.frames[n % self.frames.len()].clone()).await?;
+            let failed = reply.headers.and_then(|headers| headers.get("Nats-Service-Error").cloned());
+            ensure!(failed.is_none(), "no prediction: {failed:?}");
+            anyhow::Ok(())
+        };
+        stream::iter(0..count).map(ask).buffer_unordered(OUTSTANDING).try_collect::<()>().await
+    }
+}
+
+fn frames() -> anyhow::Result<Vec<Bytes>> {
+    let simulator = FrameSimulator::new(1, SAMPLES);
+    let encode = |index| {
+        let samples: Vec<u8> = simulator.frame(index).samples.iter().flat_map(|x| [x.re, x.im]).flat_map(f32::to_le_bytes).collect();
+        let message = FrameMessage {
+            frame_id: "load",
+            seq: None,
+            datetime: None,
+            datatype: Datatype::Cf32Le.name(),
+            sample_rate: Some(250e3),
+            num_channels: 1,
+            frequency: None,
+            geolocation: None,
+            model: None,
+            timeout_ms: None,
+            samples: &samples,
+        };
+        Ok(message.encode()?.into())
+    };
+    (0..DIFFERENT).map(encode).collect()
+}

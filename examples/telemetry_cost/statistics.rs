@@ -1,0 +1,25 @@
+//! A median with its interval.
+
+/// The median, and between which values it lies in 95 of 100 cases, whatever the distribution.
+pub struct Median {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// Of at least one value.
+pub fn median(values: &[f64]) -> Median {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let count = sorted.len();
+    // How many of `count` lie below the true median is a coin's throws.
+    let (mut rank, mut below, mut ways) = (0, 0.0, 0.5f64.powi(count as i32));
+    while rank < count / 2 && below + ways <= 0.025 {
+        below += ways;
+        ways *= (count - rank) as f64 / (rank + 1) as f64;
+        rank += 1;
+    }
+    let low = rank.saturating_sub(1);
+    let value = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0;
+    Median { value, low: sorted[low], high: sorted[count - 1 - low] }
+}

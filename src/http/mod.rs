@@ -1,0 +1,106 @@
+//! HTTP, off the data path: `/metrics`, `/health` and `/ready`.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::nats::Health;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::prometheus::{self, Format};
+
+/// The running server. Dropped, it ends.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+}
+
+/// What is served. It is there before the daemon is, so that whoever looks after it sees it start.
+#[derive(Default)]
+pub struct Pages {
+    daemon: OnceLock<Daemon>,
+}
+
+/// What the daemon says of itself once it runs.
+pub struct Daemon {
+    /// As `sferic.health` has it.
+    pub health: Arc<dyn Fn() -> Health + Send + Sync>,
+    /// All there is to read.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Pages {
+    /// The daemon runs.
+    pub fn open(&self, daemon: Daemon) {
+        // There is only one daemon.
+        let _ = self.daemon.set(daemon);
+    }
+}
+
+impl Server {
+    /// Serves `pages` at `listen`, an address and port.
+    ///
+    /// # Errors
+    /// The address can't be had; names the key.
+    pub async fn start(listen: &str, pages: Arc<Pages>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| format!("http.listen is {listen:?}: can't listen there; \"\" switches HTTP off"))?;
+        let address = listener.local_addr()?;
+        let routes = Router::new()
+            .route("/health", get(async || json_page(StatusCode::OK, &json!({"status": "alive"}))))
+            .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
+            .with_state(pages);
+        let serving = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                tracing::error!(%error, "HTTP ended");
+            }
+        });
+        tracing::info!(%address, "HTTP is served");
+        Ok(Self { address, serving })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn ready(State(pages): State<Arc<Pages>>) -> Response {
+    match pages.daemon.get().map(|daemon| (daemon.health)()) {
+        Some(health) if health.status == "ok" => json_page(StatusCode::OK, &health),
+        Some(health) => json_page(StatusCode::SERVICE_UNAVAILABLE, &health),
+        None => json_page(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting"})),
+    }
+}
+
+async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
+    let Some(daemon) = pages.daemon.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+    };
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::asked_for(accept);
+    ([(header::CONTENT_TYPE, format.content_type())], prometheus::write(&daemon.metrics.read(), format)).into_response()
+}
+
+fn json_page(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,71 @@
+//! What happens to frames, told once: each event is counted and logged in one place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sferic_actors::ledger::End;
+use sferic_actors::outcome::{FailureCode, Outcome};
+use sferic_actors::ports::Untold;
+use tokio::time::Instant;
+
+use super::metrics::Recorded;
+use super::throttle::Throttle;
+use super::traces::Begun;
+
+/// The same fault is logged so often at most.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells events.
+#[derive(Debug)]
+pub struct Events {
+    recorded: Arc<Recorded>,
+    lost: Throttle,
+    faults: Throttle,
+}
+
+impl Events {
+    /// Counts in `recorded`.
+    pub fn new(recorded: Arc<Recorded>) -> Self {
+        Self { recorded, lost: Throttle::new(INTERVAL), faults: Throttle::new(INTERVAL) }
+    }
+
+    /// A frame's outcome was told. A failure that is the model's or the daemon's own is a fault; others are the sender's business.
+    pub fn told(&self, outcome: &Outcome, end: End, told_at: Instant, begun: Option<&Begun>) {
+        self.recorded.told(outcome, end, told_at, begun.and_then(Begun::exemplar));
+        let Err(failure) = &outcome.result else { return };
+        let (frame_id, source, code) = (&outcome.info.frame_id, &outcome.envelope.source, failure.code.as_str());
+        let is_fault = matches!(failure.code, FailureCode::InferenceFailed | FailureCode::Internal);
+        if is_fault && let Some(unsaid) = self.faults.pass(told_at) {
+            let model = outcome.trail.model.as_ref().map(ToString::to_string);
+            tracing::warn!(
+                frame_id,
+                source,
+                trace_id = trace_id(outcome, begun),
+                model,
+                code,
+                message = failure.message,
+                unsaid,
+                "frame failed"
+            );
+        } else {
+            tracing::debug!(frame_id, source, trace_id = trace_id(outcome, begun), code, "frame failed");
+        }
+    }
+
+    /// A frame's outcome could not be told to anyone.
+    pub fn lost(&self, outcome: &Outcome, untold: &Untold, begun: Option<&Begun>) {
+        self.recorded.lost(outcome, untold);
+        if let Some(unsaid) = self.lost.pass(Instant::now()) {
+            let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
+            let trace_id = trace_id(outcome, begun);
+            tracing::warn!(frame_id, source, trace_id, reason = untold.reason, error = %untold, unsaid, "outcome lost");
+        }
+    }
+}
+
+/// The frame's trace: ours, else the sender's.
+fn trace_id(outcome: &Outcome, begun: Option<&Begun>) -> Option<String> {
+    let sent = || super::traces::context::SpanContext::parse(outcome.envelope.trace.traceparent.as_deref()?);
+    let id = begun.map(Begun::trace_id).or_else(|| Some(sent()?.trace_id))?;
+    Some(format!("{id:032x}"))
+}

@@ -1,0 +1,140 @@
+//! Every metric there is: its names, unit, kind, labels and meaning. `ops/docs/telemetry.md` shows this table; a test holds them together.
+
+/// What a metric's numbers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, from 0 at the daemon's start.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// A metric, under OpenTelemetry's conventions; Prometheus's name follows from them.
+#[derive(Debug)]
+pub struct Metric {
+    /// As OTLP has it: words joined by dots.
+    pub name: &'static str,
+    /// UCUM: `s`, `By`, `1` for a share, `{frame}` for things that are counted; none for states.
+    pub unit: &'static str,
+    /// What its numbers are.
+    pub kind: Kind,
+    /// The labels, called attributes in OTLP.
+    pub labels: &'static [&'static str],
+    /// What it tells.
+    pub help: &'static str,
+}
+
+impl Metric {
+    /// The name under Prometheus's conventions: the unit in words behind it, and `_total` behind a counter.
+    pub fn prometheus_name(&self) -> String {
+        let unit = match (self.unit, self.kind) {
+            ("s", _) => "_seconds",
+            ("By", _) => "_bytes",
+            ("1", Kind::Gauge) => "_ratio",
+            _ => "",
+        };
+        let total = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("{}{unit}{total}", self.name.replace('.', "_"))
+    }
+}
+
+macro_rules! catalogue {
+    ($($constant:ident: $kind:ident $name:literal $unit:literal [$($label:literal)*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub static $constant: Metric =
+                Metric { name: $name, unit: $unit, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+        /// All of them.
+        pub static ALL: &[&Metric] = &[$(&$constant),*];
+    };
+}
+
+catalogue! {
+    // Frames.
+    FRAMES: Counter "sferic.frames" "{frame}" ["outcome"] "Frames that ended: as a prediction, with a failure's code, or lost";
+    FRAMES_RECEIVED: Counter "sferic.frames.received" "{frame}" [] "Frames that arrived; always those that ended and those in flight";
+    FRAMES_SHED: Counter "sferic.frames.shed" "{frame}" ["reason" "source"] "Frames refused as overloaded, by what was full";
+    FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"] "Frames whose outcome could not be told to anyone, by why";
+    FRAME_DURATION: Histogram "sferic.frame.duration" "s" ["outcome"] "From a frame's arrival until its outcome is told";
+    STAGE_DURATION: Histogram "sferic.stage.duration" "s" ["stage"] "Time of one frame in one stage";
+    FRAME_PAYLOAD: Counter "sferic.frame.payload" "By" [] "Bytes of the messages of frames that ended";
+    FRAME_SAMPLES: Counter "sferic.frame.samples" "{sample}" [] "Samples a channel of frames that were read";
+    // What bounds them.
+    IN_FLIGHT_FRAMES: Gauge "sferic.in_flight.frames" "{frame}" [] "Frames in the pipeline";
+    IN_FLIGHT_FRAMES_LIMIT: Gauge "sferic.in_flight.frames.limit" "{frame}" [] "limits.in_flight_frames";
+    IN_FLIGHT_PAYLOAD: Gauge "sferic.in_flight.payload" "By" [] "Bytes of the messages in the pipeline";
+    IN_FLIGHT_PAYLOAD_LIMIT: Gauge "sferic.in_flight.payload.limit" "By" [] "limits.in_flight_bytes";
+    QUEUE_DEPTH: Gauge "sferic.queue.depth" "{item}" ["queue"] "What waits: frames for a feature worker (preprocess) and for a session, outcomes to be told, traces (frames' spans) to be exported";
+    QUEUE_LIMIT: Gauge "sferic.queue.limit" "{item}" ["queue"] "The most that may wait";
+    // The cache, and the tensors lent to frames.
+    CACHE_HITS: Counter "sferic.cache.hits" "{frame}" [] "Frames answered without a run of their own";
+    CACHE_LOOKUPS: Counter "sferic.cache.lookups" "{frame}" ["result"] "Frames that asked: hit, coalesced (waited for an equal one that was being computed), or miss";
+    CACHE_FORGOTTEN: Counter "sferic.cache.forgotten" "{entry}" ["reason"] "Answers remembered no longer or not at all: for cache.max_entries (size), cache.max_bytes (bytes), their age, or others asked for more often (not_admitted)";
+    CACHE_SHARED: Counter "sferic.cache.shared.lookups" "{frame}" ["result"] "Misses of the own cache by what the shared one said: hit, miss, timeout, error, or not_asked";
+    CACHE_SHARED_WRITES: Counter "sferic.cache.shared.writes" "{entry}" ["result"] "Answers written to the shared cache, or dropped";
+    CACHE_ENTRIES: Gauge "sferic.cache.entries" "{entry}" [] "Answers remembered";
+    CACHE_ENTRIES_LIMIT: Gauge "sferic.cache.entries.limit" "{entry}" [] "cache.max_entries";
+    CACHE_SIZE: Gauge "sferic.cache.size" "By" [] "What the remembered answers take";
+    CACHE_SIZE_LIMIT: Gauge "sferic.cache.size.limit" "By" [] "cache.max_bytes";
+    BUFFERS_TAKEN: Counter "sferic.buffers.taken" "{buffer}" ["from"] "Tensors lent: from the pool, allocated for it, or allocated beyond its bound";
+    BUFFERS_FREED: Counter "sferic.buffers.freed" "{buffer}" [] "Idle tensors freed, for age or to make room";
+    BUFFERS: Gauge "sferic.buffers" "{buffer}" ["state"] "Tensors lent, and idle ones";
+    BUFFERS_SIZE: Gauge "sferic.buffers.size" "By" [] "What lent and idle tensors take";
+    BUFFERS_SIZE_PEAK: Gauge "sferic.buffers.size.peak" "By" [] "The most that has been";
+    BUFFERS_SIZE_LIMIT: Gauge "sferic.buffers.size.limit" "By" [] "buffers.max_bytes";
+    // The sessions.
+    SESSIONS: Gauge "sferic.sessions" "{session}" ["state"] "Session threads, in a run and idle";
+    SESSION_BUSY: Counter "sferic.session.busy" "s" ["session"] "Time a session has spent in runs; its rate is the busy share";
+    RUNS: Counter "sferic.runs" "{run}" [] "Runs of a model, those of halved batches among them";
+    RUNS_BRAKED: Counter "sferic.runs.braked" "{run}" [] "Runs ended because nobody waited for them any more";
+    BATCH_SIZE: Histogram "sferic.batch.size" "{frame}" [] "Frames in one run";
+    POOL_TIMEOUTS: Counter "sferic.pool.timeouts" "{frame}" [] "Frames that waited for pool.acquire_timeout";
+    NOT_BEGUN: Counter "sferic.frames.not_begun" "{frame}" ["reason"] "Frames whose work was never begun";
+    // Models and their circuits.
+    MODEL_INFO: Gauge "sferic.model.info" "" ["model" "version" "digest" "providers"] "1 for every loaded version";
+    MODEL_FRAMES: Counter "sferic.model.frames" "{frame}" ["model" "version" "outcome"] "Frames that ended, by the version they were for";
+    MODEL_INFERENCE: Histogram "sferic.model.inference.duration" "s" ["model" "version"] "Time of one frame in a session's run";
+    MODEL_MAX_BATCH: Gauge "sferic.model.batch.limit" "{frame}" ["model" "version"] "The most frames of a version in one run";
+    DISPATCH_NODES: Gauge "sferic.model.dispatch.nodes" "1" ["model" "version" "provider"] "Share of the model's nodes that an execution provider runs";
+    DISPATCH_TIME: Gauge "sferic.model.dispatch.time" "1" ["model" "version" "provider"] "Its share of the time, as profiled at the load";
+    BREAKER_STATE: Gauge "sferic.breaker.state" "" ["model" "version" "state"] "1 for where the circuit stands, 0 for where it does not";
+    BREAKER_OPENINGS: Counter "sferic.breaker.openings" "{opening}" ["model" "version"] "How often the circuit opened; it and the next four begin anew when the circuit is reset by hand";
+    BREAKER_REFUSED: Counter "sferic.breaker.refused" "{frame}" ["model" "version"] "Frames it did not let through";
+    BREAKER_PROBES: Counter "sferic.breaker.probes" "{frame}" ["model" "version"] "Frames it let through half-open";
+    BREAKER_FAILURES: Counter "sferic.breaker.failures" "{frame}" ["model" "version"] "Frames on which the model failed";
+    BREAKER_SLOW: Counter "sferic.breaker.slow" "{frame}" ["model" "version"] "Frames whose run was slow, by breaker.slow_call";
+    // The connection to NATS.
+    NATS_CONNECTED: Gauge "sferic.nats.connected" "" [] "1 while the connection is up";
+    NATS_CONNECTS: Counter "sferic.nats.connects" "{connection}" [] "Connections made, the first among them";
+    NATS_DROPPED: Counter "sferic.nats.dropped" "{event}" [] "Times the client dropped messages because a subscription's buffer was full";
+    NATS_MESSAGES: Counter "sferic.nats.messages" "{message}" ["direction"] "Messages received and sent";
+    NATS_PAYLOAD: Counter "sferic.nats.payload" "By" ["direction"] "Their bytes";
+    // The process and the telemetry itself.
+    TRACES: Counter "sferic.telemetry.traces" "{frame}" ["result"] "Frames whose spans were made or should have been: exported, queue_full, failed at the collector, limited to the failures and slow frames kept a second";
+    EXPORTS: Counter "sferic.telemetry.exports" "{request}" ["signal" "result"] "Requests to the collector";
+    BUILD_INFO: Gauge "sferic.build.info" "" ["version"] "1";
+    STATUS: Gauge "sferic.status" "" ["status"] "1 for what sferic.health says, 0 for the others";
+    PROCESS_CPU: Counter "process.cpu" "s" [] "User and system time of the process (on Linux)";
+    PROCESS_MEMORY: Gauge "process.resident_memory" "By" [] "Resident memory of the process (on Linux)";
+    PROCESS_START: Gauge "process.start_time" "s" [] "When the daemon started, in seconds since 1970";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_both_conventions() {
+        assert_eq!(FRAMES.prometheus_name(), "sferic_frames_total");
+        assert_eq!(STAGE_DURATION.prometheus_name(), "sferic_stage_duration_seconds");
+        assert_eq!(SESSION_BUSY.prometheus_name(), "sferic_session_busy_seconds_total");
+        assert_eq!(DISPATCH_TIME.prometheus_name(), "sferic_model_dispatch_time_ratio");
+        let mut names: Vec<_> = ALL.iter().map(|metric| metric.prometheus_name()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len(), "a name is there twice");
+    }
+}

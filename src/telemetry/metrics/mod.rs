@@ -1,0 +1,212 @@
+//! Metrics: read all at once from what the parts count anyway, and from what is recorded when an outcome is told.
+//!
+//! Nothing here is on a frame's way. A reading has every number once; `/metrics` and OTLP are two ways to write it.
+
+pub mod catalogue;
+mod family;
+mod histogram;
+mod process;
+pub mod prometheus;
+mod recorded;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sferic_actors::cache::{Evicted, SharedStats};
+use sferic_actors::pipeline::Plant;
+use sferic_features::BufferPool;
+
+use self::catalogue as metrics;
+pub use family::{Family, Point, Reading, Value};
+pub use histogram::{Buckets, Exemplar, Histogram};
+pub use recorded::Recorded;
+
+use crate::nats::{Connection, Health};
+use crate::onnx::Catalog;
+use crate::settings::Settings;
+use crate::telemetry::otlp;
+
+/// What can be read.
+pub struct Metrics {
+    /// What is recorded when an outcome is told.
+    pub recorded: Arc<Recorded>,
+    /// What the pipeline's parts count.
+    pub plant: Arc<Plant>,
+    /// The loaded models.
+    pub catalog: Arc<Catalog>,
+    /// The tensors lent to frames.
+    pub buffers: BufferPool,
+    /// The connection to NATS.
+    pub connection: Connection,
+    /// The bounds.
+    pub settings: Settings,
+    /// What became of the export over OTLP, where there is one.
+    pub exports: Option<Arc<otlp::Counts>>,
+    /// What `sferic.health` says.
+    pub health: Arc<dyn Fn() -> Health + Send + Sync>,
+    /// When it started.
+    pub started: SystemTime,
+}
+
+impl Metrics {
+    /// Reads everything.
+    pub fn read(&self) -> Reading {
+        let mut reading = Reading::default();
+        self.frames(&mut reading);
+        self.bounds(&mut reading);
+        self.memory(&mut reading);
+        self.sessions(&mut reading);
+        self.models(&mut reading);
+        self.nats(&mut reading);
+        self.exports(&mut reading);
+        let to = &mut reading;
+        to.count(&metrics::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1);
+        let status = (self.health)().status;
+        for each in ["starting", "ok", "paused", "stopping"] {
+            to.count(&metrics::STATUS, [each], (each == status).into());
+        }
+        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        to.number(&metrics::PROCESS_START, [], started.as_secs_f64());
+        if let Some(usage) = process::usage() {
+            to.number(&metrics::PROCESS_CPU, [], usage.cpu_s);
+            to.count(&metrics::PROCESS_MEMORY, [], usage.resident_bytes);
+        }
+        reading
+    }
+
+    fn frames(&self, to: &mut Reading) {
+        let counts = self.plant.ledger.counts();
+        to.count(&metrics::FRAMES_RECEIVED, [], counts.received);
+        self.recorded.read(to);
+        to.count(&metrics::FRAMES, ["lost"], counts.lost);
+    }
+
+    fn bounds(&self, to: &mut Reading) {
+        let (frames, bytes) = self.plant.admission.in_use();
+        let limits = &self.settings.limits;
+        to.count(&metrics::IN_FLIGHT_FRAMES, [], frames as u64);
+        to.count(&metrics::IN_FLIGHT_FRAMES_LIMIT, [], limits.in_flight_frames as u64);
+        to.count(&metrics::IN_FLIGHT_PAYLOAD, [], bytes as u64);
+        to.count(&metrics::IN_FLIGHT_PAYLOAD_LIMIT, [], limits.in_flight_bytes);
+        let (queue, outcomes) = (&self.plant.queue, &self.plant.outcomes);
+        for (name, depth, limit) in [
+            ("preprocess", self.plant.frames.depth(), limits.in_flight_frames),
+            ("sessions", queue.depth(), self.settings.pool.queue),
+            ("outcomes", outcomes.depth(), outcomes.limit()),
+        ] {
+            to.count(&metrics::QUEUE_DEPTH, [name], depth as u64);
+            to.count(&metrics::QUEUE_LIMIT, [name], limit as u64);
+        }
+    }
+
+    fn memory(&self, to: &mut Reading) {
+        let cache = self.plant.cache.stats();
+        for (result, count) in [("hit", cache.hits), ("coalesced", cache.coalesced), ("miss", cache.misses)] {
+            to.count(&metrics::CACHE_LOOKUPS, [result], count);
+        }
+        let Evicted { size, age, bytes, not_admitted } = cache.evicted;
+        for (reason, count) in [("size", size), ("age", age), ("bytes", bytes), ("not_admitted", not_admitted)] {
+            to.count(&metrics::CACHE_FORGOTTEN, [reason], count);
+        }
+        if let Some(shared) = cache.shared {
+            let SharedStats { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } = shared;
+            for (result, count) in [("hit", hits), ("miss", misses), ("timeout", timeouts), ("error", errors), ("not_asked", not_asked)] {
+                to.count(&metrics::CACHE_SHARED, [result], count);
+            }
+            for (result, count) in [("written", writes), ("dropped", dropped_writes)] {
+                to.count(&metrics::CACHE_SHARED_WRITES, [result], count);
+            }
+        }
+        to.count(&metrics::CACHE_ENTRIES, [], cache.entries as u64);
+        to.count(&metrics::CACHE_ENTRIES_LIMIT, [], self.settings.cache.max_entries as u64);
+        to.count(&metrics::CACHE_SIZE, [], cache.bytes as u64);
+        to.count(&metrics::CACHE_SIZE_LIMIT, [], self.settings.cache.max_bytes);
+        let buffers = self.buffers.stats();
+        for (from, count) in
+            [("pool", buffers.hits), ("new", buffers.misses.saturating_sub(buffers.unpooled)), ("unpooled", buffers.unpooled)]
+        {
+            to.count(&metrics::BUFFERS_TAKEN, [from], count);
+        }
+        to.count(&metrics::BUFFERS_FREED, [], buffers.freed);
+        for (state, count) in [("lent", buffers.live), ("idle", buffers.idle)] {
+            to.count(&metrics::BUFFERS, [state], count as u64);
+        }
+        to.count(&metrics::BUFFERS_SIZE, [], buffers.bytes_now as u64);
+        to.count(&metrics::BUFFERS_SIZE_PEAK, [], buffers.bytes_peak as u64);
+        to.count(&metrics::BUFFERS_SIZE_LIMIT, [], self.settings.buffers.max_bytes);
+    }
+
+    fn sessions(&self, to: &mut Reading) {
+        let pool = self.plant.queue.stats();
+        to.count(&metrics::SESSIONS, ["busy"], pool.active as u64);
+        to.count(&metrics::SESSIONS, ["idle"], pool.busy_s.len().saturating_sub(pool.active) as u64);
+        for (session, busy) in pool.busy_s.iter().enumerate() {
+            to.number(&metrics::SESSION_BUSY, [&session.to_string()], *busy);
+        }
+        to.count(&metrics::RUNS, [], pool.inferences);
+        to.count(&metrics::RUNS_BRAKED, [], pool.braked);
+        to.buckets(&metrics::BATCH_SIZE, [], Buckets::of_sizes(&pool.batch_sizes));
+        to.count(&metrics::POOL_TIMEOUTS, [], pool.timeouts);
+        let not_begun = pool.not_begun;
+        for (reason, count) in
+            [("settled", not_begun.settled), ("too_late", not_begun.too_late), ("queue_full", not_begun.full), ("gave_way", not_begun.shed)]
+        {
+            to.count(&metrics::NOT_BEGUN, [reason], count);
+        }
+    }
+
+    fn models(&self, to: &mut Reading) {
+        for model in self.catalog.models() {
+            let id = model.id();
+            let (name, version) = (id.name.as_str(), id.version.as_str());
+            let providers: Vec<_> = model.providers().iter().map(|provider| provider.name()).collect();
+            to.count(&metrics::MODEL_INFO, [name, version, &id.digest, &providers.join(",")], 1);
+            to.count(&metrics::MODEL_MAX_BATCH, [name, version], model.max_batch() as u64);
+            for share in model.dispatch().map_or(&[][..], |dispatch| dispatch.shares()) {
+                to.number(&metrics::DISPATCH_NODES, [name, version, &share.provider], share.nodes);
+                to.number(&metrics::DISPATCH_TIME, [name, version, &share.provider], share.time);
+            }
+        }
+        for circuit in self.plant.circuits.stats() {
+            let (name, version) = (circuit.model.as_str(), circuit.version.as_str());
+            for state in ["closed", "half_open", "open"] {
+                to.count(&metrics::BREAKER_STATE, [name, version, state], (state == circuit.state).into());
+            }
+            to.count(&metrics::BREAKER_OPENINGS, [name, version], circuit.counts.openings);
+            to.count(&metrics::BREAKER_REFUSED, [name, version], circuit.counts.refused);
+            to.count(&metrics::BREAKER_PROBES, [name, version], circuit.counts.probes);
+            to.count(&metrics::BREAKER_FAILURES, [name, version], circuit.counts.failures);
+            to.count(&metrics::BREAKER_SLOW, [name, version], circuit.counts.slow);
+        }
+    }
+
+    fn exports(&self, to: &mut Reading) {
+        let Some(counts) = &self.exports else { return };
+        to.count(&metrics::QUEUE_DEPTH, ["traces"], counts.waiting());
+        to.count(&metrics::QUEUE_LIMIT, ["traces"], otlp::Counts::LIMIT);
+        for (result, count) in
+            [("exported", &counts.exported), ("queue_full", &counts.queue_full), ("failed", &counts.failed), ("limited", &counts.limited)]
+        {
+            to.count(&metrics::TRACES, [result], count.load(Relaxed));
+        }
+        for (signal, results) in otlp::Signal::ALL.iter().zip(&counts.requests) {
+            for (result, count) in ["taken", "failed"].into_iter().zip(results) {
+                to.count(&metrics::EXPORTS, [signal.as_str(), result], count.load(Relaxed));
+            }
+        }
+    }
+
+    fn nats(&self, to: &mut Reading) {
+        let traffic = self.connection.client.statistics();
+        to.count(&metrics::NATS_CONNECTED, [], self.connection.is_up().into());
+        to.count(&metrics::NATS_CONNECTS, [], traffic.connects.load(Relaxed));
+        to.count(&metrics::NATS_DROPPED, [], self.connection.dropped());
+        for (direction, messages, bytes) in
+            [("received", &traffic.in_messages, &traffic.in_bytes), ("sent", &traffic.out_messages, &traffic.out_bytes)]
+        {
+            to.count(&metrics::NATS_MESSAGES, [direction], messages.load(Relaxed));
+            to.count(&metrics::NATS_PAYLOAD, [direction], bytes.load(Relaxed));
+        }
+    }
+}

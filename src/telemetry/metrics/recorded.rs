@@ -1,0 +1,155 @@
+//! What is counted when an outcome has been told, or could not be.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sferic_actors::frame::ModelId;
+use sferic_actors::ledger::End;
+use sferic_actors::outcome::{FailureCode, Outcome, Shed};
+use sferic_actors::ports::Untold;
+use tokio::time::Instant;
+
+use super::catalogue as metrics;
+use super::family::Reading;
+use super::histogram::Histogram;
+use crate::telemetry::stages::{Stage, durations};
+
+/// The label of sources beyond the bound.
+const OTHER: &str = "other";
+
+/// Counts and histograms of all outcomes. One lock for all; only the publisher records.
+#[derive(Debug)]
+pub struct Recorded(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    predictions: u64,
+    failures: [u64; FailureCode::ALL.len()],
+    whole: [Histogram; 2],
+    stages: [Histogram; Stage::ALL.len()],
+    models: Vec<(Arc<ModelId>, ModelCounts)>,
+    shed: BySource<{ Shed::ALL.len() }>,
+    lost: HashMap<&'static str, BySource<1>>,
+    payload_bytes: u64,
+    samples: u64,
+    cache_hits: u64,
+    max_sources: usize,
+}
+
+#[derive(Debug, Default)]
+struct ModelCounts {
+    predictions: u64,
+    failures: u64,
+    inference: Histogram,
+}
+
+/// Counts of the first sources that come; those after them share a place.
+#[derive(Debug)]
+struct BySource<const N: usize>(HashMap<String, [u64; N]>);
+
+impl<const N: usize> Default for BySource<N> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<const N: usize> BySource<N> {
+    fn of(&mut self, source: &str, max_sources: usize) -> &mut [u64; N] {
+        let source = if self.0.len() < max_sources || self.0.contains_key(source) { source } else { OTHER };
+        self.0.entry(source.to_owned()).or_insert([0; N])
+    }
+}
+
+impl Recorded {
+    /// Nothing yet. At most `max_sources` sources are told apart.
+    pub fn new(max_sources: usize) -> Self {
+        Self(Mutex::new(Counts { max_sources, ..Counts::default() }))
+    }
+
+    /// Counts an outcome that was told; `of` is its trace and span, where they are kept.
+    pub fn told(&self, outcome: &Outcome, end: End, told_at: Instant, of: Option<(u128, u64)>) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = &mut *counts;
+        let time = outcome.timestamp;
+        counts.payload_bytes += outcome.trail.payload_bytes as u64;
+        counts.samples += outcome.trail.samples as u64;
+        match &outcome.result {
+            Ok(prediction) => {
+                counts.predictions += 1;
+                counts.cache_hits += u64::from(prediction.cache_hit);
+            }
+            Err(failure) => {
+                counts.failures[failure.code as usize] += 1;
+                if let Some(shed) = failure.shed {
+                    counts.shed.of(&outcome.envelope.source, counts.max_sources)[shed as usize] += 1;
+                }
+            }
+        }
+        let whole = told_at.saturating_duration_since(outcome.received_at).as_secs_f64();
+        counts.whole[usize::from(end == End::Failure)].record(whole, of, time);
+        let durations = durations(outcome, told_at);
+        for (histogram, duration) in counts.stages.iter_mut().zip(durations) {
+            if let Some(duration) = duration {
+                histogram.record(duration.as_secs_f64(), of, time);
+            }
+        }
+        if let Some(model) = &outcome.trail.model {
+            let known =
+                counts.models.iter().position(|(id, _)| Arc::ptr_eq(id, model) || (&id.name, &id.version) == (&model.name, &model.version));
+            let at = known.unwrap_or(counts.models.len());
+            if known.is_none() {
+                counts.models.push((Arc::clone(model), ModelCounts::default()));
+            }
+            let (_, model) = &mut counts.models[at];
+            match end {
+                End::Prediction => model.predictions += 1,
+                End::Failure => model.failures += 1,
+            }
+            if let Some(inference) = durations[Stage::Inference as usize] {
+                model.inference.record(inference.as_secs_f64(), of, time);
+            }
+        }
+    }
+
+    /// Counts an outcome that could not be told.
+    pub fn lost(&self, outcome: &Outcome, untold: &Untold) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let max_sources = counts.max_sources;
+        counts.lost.entry(untold.reason).or_default().of(&outcome.envelope.source, max_sources)[0] += 1;
+    }
+
+    /// Adds what was counted.
+    pub fn read(&self, reading: &mut Reading) {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.count(&metrics::FRAMES, ["prediction"], counts.predictions);
+        for code in FailureCode::ALL {
+            reading.count(&metrics::FRAMES, [code.as_str()], counts.failures[code as usize]);
+        }
+        for (source, by_reason) in &counts.shed.0 {
+            for reason in Shed::ALL {
+                reading.count(&metrics::FRAMES_SHED, [reason.as_str(), source], by_reason[reason as usize]);
+            }
+        }
+        for (reason, by_source) in &counts.lost {
+            for (source, [count]) in &by_source.0 {
+                reading.count(&metrics::FRAMES_LOST, [reason, source], *count);
+            }
+        }
+        for (outcome, histogram) in ["prediction", "failure"].into_iter().zip(&counts.whole) {
+            reading.buckets(&metrics::FRAME_DURATION, [outcome], histogram.read());
+        }
+        for (stage, histogram) in Stage::ALL.into_iter().zip(&counts.stages) {
+            reading.buckets(&metrics::STAGE_DURATION, [stage.as_str()], histogram.read());
+        }
+        reading.count(&metrics::FRAME_PAYLOAD, [], counts.payload_bytes);
+        reading.count(&metrics::FRAME_SAMPLES, [], counts.samples);
+        reading.count(&metrics::CACHE_HITS, [], counts.cache_hits);
+        for (id, model) in &counts.models {
+            reading.count(&metrics::MODEL_FRAMES, [&id.name, &id.version, "prediction"], model.predictions);
+            reading.count(&metrics::MODEL_FRAMES, [&id.name, &id.version, "failure"], model.failures);
+        }
+        for (id, model) in &counts.models {
+            reading.buckets(&metrics::MODEL_INFERENCE, [&id.name, &id.version], model.inference.read());
+        }
+    }
+}

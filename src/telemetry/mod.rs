@@ -1,0 +1,13 @@
+//! What the daemon tells of itself: metrics, traces, and the logs beside them.
+
+#[cfg(test)]
+mod docs;
+mod events;
+pub mod metrics;
+pub mod otlp;
+mod sink;
+mod stages;
+mod throttle;
+pub mod traces;
+
+pub use sink::Observed;

@@ -1,0 +1,104 @@
+//! A reading in OTLP's form.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+    exemplar, metric, number_data_point,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+
+use super::super::metrics::catalogue::Kind;
+use super::super::metrics::{Buckets, Family, Point, Reading, Value};
+use super::super::traces::attributes::attribute;
+
+/// The request that tells `reading`; what is counted in it was counted from `started` on.
+pub fn request(reading: &Reading, resource: &Resource, started: SystemTime) -> ExportMetricsServiceRequest {
+    let span = Span { started: nanoseconds(started), now: nanoseconds(SystemTime::now()) };
+    let metrics = reading.families().iter().map(|family| span.metric(family)).collect();
+    let scope_metrics = vec![ScopeMetrics { scope: Some(super::scope()), metrics, ..ScopeMetrics::default() }];
+    let resource_metrics = vec![ResourceMetrics { resource: Some(resource.clone()), scope_metrics, ..ResourceMetrics::default() }];
+    ExportMetricsServiceRequest { resource_metrics }
+}
+
+/// The time that a reading is about.
+struct Span {
+    started: u64,
+    now: u64,
+}
+
+impl Span {
+    fn metric(&self, family: &Family) -> Metric {
+        let cumulative = AggregationTemporality::Cumulative.into();
+        let points = || family.points.iter();
+        let data = match family.metric.kind {
+            Kind::Gauge => metric::Data::Gauge(Gauge { data_points: points().map(|point| self.number(family, point)).collect() }),
+            Kind::Counter => metric::Data::Sum(Sum {
+                data_points: points().map(|point| self.number(family, point)).collect(),
+                aggregation_temporality: cumulative,
+                is_monotonic: true,
+            }),
+            Kind::Histogram => metric::Data::Histogram(Histogram {
+                data_points: points().filter_map(|point| self.histogram(family, point)).collect(),
+                aggregation_temporality: cumulative,
+            }),
+        };
+        Metric {
+            name: family.metric.name.into(),
+            description: family.metric.help.into(),
+            unit: family.metric.unit.into(),
+            data: Some(data),
+            ..Metric::default()
+        }
+    }
+
+    fn number(&self, family: &Family, point: &Point) -> NumberDataPoint {
+        let value = match point.value {
+            Value::Number(number) => Some(number_data_point::Value::AsDouble(number)),
+            Value::Buckets(_) => None,
+        };
+        NumberDataPoint {
+            attributes: attributes(family, point),
+            start_time_unix_nano: self.started,
+            time_unix_nano: self.now,
+            value,
+            ..NumberDataPoint::default()
+        }
+    }
+
+    fn histogram(&self, family: &Family, point: &Point) -> Option<HistogramDataPoint> {
+        let Value::Buckets(buckets) = &point.value else { return None };
+        Some(HistogramDataPoint {
+            attributes: attributes(family, point),
+            start_time_unix_nano: self.started,
+            time_unix_nano: self.now,
+            count: buckets.count(),
+            sum: Some(buckets.sum),
+            bucket_counts: buckets.counts.clone(),
+            explicit_bounds: buckets.bounds.clone(),
+            exemplars: exemplars(buckets),
+            ..HistogramDataPoint::default()
+        })
+    }
+}
+
+fn attributes(family: &Family, point: &Point) -> Vec<KeyValue> {
+    family.metric.labels.iter().zip(&point.labels).map(|(name, value)| attribute(name, value.as_str())).collect()
+}
+
+fn exemplars(buckets: &Buckets) -> Vec<Exemplar> {
+    let exemplar = |exemplar: &super::super::metrics::Exemplar| Exemplar {
+        time_unix_nano: nanoseconds(exemplar.time),
+        trace_id: exemplar.trace_id.to_be_bytes().into(),
+        span_id: exemplar.span_id.to_be_bytes().into(),
+        value: Some(exemplar::Value::AsDouble(exemplar.value)),
+        ..Exemplar::default()
+    };
+    buckets.exemplars.iter().flatten().map(exemplar).collect()
+}
+
+fn nanoseconds(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}

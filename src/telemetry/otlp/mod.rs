@@ -1,0 +1,274 @@
+//! Export over OTLP, off the data path: a bounded queue of spans that drops and never blocks, and one task a signal.
+//!
+//! A collector that is slow fills the queue; one that is gone is tried again at growing intervals. What finds no place is counted and
+//! costs nothing more: its spans are not even made.
+
+mod metrics;
+mod transport;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+pub use self::transport::Signal;
+use self::transport::{Failed, Transport};
+use super::metrics::Metrics;
+use super::throttle::Throttle;
+use super::traces::attributes::attribute;
+use crate::settings::Telemetry;
+
+/// Frames whose spans wait for export; some 4 KB each.
+const QUEUE: usize = 1024;
+/// Frames in one request, which so stays below the 4 MiB that gRPC servers take.
+const BATCH: usize = 512;
+/// How long a request waits for more frames.
+const LINGER: Duration = Duration::from_millis(50);
+/// The wait before a request is repeated; it doubles up to the longest.
+const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// What became of exports.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Frames whose spans were taken by the collector.
+    pub exported: AtomicU64,
+    /// Frames whose spans found the queue full.
+    pub queue_full: AtomicU64,
+    /// Frames whose spans the collector refused, or that were left at the end.
+    pub failed: AtomicU64,
+    /// Failures and slow frames beyond those kept a second.
+    pub limited: AtomicU64,
+    /// Requests taken, and requests that failed, by signal.
+    pub requests: [[AtomicU64; 2]; 2],
+    waiting: AtomicU64,
+}
+
+impl Counts {
+    /// Frames whose spans wait.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// The most that can wait.
+    pub const LIMIT: u64 = QUEUE as u64;
+}
+
+/// Where spans wait for export. It never blocks.
+#[derive(Debug, Clone)]
+pub struct TraceQueue {
+    sender: mpsc::Sender<Vec<Span>>,
+    counts: Arc<Counts>,
+}
+
+/// A place in the queue.
+pub struct Place<'a>(mpsc::Permit<'a, Vec<Span>>, &'a Counts);
+
+impl TraceQueue {
+    /// A queue, and its other end.
+    pub(super) fn new(counts: Arc<Counts>) -> (Self, mpsc::Receiver<Vec<Span>>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self { sender, counts }, receiver)
+    }
+
+    /// A place for one frame's spans; where there is none, the frame is counted as dropped.
+    pub fn reserve(&self) -> Option<Place<'_>> {
+        match self.sender.try_reserve() {
+            Ok(permit) => Some(Place(permit, &self.counts)),
+            Err(_) => {
+                self.counts.queue_full.fetch_add(1, Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Queues spans, if there is a place.
+    pub fn send(&self, spans: Vec<Span>) {
+        if let Some(place) = self.reserve() {
+            place.send(spans);
+        }
+    }
+
+    /// A failure or a slow frame is not kept: there are too many of them.
+    pub fn count_limited(&self) {
+        self.counts.limited.fetch_add(1, Relaxed);
+    }
+}
+
+impl Place<'_> {
+    /// Queues spans.
+    pub fn send(self, spans: Vec<Span>) {
+        self.1.waiting.fetch_add(1, Relaxed);
+        self.0.send(spans);
+    }
+}
+
+/// The export.
+pub struct Exporter {
+    link: Arc<Link>,
+    queue: TraceQueue,
+    closing: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    interval: Duration,
+}
+
+/// What every request needs.
+struct Link {
+    transport: Transport,
+    resource: Resource,
+    counts: Arc<Counts>,
+    complaints: Throttle,
+}
+
+impl Exporter {
+    /// Starts exporting to `endpoint`. Nothing is connected to yet: a collector may come later.
+    ///
+    /// # Errors
+    /// The endpoint is no address, or the system's root certificates can't be read for `https`.
+    pub fn start(endpoint: &str, telemetry: &Telemetry) -> anyhow::Result<Self> {
+        let counts = Arc::<Counts>::default();
+        let link = Arc::new(Link {
+            transport: Transport::new(endpoint, telemetry.otlp_protocol)?,
+            resource: resource(),
+            counts: Arc::clone(&counts),
+            complaints: Throttle::new(Duration::from_secs(60)),
+        });
+        let (queue, receiver) = TraceQueue::new(counts);
+        let (closing, closed) = watch::channel(false);
+        let tasks = vec![tokio::spawn(Arc::clone(&link).export_traces(receiver, closed))];
+        Ok(Self { link, queue, closing, tasks, interval: telemetry.metrics_interval })
+    }
+
+    /// Where spans go.
+    pub fn queue(&self) -> TraceQueue {
+        self.queue.clone()
+    }
+
+    /// What became of exports.
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.link.counts)
+    }
+
+    /// Exports these metrics too, from now on.
+    pub fn export_metrics(&mut self, metrics: Arc<Metrics>) {
+        let exporting = Arc::clone(&self.link).export_metrics(metrics, self.interval, self.closing.subscribe());
+        self.tasks.push(tokio::spawn(exporting));
+    }
+
+    /// Exports what waits, at most for `bound`.
+    pub async fn close(self, bound: Duration) {
+        self.closing.send_replace(true);
+        let ended = async {
+            for task in self.tasks {
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(bound, ended).await.is_err() {
+            tracing::warn!("the collector does not answer: what was left of the telemetry is not exported");
+        }
+    }
+}
+
+impl Link {
+    async fn export_traces(self: Arc<Self>, mut receiver: mpsc::Receiver<Vec<Span>>, mut closed: watch::Receiver<bool>) {
+        let mut frames = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                count = receiver.recv_many(&mut frames, BATCH) => if count == 0 { return },
+                () = is_closed(&mut closed), if !receiver.is_closed() => {
+                    // What is in it still comes.
+                    receiver.close();
+                    continue;
+                }
+            }
+            // Not woken by every frame that comes meanwhile.
+            if frames.len() < BATCH && tokio::time::timeout(LINGER, is_closed(&mut closed)).await.is_err() {
+                while frames.len() < BATCH
+                    && let Ok(spans) = receiver.try_recv()
+                {
+                    frames.push(spans);
+                }
+            }
+            let count = frames.len() as u64;
+            self.counts.waiting.fetch_sub(count, Relaxed);
+            let request = ExportTraceServiceRequest { resource_spans: vec![self.resource_spans(frames.drain(..).flatten().collect())] };
+            let outcome = if self.send_for_long(request, &mut closed).await { &self.counts.exported } else { &self.counts.failed };
+            outcome.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// Repeats a request until the collector has taken it, or says that it never will, or the end has come.
+    async fn send_for_long(&self, request: ExportTraceServiceRequest, closed: &mut watch::Receiver<bool>) -> bool {
+        let body = bytes::Bytes::from(request.encode_to_vec());
+        drop(request);
+        let mut wait = RETRY;
+        loop {
+            let is_last = *closed.borrow();
+            match self.send(Signal::Traces, body.clone()).await {
+                Ok(()) => return true,
+                Err(failed) if is_last || !failed.is_worth_a_retry => return false,
+                Err(_) => {}
+            }
+            let _ = tokio::time::timeout(wait.mul_f64(0.5 + 0.5 * sferic_actors::supervision::jitter()), is_closed(closed)).await;
+            wait = (2 * wait).min(LONGEST_RETRY);
+        }
+    }
+
+    async fn export_metrics(self: Arc<Self>, metrics: Arc<Metrics>, interval: Duration, mut closed: watch::Receiver<bool>) {
+        loop {
+            let is_last = tokio::time::timeout(interval, is_closed(&mut closed)).await.is_ok();
+            let request = metrics::request(&metrics.read(), &self.resource, metrics.started);
+            // One that fails is superseded by the next.
+            let _ = self.send(Signal::Metrics, request.encode_to_vec().into()).await;
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    async fn send(&self, signal: Signal, body: bytes::Bytes) -> Result<(), Failed> {
+        let result = self.transport.send(signal, body).await;
+        self.counts.requests[signal as usize][usize::from(result.is_err())].fetch_add(1, Relaxed);
+        if let Err(failed) = &result
+            && let Some(unsaid) = self.complaints.pass(tokio::time::Instant::now())
+        {
+            tracing::warn!(error = failed.message, signal = signal.as_str(), unsaid, "telemetry could not be exported");
+        }
+        result
+    }
+
+    fn resource_spans(&self, spans: Vec<Span>) -> ResourceSpans {
+        let scope_spans = vec![ScopeSpans { scope: Some(scope()), spans, ..ScopeSpans::default() }];
+        ResourceSpans { resource: Some(self.resource.clone()), scope_spans, ..ResourceSpans::default() }
+    }
+}
+
+async fn is_closed(closed: &mut watch::Receiver<bool>) {
+    // A sender that is gone asks for the end as well.
+    let _ = closed.wait_for(|&closed| closed).await;
+}
+
+/// Who tells.
+fn resource() -> Resource {
+    let instance = uuid::Uuid::now_v7().to_string();
+    Resource {
+        attributes: vec![
+            attribute("service.name", "sferic"),
+            attribute("service.version", env!("CARGO_PKG_VERSION")),
+            attribute("service.instance.id", instance),
+        ],
+        ..Resource::default()
+    }
+}
+
+/// Which part of it.
+fn scope() -> InstrumentationScope {
+    InstrumentationScope { name: "sferic".into(), version: env!("CARGO_PKG_VERSION").into(), ..InstrumentationScope::default() }
+}

@@ -1,0 +1,47 @@
+//! Where every frame comes by: around the publication of its outcome.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sferic_actors::ledger::End;
+use sferic_actors::outcome::Outcome;
+use sferic_actors::ports::{OutcomeSink, Untold};
+use tokio::time::Instant;
+
+use super::events::Events;
+use super::metrics::Recorded;
+use super::traces::Traces;
+
+/// A sink that is watched.
+pub struct Observed<S> {
+    sink: S,
+    events: Events,
+    traces: Option<Arc<Traces>>,
+}
+
+impl<S: OutcomeSink> Observed<S> {
+    /// Counts what `sink` tells, and makes spans of it where there are traces; else trace headers pass on as they came.
+    pub fn new(sink: S, recorded: Arc<Recorded>, traces: Option<Arc<Traces>>) -> Self {
+        Self { sink, events: Events::new(recorded), traces }
+    }
+}
+
+impl<S: OutcomeSink> OutcomeSink for Observed<S> {
+    fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>> {
+        async move {
+            let begun = self.traces.as_ref().and_then(|traces| traces.begin(outcome));
+            let result = self.sink.publish(outcome).await;
+            let told_at = Instant::now();
+            match &result {
+                Ok(end) => self.events.told(outcome, *end, told_at, begun.as_ref()),
+                Err(untold) => self.events.lost(outcome, untold, begun.as_ref()),
+            }
+            if let (Some(traces), Some(begun)) = (&self.traces, begun) {
+                traces.end(outcome, begun, &result, told_at);
+            }
+            result
+        }
+        .boxed()
+    }
+}
