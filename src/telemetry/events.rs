@@ -43,7 +43,7 @@ impl Events {
                 trace_id = trace_id(outcome, begun),
                 model,
                 code,
-                message = failure.message,
+                error = failure.message,
                 unsaid,
                 "frame failed"
             );

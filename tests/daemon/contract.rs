@@ -265,6 +265,29 @@ async fn the_micro_service_answers_and_tells_its_health() {
 }
 
 #[tokio::test]
+async fn each_endpoints_requests_errors_and_time_are_counted() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::start(&["degrees"], &[]).await;
+    for request in ["", "", r#"{"model": "none"}"#, ""] {
+        world.client.request("sferic.breaker", request.into()).await.unwrap();
+    }
+    let answer = world.client.request("$SRV.STATS.sferic", "".into()).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+    let of = |name: &str| answer["endpoints"].as_array().unwrap().iter().find(|endpoint| endpoint["name"] == name).unwrap();
+    let (breaker, health) = (of("breaker"), of("health"));
+    assert_eq!((&breaker["num_requests"], &breaker["num_errors"]), (&json!(4), &json!(1)), "{breaker}");
+    assert!(breaker["last_error"].to_string().contains("`model` is"), "{breaker}");
+    let time = breaker["processing_time"].as_u64().unwrap();
+    assert!(time > 0 && breaker["average_processing_time"] == time / 4, "{breaker}");
+    assert!(
+        health["num_requests"].as_u64().unwrap() >= 1 && health["num_errors"] == 0,
+        "the test itself asked whether it is ready: {health}"
+    );
+}
+
+#[tokio::test]
 async fn an_outcome_larger_than_the_server_takes_says_so() {
     if !tools_are_there() {
         return;

@@ -7,6 +7,7 @@ mod commands;
 mod contract;
 mod faults;
 mod input;
+mod logs;
 mod metrics;
 mod receiver;
 mod redis_server;

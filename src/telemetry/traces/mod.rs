@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use sferic_actors::ledger::End;
-use sferic_actors::outcome::Outcome;
+use sferic_actors::outcome::{FailureCode, Outcome};
 use sferic_actors::ports::Untold;
 use tokio::time::Instant;
 
 use self::context::{Ids, SpanContext};
 use self::frame::{Clock, FrameSpans};
 pub use self::frame::{Names, SPANS};
-use self::runs::Runs;
+use self::runs::{Joining, Runs};
 use self::sampler::{Allowance, KEPT_PER_SECOND, Ratio};
 use super::otlp::TraceQueue;
 use crate::settings::Settings;
@@ -134,11 +134,14 @@ impl Traces {
         for (index, run) in trail.runs().enumerate() {
             let inference = frame.as_ref().map(|_| SpanContext { trace_id: begun.trace_id, span_id: self.ids.span(), sampled: true });
             let halved = index < last;
-            let (context, over) = self.runs().join(run, outcome, halved, inference, clock, &self.ids, told_at);
+            let failed = halved || outcome.result.as_ref().is_err_and(|failure| failure.code == FailureCode::InferenceFailed);
+            let time = [clock.at(run.begun), clock.at(run.ended.unwrap_or(outcome.settled_at))];
+            let joining = Joining { run, model: trail.model.as_ref(), time, failed, inference, now: told_at };
+            let (context, over) = self.runs().join(&joining, &self.ids);
             if let (Some(frame), Some(inference)) = (&mut frame, inference) {
                 frame.inference(run, inference, context, halved);
             }
-            spans.extend(over.into_iter().flatten());
+            spans.extend(over);
         }
         if let Some(frame) = frame {
             frame.finish(&mut spans);
