@@ -275,8 +275,15 @@ async fn each_endpoints_requests_errors_and_time_are_counted() {
     }
     let answer = world.client.request("$SRV.STATS.sferic", "".into()).await.unwrap();
     let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
-    let of = |name: &str| answer["endpoints"].as_array().unwrap().iter().find(|endpoint| endpoint["name"] == name).unwrap();
-    let (breaker, health) = (of("breaker"), of("health"));
+    let of = |name: &str| {
+        answer["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|endpoint| endpoint["subject"] == name)
+            .unwrap_or_else(|| panic!("no {name} in {answer}"))
+    };
+    let (breaker, health) = (of("sferic.breaker"), of("sferic.health"));
     assert_eq!((&breaker["num_requests"], &breaker["num_errors"]), (&json!(4), &json!(1)), "{breaker}");
     assert!(breaker["last_error"].to_string().contains("`model` is"), "{breaker}");
     let time = breaker["processing_time"].as_u64().unwrap();
