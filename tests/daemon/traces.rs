@@ -53,7 +53,7 @@ async fn every_tree_is_whole(receiver: Receiver, protocol: &str, frames: usize) 
     let ask = async |n: usize| {
         let (trace, span) = (format!("{:032x}", 0xa000_0000 + n), format!("{:016x}", 0xb000_0000 + n));
         // Every tenth may come from the cache.
-        let sent = with(&steady(&format!("f-{n}")), &[("cache_enabled", (n % 10 == 0).into())]);
+        let sent = with(&steady(&format!("f-{n}")), &[("cache_enabled", n.is_multiple_of(10).into())]);
         let reply = world.ask_raw(pack(&sent), traced(&format!("00-{trace}-{span}-01"))).await;
         assert!(reply.body["position"].is_object(), "{}", reply.body);
         assert_eq!((reply.header("tracestate"), reply.header("baggage")), (Some("vendor=1"), Some("k=v")));
