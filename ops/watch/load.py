@@ -1,0 +1,53 @@
+"""Load that touches everything a dashboard shows: two models, repeated frames, every way a sender can be wrong, lateness, overload."""
+
+import array
+import random
+import socket
+import subprocess
+import time
+import urllib.parse
+
+FRAME = 8192
+# Frames that begin this many samples apart are not equal, and a small file holds many.
+HOP = 16
+
+
+def play(sferic, nats, folder, seconds):
+    """Sends for about that long."""
+    scenes = folder / "scenes"
+    subprocess.run([sferic, "simulate", "--out", scenes, "--scenes", "30"], check=True, capture_output=True)
+    scenes = sorted(scenes.glob("*.sigmf-meta"))
+    noise, flood, short, broken = (folder / name for name in ("noise.cs8", "flood.cs8", "short.cs8", "broken.cf32"))
+    random.seed(1)
+    noise.write_bytes(random.randbytes(2 * (FRAME + 20 * HOP)))
+    flood.write_bytes(random.randbytes(2 * (FRAME + 3000 * HOP)))
+    short.write_bytes(random.randbytes(20))
+    broken.write_bytes(array.array("f", [float("nan")] * 2 * FRAME).tobytes())
+    rate = ["--sample-rate", "250e3", "--hop", str(HOP)]
+
+    def publish(source, *arguments):
+        command = [sferic, "publish", "--url", nats, "--source", source, *map(str, arguments)]
+        return subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        # The second time round these are in the cache.
+        publish("north.rx1", *scenes, "--model", "localization", "--wait", "--timeout", "10s")
+        publish("north.rx2", noise, *rate, "--model", "modulation", "--wait", "--timeout", "10s")
+        publish("wrong.model", noise, *rate, "--model", "nobody", "--wait")
+        publish("wrong.shape", noise, *rate, "--model", "localization", "--wait")
+        publish("wrong.length", short, *rate, "--model", "modulation", "--wait")
+        publish("wrong.samples", broken, *rate, "--model", "modulation", "--wait")
+        publish("hurried", flood, *rate, "--model", "modulation", "--timeout", "1ms", "--rate", "2000")
+        publish("flood", flood, *rate, "--model", "modulation")
+        garbage(nats)
+
+
+def garbage(nats):
+    """A message that is no frame, as any client of NATS can send it."""
+    server = urllib.parse.urlsplit(nats)
+    with socket.create_connection((server.hostname, server.port), timeout=10) as connection:
+        connection.sendall(b'CONNECT {"verbose":false}\r\nPUB iq.frames.garbage 1\r\n\xc1\r\nPING\r\n')
+        answer = b""
+        while b"PONG" not in answer and (part := connection.recv(4096)):
+            answer += part
