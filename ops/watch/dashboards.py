@@ -12,6 +12,8 @@ def queries(dashboard, rate_interval, time_range):
     values = {"__rate_interval": rate_interval, "__range": time_range, "instance": ".*", "model": ".*"}
 
     def filled(expr):
+        # What a panel shows instead of nothing must not hide that there is nothing.
+        expr = re.sub(r" or (on \(\) )?vector\(0\)$", "", expr)
         return re.sub(r"\$\{?(\w+)\}?", lambda name: values[name[1]], expr)
 
     found = [(panel["title"], filled(target["expr"])) for panel in dashboard["panels"] for target in panel.get("targets", []) if "expr" in target]
