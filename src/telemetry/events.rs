@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::metrics::Recorded;
 use super::throttle::Throttle;
 use super::traces::Begun;
+use super::traces::context::sender;
 
 /// The same fault is logged so often at most.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -65,7 +66,6 @@ impl Events {
 
 /// The frame's trace: ours, else the sender's.
 fn trace_id(outcome: &Outcome, begun: Option<&Begun>) -> Option<String> {
-    let sent = || super::traces::context::SpanContext::parse(outcome.envelope.trace.traceparent.as_deref()?);
-    let id = begun.map(Begun::trace_id).or_else(|| Some(sent()?.trace_id))?;
-    Some(format!("{id:032x}"))
+    let sent = || Some(sender(&outcome.envelope.trace)?.trace_id());
+    Some(begun.map(Begun::trace_id).or_else(sent)?.to_string())
 }

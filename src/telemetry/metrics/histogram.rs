@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use opentelemetry::trace::{SpanId, TraceId};
+
 /// Upper bounds of the buckets, seconds; the last bucket has none. From a frame's decoding to the longest budget.
 pub const SECONDS: [f64; 20] = [
     10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0, 60.0,
@@ -23,14 +25,14 @@ pub struct Exemplar {
     /// When.
     pub time: SystemTime,
     /// Of what: the trace.
-    pub trace_id: u128,
+    pub trace_id: TraceId,
     /// And the span in it.
-    pub span_id: u64,
+    pub span_id: SpanId,
 }
 
 impl Histogram {
     /// Counts `seconds`; `of` is the frame's trace and span, where they are kept.
-    pub fn record(&mut self, seconds: f64, of: Option<(u128, u64)>, time: SystemTime) {
+    pub fn record(&mut self, seconds: f64, of: Option<(TraceId, SpanId)>, time: SystemTime) {
         let bucket = SECONDS.partition_point(|&bound| bound < seconds);
         self.counts[bucket] += 1;
         self.sum += seconds;
@@ -80,13 +82,13 @@ mod tests {
     fn a_bound_is_within_its_bucket_and_the_last_sampled_is_the_example() {
         let mut histogram = Histogram::default();
         let now = SystemTime::now();
-        for (seconds, of) in [(10e-6, None), (10.1e-6, Some((7, 8))), (24e-6, Some((9, 1))), (61.0, None)] {
+        for (seconds, of) in [(10e-6, None), (10.1e-6, Some((7.into(), 8.into()))), (24e-6, Some((9.into(), 1.into()))), (61.0, None)] {
             histogram.record(seconds, of, now);
         }
         let read = histogram.read();
         assert_eq!((read.counts[0], read.counts[1], read.counts[20], read.count()), (1, 2, 1, 4));
         assert!((read.sum - 61.0000441).abs() < 1e-9);
-        assert_eq!(read.exemplars[1], Some(Exemplar { value: 24e-6, time: now, trace_id: 9, span_id: 1 }));
+        assert_eq!(read.exemplars[1], Some(Exemplar { value: 24e-6, time: now, trace_id: 9.into(), span_id: 1.into() }));
         assert_eq!(read.exemplars[0], None);
     }
 

@@ -93,7 +93,7 @@ impl Page {
     fn exemplar(&mut self, exemplar: &Exemplar) {
         let time = exemplar.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let Exemplar { value, trace_id, span_id, .. } = exemplar;
-        self.line(format_args!(" # {{trace_id=\"{trace_id:032x}\",span_id=\"{span_id:016x}\"}} {} {time:.3}", Number(*value)));
+        self.line(format_args!(" # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {} {time:.3}", Number(*value)));
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
@@ -138,7 +138,7 @@ mod tests {
         reading.number(&metrics::SESSION_BUSY, ["0"], 0.25);
         reading.count(&metrics::NATS_CONNECTED, [], 1);
         let mut histogram = Histogram::default();
-        histogram.record(0.003, Some((0xab, 0xcd)), SystemTime::UNIX_EPOCH + Duration::from_millis(1500));
+        histogram.record(0.003, Some((0xab.into(), 0xcd.into())), SystemTime::UNIX_EPOCH + Duration::from_millis(1500));
         histogram.record(100.0, None, SystemTime::UNIX_EPOCH);
         reading.buckets(&metrics::STAGE_DURATION, ["queue"], histogram.read());
         reading

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use opentelemetry::trace::{SpanId, TraceId};
 use sferic_actors::frame::ModelId;
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{FailureCode, Outcome, Shed};
@@ -67,7 +68,7 @@ impl Recorded {
     }
 
     /// Counts an outcome that was told; `of` is its trace and span, where they are kept.
-    pub fn told(&self, outcome: &Outcome, end: End, told_at: Instant, of: Option<(u128, u64)>) {
+    pub fn told(&self, outcome: &Outcome, end: End, told_at: Instant, of: Option<(TraceId, SpanId)>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = &mut *counts;
         let time = outcome.timestamp;

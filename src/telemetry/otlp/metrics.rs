@@ -2,24 +2,24 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use opentelemetry::Value as Attribute;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
     exemplar, metric, number_data_point,
 };
-use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_sdk::Resource;
 
 use super::super::metrics::catalogue::Kind;
 use super::super::metrics::{Buckets, Family, Point, Reading, Value};
-use super::super::traces::attributes::attribute;
 
 /// The request that tells `reading`; what is counted in it was counted from `started` on.
 pub fn request(reading: &Reading, resource: &Resource, started: SystemTime) -> ExportMetricsServiceRequest {
     let span = Span { started: nanoseconds(started), now: nanoseconds(SystemTime::now()) };
     let metrics = reading.families().iter().map(|family| span.metric(family)).collect();
-    let scope_metrics = vec![ScopeMetrics { scope: Some(super::scope()), metrics, ..ScopeMetrics::default() }];
-    let resource_metrics = vec![ResourceMetrics { resource: Some(resource.clone()), scope_metrics, ..ResourceMetrics::default() }];
+    let scope_metrics = vec![ScopeMetrics { scope: Some((&super::scope(), None).into()), metrics, ..ScopeMetrics::default() }];
+    let resource_metrics = vec![ResourceMetrics { resource: Some(resource.into()), scope_metrics, ..ResourceMetrics::default() }];
     ExportMetricsServiceRequest { resource_metrics }
 }
 
@@ -85,14 +85,15 @@ impl Span {
 }
 
 fn attributes(family: &Family, point: &Point) -> Vec<KeyValue> {
-    family.metric.labels.iter().zip(&point.labels).map(|(name, value)| attribute(name, value.as_str())).collect()
+    let pairs = family.metric.labels.iter().zip(&point.labels);
+    pairs.map(|(&name, value)| (&name.into(), &Attribute::from(value.clone())).into()).collect()
 }
 
 fn exemplars(buckets: &Buckets) -> Vec<Exemplar> {
     let exemplar = |exemplar: &super::super::metrics::Exemplar| Exemplar {
         time_unix_nano: nanoseconds(exemplar.time),
-        trace_id: exemplar.trace_id.to_be_bytes().into(),
-        span_id: exemplar.span_id.to_be_bytes().into(),
+        trace_id: exemplar.trace_id.to_bytes().into(),
+        span_id: exemplar.span_id.to_bytes().into(),
         value: Some(exemplar::Value::AsDouble(exemplar.value)),
         ..Exemplar::default()
     };

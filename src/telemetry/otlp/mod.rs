@@ -10,19 +10,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-use prost::Message;
+use anyhow::{Context, anyhow};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use self::transport::Signal;
-use self::transport::{Failed, Transport};
+use self::transport::{MetricsClient, PATIENCE, TIMEOUT};
 use super::metrics::Metrics;
 use super::throttle::Throttle;
-use super::traces::attributes::attribute;
 use crate::settings::Telemetry;
 
 /// Frames whose spans wait for export; some 4 KB each.
@@ -31,9 +30,28 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 512;
 /// How long a request waits for more frames.
 const LINGER: Duration = Duration::from_millis(50);
-/// The wait before a request is repeated; it doubles up to the longest.
-const RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Metrics.
+    Metrics,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Traces, Self::Metrics];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+        }
+    }
+}
 
 /// What became of exports.
 #[derive(Debug, Default)]
@@ -46,7 +64,7 @@ pub struct Counts {
     pub failed: AtomicU64,
     /// Failures and slow frames beyond those kept a second.
     pub limited: AtomicU64,
-    /// Requests taken, and requests that failed, by signal.
+    /// Requests taken, and requests that failed in the end, by signal.
     pub requests: [[AtomicU64; 2]; 2],
     waiting: AtomicU64,
 }
@@ -64,16 +82,16 @@ impl Counts {
 /// Where spans wait for export. It never blocks.
 #[derive(Debug, Clone)]
 pub struct TraceQueue {
-    sender: mpsc::Sender<Vec<Span>>,
+    sender: mpsc::Sender<Vec<SpanData>>,
     counts: Arc<Counts>,
 }
 
 /// A place in the queue.
-pub struct Place<'a>(mpsc::Permit<'a, Vec<Span>>, &'a Counts);
+pub struct Place<'a>(mpsc::Permit<'a, Vec<SpanData>>, &'a Counts);
 
 impl TraceQueue {
     /// A queue, and its other end.
-    pub(super) fn new(counts: Arc<Counts>) -> (Self, mpsc::Receiver<Vec<Span>>) {
+    pub(super) fn new(counts: Arc<Counts>) -> (Self, mpsc::Receiver<Vec<SpanData>>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         (Self { sender, counts }, receiver)
     }
@@ -90,7 +108,7 @@ impl TraceQueue {
     }
 
     /// Queues spans, if there is a place.
-    pub fn send(&self, spans: Vec<Span>) {
+    pub fn send(&self, spans: Vec<SpanData>) {
         if let Some(place) = self.reserve() {
             place.send(spans);
         }
@@ -104,7 +122,7 @@ impl TraceQueue {
 
 impl Place<'_> {
     /// Queues spans.
-    pub fn send(self, spans: Vec<Span>) {
+    pub fn send(self, spans: Vec<SpanData>) {
         self.1.waiting.fetch_add(1, Relaxed);
         self.0.send(spans);
     }
@@ -119,9 +137,9 @@ pub struct Exporter {
     interval: Duration,
 }
 
-/// What every request needs.
+/// What both exports need.
 struct Link {
-    transport: Transport,
+    metrics: MetricsClient,
     resource: Resource,
     counts: Arc<Counts>,
     complaints: Throttle,
@@ -133,16 +151,13 @@ impl Exporter {
     /// # Errors
     /// The endpoint is no address, or the system's root certificates can't be read for `https`.
     pub fn start(endpoint: &str, telemetry: &Telemetry) -> anyhow::Result<Self> {
-        let counts = Arc::<Counts>::default();
-        let link = Arc::new(Link {
-            transport: Transport::new(endpoint, telemetry.otlp_protocol)?,
-            resource: resource(),
-            counts: Arc::clone(&counts),
-            complaints: Throttle::new(Duration::from_secs(60)),
-        });
-        let (queue, receiver) = TraceQueue::new(counts);
+        let (mut spans, metrics) = transport::open(endpoint, telemetry.otlp_protocol).context("telemetry.otlp_endpoint")?;
+        let (counts, resource) = (Arc::<Counts>::default(), resource());
+        spans.set_resource(&resource);
+        let (queue, receiver) = TraceQueue::new(Arc::clone(&counts));
+        let link = Arc::new(Link { metrics, resource, counts, complaints: Throttle::new(Duration::from_secs(60)) });
         let (closing, closed) = watch::channel(false);
-        let tasks = vec![tokio::spawn(Arc::clone(&link).export_traces(receiver, closed))];
+        let tasks = vec![tokio::spawn(Arc::clone(&link).export_traces(spans, receiver, closed))];
         Ok(Self { link, queue, closing, tasks, interval: telemetry.metrics_interval })
     }
 
@@ -177,7 +192,12 @@ impl Exporter {
 }
 
 impl Link {
-    async fn export_traces(self: Arc<Self>, mut receiver: mpsc::Receiver<Vec<Span>>, mut closed: watch::Receiver<bool>) {
+    async fn export_traces(
+        self: Arc<Self>,
+        exporter: SpanExporter,
+        mut receiver: mpsc::Receiver<Vec<SpanData>>,
+        mut closed: watch::Receiver<bool>,
+    ) {
         let mut frames = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
@@ -198,26 +218,11 @@ impl Link {
             }
             let count = frames.len() as u64;
             self.counts.waiting.fetch_sub(count, Relaxed);
-            let request = ExportTraceServiceRequest { resource_spans: vec![self.resource_spans(frames.drain(..).flatten().collect())] };
-            let outcome = if self.send_for_long(request, &mut closed).await { &self.counts.exported } else { &self.counts.failed };
+            let spans = frames.drain(..).flatten().collect();
+            // The exporter begins nothing new after its patience, but an attempt may be under way then.
+            let taken = self.report(Signal::Traces, within(PATIENCE + TIMEOUT, exporter.export(spans)).await);
+            let outcome = if taken { &self.counts.exported } else { &self.counts.failed };
             outcome.fetch_add(count, Relaxed);
-        }
-    }
-
-    /// Repeats a request until the collector has taken it, or says that it never will, or the end has come.
-    async fn send_for_long(&self, request: ExportTraceServiceRequest, closed: &mut watch::Receiver<bool>) -> bool {
-        let body = bytes::Bytes::from(request.encode_to_vec());
-        drop(request);
-        let mut wait = RETRY;
-        loop {
-            let is_last = *closed.borrow();
-            match self.send(Signal::Traces, body.clone()).await {
-                Ok(()) => return true,
-                Err(failed) if is_last || !failed.is_worth_a_retry => return false,
-                Err(_) => {}
-            }
-            let _ = tokio::time::timeout(wait.mul_f64(0.5 + 0.5 * sferic_actors::supervision::jitter()), is_closed(closed)).await;
-            wait = (2 * wait).min(LONGEST_RETRY);
         }
     }
 
@@ -226,28 +231,28 @@ impl Link {
             let is_last = tokio::time::timeout(interval, is_closed(&mut closed)).await.is_ok();
             let request = metrics::request(&metrics.read(), &self.resource, metrics.started);
             // One that fails is superseded by the next.
-            let _ = self.send(Signal::Metrics, request.encode_to_vec().into()).await;
+            self.report(Signal::Metrics, within(TIMEOUT, self.metrics.send(request)).await);
             if is_last {
                 return;
             }
         }
     }
 
-    async fn send(&self, signal: Signal, body: bytes::Bytes) -> Result<(), Failed> {
-        let result = self.transport.send(signal, body).await;
+    /// Counts an export, says why it failed, and gives whether it was taken.
+    fn report(&self, signal: Signal, result: anyhow::Result<()>) -> bool {
         self.counts.requests[signal as usize][usize::from(result.is_err())].fetch_add(1, Relaxed);
-        if let Err(failed) = &result
+        if let Err(error) = &result
             && let Some(unsaid) = self.complaints.pass(tokio::time::Instant::now())
         {
-            tracing::warn!(error = failed.message, signal = signal.as_str(), unsaid, "telemetry could not be exported");
+            tracing::warn!(error = format!("{error:#}"), signal = signal.as_str(), unsaid, "telemetry could not be exported");
         }
-        result
+        result.is_ok()
     }
+}
 
-    fn resource_spans(&self, spans: Vec<Span>) -> ResourceSpans {
-        let scope_spans = vec![ScopeSpans { scope: Some(scope()), spans, ..ScopeSpans::default() }];
-        ResourceSpans { resource: Some(self.resource.clone()), scope_spans, ..ResourceSpans::default() }
-    }
+async fn within<E: Into<anyhow::Error>>(limit: Duration, sending: impl Future<Output = Result<(), E>>) -> anyhow::Result<()> {
+    let sent = tokio::time::timeout(limit, sending).await;
+    sent.map_err(|_| anyhow!("no answer within {limit:?}"))?.map_err(Into::into)
 }
 
 async fn is_closed(closed: &mut watch::Receiver<bool>) {
@@ -255,20 +260,19 @@ async fn is_closed(closed: &mut watch::Receiver<bool>) {
     let _ = closed.wait_for(|&closed| closed).await;
 }
 
-/// Who tells.
+/// Who tells; `OTEL_RESOURCE_ATTRIBUTES` may say more.
 fn resource() -> Resource {
     let instance = uuid::Uuid::now_v7().to_string();
-    Resource {
-        attributes: vec![
-            attribute("service.name", "sferic"),
-            attribute("service.version", env!("CARGO_PKG_VERSION")),
-            attribute("service.instance.id", instance),
-        ],
-        ..Resource::default()
-    }
+    Resource::builder_empty()
+        .with_service_name("sferic")
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attribute(KeyValue::new("service.instance.id", instance))
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .build()
 }
 
 /// Which part of it.
-fn scope() -> InstrumentationScope {
-    InstrumentationScope { name: "sferic".into(), version: env!("CARGO_PKG_VERSION").into(), ..InstrumentationScope::default() }
+pub fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("sferic").with_version(env!("CARGO_PKG_VERSION")).build()
 }

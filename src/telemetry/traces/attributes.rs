@@ -1,42 +1,4 @@
-//! Attributes in OTLP's form, and their names: OpenTelemetry's own for messaging, ours under `sferic.`.
-
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-
-/// What a value may be.
-pub trait Attribute {
-    /// In OTLP's form.
-    fn value(self) -> Value;
-}
-
-impl Attribute for &str {
-    fn value(self) -> Value {
-        Value::StringValue(self.to_owned())
-    }
-}
-
-impl Attribute for String {
-    fn value(self) -> Value {
-        Value::StringValue(self)
-    }
-}
-
-impl Attribute for bool {
-    fn value(self) -> Value {
-        Value::BoolValue(self)
-    }
-}
-
-impl Attribute for usize {
-    fn value(self) -> Value {
-        Value::IntValue(i64::try_from(self).unwrap_or(i64::MAX))
-    }
-}
-
-/// One attribute.
-pub fn attribute(key: &str, value: impl Attribute) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value.value()) }), ..KeyValue::default() }
-}
+//! The names of attributes: OpenTelemetry's own for messaging, ours under `sferic.`.
 
 macro_rules! names {
     ($($constant:ident = $name:literal $of:literal $help:literal;)*) => {

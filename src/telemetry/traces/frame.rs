@@ -1,21 +1,24 @@
 //! One frame's spans, from its trail.
 
-use std::time::UNIX_EPOCH;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind};
-use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{Span, SpanFlags, Status};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{Event, Link, SpanContext, SpanId, SpanKind, Status};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use sferic_actors::frame::ModelId;
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
 use sferic_actors::ports::Untold;
 use sferic_actors::trail::Run;
 use tokio::time::Instant;
 
-use super::attributes::{self as names, attribute};
-use super::context::{Ids, SpanContext};
+use super::attributes as names;
+use super::context::new_span_id;
 use super::{Begun, Kept};
 use crate::settings::Nats;
+use crate::telemetry::otlp;
 
 /// Every span there is: its name, kind, parent, and what it covers.
 pub const SPANS: &[(&str, &str, &str, &str)] = &[
@@ -52,18 +55,28 @@ pub const SPANS: &[(&str, &str, &str, &str)] = &[
 /// Subjects and names, put together once.
 #[derive(Debug)]
 pub struct Names {
-    group: String,
-    frames: String,
-    predictions: String,
-    failures: String,
+    group: Arc<str>,
+    frames: Subject,
+    predictions: Subject,
+    failures: Subject,
+}
+
+#[derive(Debug)]
+struct Subject {
+    prefix: String,
+    /// With `{source}` for the source.
+    template: Arc<str>,
 }
 
 impl Names {
     /// Those of one connection.
     pub fn new(nats: &Nats) -> Self {
-        let subject = |kind: &str| format!("{}.{kind}.", nats.prefix);
+        let subject = |kind: &str| {
+            let prefix = format!("{}.{kind}.", nats.prefix);
+            Subject { template: format!("{prefix}{{source}}").into(), prefix }
+        };
         Self {
-            group: nats.queue_group.clone(),
+            group: nats.queue_group.as_str().into(),
             frames: subject("frames"),
             predictions: subject("predictions"),
             failures: subject("failures"),
@@ -75,37 +88,43 @@ impl Names {
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     instant: Instant,
-    unix_ns: u64,
+    time: SystemTime,
 }
 
 impl Clock {
     /// By the instant at which the outcome was settled, whose wall time is known.
     pub fn new(outcome: &Outcome) -> Self {
-        let since = outcome.timestamp.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { instant: outcome.settled_at, unix_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+        Self { instant: outcome.settled_at, time: outcome.timestamp }
     }
 
-    /// Nanoseconds since 1970.
-    pub fn at(&self, instant: Instant) -> u64 {
-        let ns = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let after = ns(instant.saturating_duration_since(self.instant));
-        self.unix_ns.saturating_add(after).saturating_sub(ns(self.instant.saturating_duration_since(instant)))
+    /// By the wall clock.
+    pub fn at(&self, instant: Instant) -> SystemTime {
+        self.time + instant.saturating_duration_since(self.instant) - self.instant.saturating_duration_since(instant)
     }
 }
 
-/// A failed span's status.
-pub fn error(message: &str) -> Option<Status> {
-    Some(Status { message: message.to_owned(), code: StatusCode::Error.into() })
+/// A span with nothing to it yet.
+pub fn span(context: SpanContext, name: impl Into<Cow<'static, str>>, start_time: SystemTime, end_time: SystemTime) -> SpanData {
+    SpanData {
+        span_context: context,
+        parent_span_id: SpanId::INVALID,
+        parent_span_is_remote: false,
+        span_kind: SpanKind::Internal,
+        name: name.into(),
+        start_time,
+        end_time,
+        attributes: Vec::new(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::Unset,
+        instrumentation_scope: otlp::scope(),
+    }
 }
 
-/// A link to a span.
-pub fn link(to: SpanContext) -> Link {
-    Link {
-        trace_id: to.trace_id.to_be_bytes().into(),
-        span_id: to.span_id.to_be_bytes().into(),
-        flags: u32::from(to.sampled) | SpanFlags::ContextHasIsRemoteMask as u32,
-        ..Link::default()
-    }
+/// The attributes that name a model.
+pub fn model(id: &ModelId) -> [KeyValue; 2] {
+    [KeyValue::new(names::MODEL, id.name.clone()), KeyValue::new(names::MODEL_VERSION, id.version.clone())]
 }
 
 /// A frame's spans in the making.
@@ -116,8 +135,7 @@ pub struct FrameSpans<'a> {
     clock: Clock,
     untold: Option<&'a Untold>,
     told_at: Instant,
-    ids: &'a Ids,
-    spans: Vec<Span>,
+    spans: Vec<SpanData>,
 }
 
 impl<'a> FrameSpans<'a> {
@@ -129,146 +147,124 @@ impl<'a> FrameSpans<'a> {
         clock: Clock,
         told: &'a Result<End, Untold>,
         told_at: Instant,
-        ids: &'a Ids,
     ) -> Self {
-        Self { names, outcome, begun, clock, untold: told.as_ref().err(), told_at, ids, spans: Vec::with_capacity(8) }
+        Self { names, outcome, begun, clock, untold: told.as_ref().err(), told_at, spans: Vec::with_capacity(8) }
     }
 
     /// The frame was in this run, whose span is `run_span`; `halved`: which failed, so that its frames were in further ones.
     pub fn inference(&mut self, run: &Run, inference: SpanContext, run_span: SpanContext, halved: bool) {
         let ended = run.ended.unwrap_or(self.outcome.settled_at);
-        let mut span = self.child("inference", inference.span_id, run.begun, ended);
-        span.attributes = vec![attribute(names::BATCH_SIZE, run.batch_size), attribute(names::SESSION, run.session)];
-        span.links.push(link(run_span));
-        let failed = self.failure().is_some_and(|failure| failure.code == FailureCode::InferenceFailed);
-        if halved || failed {
-            span.status = error(if halved { "the batch failed and was halved" } else { "the model failed" });
+        let mut span = self.child("inference", inference, run.begun, ended);
+        span.attributes.push(KeyValue::new(names::BATCH_SIZE, run.batch_size as i64));
+        span.attributes.push(KeyValue::new(names::SESSION, run.session as i64));
+        span.links.links.push(Link::with_context(run_span));
+        if halved {
+            span.status = Status::error("the batch failed and was halved");
+        } else if self.failure().is_some_and(|failure| failure.code == FailureCode::InferenceFailed) {
+            span.status = Status::error("the model failed");
         }
         self.spans.push(span);
     }
 
-    /// Adds them all.
-    pub fn finish(mut self, to: &mut Vec<Span>) {
+    /// All of them, the frame's own the first.
+    pub fn finish(mut self, to: &mut Vec<SpanData>) {
         let trail = &self.outcome.trail;
         let run = trail.runs().next().map(|run| run.begun);
-        self.stage("decode", trail.decode_begun, trail.decoded, vec![]);
+        self.stage("decode", trail.decode_begun, trail.decoded);
         let hit = self.outcome.result.as_ref().is_ok_and(|prediction| prediction.cache_hit);
-        self.stage("cache", trail.decoded, trail.looked_up, vec![attribute(names::CACHE_HIT, hit)]);
-        self.stage("features", trail.features_begun, trail.features_ended, vec![]);
+        if let Some(cache) = self.stage("cache", trail.decoded, trail.looked_up) {
+            cache.attributes.push(KeyValue::new(names::CACHE_HIT, hit));
+        }
+        self.stage("features", trail.features_begun, trail.features_ended);
         // A frame that was answered while it waited for a session waited until then.
-        self.stage("queue", trail.features_ended, Some(run.unwrap_or(self.outcome.settled_at)), vec![]);
-        let publish = self.publish();
-        let root = self.root();
+        self.stage("queue", trail.features_ended, Some(run.unwrap_or(self.outcome.settled_at)));
         to.reserve(self.spans.len() + 2);
-        to.push(root);
+        to.push(self.root());
+        to.push(self.publish());
         to.append(&mut self.spans);
-        to.push(publish);
     }
 
     fn failure(&self) -> Option<&'a Failure> {
         self.outcome.result.as_ref().err()
     }
 
-    fn stage(&mut self, name: &str, from: Option<Instant>, to: Option<Instant>, attributes: Vec<KeyValue>) {
-        if let (Some(from), Some(to)) = (from, to) {
-            let span = self.child(name, self.ids.span(), from, to);
-            self.spans.push(Span { attributes, ..span });
-        }
+    fn stage(&mut self, name: &'static str, from: Option<Instant>, to: Option<Instant>) -> Option<&mut SpanData> {
+        let span = self.child(name, self.begun.context(new_span_id()), from?, to?);
+        self.spans.push(span);
+        self.spans.last_mut()
     }
 
-    fn child(&self, name: &str, span_id: u64, from: Instant, to: Instant) -> Span {
-        Span {
-            trace_id: self.begun.trace_id.to_be_bytes().into(),
-            span_id: span_id.to_be_bytes().into(),
-            parent_span_id: self.begun.root.to_be_bytes().into(),
-            trace_state: self.begun.tracestate.clone().unwrap_or_default(),
-            flags: 1 | SpanFlags::ContextHasIsRemoteMask as u32,
-            name: name.to_owned(),
-            kind: SpanKind::Internal.into(),
-            start_time_unix_nano: self.clock.at(from),
-            end_time_unix_nano: self.clock.at(to),
-            ..Span::default()
-        }
+    fn child(&self, name: impl Into<Cow<'static, str>>, context: SpanContext, from: Instant, to: Instant) -> SpanData {
+        SpanData { parent_span_id: self.begun.root, ..span(context, name, self.clock.at(from), self.clock.at(to)) }
     }
 
-    fn publish(&self) -> Span {
+    fn publish(&self) -> SpanData {
         let subject = if self.failure().is_some() { &self.names.failures } else { &self.names.predictions };
-        let name = format!("publish {subject}{{source}}");
-        let span = self.child(&name, self.begun.publish, self.outcome.settled_at, self.told_at);
-        let mut attributes = self.messaging("publish", "send", subject, 1);
+        let name = format!("publish {}", subject.template);
+        let mut span = self.child(name, self.begun.context(self.begun.publish), self.outcome.settled_at, self.told_at);
+        span.span_kind = SpanKind::Producer;
+        span.attributes = self.messaging("publish", "send", subject, 1);
         if let Some(untold) = self.untold {
-            attributes.push(attribute(names::ERROR_TYPE, untold.reason));
+            span.attributes.push(KeyValue::new(names::ERROR_TYPE, untold.reason));
+            span.status = Status::error(untold.message.clone());
         }
-        Span { attributes, kind: SpanKind::Producer.into(), status: self.untold.and_then(|untold| error(&untold.message)), ..span }
+        span
     }
 
-    fn root(&self) -> Span {
-        let (outcome, trail) = (self.outcome, &self.outcome.trail);
-        let name = format!("process {}{{source}}", self.names.frames);
-        let span = self.child(&name, self.begun.root, outcome.received_at, self.told_at);
-        let mut attributes = self.messaging("process", "process", &self.names.frames, 12);
+    fn root(&self) -> SpanData {
+        let (outcome, trail, begun) = (self.outcome, &self.outcome.trail, self.begun);
+        let name = format!("process {}", self.names.frames.template);
+        let mut span = span(begun.context(begun.root), name, self.clock.at(outcome.received_at), self.clock.at(self.told_at));
+        span.span_kind = SpanKind::Consumer;
+        if let Some(parent) = &begun.parent {
+            (span.parent_span_id, span.parent_span_is_remote) = (parent.span_id(), true);
+        }
         let code = match (self.untold, &outcome.result) {
             (Some(_), _) => "lost",
             (None, Ok(_)) => "prediction",
             (None, Err(failure)) => failure.code.as_str(),
         };
-        attributes.push(attribute(names::CONSUMER_GROUP, self.names.group.as_str()));
-        attributes.push(attribute(names::BODY_SIZE, trail.payload_bytes));
-        attributes.push(attribute(names::SOURCE, outcome.envelope.source.as_str()));
-        attributes.push(attribute(names::OUTCOME, code));
-        attributes.push(attribute(names::KEPT, self.begun.kept.map_or("", Kept::as_str)));
-        if let Some(model) = &trail.model {
-            attributes.push(attribute(names::MODEL, model.name.as_str()));
-            attributes.push(attribute(names::MODEL_VERSION, model.version.as_str()));
-        }
+        span.attributes = self.messaging("process", "process", &self.names.frames, 12);
+        span.attributes.extend([
+            KeyValue::new(names::CONSUMER_GROUP, Arc::clone(&self.names.group)),
+            KeyValue::new(names::BODY_SIZE, trail.payload_bytes as i64),
+            KeyValue::new(names::SOURCE, outcome.envelope.source.clone()),
+            KeyValue::new(names::OUTCOME, code),
+            KeyValue::new(names::KEPT, begun.kept.map_or("", Kept::as_str)),
+        ]);
+        span.attributes.extend(trail.model.as_deref().into_iter().flat_map(model));
         if let Some(datatype) = trail.datatype {
-            attributes.push(attribute(names::DATATYPE, datatype.name()));
-            attributes.push(attribute(names::SAMPLES, trail.samples));
+            span.attributes.push(KeyValue::new(names::DATATYPE, datatype.name()));
+            span.attributes.push(KeyValue::new(names::SAMPLES, trail.samples as i64));
         }
         if let Ok(prediction) = &outcome.result {
-            attributes.push(attribute(names::BATCH_SIZE, prediction.batch_size));
-            attributes.push(attribute(names::CACHE_HIT, prediction.cache_hit));
-        }
-        let (mut status, mut events) = (None, Vec::new());
-        if let Some(untold) = self.untold {
-            attributes.push(attribute(names::ERROR_TYPE, untold.reason));
-            status = error(&untold.message);
-        } else if let Some(failure) = self.failure() {
-            attributes.push(attribute(names::ERROR_TYPE, code));
-            status = error(&failure.message);
+            span.attributes.push(KeyValue::new(names::BATCH_SIZE, prediction.batch_size as i64));
+            span.attributes.push(KeyValue::new(names::CACHE_HIT, prediction.cache_hit));
         }
         if let Some(failure) = self.failure() {
-            events.push(Event {
-                time_unix_nano: self.clock.at(outcome.settled_at),
-                name: "exception".into(),
-                attributes: vec![
-                    attribute(names::EXCEPTION_TYPE, failure.code.as_str()),
-                    attribute(names::EXCEPTION_MESSAGE, failure.message.as_str()),
-                ],
-                ..Event::default()
-            });
+            let attributes = vec![
+                KeyValue::new(names::EXCEPTION_TYPE, failure.code.as_str()),
+                KeyValue::new(names::EXCEPTION_MESSAGE, failure.message.clone()),
+            ];
+            span.events.events.push(Event::new("exception", self.clock.at(outcome.settled_at), attributes, 0));
         }
-        let remote = self.begun.parent.map_or(0, |_| SpanFlags::ContextIsRemoteMask as u32);
-        Span {
-            parent_span_id: self.begun.parent.map(|parent| parent.span_id.to_be_bytes().into()).unwrap_or_default(),
-            flags: span.flags | remote,
-            kind: SpanKind::Consumer.into(),
-            attributes,
-            events,
-            status,
-            ..span
+        let untold = self.untold.map(|untold| (untold.reason, &untold.message));
+        if let Some((kind, message)) = untold.or_else(|| self.failure().map(|failure| (code, &failure.message))) {
+            span.attributes.push(KeyValue::new(names::ERROR_TYPE, kind));
+            span.status = Status::error(message.clone());
         }
+        span
     }
 
-    fn messaging(&self, name: &str, kind: &str, subject: &str, more: usize) -> Vec<KeyValue> {
+    fn messaging(&self, name: &'static str, kind: &'static str, subject: &Subject, more: usize) -> Vec<KeyValue> {
         let mut attributes = Vec::with_capacity(6 + more);
         attributes.extend([
-            attribute(names::MESSAGING_SYSTEM, "nats"),
-            attribute(names::OPERATION_NAME, name),
-            attribute(names::OPERATION_TYPE, kind),
-            attribute(names::DESTINATION, format!("{subject}{}", self.outcome.envelope.source)),
-            attribute(names::DESTINATION_TEMPLATE, format!("{subject}{{source}}")),
-            attribute(names::MESSAGE_ID, self.outcome.info.frame_id.as_str()),
+            KeyValue::new(names::MESSAGING_SYSTEM, "nats"),
+            KeyValue::new(names::OPERATION_NAME, name),
+            KeyValue::new(names::OPERATION_TYPE, kind),
+            KeyValue::new(names::DESTINATION, format!("{}{}", subject.prefix, self.outcome.envelope.source)),
+            KeyValue::new(names::DESTINATION_TEMPLATE, Arc::clone(&subject.template)),
+            KeyValue::new(names::MESSAGE_ID, self.outcome.info.frame_id.clone()),
         ]);
         attributes
     }

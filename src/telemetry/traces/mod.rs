@@ -12,26 +12,26 @@ mod sampler;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
+use opentelemetry_sdk::trace::{Sampler, SpanData};
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{FailureCode, Outcome};
 use sferic_actors::ports::Untold;
 use tokio::time::Instant;
 
-use self::context::{Ids, SpanContext};
+use self::context::{new_span_id, new_trace_id};
 use self::frame::{Clock, FrameSpans};
 pub use self::frame::{Names, SPANS};
 use self::runs::{Joining, Runs};
-use self::sampler::{Allowance, KEPT_PER_SECOND, Ratio};
+use self::sampler::{Allowance, KEPT_PER_SECOND, is_sampled};
 use super::otlp::TraceQueue;
 use crate::settings::Settings;
 
 /// Makes spans of outcomes and queues them for export.
 pub struct Traces {
     names: Names,
-    ratio: Ratio,
+    sampler: Sampler,
     slow: Duration,
-    ids: Ids,
     allowance: Mutex<Allowance>,
     runs: Mutex<Runs>,
     queue: TraceQueue,
@@ -55,24 +55,29 @@ pub enum Kept {
 pub struct Begun {
     /// The sender's span.
     parent: Option<SpanContext>,
-    tracestate: Option<String>,
-    trace_id: u128,
+    trace_id: TraceId,
     /// The frame's own span, under which the others are.
-    root: u64,
+    root: SpanId,
     /// The span that tells its outcome; what its headers say.
-    publish: u64,
+    publish: SpanId,
     kept: Option<Kept>,
 }
 
 impl Begun {
     /// Trace and span of a frame whose spans are kept.
-    pub fn exemplar(&self) -> Option<(u128, u64)> {
+    pub fn exemplar(&self) -> Option<(TraceId, SpanId)> {
         self.kept.map(|_| (self.trace_id, self.root))
     }
 
     /// The frame's trace, for the log.
-    pub fn trace_id(&self) -> u128 {
+    pub fn trace_id(&self) -> TraceId {
         self.trace_id
+    }
+
+    /// One of its spans.
+    fn context(&self, span_id: SpanId) -> SpanContext {
+        let state = self.parent.as_ref().map(|parent| parent.trace_state().clone()).unwrap_or_default();
+        SpanContext::new(self.trace_id, span_id, TraceFlags::SAMPLED, false, state)
     }
 }
 
@@ -81,9 +86,8 @@ impl Traces {
     pub fn new(settings: &Settings, queue: TraceQueue) -> Self {
         Self {
             names: Names::new(&settings.nats),
-            ratio: Ratio::new(settings.telemetry.sample_ratio),
+            sampler: Sampler::TraceIdRatioBased(settings.telemetry.sample_ratio),
             slow: settings.telemetry.slow_frame,
-            ids: Ids::default(),
             allowance: Mutex::new(Allowance::new(KEPT_PER_SECOND, Instant::now())),
             runs: Mutex::default(),
             queue,
@@ -97,9 +101,9 @@ impl Traces {
             return None;
         }
         let headers = &mut outcome.envelope.trace;
-        let parent = headers.traceparent.as_deref().and_then(SpanContext::parse);
-        let trace_id = parent.map_or_else(|| self.ids.trace(), |parent| parent.trace_id);
-        let kept = if self.ratio.samples(parent, trace_id) {
+        let parent = context::sender(headers);
+        let trace_id = parent.as_ref().map_or_else(new_trace_id, SpanContext::trace_id);
+        let kept = if is_sampled(&self.sampler, parent.as_ref(), trace_id) {
             Some(Kept::Sampled)
         } else if outcome.result.is_err() {
             self.allowed(Kept::Failed, outcome.settled_at)
@@ -108,16 +112,16 @@ impl Traces {
         } else {
             None
         };
-        let (root, publish) = (self.ids.span(), self.ids.span());
+        let (root, publish) = (new_span_id(), new_span_id());
         if parent.is_none() {
             // The state belongs to the trace that the other header did not name.
             headers.tracestate = None;
         }
         // Of a frame whose spans are not kept, the sender's span stays the one to hang on to.
         if parent.is_none() || kept.is_some() {
-            headers.traceparent = Some(SpanContext { trace_id, span_id: publish, sampled: kept.is_some() }.traceparent());
+            headers.traceparent = Some(context::traceparent(trace_id, publish, kept.is_some()));
         }
-        Some(Begun { parent, tracestate: headers.tracestate.clone(), trace_id, root, publish, kept })
+        Some(Begun { parent, trace_id, root, publish, kept })
     }
 
     /// The outcome was told, or could not be: queues the frame's spans where they are kept, and that of a run it was the last of.
@@ -128,16 +132,16 @@ impl Traces {
         let trail = &outcome.trail;
         let place = begun.kept.and_then(|_| self.queue.reserve());
         let clock = Clock::new(outcome);
-        let mut spans: Vec<Span> = Vec::new();
-        let mut frame = place.is_some().then(|| FrameSpans::new(&self.names, outcome, &begun, clock, told, told_at, &self.ids));
+        let mut spans: Vec<SpanData> = Vec::new();
+        let mut frame = place.is_some().then(|| FrameSpans::new(&self.names, outcome, &begun, clock, told, told_at));
         let last = trail.runs().count().saturating_sub(1);
         for (index, run) in trail.runs().enumerate() {
-            let inference = frame.as_ref().map(|_| SpanContext { trace_id: begun.trace_id, span_id: self.ids.span(), sampled: true });
+            let inference = frame.as_ref().map(|_| begun.context(new_span_id()));
             let halved = index < last;
             let failed = halved || outcome.result.as_ref().is_err_and(|failure| failure.code == FailureCode::InferenceFailed);
             let time = [clock.at(run.begun), clock.at(run.ended.unwrap_or(outcome.settled_at))];
-            let joining = Joining { run, model: trail.model.as_ref(), time, failed, inference, now: told_at };
-            let (context, over) = self.runs().join(&joining, &self.ids);
+            let joining = Joining { run, model: trail.model.as_ref(), time, failed, inference: inference.clone(), now: told_at };
+            let (context, over) = self.runs().join(&joining);
             if let (Some(frame), Some(inference)) = (&mut frame, inference) {
                 frame.inference(run, inference, context, halved);
             }

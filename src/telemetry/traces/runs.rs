@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use opentelemetry_proto::tonic::trace::v1::Span;
-use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{Link, SpanContext, Status, TraceFlags, TraceState};
+use opentelemetry_sdk::trace::SpanData;
 use sferic_actors::frame::ModelId;
 use sferic_actors::trail::Run;
 use tokio::time::Instant;
 
-use super::attributes::{self as names, attribute};
-use super::context::{Ids, SpanContext};
-use super::frame::{error, link};
+use super::attributes as names;
+use super::context::{new_span_id, new_trace_id};
+use super::frame::{model, span};
 
 /// Runs that wait for further frames. A frame that was answered while its batch was being formed is counted in the batch and does not know of
 /// it, so some wait in vain: the oldest gives way, and none waits longer than this after its last frame.
@@ -28,7 +29,7 @@ struct Gathering {
     context: SpanContext,
     model: Option<Arc<ModelId>>,
     run: Run,
-    time: [u64; 2],
+    time: [SystemTime; 2],
     left: usize,
     links: Vec<Link>,
     failed: bool,
@@ -42,8 +43,8 @@ pub struct Joining<'a> {
     pub run: &'a Run,
     /// Whose it was.
     pub model: Option<&'a Arc<ModelId>>,
-    /// When it began and ended, as far as the frame knows, nanoseconds since 1970.
-    pub time: [u64; 2],
+    /// When it began and ended, as far as the frame knows.
+    pub time: [SystemTime; 2],
     /// It failed.
     pub failed: bool,
     /// The frame's span in it, where that is kept.
@@ -54,9 +55,9 @@ pub struct Joining<'a> {
 
 impl Runs {
     /// Gives the run's span, and the spans of runs that are over.
-    pub fn join(&mut self, frame: &Joining<'_>, ids: &Ids) -> (SpanContext, Vec<Span>) {
+    pub fn join(&mut self, frame: &Joining<'_>) -> (SpanContext, Vec<SpanData>) {
         let new = || Gathering {
-            context: SpanContext { trace_id: ids.trace(), span_id: ids.span(), sampled: true },
+            context: SpanContext::new(new_trace_id(), new_span_id(), TraceFlags::SAMPLED, false, TraceState::NONE),
             model: frame.model.cloned(),
             run: *frame.run,
             time: frame.time,
@@ -69,10 +70,10 @@ impl Runs {
         let mut gathering = self.0.remove(&frame.run.id).unwrap_or_else(new);
         gathering.time[1] = gathering.time[1].max(frame.time[1]);
         gathering.left = gathering.left.saturating_sub(1);
-        gathering.links.extend(frame.inference.map(link));
+        gathering.links.extend(frame.inference.clone().map(Link::with_context));
         gathering.failed |= frame.failed;
         gathering.joined = frame.now;
-        let context = gathering.context;
+        let context = gathering.context.clone();
         if gathering.left == 0 {
             over.extend(gathering.span());
         } else {
@@ -87,50 +88,49 @@ impl Runs {
     }
 
     /// The spans of all that still wait.
-    pub fn drain(&mut self) -> impl Iterator<Item = Span> + use<> {
+    pub fn drain(&mut self) -> impl Iterator<Item = SpanData> + use<> {
         std::mem::take(&mut self.0).into_values().filter_map(Gathering::span)
     }
 }
 
 impl Gathering {
     /// The run's span; none where no frame's is kept.
-    fn span(self) -> Option<Span> {
+    fn span(self) -> Option<SpanData> {
         if self.links.is_empty() {
             return None;
         }
-        let mut attributes = vec![attribute(names::BATCH_SIZE, self.run.batch_size), attribute(names::SESSION, self.run.session)];
-        if let Some(model) = &self.model {
-            attributes.push(attribute(names::MODEL, model.name.as_str()));
-            attributes.push(attribute(names::MODEL_VERSION, model.version.as_str()));
+        let [begun, ended] = self.time;
+        let mut span = span(self.context, "run", begun, ended);
+        span.attributes.push(KeyValue::new(names::BATCH_SIZE, self.run.batch_size as i64));
+        span.attributes.push(KeyValue::new(names::SESSION, self.run.session as i64));
+        span.attributes.extend(self.model.as_deref().into_iter().flat_map(model));
+        span.links.links = self.links;
+        if self.failed {
+            span.status = Status::error("the run failed");
         }
-        Some(Span {
-            trace_id: self.context.trace_id.to_be_bytes().into(),
-            span_id: self.context.span_id.to_be_bytes().into(),
-            flags: 1,
-            name: "run".into(),
-            kind: SpanKind::Internal.into(),
-            start_time_unix_nano: self.time[0],
-            end_time_unix_nano: self.time[1],
-            attributes,
-            links: self.links,
-            status: self.failed.then(|| error("the run failed")).flatten(),
-            ..Span::default()
-        })
+        Some(span)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::{SpanId, TraceId};
+
     use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
 
     fn run(id: u64, batch_size: usize, begun: Instant) -> Run {
         Run { id, session: 1, batch_size, begun, ended: None }
     }
 
-    fn join(runs: &mut Runs, run: &Run, end: u64, inference: Option<u64>, now: Instant) -> (SpanContext, Vec<Span>) {
-        let inference = inference.map(|span_id| SpanContext { trace_id: 1, span_id, sampled: true });
-        let frame = Joining { run, model: None, time: [10, end], failed: end == 30, inference, now };
-        runs.join(&frame, &Ids::default())
+    fn join(runs: &mut Runs, run: &Run, end: u64, inference: Option<u64>, now: Instant) -> (SpanContext, Vec<SpanData>) {
+        let inference =
+            inference.map(|id| SpanContext::new(TraceId::from(1), SpanId::from(id), TraceFlags::SAMPLED, false, TraceState::NONE));
+        let frame = Joining { run, model: None, time: [at(10), at(end)], failed: end == 30, inference, now };
+        runs.join(&frame)
     }
 
     #[test]
@@ -143,10 +143,10 @@ mod tests {
         assert!(over.is_empty() && first == second, "one run is one span");
         let (_, over) = join(&mut runs, &batch, 25, Some(2), now);
         let [span] = &over[..] else { panic!("{over:?}") };
-        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (10, 30));
-        let linked: Vec<_> = span.links.iter().map(|link| link.span_id[7]).collect();
-        assert_eq!(linked, [1, 2], "what is not kept can't be linked to");
-        assert!(span.status.is_some(), "one failed");
+        assert_eq!((span.start_time, span.end_time), (at(10), at(30)));
+        let linked: Vec<_> = span.links.iter().map(|link| link.span_context.span_id()).collect();
+        assert_eq!(linked, [1, 2].map(SpanId::from), "what is not kept can't be linked to");
+        assert_eq!(span.status, Status::error("the run failed"), "one failed");
         assert!(runs.0.is_empty());
     }
 
@@ -162,7 +162,7 @@ mod tests {
             assert!(join(&mut runs, &run(id, 2, now), 20, Some(id + 1), now).1.is_empty());
         }
         let (_, over) = join(&mut runs, &run(5000, 2, now), 20, Some(1), now);
-        assert_eq!((over.len(), over[0].links[0].span_id[7]), (1, 1), "the oldest gives way");
+        assert_eq!((over.len(), over[0].links[0].span_context.span_id()), (1, SpanId::from(1)), "the oldest gives way");
         assert_eq!(runs.drain().count(), MOST);
     }
 }

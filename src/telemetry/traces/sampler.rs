@@ -2,29 +2,18 @@
 
 use std::time::Duration;
 
+use opentelemetry::trace::{SpanContext, SpanKind, TraceId};
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample};
 use tokio::time::Instant;
-
-use super::context::SpanContext;
 
 /// Failures and slow frames that are kept a second though their trace is not sampled. What is wrong with many frames is wrong with
 /// these too, and a daemon that is overloaded does not burden itself with telling of every frame.
 pub const KEPT_PER_SECOND: u32 = 100;
 
-/// The share of new traces that are sampled.
-#[derive(Debug, Clone, Copy)]
-pub struct Ratio(u64);
-
-impl Ratio {
-    /// From 0 to 1.
-    pub fn new(share: f64) -> Self {
-        // Converting saturates: all bits for 1.
-        Self((share * 2f64.powi(64)) as u64)
-    }
-
-    /// The parent's decision, else the share's by the trace's id, so that every daemon decides alike.
-    pub fn samples(self, parent: Option<SpanContext>, trace_id: u128) -> bool {
-        parent.map_or_else(|| self.0 == u64::MAX || (trace_id as u64) < self.0, |parent| parent.sampled)
-    }
+/// Whether a frame's trace is sampled: the parent's decision, else that of `root`.
+pub fn is_sampled(root: &Sampler, parent: Option<&SpanContext>, trace_id: TraceId) -> bool {
+    let root = || root.should_sample(None, trace_id, "", &SpanKind::Consumer, &[], &[]).decision;
+    parent.map_or_else(|| root() == SamplingDecision::RecordAndSample, SpanContext::is_sampled)
 }
 
 /// Lets so many through in a second, and counts the others.
@@ -53,16 +42,20 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::{TraceFlags, TraceState};
+    use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+
     use super::*;
 
     #[test]
     fn the_parent_decides_else_the_ratio_does() {
-        let parent = |sampled| Some(SpanContext { trace_id: 1, span_id: 1, sampled });
-        assert!(Ratio::new(0.0).samples(parent(true), 1));
-        assert!(!Ratio::new(1.0).samples(parent(false), 1));
-        let ids = super::super::context::Ids::default();
+        let parent = |flags| SpanContext::new(1.into(), 1.into(), flags, true, TraceState::NONE);
+        assert!(is_sampled(&Sampler::TraceIdRatioBased(0.0), Some(&parent(TraceFlags::SAMPLED)), 1.into()));
+        assert!(!is_sampled(&Sampler::TraceIdRatioBased(1.0), Some(&parent(TraceFlags::NOT_SAMPLED)), 1.into()));
+        let ids = RandomIdGenerator::default();
         for share in [0.0, 0.01, 0.5, 1.0] {
-            let sampled = (0..20_000).filter(|_| Ratio::new(share).samples(None, ids.trace())).count() as f64;
+            let root = Sampler::TraceIdRatioBased(share);
+            let sampled = (0..20_000).filter(|_| is_sampled(&root, None, ids.new_trace_id())).count() as f64;
             assert!((sampled - 20_000.0 * share).abs() <= 5.0 * (20_000.0 * share * (1.0 - share)).sqrt(), "{share}: {sampled}");
         }
     }
