@@ -44,7 +44,11 @@ struct Keep(Arc<watch::Sender<Received>>);
 
 impl Receiver {
     pub fn grpc() -> Self {
-        Self::start(|keep, listener| async move {
+        Self::grpc_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    pub fn grpc_at(address: SocketAddr) -> Self {
+        Self::start(address, |keep, listener| async move {
             let routes = tonic::transport::Server::builder()
                 .add_service(TraceServiceServer::new(keep.clone()))
                 .add_service(MetricsServiceServer::new(keep));
@@ -53,7 +57,7 @@ impl Receiver {
     }
 
     pub fn http() -> Self {
-        Self::start(|keep, listener| async move {
+        Self::start("127.0.0.1:0".parse().unwrap(), |keep, listener| async move {
             let routes = Router::new()
                 .route("/v1/traces", post(async |State(keep): State<Keep>, body: Bytes| keep.traces(Message::decode(body).unwrap())))
                 .route("/v1/metrics", post(async |State(keep): State<Keep>, body: Bytes| keep.metrics(Message::decode(body).unwrap())))
@@ -62,10 +66,10 @@ impl Receiver {
         })
     }
 
-    fn start<F: Future<Output = ()> + Send + 'static>(serve: impl FnOnce(Keep, TcpListener) -> F) -> Self {
+    fn start<F: Future<Output = ()> + Send + 'static>(address: SocketAddr, serve: impl FnOnce(Keep, TcpListener) -> F) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let received = Arc::new(watch::Sender::new(Received::default()));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let entered = runtime.enter();

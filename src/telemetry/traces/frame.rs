@@ -155,9 +155,8 @@ impl<'a> FrameSpans<'a> {
     pub fn inference(&mut self, run: &Run, inference: SpanContext, run_span: SpanContext, halved: bool) {
         let ended = run.ended.unwrap_or(self.outcome.settled_at);
         let mut span = self.child("inference", inference, run.begun, ended);
-        span.attributes.push(KeyValue::new(names::BATCH_SIZE, run.batch_size as i64));
-        span.attributes.push(KeyValue::new(names::SESSION, run.session as i64));
-        span.links.links.push(Link::with_context(run_span));
+        span.attributes = vec![KeyValue::new(names::BATCH_SIZE, run.batch_size as i64), KeyValue::new(names::SESSION, run.session as i64)];
+        span.links.links = vec![Link::with_context(run_span)];
         if halved {
             span.status = Status::error("the batch failed and was halved");
         } else if self.failure().is_some_and(|failure| failure.code == FailureCode::InferenceFailed) {
@@ -173,7 +172,7 @@ impl<'a> FrameSpans<'a> {
         self.stage("decode", trail.decode_begun, trail.decoded);
         let hit = self.outcome.result.as_ref().is_ok_and(|prediction| prediction.cache_hit);
         if let Some(cache) = self.stage("cache", trail.decoded, trail.looked_up) {
-            cache.attributes.push(KeyValue::new(names::CACHE_HIT, hit));
+            cache.attributes = vec![KeyValue::new(names::CACHE_HIT, hit)];
         }
         self.stage("features", trail.features_begun, trail.features_ended);
         // A frame that was answered while it waited for a session waited until then.
@@ -246,7 +245,7 @@ impl<'a> FrameSpans<'a> {
                 KeyValue::new(names::EXCEPTION_TYPE, failure.code.as_str()),
                 KeyValue::new(names::EXCEPTION_MESSAGE, failure.message.clone()),
             ];
-            span.events.events.push(Event::new("exception", self.clock.at(outcome.settled_at), attributes, 0));
+            span.events.events = vec![Event::new("exception", self.clock.at(outcome.settled_at), attributes, 0)];
         }
         let untold = self.untold.map(|untold| (untold.reason, &untold.message));
         if let Some((kind, message)) = untold.or_else(|| self.failure().map(|failure| (code, &failure.message))) {
