@@ -32,9 +32,8 @@ pub struct Job {
     pub remember: Option<(Arc<CacheStore>, CacheKey)>,
     /// Leave of the model's circuit, which hears of the frame's end; or the failure that the frame gets if it has to be run.
     leave: Result<Pass, Failure>,
-    _bytes: OwnedSemaphorePermit,
-    /// A frame's permit stays as long as its bytes do, also where the deadline has answered it already.
-    _frame: Arc<FramePermit>,
+    /// Its bytes, and the frame's place, which stays as long as they do, also where the deadline has answered it already.
+    permits: Option<(OwnedSemaphorePermit, Arc<FramePermit>)>,
 }
 
 /// What a new job is made of.
@@ -99,8 +98,7 @@ impl Job {
             received_at,
             remember: None,
             leave: parts.leave,
-            _bytes: parts.permit.bytes,
-            _frame: parts.permit.frame,
+            permits: Some((parts.permit.bytes, parts.permit.frame)),
         }
     }
 
@@ -165,7 +163,7 @@ impl Job {
     }
 
     /// The cache answered.
-    pub fn answer_from_cache(self, answer: &Arc<Answer>) {
+    pub fn answer_from_cache(mut self, answer: &Arc<Answer>) {
         self.predict(answer, 1, true);
     }
 
@@ -178,6 +176,7 @@ impl Job {
             pass.failed();
         }
         self.give_back();
+        self.permits = None;
         for member in self.flight.land() {
             member.responder.answer(Err(failure.clone()));
         }
@@ -196,15 +195,19 @@ impl Job {
         match &next {
             Some(next) => {
                 self.received_at = next.received_at;
-                self._frame = next.responder.permit().unwrap_or_else(|| Arc::clone(&self._frame));
+                if let (Some((_, place)), Some(next)) = (&mut self.permits, next.responder.permit()) {
+                    *place = next;
+                }
             }
             None => self.give_back(),
         }
         (first.map(|first| first.responder), next.is_some())
     }
 
-    /// Those who waited for the one it was done for are answered without a run of their own.
-    fn predict(&self, answer: &Arc<Answer>, batch_size: usize, cache_hit: bool) {
+    /// Those who waited for the one it was done for are answered without a run of their own. Whoever hears of the answer finds the
+    /// permits back.
+    fn predict(&mut self, answer: &Arc<Answer>, batch_size: usize, cache_hit: bool) {
+        self.permits = None;
         let mut is_first = !cache_hit;
         for member in self.flight.land() {
             let (answer, model) = (Arc::clone(answer), Arc::clone(&self.model));
@@ -221,6 +224,7 @@ impl Drop for Job {
         if let Some((store, key)) = self.remember.take() {
             store.abandon(&key, &self.flight);
         }
+        self.permits = None;
         let now = Instant::now();
         for member in self.flight.land() {
             // Work that nobody waits for is dropped, maybe just before the watch over the deadlines says so.

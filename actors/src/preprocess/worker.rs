@@ -38,11 +38,12 @@ fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, queue: &WorkQueue
         return job.fail(failure);
     }
     job.note(|trail| trail.features_begun = Some(begun));
-    let tensor = match extractor.extract(&job.model, &samples) {
+    let extracted = extractor.extract(&job.model, &samples);
+    drop(samples);
+    let tensor = match extracted {
         Ok(tensor) => tensor,
         Err(failure) => return job.fail(failure),
     };
-    drop(samples);
     let prepared_at = Instant::now();
     job.note(|trail| trail.features_ended = Some(prepared_at));
     queue.push(PreparedFrame { job, tensor, prepared_at });
