@@ -109,14 +109,12 @@ impl Metrics {
         for (reason, count) in [("size", size), ("age", age), ("bytes", bytes), ("not_admitted", not_admitted)] {
             to.count(&metrics::CACHE_FORGOTTEN, [reason], count);
         }
-        if let Some(shared) = cache.shared {
-            let SharedStats { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } = shared;
-            for (result, count) in [("hit", hits), ("miss", misses), ("timeout", timeouts), ("error", errors), ("not_asked", not_asked)] {
-                to.count(&metrics::CACHE_SHARED, [result], count);
-            }
-            for (result, count) in [("written", writes), ("dropped", dropped_writes)] {
-                to.count(&metrics::CACHE_SHARED_WRITES, [result], count);
-            }
+        let SharedStats { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } = cache.shared.unwrap_or_default();
+        for (result, count) in [("hit", hits), ("miss", misses), ("timeout", timeouts), ("error", errors), ("not_asked", not_asked)] {
+            to.count(&metrics::CACHE_SHARED, [result], count);
+        }
+        for (result, count) in [("written", writes), ("dropped", dropped_writes)] {
+            to.count(&metrics::CACHE_SHARED_WRITES, [result], count);
         }
         to.count(&metrics::CACHE_ENTRIES, [], cache.entries as u64);
         to.count(&metrics::CACHE_ENTRIES_LIMIT, [], self.settings.cache.max_entries as u64);
