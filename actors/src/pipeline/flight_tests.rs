@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::tests::{all_permits_are_back, codes, config, finish, lenient, start};
+use super::tests::{all_permits_are_back, codes, config, finish, lenient, recovered, start};
 use super::*;
 use crate::breaker;
 use crate::cache::{CacheKey, CacheStats};
@@ -82,9 +82,11 @@ async fn a_dying_worker_frees_all_who_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_leaves_none_without_an_outcome() {
     let (pipeline, fakes) = sixty_four(CACHED_HELD).await;
-    pipeline.find(Stage::Preprocess).await.unwrap().kill();
+    let worker = pipeline.find(Stage::Preprocess).await.unwrap();
+    worker.kill();
     // The thread goes on with the frame it has.
     fakes.gate.send_replace(true);
+    recovered(&pipeline, Stage::Preprocess, Some(worker.get_id())).await;
     all_end(pipeline, fakes, None, 1).await;
 }
 

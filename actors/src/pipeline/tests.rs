@@ -274,7 +274,7 @@ async fn a_frame_that_waits_too_long_for_a_session_is_told_so() {
 }
 
 /// Waits until every stage runs and `stage` is run by another actor than `ended`.
-async fn recovered(pipeline: &Pipeline, stage: Stage, ended: Option<ractor::ActorId>) -> ActorCell {
+pub(super) async fn recovered(pipeline: &Pipeline, stage: Stage, ended: Option<ractor::ActorId>) -> ActorCell {
     let waiting = async {
         loop {
             // The last stage is up only when all are.
