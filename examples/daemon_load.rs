@@ -114,16 +114,12 @@ fn frames(model: &str) -> anyhow::Result<Vec<Bytes>> {
         };
         let message = FrameMessage {
             frame_id: "load",
-            seq: None,
-            datetime: None,
             datatype: Datatype::Cf32Le.name(),
             sample_rate: Some(sample_rate),
             num_channels,
-            frequency: None,
-            geolocation: None,
             model: Some(model),
-            timeout_ms: None,
             samples: &samples,
+            ..FrameMessage::default()
         };
         Ok(message.encode()?.into())
     };

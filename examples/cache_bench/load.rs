@@ -40,16 +40,12 @@ impl Frames {
     fn new(model: &'static str, samples: &[u8], sample_rate: f64, num_channels: u32) -> anyhow::Result<Self> {
         let message = FrameMessage {
             frame_id: "load",
-            seq: None,
-            datetime: None,
             datatype: Datatype::Cf32Le.name(),
             sample_rate: Some(sample_rate),
             num_channels,
-            frequency: None,
-            geolocation: None,
             model: Some(model),
-            timeout_ms: None,
             samples,
+            ..FrameMessage::default()
         };
         let message = message.encode()?;
         let samples_at = message.windows(64).position(|window| window == &samples[..64]).context("no samples in the message")?;

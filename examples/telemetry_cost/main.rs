@@ -191,16 +191,11 @@ fn frames() -> anyhow::Result<Vec<Bytes>> {
         let samples: Vec<u8> = simulator.frame(index).samples.iter().flat_map(|x| [x.re, x.im]).flat_map(f32::to_le_bytes).collect();
         let message = FrameMessage {
             frame_id: "load",
-            seq: None,
-            datetime: None,
             datatype: Datatype::Cf32Le.name(),
             sample_rate: Some(250e3),
             num_channels: 1,
-            frequency: None,
-            geolocation: None,
-            model: None,
-            timeout_ms: None,
             samples: &samples,
+            ..FrameMessage::default()
         };
         Ok(message.encode()?.into())
     };

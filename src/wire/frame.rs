@@ -6,8 +6,8 @@ use crate::recording::Geolocation;
 
 /// The MessagePack map of one frame. What is `None` is left out.
 ///
-/// The samples come last, so that a reader of a cut-off message still finds the id.
-#[derive(Clone, Debug, Serialize)]
+/// The samples come last, so that a reader of a cut-off message still finds the id. The default has no samples yet and no channel.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct FrameMessage<'a> {
     /// The frame's id, 1 to 256 printable ASCII characters.
     pub frame_id: &'a str,

@@ -130,15 +130,14 @@ fn frame(scene: &Scene, index: u64) -> anyhow::Result<Vec<u8>> {
     let message = FrameMessage {
         frame_id: &Uuid::now_v7().to_string(),
         seq: Some(index),
-        datetime: None,
         datatype: Datatype::Cf32Le.name(),
         sample_rate: Some(SAMPLE_RATE_HZ),
         num_channels: RECEIVERS.len() as u32,
         frequency: Some(FREQUENCY_HZ),
-        geolocation: None,
         model: Some("localization"),
         timeout_ms: Some(BUDGET.as_millis() as u64),
         samples: &scene.bytes(),
+        ..FrameMessage::default()
     };
     Ok(message.encode()?)
 }

@@ -55,9 +55,14 @@ impl<const N: usize> Default for BySource<N> {
 }
 
 impl<const N: usize> BySource<N> {
-    fn of(&mut self, source: &str, max_sources: usize) -> &mut [u64; N] {
-        let source = if self.0.len() < max_sources || self.0.contains_key(source) { source } else { OTHER };
-        self.0.entry(source.to_owned()).or_insert([0; N])
+    fn count(&mut self, source: &str, index: usize, max_sources: usize) {
+        // Under a flood this comes by for every frame, so a known source costs no allocation.
+        if let Some(counts) = self.0.get_mut(source) {
+            counts[index] += 1;
+            return;
+        }
+        let source = if self.0.len() < max_sources { source } else { OTHER };
+        self.0.entry(source.to_owned()).or_insert([0; N])[index] += 1;
     }
 }
 
@@ -82,7 +87,7 @@ impl Recorded {
             Err(failure) => {
                 counts.failures[failure.code as usize] += 1;
                 if let Some(shed) = failure.shed {
-                    counts.shed.of(&outcome.envelope.source, counts.max_sources)[shed as usize] += 1;
+                    counts.shed.count(&outcome.envelope.source, shed as usize, counts.max_sources);
                 }
             }
         }
@@ -116,7 +121,7 @@ impl Recorded {
     pub fn lost(&self, outcome: &Outcome, untold: &Untold) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let max_sources = counts.max_sources;
-        counts.lost.entry(untold.reason).or_default().of(&outcome.envelope.source, max_sources)[0] += 1;
+        counts.lost.entry(untold.reason).or_default().count(&outcome.envelope.source, 0, max_sources);
     }
 
     /// Adds what was counted.
