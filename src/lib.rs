@@ -12,5 +12,6 @@ pub mod settings;
 pub mod shared_cache;
 pub mod shutdown;
 pub mod telemetry;
+mod throttle;
 pub mod tools;
 pub mod wire;

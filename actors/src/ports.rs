@@ -99,6 +99,9 @@ pub trait OutcomeSink: Send + Sync + 'static {
     /// publication that was cut off can be taken up again. Says how the frame ended as its subscribers saw it (an outcome too large
     /// for the server ends as a failure). `Err`: it could not be told within the sink's bound.
     fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>>;
+
+    /// Hears of an outcome that will not be given to it again, because of what it does to the publisher.
+    fn gave_up(&self, _outcome: &Outcome, _untold: &Untold) {}
 }
 
 /// Why an outcome could not be told. A sink says so itself, where it can say more of it.

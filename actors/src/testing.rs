@@ -70,6 +70,8 @@ pub struct Fakes {
     pub frames_run: Arc<AtomicU64>,
     /// How many predictions came without a run of their own.
     pub hits: Arc<AtomicU64>,
+    /// Why outcomes were given up.
+    pub given_up: Arc<Mutex<Vec<&'static str>>>,
     /// Lets slow runs and held features go on.
     pub gate: watch::Sender<bool>,
 }
@@ -81,7 +83,7 @@ impl Fakes {
         let model = Arc::new(ModelId { name: "fake".into(), version: "1".into(), digest: String::new() });
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
         let (telling, told) = mpsc::unbounded_channel();
-        let gate = watch::Sender::new(false);
+        let (gate, given_up) = (watch::Sender::new(false), Arc::<Mutex<Vec<_>>>::default());
         let (frames_extracted, hits) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (runs, frames_run) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<AtomicU64>::default());
         let runner = {
@@ -97,10 +99,10 @@ impl Fakes {
                 Arc::new(move || Box::new(FakeExtractor { gate: gate.clone(), frames_extracted: Arc::clone(&frames_extracted) }))
             },
             runners: Arc::new(move || Box::new(runner())),
-            sink: Arc::new(FakeSink { told: telling, hits: Arc::clone(&hits) }),
+            sink: Arc::new(FakeSink { told: telling, hits: Arc::clone(&hits), given_up: Arc::clone(&given_up) }),
             shared_cache: None,
         };
-        (ports, Self { arrivals: Some(arrivals), told, runs, frames_extracted, frames_run, hits, gate })
+        (ports, Self { arrivals: Some(arrivals), told, runs, frames_extracted, frames_run, hits, given_up, gate })
     }
 
     /// Lets a frame arrive.
@@ -282,6 +284,7 @@ impl Runner for FakeRunner {
 struct FakeSink {
     told: mpsc::UnboundedSender<(String, Option<FailureCode>)>,
     hits: Arc<AtomicU64>,
+    given_up: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl OutcomeSink for FakeSink {
@@ -296,5 +299,8 @@ impl OutcomeSink for FakeSink {
             Ok(if code.is_some() { End::Failure } else { End::Prediction })
         }
         .boxed()
+    }
+    fn gave_up(&self, _: &Outcome, untold: &Untold) {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(untold.reason);
     }
 }

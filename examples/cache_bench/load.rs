@@ -130,6 +130,24 @@ pub async fn closed_loop<T>(
     Ok((replies, began.elapsed()))
 }
 
+/// So many requests a second for this long, whether or not the answers to earlier ones have come; what was read of each reply.
+pub async fn open_loop<T>(
+    client: &Client,
+    subject: &str,
+    frame: impl Fn(u64) -> Bytes,
+    read: impl Fn(&Message) -> anyhow::Result<T>,
+    per_second: f64,
+    time: Duration,
+) -> anyhow::Result<Vec<T>> {
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));
+    let due = stream::poll_fn(|context| ticks.poll_tick(context).map(Some)).take((per_second * time.as_secs_f64()) as usize);
+    let requests = due.enumerate().map(|(n, _)| {
+        let payload = frame(n as u64);
+        async { read(&ask(client, subject, payload).await?) }
+    });
+    requests.buffer_unordered(256).try_collect().await
+}
+
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -74,11 +74,13 @@ async fn hits(server: &PrivateServer, client: &async_nats::Client, rounds: usize
     let same = |_| payload.clone();
     let answer_bytes = load::ask(client, "hit.frames.b", same(0)).await?.payload.len();
     let mut rates: [Vec<f64>; 3] = Default::default();
-    let (mut alone, mut loaded) = (Vec::new(), Vec::new());
+    let (mut alone, mut half, mut full) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let (times, took) = closed_loop(client, "hit.frames.b", same, hit_ms, turn, OUTSTANDING).await?;
-        rates[0].push(times.len() as f64 / took.as_secs_f64());
-        loaded.extend(times);
+        let rate = times.len() as f64 / took.as_secs_f64();
+        rates[0].push(rate);
+        full.extend(times);
+        half.extend(load::open_loop(client, "hit.frames.b", same, hit_ms, rate / 2.0, turn).await?);
         for (answer, rates) in [responder::Answer::Whole, responder::Answer::Short].into_iter().zip(&mut rates[1..]) {
             let (replies, took) = closed_loop(client, answer.subject(), same, |_| Ok(()), turn, OUTSTANDING).await?;
             rates.push(replies.len() as f64 / took.as_secs_f64());
@@ -98,7 +100,8 @@ async fn hits(server: &PrivateServer, client: &async_nats::Client, rounds: usize
         "ratio_to_short_answer": {"median": median_of(&to_short), "rounds": to_short},
         "daemon_side_hit_ms": {
             "one_at_a_time": load::percentiles(&mut alone),
-            "32_at_a_time": load::percentiles(&mut loaded),
+            "half_of_the_rate": load::percentiles(&mut half),
+            "32_at_a_time": load::percentiles(&mut full),
         },
     }))
 }
@@ -110,11 +113,11 @@ fn hit_ms(reply: &Message) -> anyhow::Result<f64> {
     outcome["inference_time_ms"].as_f64().context("no inference_time_ms")
 }
 
-/// A prediction with a run of its own.
-fn computed(reply: &Message) -> anyhow::Result<()> {
+/// A frame's share of the run that answered it; every one must have been run.
+fn run_share(reply: &Message) -> anyhow::Result<f64> {
     let outcome = load::outcome(reply)?;
     anyhow::ensure!(outcome["_cache_hit"] == false, "no prediction of its own: {outcome}");
-    Ok(())
+    Ok(1.0 / outcome["batch_size"].as_f64().context("no batch_size")?)
 }
 
 /// Processor time of the daemon a frame, the cache on and off, with frames that were never seen before.
@@ -130,7 +133,7 @@ async fn misses(
     for (prefix, enabled) in daemons {
         running.push(Daemon::start(server, client, prefix, enabled).await?);
     }
-    let mut costs: [Vec<f64>; 2] = Default::default();
+    let (mut costs, mut runs): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
     let mut hash_us = Vec::new();
     let mut sent = 0;
     for round in 0..=rounds {
@@ -140,23 +143,25 @@ async fn misses(
             let first = sent;
             let fresh = |n| frames.bytes(first + n + 1);
             let subject = format!("{}.frames.b", daemons[which].0);
-            let (replies, _) = closed_loop(client, &subject, fresh, computed, turn, OUTSTANDING).await?;
+            let (replies, _) = closed_loop(client, &subject, fresh, run_share, turn, OUTSTANDING).await?;
             sent += replies.len() as u64;
             let cpu = running[which].cpu()? - before;
             // The first round warms up.
             if round > 0 {
                 costs[which].push(cpu.as_secs_f64() * 1e6 / replies.len() as f64);
+                runs[which].push(replies.iter().sum::<f64>() / replies.len() as f64);
             }
         }
         hash_us.push(hash(&frames)?);
     }
-    let [on, off] = costs;
+    let ([on, off], [runs_on, runs_off]) = (costs, runs);
     let (difference, hash_us) = (median(&on) - median(&off), median(&hash_us));
     Ok(json!({
         "model": frames.model,
         "frame_bytes": frames.bytes(0).len(),
         "cpu_us_per_frame_on": {"median": median(&on), "rounds": on},
         "cpu_us_per_frame_off": {"median": median(&off), "rounds": off},
+        "runs_per_frame": {"on": median(&runs_on), "off": median(&runs_off)},
         "difference_us": difference,
         "hash_alone_us": hash_us,
         "beyond_the_hash_percent_of_a_frame": (difference - hash_us) / median(&off) * 100.0,

@@ -34,6 +34,9 @@ struct Args {
     /// Seconds of the flood.
     #[arg(long, default_value_t = 30)]
     flood: u64,
+    /// The most frames in a run, as pool.max_batch has it.
+    #[arg(long, default_value_t = Options::default().max_batch)]
+    max_batch: usize,
     /// Leave out the frames whose deadline passes in a long run.
     #[arg(long)]
     no_deadlines: bool,
@@ -54,7 +57,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = Runtime::open(None)?;
-    let options = Options { sessions: available_cores().min(4), ..Options::default() };
+    let options = Options { sessions: available_cores().min(4), max_batch: args.max_batch, ..Options::default() };
     if !args.no_deadlines {
         deadlines(&runtime, &options, args.json).await?;
     }
@@ -86,7 +89,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         pool.stop().await;
         let spread = |values: &[f64]| json!({"median": median(values), "min": at(values, 0.0), "max": at(values, 1.0)});
         let report = json!({
-            "model": name, "best_bare": best.to_string(), "bare_frames_per_second": spread(&bare),
+            "model": name, "max_batch": model.max_batch(), "best_bare": best.to_string(), "bare_frames_per_second": spread(&bare),
             "pool_frames_per_second": spread(&ours), "ratio": spread(&ratios), "flood": flood,
         });
         println!("{}", if args.json { report.to_string() } else { text(&report) });
@@ -117,9 +120,10 @@ async fn deadlines(runtime: &Runtime, options: &Options, as_json: bool) -> anyho
 fn text(report: &Value) -> String {
     let number = |path: &str| report.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
     format!(
-        "{}: pool {:.1} frames/s, best bare loop ({}) {:.1}, ratio {:.3} ({:.3} to {:.3}); flood of {:.0} frames/s: goodput {:.3} of peak, \
+        "{}: pool (batches of up to {}) {:.1} frames/s, best bare loop ({}) {:.1}, ratio {:.3} ({:.3} to {:.3}); flood of {:.0} frames/s: goodput {:.3} of peak, \
          served p50 {:.1} ms p99 {:.1} ms of {:.0} ms, RSS {:.1} MiB early and {:.1} MiB late, {:.0} ms until the latency was back",
         report["model"].as_str().unwrap_or_default(),
+        report["max_batch"],
         number("/pool_frames_per_second/median"),
         report["best_bare"].as_str().unwrap_or_default(),
         number("/bare_frames_per_second/median"),

@@ -1,7 +1,7 @@
 //! The real pipeline with the real models; only broker and features are left out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,7 +15,7 @@ use sferic_actors::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Pre
 use sferic_actors::job::{Job, JobParts};
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
-use sferic_actors::pipeline::{Config, Pipeline, Ports};
+use sferic_actors::pipeline::{Config, Pipeline, Plant, Ports};
 use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, Untold};
 use sferic_actors::responder::{Responder, Unanswered};
 use sferic_actors::{cache, model_pool, supervision};
@@ -29,7 +29,13 @@ pub struct Pool {
     arrivals: mpsc::UnboundedSender<Arrival>,
     told: Arc<Told>,
     budget: Duration,
-    /// What a frame for the pool is made of.
+    feed: Feed,
+}
+
+/// Gives the pool frames as a preprocess worker would.
+#[derive(Clone)]
+struct Feed {
+    plant: Arc<Plant>,
     frame: Fixed,
     tensors: Prepared,
 }
@@ -42,6 +48,8 @@ struct Told {
     outcomes: Semaphore,
     /// Of predictions, and of frames whose deadline passed, since it was last taken.
     latencies_ms: std::sync::Mutex<Vec<f64>>,
+    /// Where there is one, the next frame follows on an outcome.
+    refill: std::sync::Mutex<Option<Feed>>,
 }
 
 impl Pool {
@@ -58,6 +66,7 @@ impl Pool {
             failures: AtomicU64::default(),
             outcomes: Semaphore::new(0),
             latencies_ms: std::sync::Mutex::default(),
+            refill: std::sync::Mutex::default(),
         });
         let circuits = Circuits::new(breaker::Config::default());
         let circuit = circuits.of(model.id());
@@ -85,24 +94,27 @@ impl Pool {
             supervision: supervision::Config::default(),
         };
         let pipeline = Pipeline::start(config, ports).await?;
-        Ok(Self { pipeline, arrivals, told, budget, frame: fixed, tensors })
+        let feed = Feed { plant: Arc::clone(pipeline.plant()), frame: fixed, tensors };
+        Ok(Self { pipeline, arrivals, told, budget, feed })
     }
 
     /// Predictions a second with always 32 prepared frames given to the pool.
     pub async fn closed_loop(&self, time: Duration) -> anyhow::Result<f64> {
+        self.refill(Some(self.feed.clone()));
         for _ in 0..32 {
-            self.enqueue()?;
+            self.feed.enqueue()?;
         }
         let (began, before) = (Instant::now(), self.told.predictions.load(Relaxed));
-        while began.elapsed() < time {
-            self.outcome().await?;
-            self.enqueue()?;
-        }
+        tokio::time::sleep(time).await;
         let rate = (self.told.predictions.load(Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
-        for _ in 0..32 {
-            self.outcome().await?;
-        }
+        self.refill(None);
+        self.feed.plant.ledger.idle().await;
+        self.told.outcomes.forget_permits(usize::MAX);
         Ok(rate)
+    }
+
+    fn refill(&self, feed: Option<Feed>) {
+        *self.told.refill.lock().unwrap_or_else(PoisonError::into_inner) = feed;
     }
 
     /// Predictions a second through the whole pipeline, with always 32 frames in flight.
@@ -194,9 +206,21 @@ impl Pool {
         self.told.latencies_ms.lock().map(|mut latencies| std::mem::take(&mut *latencies)).unwrap_or_default()
     }
 
-    /// Gives the pool a frame as a preprocess worker would.
+    fn send(&self) -> anyhow::Result<()> {
+        let arrival = Arrival { payload: Bytes::from_static(b"frame"), envelope: Envelope::default(), received_at: Instant::now() };
+        self.arrivals.send(arrival).context("the pipeline has ended")
+    }
+
+    async fn outcome(&self) -> anyhow::Result<()> {
+        let told = tokio::time::timeout(Duration::from_secs(10), self.told.outcomes.acquire()).await;
+        told.context("no outcome within ten seconds")??.forget();
+        Ok(())
+    }
+}
+
+impl Feed {
     fn enqueue(&self) -> anyhow::Result<()> {
-        let plant = self.pipeline.plant();
+        let plant = &self.plant;
         let received_at = Instant::now();
         let permit = plant.admission.admit("", 0)?;
         let (ticket, place) = (plant.ledger.open(), Some(Arc::clone(&permit.frame)));
@@ -216,17 +240,6 @@ impl Pool {
             permit,
         });
         plant.queue.push(PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() });
-        Ok(())
-    }
-
-    fn send(&self) -> anyhow::Result<()> {
-        let arrival = Arrival { payload: Bytes::from_static(b"frame"), envelope: Envelope::default(), received_at: Instant::now() };
-        self.arrivals.send(arrival).context("the pipeline has ended")
-    }
-
-    async fn outcome(&self) -> anyhow::Result<()> {
-        let told = tokio::time::timeout(Duration::from_secs(10), self.told.outcomes.acquire()).await;
-        told.context("no outcome within ten seconds")??.forget();
         Ok(())
     }
 }
@@ -292,6 +305,10 @@ impl OutcomeSink for Sink {
                 latencies.push((outcome.settled_at - outcome.received_at).as_secs_f64() * 1e3);
             }
             self.0.outcomes.add_permits(1);
+            if let Some(feed) = &*self.0.refill.lock().unwrap_or_else(PoisonError::into_inner) {
+                // One that is refused is missing from then on, and from the rate.
+                let _ = feed.enqueue();
+            }
             Ok(end)
         }
         .boxed()

@@ -68,7 +68,7 @@ async fn main() -> anyhow::Result<()> {
             let which = (round + turn) % 3;
             let receiver = Receiver::start().await?;
             let daemon = bench.start([None, Some((&receiver, 1.0)), Some((&receiver, 0.01))][which]).await?;
-            costs[which] = bench.measure(&daemon).await?.cpu_s / args.frames as f64;
+            costs[which] = bench.measure(&daemon, None).await?.cpu_s / args.frames as f64;
             bar.inc(1);
         }
         off.push(costs[0] * 1e6);
@@ -77,9 +77,8 @@ async fn main() -> anyhow::Result<()> {
         // The receiver is killed under load: before and after in one daemon.
         let receiver = Receiver::start().await?;
         let daemon = bench.start(Some((&receiver, 1.0))).await?;
-        let before = bench.measure(&daemon).await?;
-        drop(receiver);
-        let after = bench.measure(&daemon).await?;
+        let before = bench.measure(&daemon, None).await?;
+        let after = bench.measure(&daemon, Some(receiver)).await?;
         gone.push(after.cpu_s / before.cpu_s);
         grown.push((after.resident_bytes as f64 - before.resident_bytes as f64) / 1e6);
         bar.inc(1);
@@ -162,13 +161,17 @@ impl Bench {
         Ok(daemon)
     }
 
-    /// What the frames cost this daemon, and the memory it has then.
-    async fn measure(&self, daemon: &Child) -> anyhow::Result<Usage> {
+    /// What the frames cost this daemon, and the memory it has then. `killed` is, soon after the first was sent.
+    async fn measure(&self, daemon: &Child, killed: Option<Receiver>) -> anyhow::Result<Usage> {
         let pid = daemon.id().context("the daemon has ended")?;
         self.load(self.count / 4).await?;
         tokio::time::sleep(FLUSHED).await;
         let before = Usage::of(pid)?;
-        self.load(self.count).await?;
+        let kill = async {
+            tokio::time::sleep(FLUSHED / 6).await;
+            drop(killed);
+        };
+        tokio::join!(self.load(self.count), kill).0?;
         tokio::time::sleep(FLUSHED).await;
         let after = Usage::of(pid)?;
         Ok(Usage { cpu_s: after.cpu_s - before.cpu_s, ..after })

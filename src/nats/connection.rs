@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::settings::{Nats, given};
+use crate::throttle::Throttle;
 
 /// A client, and the state of its connection.
 #[derive(Debug, Clone)]
@@ -79,6 +80,7 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
     let (expected, connection) = (Arc::clone(&closing), name.to_owned());
     let dropped = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&dropped);
+    let [slow, others] = [(); 2].map(|()| Throttle::new(Duration::from_secs(1)));
     let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).event_callback(move |event| {
         match event {
             Event::Connected => {
@@ -98,9 +100,15 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
             Event::LameDuckMode => tracing::info!(%event, "NATS"),
             Event::SlowConsumer(id) => {
                 counting.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(subscription = id, "the NATS client dropped messages: a buffer was full");
+                if let Some(unsaid) = slow.pass(Instant::now()) {
+                    tracing::error!(subscription = id, unsaid, "the NATS client dropped messages: a buffer was full");
+                }
             }
-            event => tracing::warn!(%event, "NATS"),
+            event => {
+                if let Some(unsaid) = others.pass(Instant::now()) {
+                    tracing::warn!(%event, unsaid, "NATS");
+                }
+            }
         }
         std::future::ready(())
     });

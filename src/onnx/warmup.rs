@@ -43,7 +43,7 @@ const AS_GOOD: f64 = 1.04;
 /// A size must save at least this much a frame for larger ones to be of interest.
 const SAVING: f64 = 0.98;
 /// Runs of one size, at most, and the time after which no further one is begun.
-pub(crate) const RUNS: usize = 5;
+pub(crate) const RUNS: usize = 20;
 pub(crate) const RUNS_TIME: Duration = Duration::from_millis(100);
 /// A frame's outputs may differ between batches by this share of the output's largest magnitude: float32 sums in another order.
 const TOLERANCE: f64 = 1e-4;

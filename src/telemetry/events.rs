@@ -9,9 +9,9 @@ use sferic_actors::ports::Untold;
 use tokio::time::Instant;
 
 use super::metrics::Recorded;
-use super::throttle::Throttle;
 use super::traces::Begun;
 use super::traces::context::sender;
+use crate::throttle::Throttle;
 
 /// The same fault is logged so often at most.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -7,7 +7,6 @@ pub mod metrics;
 pub mod otlp;
 mod sink;
 mod stages;
-mod throttle;
 pub mod traces;
 
 pub use sink::Observed;

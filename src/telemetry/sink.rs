@@ -44,4 +44,8 @@ impl<S: OutcomeSink> OutcomeSink for Observed<S> {
         }
         .boxed()
     }
+
+    fn gave_up(&self, outcome: &Outcome, untold: &Untold) {
+        self.events.lost(outcome, untold, None);
+    }
 }

@@ -69,6 +69,8 @@ struct Waiting {
     times: ServiceTimes,
     /// When each session's run is foreseen to end; `None` between runs.
     busy_until: Vec<Option<Instant>>,
+    /// Sessions that wait for a push. Where there is none, nobody is woken: that takes a system call.
+    idle: usize,
     closed: bool,
     /// Whether somebody will look for those that wait too long.
     watched: bool,
@@ -97,6 +99,7 @@ impl WorkQueue {
             scheduler: Scheduler::new(config.clone()),
             times: ServiceTimes::default(),
             busy_until: vec![None; config.sessions],
+            idle: 0,
             closed: false,
             watched: false,
         };
@@ -132,8 +135,11 @@ impl WorkQueue {
             Ok(cost) => match waiting.scheduler.push(frame, cost, now) {
                 Ok(gave_way) => {
                     let was_watched = std::mem::replace(&mut waiting.watched, true);
+                    let is_awaited = waiting.idle > 0;
                     drop(waiting);
-                    self.pushed.notify_one();
+                    if is_awaited {
+                        self.pushed.notify_one();
+                    }
                     if !was_watched {
                         self.to_watch.notify_one();
                     }
@@ -232,11 +238,15 @@ impl WorkQueue {
                 waiting = self.lock();
                 continue;
             }
+            if let Next::Run(batch) = next {
+                return Some(batch);
+            }
+            waiting.idle += 1;
             waiting = match next {
-                Next::Run(batch) => return Some(batch),
                 Next::WaitUntil(then) => self.pushed.wait_timeout(waiting, then - now).unwrap_or_else(PoisonError::into_inner).0,
-                Next::Idle => self.pushed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                _ => self.pushed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             };
+            waiting.idle -= 1;
         }
     }
 

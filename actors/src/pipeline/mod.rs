@@ -22,7 +22,7 @@ use crate::model_pool::{self, Sessions, WorkQueue};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
 use crate::preprocess::FrameQueue;
 use crate::publish::OutcomeQueue;
-use crate::supervision::{self, Stage, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
+use crate::supervision::{self, Restarts, Stage, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
 
 /// How large the pipeline is and how its parts behave.
 #[derive(Debug, Clone)]
@@ -79,6 +79,8 @@ pub struct Plant {
     pub frames: Arc<FrameQueue>,
     /// What the sessions pull from.
     pub queue: Arc<WorkQueue>,
+    /// How often its actors were restarted.
+    pub restarts: Restarts,
     pub(crate) pool: model_pool::Config,
     pub(crate) workers: usize,
     pub(crate) source: Arc<Mutex<FrameSource>>,
@@ -128,6 +130,7 @@ impl Pipeline {
             extractors: ports.extractors,
             sink: ports.sink,
             pool: config.pool,
+            restarts: Restarts::default(),
         });
         let sessions = Sessions::spawn(plant.pool.sessions, &queue, &ports.runners)?;
         let arguments = SupervisorArguments { config: config.supervision, plant: Arc::clone(&plant) };

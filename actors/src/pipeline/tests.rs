@@ -316,8 +316,10 @@ async fn survives(end: impl Fn(&ActorCell)) {
         recovered(&pipeline, stage, ended).await;
         fakes.send(GOOD, "after");
         assert_eq!(fakes.outcomes(1).await, [("after".to_owned(), None)], "{stage:?}");
+        let plant = Arc::clone(pipeline.plant());
         let counts = finish(pipeline, fakes).await;
         assert_eq!((counts.received, counts.lost), (241, 0), "{stage:?}: {counts:?}");
+        assert_eq!(Stage::ALL.map(|each| plant.restarts.of(each)), Stage::ALL.map(|each| if each == stage { 3 } else { 0 }));
         assert!(counts.predictions > 120, "{stage:?}: undisturbed rounds are predicted: {counts:?}");
     }
 }
@@ -354,6 +356,8 @@ async fn an_outcome_that_kills_the_publisher_is_given_up_after_three_tries() {
     // The publisher that gave up goes on.
     fakes.send(GOOD, "after");
     assert_eq!(fakes.outcomes(1).await, [("after".to_owned(), None)]);
+    assert_eq!(*fakes.given_up.lock().unwrap(), ["publisher_died"], "told once");
+    assert_eq!(pipeline.plant().restarts.of(Stage::Publish), 3);
     let counts = finish(pipeline, fakes).await;
     assert_eq!((counts.received, counts.lost), (3, 1));
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use crate::admission::FramePermit;
 use crate::model_pool::WorkQueue;
 use crate::outcome::Outcome;
-use crate::ports::OutcomeSink;
+use crate::ports::{OutcomeSink, Untold};
 use crate::supervision::Task;
 
 /// Address of the publisher.
@@ -22,7 +22,7 @@ pub type PublishRef = ActorRef<PublishMsg>;
 const MAX_ATTEMPTS: u8 = 3;
 
 /// How long outcomes gather where that makes nobody wait for work.
-const GATHERING: Duration = Duration::from_millis(1);
+const GATHERING: Duration = Duration::from_millis(2);
 
 /// The outcomes that are not told yet.
 #[derive(Debug)]
@@ -81,17 +81,16 @@ impl OutcomeQueue {
                 *in_hand = next(receiver, queue).await;
             }
             let Some(outcome) = in_hand else { return };
-            outcome.told.attempts += 1;
-            let result = if outcome.told.attempts > MAX_ATTEMPTS {
-                let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
-                tracing::error!(frame_id, source, "outcome lost: the publisher died of it {MAX_ATTEMPTS} times");
-                None
-            } else {
-                // Why not is told by the sink.
-                sink.publish(outcome).await.ok()
-            };
             // One that is dropped unclosed counts as lost.
-            if let (Some(outcome), Some(end)) = (in_hand.take(), result) {
+            if outcome.told.attempts == MAX_ATTEMPTS {
+                let message = format!("the publisher died of it {MAX_ATTEMPTS} times");
+                in_hand.take().inspect(|outcome| sink.gave_up(outcome, &Untold { reason: "publisher_died", message }));
+                continue;
+            }
+            outcome.told.attempts += 1;
+            // Why not is told by the sink.
+            let result = sink.publish(outcome).await;
+            if let (Some(outcome), Ok(end)) = (in_hand.take(), result) {
                 outcome.close(end);
             }
         }

@@ -38,6 +38,18 @@ impl Stage {
     pub const FIRST: Self = Self::Publish;
     /// All of them, in order.
     pub const ALL: [Self; 6] = [Self::Publish, Self::Breaker, Self::ModelPool, Self::Preprocess, Self::Cache, Self::Ingest];
+
+    /// Its name, as a label says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Breaker => "breaker",
+            Self::ModelPool => "model_pool",
+            Self::Preprocess => "preprocess",
+            Self::Cache => "cache",
+            Self::Ingest => "ingest",
+        }
+    }
 }
 
 /// The running children, and the references that those started later are given.

@@ -10,6 +10,7 @@ mod config;
 mod task;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use backoff::Backoff;
 pub use backoff::jitter;
@@ -28,6 +29,17 @@ pub type SupervisorRef = ActorRef<SupervisorMsg>;
 /// Starts the children, restarts them, and gives up past the configured intensity.
 #[derive(Debug)]
 pub struct Supervisor;
+
+/// How often each stage has ended and made for a restart.
+#[derive(Debug, Default)]
+pub struct Restarts([AtomicU64; Stage::ALL.len()]);
+
+impl Restarts {
+    /// Of one stage; those that were restarted along with it have none for that.
+    pub fn of(&self, stage: Stage) -> u64 {
+        self.0[stage as usize].load(Relaxed)
+    }
+}
 
 /// What the supervisor works with.
 pub struct SupervisorArguments {
@@ -65,6 +77,7 @@ impl SupervisorState {
             return Err(format!("{stage:?} ended ({reason}); {}", self.backoff.exhausted()).into());
         };
         tracing::error!(?stage, reason, restart_in_ms = delay.as_millis(), "actor ended");
+        self.plant.restarts.0[stage as usize].fetch_add(1, Relaxed);
         self.children.stop_from(stage).await;
         self.down = Some(self.down.map_or(stage, |down| down.min(stage)));
         myself.send_after(delay, || SupervisorMsg::Restart);

@@ -70,7 +70,6 @@ catalogue! {
     QUEUE_DEPTH: Gauge "sferic.queue.depth" "{item}" ["queue"] "What waits: frames for a feature worker (preprocess) and for a session, outcomes to be told, traces (frames' spans) to be exported";
     QUEUE_LIMIT: Gauge "sferic.queue.limit" "{item}" ["queue"] "The most that may wait";
     // The cache, and the tensors lent to frames.
-    CACHE_HITS: Counter "sferic.cache.hits" "{frame}" [] "Frames answered without a run of their own";
     CACHE_LOOKUPS: Counter "sferic.cache.lookups" "{frame}" ["result"] "Frames that asked: hit, coalesced (waited for an equal one that was being computed), or miss";
     CACHE_FORGOTTEN: Counter "sferic.cache.forgotten" "{entry}" ["reason"] "Answers remembered no longer or not at all: for cache.max_entries (size), cache.max_bytes (bytes), their age, or others asked for more often (not_admitted)";
     CACHE_SHARED: Counter "sferic.cache.shared.lookups" "{frame}" ["result"] "Misses of the own cache by what the shared one said: hit, miss, timeout, error, or not_asked";
@@ -113,6 +112,7 @@ catalogue! {
     NATS_MESSAGES: Counter "sferic.nats.messages" "{message}" ["direction"] "Messages received and sent";
     NATS_PAYLOAD: Counter "sferic.nats.payload" "By" ["direction"] "Their bytes";
     // The process and the telemetry itself.
+    ACTOR_RESTARTS: Counter "sferic.actor.restarts" "{restart}" ["actor"] "Actors that ended by themselves and were restarted, with those that depend on them";
     TRACES: Counter "sferic.telemetry.traces" "{frame}" ["result"] "Frames whose spans were made or should have been: exported, queue_full, failed at the collector, limited to the failures and slow frames kept a second";
     EXPORTS: Counter "sferic.telemetry.exports" "{request}" ["signal" "result"] "Requests to the collector";
     BUILD_INFO: Gauge "sferic.build.info" "" ["version"] "1";

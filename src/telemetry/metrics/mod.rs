@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sferic_actors::cache::{Evicted, SharedStats};
 use sferic_actors::pipeline::Plant;
+use sferic_actors::supervision::Stage;
 use sferic_features::BufferPool;
 
 use self::catalogue as metrics;
@@ -61,6 +62,9 @@ impl Metrics {
         self.nats(&mut reading);
         self.exports(&mut reading);
         let to = &mut reading;
+        for stage in Stage::ALL {
+            to.count(&metrics::ACTOR_RESTARTS, [stage.as_str()], self.plant.restarts.of(stage));
+        }
         to.count(&metrics::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1);
         let status = (self.health)().status;
         for each in ["starting", "ok", "paused", "stopping"] {

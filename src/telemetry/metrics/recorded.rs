@@ -33,7 +33,6 @@ struct Counts {
     lost: HashMap<&'static str, BySource<1>>,
     payload_bytes: u64,
     samples: u64,
-    cache_hits: u64,
     max_sources: usize,
 }
 
@@ -80,10 +79,7 @@ impl Recorded {
         counts.payload_bytes += outcome.trail.payload_bytes as u64;
         counts.samples += outcome.trail.samples as u64;
         match &outcome.result {
-            Ok(prediction) => {
-                counts.predictions += 1;
-                counts.cache_hits += u64::from(prediction.cache_hit);
-            }
+            Ok(_) => counts.predictions += 1,
             Err(failure) => {
                 counts.failures[failure.code as usize] += 1;
                 if let Some(shed) = failure.shed {
@@ -149,7 +145,6 @@ impl Recorded {
         }
         reading.count(&metrics::FRAME_PAYLOAD, [], counts.payload_bytes);
         reading.count(&metrics::FRAME_SAMPLES, [], counts.samples);
-        reading.count(&metrics::CACHE_HITS, [], counts.cache_hits);
         for (id, model) in &counts.models {
             reading.count(&metrics::MODEL_FRAMES, [&id.name, &id.version, "prediction"], model.predictions);
             reading.count(&metrics::MODEL_FRAMES, [&id.name, &id.version, "failure"], model.failures);

@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 
 use self::transport::{MetricsClient, PATIENCE, TIMEOUT};
 use super::metrics::Metrics;
-use super::throttle::Throttle;
 use crate::settings::Telemetry;
+use crate::throttle::Throttle;
 
 /// Frames whose spans wait for export; some 4 KB each.
 const QUEUE: usize = 1024;
