@@ -1,6 +1,7 @@
 //! What traces cost the daemon: processor time a frame with and without export; `ops/bench/telemetry` builds and starts this.
 //!
-//! Every measurement is a daemon of its own, and those to be compared take turns, so that what else the machine does meets all alike.
+//! What is compared takes turns in one daemon, so that what else the machine does meets all alike: the frames' trace headers say whether they
+//! are sampled. A daemon whose receiver is killed is used for that alone.
 #![allow(missing_docs)] // a program
 
 mod receiver;
@@ -12,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -32,17 +34,19 @@ struct Args {
     /// Model repository with the model `overhead`.
     #[arg(long, default_value = "../shared/models")]
     models: PathBuf,
-    /// Rounds, in each of which everything is measured once.
+    /// Rounds, in each of which everything that is compared is measured once.
     #[arg(long, default_value_t = 24)]
     rounds: usize,
     /// Frames of a measurement; a quarter of them first, unmeasured.
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 2000)]
     frames: usize,
     /// Be the receiver; for this program's own use.
     #[arg(long, hide = true)]
     receive: bool,
 }
 
+/// Of the traces that are sampled, by the frames' headers.
+const SHARES: [f64; 3] = [0.0, 1.0, 0.01];
 /// Frames on their way at once.
 const OUTSTANDING: usize = 16;
 /// Different frames, sent again and again; the daemon's cache is off.
@@ -59,26 +63,30 @@ async fn main() -> anyhow::Result<()> {
         return receiver::run().await;
     }
     let bench = Bench::new(&args).await?;
-    let bar = ProgressBar::new(4 * args.rounds as u64);
-    let (mut all, mut one, mut gone, mut grown, mut off) = (vec![], vec![], vec![], vec![], vec![]);
-    for round in 0..args.rounds {
-        // In turn the first, so that nobody always follows the same one.
-        let mut costs = [0.0; 3];
-        for turn in 0..3 {
-            let which = (round + turn) % 3;
-            let receiver = Receiver::start().await?;
-            let daemon = bench.start([None, Some((&receiver, 1.0)), Some((&receiver, 0.01))][which]).await?;
-            costs[which] = bench.measure(&daemon, None).await?.cpu_s / args.frames as f64;
+    let bar = ProgressBar::new(2 * args.rounds as u64);
+    let (mut off, mut all, mut one) = (vec![], vec![], vec![]);
+    {
+        let receiver = Receiver::start().await?;
+        let daemon = bench.start(&receiver).await?;
+        for round in 0..args.rounds {
+            // In turn the first, so that nobody always follows the same one.
+            let mut costs = [0.0; 3];
+            for turn in 0..3 {
+                let which = (round + turn) % 3;
+                costs[which] = bench.measure(&daemon, SHARES[which], None).await?.cpu_s / args.frames as f64;
+            }
+            off.push(costs[0] * 1e6);
+            all.push(costs[1] / costs[0]);
+            one.push(costs[2] / costs[0]);
             bar.inc(1);
         }
-        off.push(costs[0] * 1e6);
-        all.push(costs[1] / costs[0]);
-        one.push(costs[2] / costs[0]);
-        // The receiver is killed under load: before and after in one daemon.
+    }
+    let (mut gone, mut grown) = (vec![], vec![]);
+    for _ in 0..args.rounds {
         let receiver = Receiver::start().await?;
-        let daemon = bench.start(Some((&receiver, 1.0))).await?;
-        let before = bench.measure(&daemon, None).await?;
-        let after = bench.measure(&daemon, Some(receiver)).await?;
+        let daemon = bench.start(&receiver).await?;
+        let before = bench.measure(&daemon, 1.0, None).await?;
+        let after = bench.measure(&daemon, 1.0, Some(receiver)).await?;
         gone.push(after.cpu_s / before.cpu_s);
         grown.push((after.resident_bytes as f64 - before.resident_bytes as f64) / 1e6);
         bar.inc(1);
@@ -135,7 +143,7 @@ impl Bench {
         Ok(Self { server, client, frames: frames()?, count: args.frames, _repository: repository, models })
     }
 
-    async fn start(&self, export: Option<(&Receiver, f64)>) -> anyhow::Result<Child> {
+    async fn start(&self, receiver: &Receiver) -> anyhow::Result<Child> {
         // Beside the folder of examples.
         let program: PathBuf = std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
         let mut command = Command::new(&program);
@@ -148,11 +156,9 @@ impl Bench {
             ("TELEMETRY__LOG", "error"),
             ("TELEMETRY__SLOW_FRAME", "60s"),
             ("HTTP__LISTEN", ""),
+            ("TELEMETRY__OTLP_ENDPOINT", &receiver.endpoint),
         ] {
             command.env(format!("SFERIC__{key}"), value);
-        }
-        if let Some((receiver, ratio)) = export {
-            command.env("SFERIC__TELEMETRY__OTLP_ENDPOINT", &receiver.endpoint).env("SFERIC__TELEMETRY__SAMPLE_RATIO", ratio.to_string());
         }
         let daemon = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
         let daemon = daemon.with_context(|| format!("cannot start {}", Path::new(&program).display()))?;
@@ -161,25 +167,31 @@ impl Bench {
         Ok(daemon)
     }
 
-    /// What the frames cost this daemon, and the memory it has then. `killed` is, soon after the first was sent.
-    async fn measure(&self, daemon: &Child, killed: Option<Receiver>) -> anyhow::Result<Usage> {
+    /// What the frames cost this daemon where this share of their traces is sampled, and the memory it has then. `killed` is, soon after
+    /// the first was sent.
+    async fn measure(&self, daemon: &Child, sampled: f64, killed: Option<Receiver>) -> anyhow::Result<Usage> {
         let pid = daemon.id().context("the daemon has ended")?;
-        self.load(self.count / 4).await?;
+        self.load(self.count / 4, sampled).await?;
         tokio::time::sleep(FLUSHED).await;
         let before = Usage::of(pid)?;
         let kill = async {
             tokio::time::sleep(FLUSHED / 6).await;
             drop(killed);
         };
-        tokio::join!(self.load(self.count), kill).0?;
+        tokio::join!(self.load(self.count, sampled), kill).0?;
         tokio::time::sleep(FLUSHED).await;
         let after = Usage::of(pid)?;
         Ok(Usage { cpu_s: after.cpu_s - before.cpu_s, ..after })
     }
 
-    async fn load(&self, count: usize) -> anyhow::Result<()> {
+    /// Requests whose trace headers say that this share of them is sampled, evenly spread.
+    async fn load(&self, count: usize, sampled: f64) -> anyhow::Result<()> {
         let ask = |n: usize| async move {
-            let reply = self.client.request("iq.frames.load", self.frames[n % self.frames.len()].clone()).await?;
+            let is_sampled = ((n + 1) as f64 * sampled) as usize > (n as f64 * sampled) as usize;
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", format!("00-{:032x}-{:016x}-{:02x}", n + 1, n + 1, u8::from(is_sampled)));
+            let frame = self.frames[n % self.frames.len()].clone();
+            let reply = self.client.request_with_headers("iq.frames.load", headers, frame).await?;
             let failed = reply.headers.and_then(|headers| headers.get("Nats-Service-Error").cloned());
             ensure!(failed.is_none(), "no prediction: {failed:?}");
             anyhow::Ok(())
