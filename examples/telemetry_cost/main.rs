@@ -1,4 +1,4 @@
-//! What traces cost the daemon: processor time a frame with and without export; `ops/bench/telemetry` builds and starts this.
+//! What traces cost the daemon: processor time a frame whose trace is sampled, and one whose is not; `ops/bench/telemetry` builds and starts this.
 //!
 //! What is compared takes turns in one daemon, so that what else the machine does meets all alike: the frames' trace headers say whether they
 //! are sampled. A daemon whose receiver is killed is used for that alone.
