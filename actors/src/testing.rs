@@ -300,6 +300,7 @@ impl OutcomeSink for FakeSink {
         }
         .boxed()
     }
+
     fn gave_up(&self, _: &Outcome, untold: &Untold) {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(untold.reason);
     }

@@ -80,7 +80,7 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
     let (expected, connection) = (Arc::clone(&closing), name.to_owned());
     let dropped = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&dropped);
-    let [slow, others] = [(); 2].map(|()| Throttle::new(Duration::from_secs(1)));
+    let (slow, others) = (Throttle::new(Duration::from_secs(1)), Throttle::new(Duration::from_secs(1)));
     let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).event_callback(move |event| {
         match event {
             Event::Connected => {

@@ -238,13 +238,15 @@ impl WorkQueue {
                 waiting = self.lock();
                 continue;
             }
-            if let Next::Run(batch) = next {
-                return Some(batch);
-            }
+            let until = match next {
+                Next::Run(batch) => return Some(batch),
+                Next::WaitUntil(then) => Some(then),
+                Next::Idle => None,
+            };
             waiting.idle += 1;
-            waiting = match next {
-                Next::WaitUntil(then) => self.pushed.wait_timeout(waiting, then - now).unwrap_or_else(PoisonError::into_inner).0,
-                _ => self.pushed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            waiting = match until {
+                Some(then) => self.pushed.wait_timeout(waiting, then - now).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.pushed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             };
             waiting.idle -= 1;
         }
