@@ -17,11 +17,13 @@ use sferic_scene::scene::SAMPLE_RATE_HZ;
 use sferic_scene::{FrameSimulator, RECEIVERS, SceneSimulator};
 use tokio::process::{Child, Command};
 
+use crate::measure::usage::Usage;
+
 /// Frames of one model that differ in a few bits of their first samples.
 pub struct Frames {
     pub model: &'static str,
-    message: Vec<u8>,
-    samples_at: usize,
+    /// With and without the cache.
+    messages: [Vec<u8>; 2],
 }
 
 impl Frames {
@@ -38,29 +40,38 @@ impl Frames {
     }
 
     fn new(model: &'static str, samples: &[u8], sample_rate: f64, num_channels: u32) -> anyhow::Result<Self> {
-        let message = FrameMessage {
+        let message = |cache| FrameMessage {
             frame_id: "load",
             datatype: Datatype::Cf32Le.name(),
             sample_rate: Some(sample_rate),
             num_channels,
             model: Some(model),
+            cache_enabled: Some(cache),
             samples,
             ..FrameMessage::default()
         };
-        let message = message.encode()?;
-        let samples_at = message.windows(64).position(|window| window == &samples[..64]).context("no samples in the message")?;
-        Ok(Self { model, message, samples_at })
+        Ok(Self { model, messages: [message(true).encode()?, message(false).encode()?] })
     }
 
     /// Frame number `n`.
     pub fn bytes(&self, n: u64) -> Bytes {
-        let mut message = self.message.clone();
-        // The lowest byte of each of the first eight values: too little for the model to mind.
-        for (value, byte) in n.to_le_bytes().into_iter().enumerate() {
-            message[self.samples_at + 4 * value] = byte;
-        }
-        message.into()
+        numbered(&self.messages[0], n)
     }
+
+    /// The same, which does without the cache.
+    pub fn uncached(&self, n: u64) -> Bytes {
+        numbered(&self.messages[1], n)
+    }
+}
+
+fn numbered(message: &[u8], n: u64) -> Bytes {
+    let mut message = message.to_vec();
+    // The samples come last. The lowest byte of each of their last eight values: too little for the model to mind.
+    let end = message.len();
+    for (value, byte) in n.to_le_bytes().into_iter().enumerate() {
+        message[end - 4 * (value + 1)] = byte;
+    }
+    message.into()
 }
 
 /// `sferic run`, ended when this is dropped.
@@ -68,13 +79,12 @@ pub struct Daemon(Child);
 
 impl Daemon {
     /// Starts one for frames below `prefix`, and waits until it answers.
-    pub async fn start(server: &PrivateServer, client: &Client, prefix: &str, cache: bool) -> anyhow::Result<Self> {
+    pub async fn start(server: &PrivateServer, client: &Client, prefix: &str) -> anyhow::Result<Self> {
         // Beside the folder of examples.
         let program: PathBuf = std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
         let daemon = Command::new(&program)
             .args(["run", "--url", server.url()])
             .env("SFERIC__NATS__PREFIX", prefix)
-            .env("SFERIC__CACHE__ENABLED", cache.to_string())
             .env("SFERIC__LIMITS__TIMEOUT", "10s")
             .env("SFERIC__TELEMETRY__LOG", "warn")
             .env("SFERIC__HTTP__LISTEN", "")
@@ -88,18 +98,10 @@ impl Daemon {
         Ok(Self(daemon))
     }
 
-    /// Processor time of all its threads, from Linux's /proc.
-    pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let pid = self.0.id().context("the daemon has ended")?;
-        std::fs::read_dir(format!("/proc/{pid}/task"))?.map(|task| cpu_of(&task?.path().to_string_lossy())).sum()
+    /// Seconds of processor time it has used.
+    pub fn cpu_s(&self) -> anyhow::Result<f64> {
+        Ok(Usage::of(self.0.id().context("the daemon has ended")?)?.cpu_s)
     }
-}
-
-/// Processor time of one thread.
-pub fn cpu_of(thread: &str) -> anyhow::Result<Duration> {
-    let schedstat = std::fs::read_to_string(format!("{thread}/schedstat"))?;
-    let nanoseconds = schedstat.split_whitespace().next().context("a short schedstat")?.parse()?;
-    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// The outcome in a reply.
@@ -146,12 +148,6 @@ pub async fn open_loop<T>(
         async { read(&ask(client, subject, payload).await?) }
     });
     requests.buffer_unordered(256).try_collect().await
-}
-
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 pub fn percentiles(values: &mut [f64]) -> Value {

@@ -1,12 +1,14 @@
 //! What the cache gives and costs, measured on a daemon of its own over loopback.
 //!
 //! - Hits a second over NATS, beside a bare async-nats responder with the same payloads, in turn; and how long the daemon takes for a hit.
-//! - The processor time of a frame that is no hit, with the cache on and off, in turn, and what the hash alone takes.
+//! - The processor time of a frame that is no hit, with and without the cache, in turn, and what the hash alone takes.
 //!
-//! `cargo build --release --bin sferic --example cache_bench && target/release/examples/cache_bench [--rounds 5] [--seconds 3] [--json]`
+//! `cargo build --release --bin sferic --example cache_bench && target/release/examples/cache_bench [--rounds 5] [--seconds 3] [--pairs 60] [--json]`
 #![allow(missing_docs)] // a program
 
 mod load;
+#[path = "../measure/mod.rs"]
+mod measure;
 mod responder;
 
 use std::time::Duration;
@@ -14,19 +16,25 @@ use std::time::Duration;
 use anyhow::Context;
 use async_nats::Message;
 use clap::{Parser, Subcommand};
-use load::{Daemon, Frames, closed_loop, median};
+use indicatif::ProgressBar;
+use load::{Daemon, Frames, closed_loop};
+use measure::statistics::median;
+use measure::usage;
 use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
 use sha2::{Digest, Sha256};
 
 #[derive(Parser)]
 struct Args {
-    /// Rounds; in each, everything that is compared has its turn.
+    /// Rounds of hits; in each, everything that is compared has its turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds of each turn.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// Pairs of short turns with and without the cache, of frames that are no hits.
+    #[arg(long, default_value_t = 60)]
+    pairs: usize,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -43,6 +51,8 @@ enum Role {
 
 /// Requests on their way.
 const OUTSTANDING: usize = 32;
+/// One of a pair of turns, so short that what else the machine does meets both alike.
+const SHORT_TURN: Duration = Duration::from_millis(300);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -53,21 +63,29 @@ async fn main() -> anyhow::Result<()> {
     let server = PrivateServer::start(&[]).await?;
     let client = async_nats::connect(server.url()).await?;
     let turn = Duration::from_secs(args.seconds);
+    let bar = ProgressBar::new((args.rounds + 2 * args.pairs) as u64);
     let report = json!({
-        "hits": hits(&server, &client, args.rounds, turn).await?,
+        "hits": hits(&server, &client, args.rounds, turn, &bar).await?,
         "misses": [
-            misses(&server, &client, args.rounds, turn, Frames::localization()?).await?,
-            misses(&server, &client, args.rounds, turn, Frames::modulation()?).await?,
+            misses(&server, &client, args.pairs, Frames::localization()?, &bar).await?,
+            misses(&server, &client, args.pairs, Frames::modulation()?, &bar).await?,
         ],
     });
+    bar.finish_and_clear();
     println!("{}", if args.json { report.to_string() } else { serde_json::to_string_pretty(&report)? });
     Ok(())
 }
 
 /// Hits a second, and what bare responders do with the same payloads.
-async fn hits(server: &PrivateServer, client: &async_nats::Client, rounds: usize, turn: Duration) -> anyhow::Result<Value> {
+async fn hits(
+    server: &PrivateServer,
+    client: &async_nats::Client,
+    rounds: usize,
+    turn: Duration,
+    bar: &ProgressBar,
+) -> anyhow::Result<Value> {
     let frames = Frames::modulation()?;
-    let _daemon = Daemon::start(server, client, "hit", true).await?;
+    let _daemon = Daemon::start(server, client, "hit").await?;
     let [whole, short] = [responder::Answer::Whole, responder::Answer::Short].map(|answer| responder::start(server.url(), answer));
     let (_whole, _short) = (whole?, short?);
     let payload = frames.bytes(0);
@@ -86,18 +104,18 @@ async fn hits(server: &PrivateServer, client: &async_nats::Client, rounds: usize
             rates.push(replies.len() as f64 / took.as_secs_f64());
         }
         alone.extend(closed_loop(client, "hit.frames.b", same, hit_ms, turn / 3, 1).await?.0);
+        bar.inc(1);
     }
     let [daemon, whole, short] = rates;
-    let ratio = |to: &[f64]| json!(daemon.iter().zip(to).map(|(hits, bare)| hits / bare).collect::<Vec<_>>());
-    let (to_whole, to_short) = (ratio(&whole), ratio(&short));
+    let ratio = |to: &[f64]| median(&daemon.iter().zip(to).map(|(hits, bare)| hits / bare).collect::<Vec<_>>());
     Ok(json!({
         "frame_bytes": same(0).len(),
         "answer_bytes": answer_bytes,
-        "hits_per_second": {"median": median(&daemon), "rounds": daemon},
-        "bare_echo_of_the_payload_per_second": {"median": median(&whole), "rounds": whole},
-        "bare_answer_of_600_bytes_per_second": {"median": median(&short), "rounds": short},
-        "ratio_to_echo": {"median": median_of(&to_whole), "rounds": to_whole},
-        "ratio_to_short_answer": {"median": median_of(&to_short), "rounds": to_short},
+        "hits_per_second": median(&daemon),
+        "bare_echo_of_the_payload_per_second": median(&whole),
+        "bare_answer_of_600_bytes_per_second": median(&short),
+        "ratio_to_echo": ratio(&whole),
+        "ratio_to_short_answer": ratio(&short),
         "daemon_side_hit_ms": {
             "one_at_a_time": load::percentiles(&mut alone),
             "half_of_the_rate": load::percentiles(&mut half),
@@ -120,64 +138,57 @@ fn run_share(reply: &Message) -> anyhow::Result<f64> {
     Ok(1.0 / outcome["batch_size"].as_f64().context("no batch_size")?)
 }
 
-/// Processor time of the daemon a frame, the cache on and off, with frames that were never seen before.
+/// Processor time of the daemon a frame, with and without the cache, of frames that were never seen before.
 async fn misses(
     server: &PrivateServer,
     client: &async_nats::Client,
-    rounds: usize,
-    turn: Duration,
+    pairs: usize,
     frames: Frames,
+    bar: &ProgressBar,
 ) -> anyhow::Result<Value> {
-    let daemons = [("on", true), ("off", false)];
-    let mut running = Vec::new();
-    for (prefix, enabled) in daemons {
-        running.push(Daemon::start(server, client, prefix, enabled).await?);
-    }
+    let daemon = Daemon::start(server, client, "miss").await?;
     let (mut costs, mut runs): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
-    let mut hash_us = Vec::new();
-    let mut sent = 0;
-    for round in 0..=rounds {
+    let (mut hash_us, mut beyond) = (Vec::new(), Vec::new());
+    let mut sent = 1;
+    for pair in 0..=pairs {
         // Who goes first takes turns too.
-        for which in [round % 2, 1 - round % 2] {
-            let before = running[which].cpu()?;
+        for which in [pair % 2, 1 - pair % 2] {
             let first = sent;
-            let fresh = |n| frames.bytes(first + n + 1);
-            let subject = format!("{}.frames.b", daemons[which].0);
-            let (replies, _) = closed_loop(client, &subject, fresh, run_share, turn, OUTSTANDING).await?;
+            let fresh = |n| if which == 0 { frames.bytes(first + n) } else { frames.uncached(first + n) };
+            let before = daemon.cpu_s()?;
+            let (replies, _) = closed_loop(client, "miss.frames.b", fresh, run_share, SHORT_TURN, OUTSTANDING).await?;
+            let cpu_s = daemon.cpu_s()? - before;
             sent += replies.len() as u64;
-            let cpu = running[which].cpu()? - before;
-            // The first round warms up.
-            if round > 0 {
-                costs[which].push(cpu.as_secs_f64() * 1e6 / replies.len() as f64);
-                runs[which].push(replies.iter().sum::<f64>() / replies.len() as f64);
-            }
+            costs[which].push(cpu_s * 1e6 / replies.len() as f64);
+            runs[which].push(replies.iter().sum::<f64>() / replies.len() as f64);
         }
         hash_us.push(hash(&frames)?);
+        bar.inc(1);
+        // The first pair warms up.
+        if pair == 0 {
+            [&mut costs, &mut runs].into_iter().flatten().chain([&mut hash_us]).for_each(Vec::clear);
+        } else {
+            let [Some(on), Some(off), Some(hash)] = [costs[0].last(), costs[1].last(), hash_us.last()] else { continue };
+            beyond.push((on - off - hash) / off * 100.0);
+        }
     }
-    let ([on, off], [runs_on, runs_off]) = (costs, runs);
-    let (difference, hash_us) = (median(&on) - median(&off), median(&hash_us));
     Ok(json!({
         "model": frames.model,
         "frame_bytes": frames.bytes(0).len(),
-        "cpu_us_per_frame_on": {"median": median(&on), "rounds": on},
-        "cpu_us_per_frame_off": {"median": median(&off), "rounds": off},
-        "runs_per_frame": {"on": median(&runs_on), "off": median(&runs_off)},
-        "difference_us": difference,
-        "hash_alone_us": hash_us,
-        "beyond_the_hash_percent_of_a_frame": (difference - hash_us) / median(&off) * 100.0,
+        "cpu_us_per_frame_on": median(&costs[0]),
+        "cpu_us_per_frame_off": median(&costs[1]),
+        "runs_per_frame": {"on": median(&runs[0]), "off": median(&runs[1])},
+        "hash_alone_us": median(&hash_us),
+        "beyond_the_hash_percent_of_a_frame": median(&beyond),
     }))
 }
 
 /// Microseconds of processor time to hash a frame whose bytes are not in the processor's caches.
 fn hash(frames: &Frames) -> anyhow::Result<f64> {
     let different: Vec<_> = (0..256).map(|n| frames.bytes(n)).collect();
-    let began = load::cpu_of("/proc/thread-self")?;
+    let began = usage::of_this_thread()?;
     for frame in &different {
         std::hint::black_box(Sha256::digest(frame));
     }
-    Ok((load::cpu_of("/proc/thread-self")? - began).as_secs_f64() * 1e6 / different.len() as f64)
-}
-
-fn median_of(values: &Value) -> f64 {
-    median(&values.as_array().into_iter().flatten().filter_map(Value::as_f64).collect::<Vec<_>>())
+    Ok((usage::of_this_thread()? - began) * 1e6 / different.len() as f64)
 }

@@ -4,9 +4,9 @@
 //! are sampled. A daemon whose receiver is killed is used for that alone.
 #![allow(missing_docs)] // a program
 
+#[path = "../measure/mod.rs"]
+mod measure;
 mod receiver;
-mod statistics;
-mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -26,8 +26,8 @@ use sferic_scene::FrameSimulator;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::statistics::{Median, median};
-use crate::usage::Usage;
+use crate::measure::statistics::median;
+use crate::measure::usage::Usage;
 
 #[derive(Parser)]
 struct Args {
@@ -92,15 +92,14 @@ async fn main() -> anyhow::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let show = |Median { value, low, high }: Median| json!({"median": value, "low": low, "high": high});
     let report = json!({
         "rounds": args.rounds,
         "frames": args.frames,
-        "without_us_per_frame": show(median(&off)),
-        "all_sampled_over_without": show(median(&all)),
-        "one_percent_over_without": show(median(&one)),
-        "receiver_killed_over_before": show(median(&gone)),
-        "receiver_killed_memory_mb": show(median(&grown)),
+        "without_us_per_frame": median(&off),
+        "all_sampled_over_without": median(&all),
+        "one_percent_over_without": median(&one),
+        "receiver_killed_over_before": median(&gone),
+        "receiver_killed_memory_mb": median(&grown),
         "receiver_killed_memory_mb_most": grown.iter().copied().fold(f64::MIN, f64::max),
     });
     println!("{}", serde_json::to_string_pretty(&report)?);

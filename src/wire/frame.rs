@@ -36,6 +36,9 @@ pub struct FrameMessage<'a> {
     /// Time budget from arrival, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Whether its answer may come from the cache and go into it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_enabled: Option<bool>,
     /// Interleaved I and Q, as `datatype` says.
     #[serde(with = "serde_bytes")]
     pub samples: &'a [u8],
@@ -71,6 +74,7 @@ mod tests {
             geolocation: Some(&place),
             model: None,
             timeout_ms: None,
+            cache_enabled: Some(false),
             samples: &[1, 2, 3, 4],
         };
         let value = rmpv::decode::read_value(&mut frame.encode().unwrap().as_slice()).unwrap();
@@ -79,8 +83,9 @@ mod tests {
         assert_eq!(get("datetime"), Some("2024-01-01T00:00:00.5Z".into()));
         assert_eq!(get("sample_rate"), Some(250e3.into()));
         assert_eq!(get("frequency"), None);
+        assert_eq!(get("cache_enabled"), Some(false.into()));
         assert_eq!(get("geolocation").unwrap()["type"], "Point".into());
         assert_eq!(get("geolocation").unwrap()["coordinates"], rmpv::Value::Array(vec![7.5.into(), 45.0.into()]));
-        assert_eq!(value.as_map().unwrap().len(), 8);
+        assert_eq!(value.as_map().unwrap().len(), 9);
     }
 }

@@ -176,6 +176,7 @@ impl PublishArgs {
             geolocation: frame.geolocation.as_ref(),
             model: self.model.as_deref(),
             timeout_ms: self.timeout.map(|timeout| timeout.as_millis() as u64),
+            cache_enabled: None,
             samples: &frame.bytes,
         }
     }

@@ -1,6 +1,6 @@
 //! A reading in OTLP's form.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use opentelemetry::Value as Attribute;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -9,17 +9,18 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
     exemplar, metric, number_data_point,
 };
-use opentelemetry_sdk::Resource;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::super::metrics::catalogue::Kind;
 use super::super::metrics::{Buckets, Family, Point, Reading, Value};
+use super::spans::nanoseconds;
 
 /// The request that tells `reading`; what is counted in it was counted from `started` on.
 pub fn request(reading: &Reading, resource: &Resource, started: SystemTime) -> ExportMetricsServiceRequest {
     let span = Span { started: nanoseconds(started), now: nanoseconds(SystemTime::now()) };
     let metrics = reading.families().iter().map(|family| span.metric(family)).collect();
     let scope_metrics = vec![ScopeMetrics { scope: Some((&super::scope(), None).into()), metrics, ..ScopeMetrics::default() }];
-    let resource_metrics = vec![ResourceMetrics { resource: Some(resource.into()), scope_metrics, ..ResourceMetrics::default() }];
+    let resource_metrics = vec![ResourceMetrics { resource: Some(resource.clone()), scope_metrics, ..ResourceMetrics::default() }];
     ExportMetricsServiceRequest { resource_metrics }
 }
 
@@ -98,8 +99,4 @@ fn exemplars(buckets: &Buckets) -> Vec<Exemplar> {
         ..Exemplar::default()
     };
     buckets.exemplars.iter().flatten().map(exemplar).collect()
-}
-
-fn nanoseconds(time: SystemTime) -> u64 {
-    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,32 +4,36 @@
 //! costs nothing more: its spans are not even made.
 
 mod metrics;
+mod queue;
+pub mod spans;
 mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+use bytes::Bytes;
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
-use tokio::sync::{mpsc, watch};
+use prost::Message;
+use sferic_actors::supervision::jitter;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::transport::{MetricsClient, PATIENCE, TIMEOUT};
+pub use self::queue::{Place, TraceQueue};
+use self::spans::Spans;
+use self::transport::Transport;
 use super::metrics::Metrics;
 use crate::settings::Telemetry;
 use crate::throttle::Throttle;
 
-/// Frames whose spans wait for export; some 4 KB each.
-const QUEUE: usize = 1024;
-/// Frames in one request, which so stays below the 4 MiB that gRPC servers take.
-const BATCH: usize = 512;
 /// How long a request waits for more frames.
 const LINGER: Duration = Duration::from_millis(50);
+/// The wait before a request is repeated; it doubles up to the longest.
+const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// What is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +68,7 @@ pub struct Counts {
     pub failed: AtomicU64,
     /// Failures and slow frames beyond those kept a second.
     pub limited: AtomicU64,
-    /// Requests taken, and requests that failed in the end, by signal.
+    /// Requests taken, and requests that failed, by signal.
     pub requests: [[AtomicU64; 2]; 2],
     waiting: AtomicU64,
 }
@@ -76,56 +80,7 @@ impl Counts {
     }
 
     /// The most that can wait.
-    pub const LIMIT: u64 = QUEUE as u64;
-}
-
-/// Where spans wait for export. It never blocks.
-#[derive(Debug, Clone)]
-pub struct TraceQueue {
-    sender: mpsc::Sender<Vec<SpanData>>,
-    counts: Arc<Counts>,
-}
-
-/// A place in the queue.
-pub struct Place<'a>(mpsc::Permit<'a, Vec<SpanData>>, &'a Counts);
-
-impl TraceQueue {
-    /// A queue, and its other end.
-    pub(super) fn new(counts: Arc<Counts>) -> (Self, mpsc::Receiver<Vec<SpanData>>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { sender, counts }, receiver)
-    }
-
-    /// A place for one frame's spans; where there is none, the frame is counted as dropped.
-    pub fn reserve(&self) -> Option<Place<'_>> {
-        match self.sender.try_reserve() {
-            Ok(permit) => Some(Place(permit, &self.counts)),
-            Err(_) => {
-                self.counts.queue_full.fetch_add(1, Relaxed);
-                None
-            }
-        }
-    }
-
-    /// Queues spans, if there is a place.
-    pub fn send(&self, spans: Vec<SpanData>) {
-        if let Some(place) = self.reserve() {
-            place.send(spans);
-        }
-    }
-
-    /// A failure or a slow frame is not kept: there are too many of them.
-    pub fn count_limited(&self) {
-        self.counts.limited.fetch_add(1, Relaxed);
-    }
-}
-
-impl Place<'_> {
-    /// Queues spans.
-    pub fn send(self, spans: Vec<SpanData>) {
-        self.1.waiting.fetch_add(1, Relaxed);
-        self.0.send(spans);
-    }
+    pub const LIMIT: u64 = queue::FRAMES;
 }
 
 /// The export.
@@ -139,8 +94,8 @@ pub struct Exporter {
 
 /// What both exports need.
 struct Link {
-    metrics: MetricsClient,
-    resource: Resource,
+    transport: Transport,
+    resource: opentelemetry_proto::tonic::resource::v1::Resource,
     counts: Arc<Counts>,
     complaints: Throttle,
 }
@@ -151,13 +106,12 @@ impl Exporter {
     /// # Errors
     /// The endpoint is no address, or the system's root certificates can't be read for `https`.
     pub fn start(endpoint: &str, telemetry: &Telemetry) -> anyhow::Result<Self> {
-        let (mut spans, metrics) = transport::open(endpoint, telemetry.otlp_protocol).context("telemetry.otlp_endpoint")?;
-        let (counts, resource) = (Arc::<Counts>::default(), resource());
-        spans.set_resource(&resource);
-        let (queue, receiver) = TraceQueue::new(Arc::clone(&counts));
-        let link = Arc::new(Link { metrics, resource, counts, complaints: Throttle::new(Duration::from_secs(60)) });
+        let transport = Transport::new(endpoint, telemetry.otlp_protocol).context("telemetry.otlp_endpoint")?;
+        let counts = Arc::<Counts>::default();
+        let queue = TraceQueue::new(Arc::clone(&counts));
+        let link = Arc::new(Link { transport, resource: (&resource()).into(), counts, complaints: Throttle::new(Duration::from_secs(60)) });
         let (closing, closed) = watch::channel(false);
-        let tasks = vec![tokio::spawn(Arc::clone(&link).export_traces(spans, receiver, closed))];
+        let tasks = vec![tokio::spawn(Arc::clone(&link).export_traces(queue.clone(), closed))];
         Ok(Self { link, queue, closing, tasks, interval: telemetry.metrics_interval })
     }
 
@@ -192,37 +146,48 @@ impl Exporter {
 }
 
 impl Link {
-    async fn export_traces(
-        self: Arc<Self>,
-        exporter: SpanExporter,
-        mut receiver: mpsc::Receiver<Vec<SpanData>>,
-        mut closed: watch::Receiver<bool>,
-    ) {
-        let mut frames = Vec::with_capacity(BATCH);
+    async fn export_traces(self: Arc<Self>, queue: TraceQueue, mut closed: watch::Receiver<bool>) {
+        let mut spans = Spans::default();
         loop {
-            tokio::select! {
-                count = receiver.recv_many(&mut frames, BATCH) => if count == 0 { return },
-                () = is_closed(&mut closed), if !receiver.is_closed() => {
-                    // What is in it still comes.
-                    receiver.close();
-                    continue;
-                }
-            }
+            let mut is_last = tokio::select! {
+                () = queue.rung() => false,
+                () = is_closed(&mut closed) => true,
+            };
             // Not woken by every frame that comes meanwhile.
-            if frames.len() < BATCH && tokio::time::timeout(LINGER, is_closed(&mut closed)).await.is_err() {
-                while frames.len() < BATCH
-                    && let Ok(spans) = receiver.try_recv()
-                {
-                    frames.push(spans);
-                }
+            if !is_last {
+                is_last = tokio::select! {
+                    () = tokio::time::sleep(LINGER) => false,
+                    () = queue.rung() => false,
+                    () = is_closed(&mut closed) => true,
+                };
             }
-            let count = frames.len() as u64;
-            self.counts.waiting.fetch_sub(count, Relaxed);
-            let spans = frames.drain(..).flatten().collect();
-            // The exporter begins nothing new after its patience, but an attempt may be under way then.
-            let taken = self.report(Signal::Traces, within(PATIENCE + TIMEOUT, exporter.export(spans)).await);
-            let outcome = if taken { &self.counts.exported } else { &self.counts.failed };
-            outcome.fetch_add(count, Relaxed);
+            let frames = queue.take(&mut spans);
+            if frames > 0 {
+                let request = spans.request(&self.resource, &scope());
+                spans.clear();
+                let outcome = if self.send_for_long(request, &mut closed).await { &self.counts.exported } else { &self.counts.failed };
+                outcome.fetch_add(frames, Relaxed);
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    /// Repeats a request until the collector has taken it, or says that it never will, or the end has come.
+    async fn send_for_long(&self, request: Bytes, closed: &mut watch::Receiver<bool>) -> bool {
+        let mut wait = RETRY;
+        loop {
+            let is_last = *closed.borrow();
+            match self.send(Signal::Traces, request.clone()).await {
+                Ok(()) => return true,
+                Err(Some(least)) if !is_last => {
+                    let wait = wait.mul_f64(0.5 + 0.5 * jitter()).max(least);
+                    let _ = tokio::time::timeout(wait, is_closed(closed)).await;
+                }
+                Err(_) => return false,
+            }
+            wait = (2 * wait).min(LONGEST_RETRY);
         }
     }
 
@@ -231,28 +196,28 @@ impl Link {
             let is_last = tokio::time::timeout(interval, is_closed(&mut closed)).await.is_ok();
             let request = metrics::request(&metrics.read(), &self.resource, metrics.started);
             // One that fails is superseded by the next.
-            self.report(Signal::Metrics, within(TIMEOUT, self.metrics.send(request)).await);
+            let _ = self.send(Signal::Metrics, request.encode_to_vec().into()).await;
             if is_last {
                 return;
             }
         }
     }
 
-    /// Counts an export, says why it failed, and gives whether it was taken.
-    fn report(&self, signal: Signal, result: anyhow::Result<()>) -> bool {
+    /// Sends a request once, counts it and says why it failed; gives then whether it may be taken later, and not before when.
+    async fn send(&self, signal: Signal, request: Bytes) -> Result<(), Option<Duration>> {
+        let result = self.transport.send(signal, request).await;
         self.counts.requests[signal as usize][usize::from(result.is_err())].fetch_add(1, Relaxed);
-        if let Err(error) = &result
+        let complaint = match &result {
+            Ok(rejected) => rejected.as_ref().map(|part| format!("{} refused: {}", part.rejected_spans, part.error_message)),
+            Err(failed) => Some(format!("{:#}", failed.error)),
+        };
+        if let Some(error) = complaint
             && let Some(unsaid) = self.complaints.pass(tokio::time::Instant::now())
         {
-            tracing::warn!(error = format!("{error:#}"), signal = signal.as_str(), unsaid, "telemetry could not be exported");
+            tracing::warn!(error, signal = signal.as_str(), unsaid, "telemetry could not be exported");
         }
-        result.is_ok()
+        result.map(drop).map_err(|failed| failed.retry)
     }
-}
-
-async fn within<E: Into<anyhow::Error>>(limit: Duration, sending: impl Future<Output = Result<(), E>>) -> anyhow::Result<()> {
-    let sent = tokio::time::timeout(limit, sending).await;
-    sent.map_err(|_| anyhow!("no answer within {limit:?}"))?.map_err(Into::into)
 }
 
 async fn is_closed(closed: &mut watch::Receiver<bool>) {

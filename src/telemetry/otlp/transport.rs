@@ -1,101 +1,182 @@
-//! The two ways to a collector, gRPC and HTTP. Spans go through OpenTelemetry's own exporter, which repeats what may be taken later;
-//! metrics, which that takes from its SDK alone, go over the same channel or client in requests of our own.
+//! A request's way to the collector, over gRPC or HTTP: the same bytes either way.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use anyhow::{Context, anyhow};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::{Buf, BufMut, Bytes};
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{HttpClient, Request};
-use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use percent_encoding::percent_decode_str;
 use prost::Message;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
+use super::Signal;
 use crate::settings::OtlpProtocol;
 
 /// How long one request may take.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request with spans is repeated.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends metrics.
-pub enum MetricsClient {
-    /// Over gRPC.
-    Grpc(MetricsServiceClient<Channel>, MetadataMap),
-    /// Over HTTP, to this address.
+/// One of the two ways.
+pub enum Transport {
+    /// Over this channel.
+    Grpc(Channel, MetadataMap),
+    /// Below this address.
     Http(Arc<dyn HttpClient>, String, HeaderMap),
 }
 
-impl MetricsClient {
-    /// Sends one request, once.
-    pub async fn send(&self, message: ExportMetricsServiceRequest) -> anyhow::Result<()> {
-        match self {
-            Self::Grpc(client, metadata) => {
-                let request = tonic::Request::from_parts(metadata.clone(), tonic::Extensions::default(), message);
-                client.clone().export(request).await?;
+/// A request that was not taken.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: anyhow::Error,
+    /// Whether it may be taken later, and not before when.
+    pub retry: Option<Duration>,
+}
+
+impl Failed {
+    /// For a reason that may pass.
+    fn for_now(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), retry: Some(Duration::ZERO) }
+    }
+}
+
+impl Transport {
+    /// A way to `endpoint`, which is connected to when there is something to send.
+    ///
+    /// # Errors
+    /// The endpoint is no address, or the system's root certificates can't be read for `https`.
+    pub fn new(endpoint: &str, protocol: OtlpProtocol) -> anyhow::Result<Self> {
+        let (endpoint, authorization) = without_userinfo(endpoint)?;
+        let mut headers = headers_of(&std::env::var("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default());
+        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
+        let is_secure = endpoint.starts_with("https://");
+        Ok(match protocol {
+            OtlpProtocol::Grpc => {
+                let mut to = Endpoint::from_shared(endpoint)?.connect_timeout(TIMEOUT);
+                if is_secure {
+                    to = to.tls_config(ClientTlsConfig::new().with_native_roots())?;
+                }
+                Self::Grpc(to.connect_lazy(), MetadataMap::from_headers(headers))
             }
-            Self::Http(client, address, headers) => {
-                let mut request = Request::post(address).body(message.encode_to_vec().into())?;
-                request.headers_mut().clone_from(headers);
-                request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-                let status = client.send_bytes(request).await.map_err(|error| anyhow!(error))?.status();
-                ensure!(status.is_success(), "{status}");
+            OtlpProtocol::Http => {
+                Request::get(&endpoint).body(())?;
+                let client: Arc<dyn HttpClient> = if is_secure {
+                    let roots = HttpsConnectorBuilder::new().with_native_roots().context("no root certificates")?;
+                    Arc::new(HyperClient::new(roots.https_only().enable_http1().build(), TIMEOUT, None))
+                } else {
+                    Arc::new(HyperClient::with_default_connector(TIMEOUT, None))
+                };
+                Self::Http(client, endpoint.trim_end_matches('/').to_owned(), headers)
             }
-        }
+        })
+    }
+
+    /// Sends one request, once. Gives what the collector did not take of it, though it took the request.
+    ///
+    /// # Errors
+    /// The request was not taken.
+    pub async fn send(&self, signal: Signal, body: Bytes) -> Result<Option<Rejected>, Failed> {
+        let sending = async {
+            match self {
+                Self::Grpc(channel, metadata) => call(channel.clone(), metadata.clone(), signal, body).await,
+                Self::Http(client, base, headers) => post(&**client, base, headers, signal, body).await,
+            }
+        };
+        let sent = tokio::time::timeout(TIMEOUT, sending).await;
+        let response = sent.unwrap_or_else(|_| Err(Failed::for_now(anyhow!("no answer within {TIMEOUT:?}"))))?;
+        // The responses to both signals are the same on the wire.
+        let response = ExportTraceServiceResponse::decode(response).unwrap_or_default();
+        Ok(response.partial_success.filter(|part| part.rejected_spans > 0))
+    }
+}
+
+/// What a collector did not take of a request, and why.
+pub type Rejected = ExportTracePartialSuccess;
+
+async fn call(channel: Channel, metadata: MetadataMap, signal: Signal, body: Bytes) -> Result<Bytes, Failed> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.map_err(Failed::for_now)?;
+    let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), body);
+    let method = PathAndQuery::from_static(match signal {
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    });
+    client.unary(request, method, Raw).await.map(tonic::Response::into_inner).map_err(|status| {
+        let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        // As OTLP's specification has it.
+        let retry = match status.code() {
+            Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::OutOfRange | Code::Unavailable | Code::DataLoss => {
+                Some(delay.unwrap_or_default())
+            }
+            Code::ResourceExhausted => delay,
+            _ => None,
+        };
+        Failed { error: status.into(), retry }
+    })
+}
+
+async fn post(client: &dyn HttpClient, base: &str, headers: &HeaderMap, signal: Signal, body: Bytes) -> Result<Bytes, Failed> {
+    let mut request = Request::post(format!("{base}/v1/{}", signal.as_str())).body(body).map_err(Failed::for_now)?;
+    request.headers_mut().clone_from(headers);
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    let response = client.send_bytes(request).await.map_err(|error| Failed::for_now(anyhow!(error)))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response.into_body());
+    }
+    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry = busy.contains(&status).then(|| Duration::from_secs(seconds.unwrap_or(0)));
+    Err(Failed { error: anyhow!("{status}"), retry })
+}
+
+/// Messages that are written already, and read elsewhere.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(message);
         Ok(())
     }
 }
 
-/// The ways of spans and of metrics to `endpoint`, which is connected to when there is something to send.
-///
-/// # Errors
-/// The endpoint is no address, or the system's root certificates can't be read for `https`.
-pub fn open(endpoint: &str, protocol: OtlpProtocol) -> anyhow::Result<(SpanExporter, MetricsClient)> {
-    let (endpoint, authorization) = without_userinfo(endpoint)?;
-    let mut headers = headers_of(&std::env::var("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default());
-    headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
-    let is_secure = endpoint.starts_with("https://");
-    match protocol {
-        OtlpProtocol::Grpc => {
-            let mut to = Endpoint::from_shared(endpoint)?.connect_timeout(TIMEOUT).timeout(TIMEOUT);
-            if is_secure {
-                to = to.tls_config(ClientTlsConfig::new().with_native_roots())?;
-            }
-            let (channel, metadata) = (to.connect_lazy(), MetadataMap::from_headers(headers));
-            let spans = SpanExporter::builder().with_tonic().with_channel(channel.clone()).with_metadata(metadata.clone());
-            let spans = spans.with_timeout(PATIENCE).with_retry_policy(retries()).build()?;
-            Ok((spans, MetricsClient::Grpc(MetricsServiceClient::new(channel), metadata)))
-        }
-        OtlpProtocol::Http if is_secure => {
-            let roots = HttpsConnectorBuilder::new().with_native_roots().context("no root certificates")?;
-            over_http(HyperClient::new(roots.https_only().enable_http1().build(), TIMEOUT, None), &endpoint, headers)
-        }
-        OtlpProtocol::Http => over_http(HyperClient::with_default_connector(TIMEOUT, None), &endpoint, headers),
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
     }
-}
-
-fn over_http(client: impl HttpClient + 'static, endpoint: &str, headers: HeaderMap) -> anyhow::Result<(SpanExporter, MetricsClient)> {
-    let client: Arc<dyn HttpClient> = Arc::new(client);
-    let address = |signal| format!("{}/v1/{signal}", endpoint.trim_end_matches('/'));
-    let pairs = headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-    let spans = SpanExporter::builder().with_http().with_shared_http_client(Arc::clone(&client)).with_headers(pairs.collect());
-    let spans = spans.with_endpoint(address("traces")).with_timeout(PATIENCE).with_retry_policy(retries()).build()?;
-    Ok((spans, MetricsClient::Http(client, address("metrics"), headers)))
-}
-
-/// Until `PATIENCE` ends it.
-fn retries() -> RetryPolicy {
-    let second = Duration::from_secs(1);
-    RetryPolicy::recommended().with_max_retries(usize::MAX).with_initial_delay(second).with_max_delay(TIMEOUT).with_max_jitter(second)
 }
 
 /// The endpoint without `user:password@`, which goes into a header.
@@ -108,7 +189,7 @@ fn without_userinfo(endpoint: &str) -> anyhow::Result<(String, Option<HeaderValu
     Ok((format!("{scheme}://{}", &rest[userinfo.len() + 1..]), Some(value)))
 }
 
-/// What `OTEL_EXPORTER_OTLP_HEADERS` says, as the exporter of spans reads it: `name=value,name=value`, percent-encoded.
+/// What `OTEL_EXPORTER_OTLP_HEADERS` says, as OpenTelemetry's exporters read it: `name=value,name=value`, percent-encoded.
 fn headers_of(pairs: &str) -> HeaderMap {
     let header = |pair: &str| {
         let (name, value) = pair.split_once('=')?;

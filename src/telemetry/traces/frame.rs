@@ -1,12 +1,6 @@
 //! One frame's spans, from its trail.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::SystemTime;
-
-use opentelemetry::KeyValue;
-use opentelemetry::trace::{Event, Link, SpanContext, SpanId, SpanKind, Status};
-use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind};
 use sferic_actors::frame::ModelId;
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
@@ -18,7 +12,7 @@ use super::attributes as names;
 use super::context::new_span_id;
 use super::{Begun, Kept};
 use crate::settings::Nats;
-use crate::telemetry::otlp;
+use crate::telemetry::otlp::spans::{Attribute, Attributes, Fields, Span, Spans, nanoseconds};
 
 /// Every span there is: its name, kind, parent, and what it covers.
 pub const SPANS: &[(&str, &str, &str, &str)] = &[
@@ -55,7 +49,6 @@ pub const SPANS: &[(&str, &str, &str, &str)] = &[
 /// Subjects and names, put together once.
 #[derive(Debug)]
 pub struct Names {
-    group: Arc<str>,
     frames: Subject,
     predictions: Subject,
     failures: Subject,
@@ -64,82 +57,70 @@ pub struct Names {
 #[derive(Debug)]
 struct Subject {
     prefix: String,
-    /// With `{source}` for the source.
-    template: Arc<str>,
+    /// What its span is called.
+    span: String,
+    /// Those that don't depend on the frame.
+    attributes: Attributes,
 }
 
 impl Names {
     /// Those of one connection.
     pub fn new(nats: &Nats) -> Self {
-        let subject = |kind: &str| {
-            let prefix = format!("{}.{kind}.", nats.prefix);
-            Subject { template: format!("{prefix}{{source}}").into(), prefix }
+        let subject = |operation: &str, kind: &str, of: &str, more: &[Attribute<'_>]| {
+            let prefix = format!("{}.{of}.", nats.prefix);
+            let template = format!("{prefix}{{source}}");
+            let mut attributes = vec![
+                (names::MESSAGING_SYSTEM, "nats".into()),
+                (names::OPERATION_NAME, operation.into()),
+                (names::OPERATION_TYPE, kind.into()),
+                (names::DESTINATION_TEMPLATE, template.as_str().into()),
+            ];
+            attributes.extend_from_slice(more);
+            Subject { span: format!("{operation} {template}"), attributes: Attributes::new(&attributes), prefix }
         };
+        let group = (names::CONSUMER_GROUP, nats.queue_group.as_str().into());
         Self {
-            group: nats.queue_group.as_str().into(),
-            frames: subject("frames"),
-            predictions: subject("predictions"),
-            failures: subject("failures"),
+            frames: subject("process", "process", "frames", &[group]),
+            predictions: subject("publish", "send", "predictions", &[]),
+            failures: subject("publish", "send", "failures", &[]),
         }
     }
 }
 
-/// Turns the instants of an outcome's trail into wall time.
+/// Turns the instants of an outcome's trail into nanoseconds since 1970.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     instant: Instant,
-    time: SystemTime,
+    nanoseconds: u64,
 }
 
 impl Clock {
     /// By the instant at which the outcome was settled, whose wall time is known.
     pub fn new(outcome: &Outcome) -> Self {
-        Self { instant: outcome.settled_at, time: outcome.timestamp }
+        Self { instant: outcome.settled_at, nanoseconds: nanoseconds(outcome.timestamp) }
     }
 
     /// By the wall clock.
-    pub fn at(&self, instant: Instant) -> SystemTime {
-        self.time + instant.saturating_duration_since(self.instant) - self.instant.saturating_duration_since(instant)
+    pub fn at(&self, instant: Instant) -> u64 {
+        let [later, earlier] =
+            [(instant, self.instant), (self.instant, instant)].map(|(to, from)| to.saturating_duration_since(from).as_nanos() as u64);
+        self.nanoseconds + later - earlier
     }
 }
 
-/// A span with nothing to it yet.
-pub fn span(context: SpanContext, name: impl Into<Cow<'static, str>>, start_time: SystemTime, end_time: SystemTime) -> SpanData {
-    SpanData {
-        span_context: context,
-        parent_span_id: SpanId::INVALID,
-        parent_span_is_remote: false,
-        span_kind: SpanKind::Internal,
-        name: name.into(),
-        start_time,
-        end_time,
-        attributes: Vec::new(),
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
-        status: Status::Unset,
-        instrumentation_scope: otlp::scope(),
-    }
-}
-
-/// The attributes that name a model.
-pub fn model(id: &ModelId) -> [KeyValue; 2] {
-    [KeyValue::new(names::MODEL, id.name.clone()), KeyValue::new(names::MODEL_VERSION, id.version.clone())]
-}
-
-/// A frame's spans in the making.
+/// Writes a frame's spans.
 pub struct FrameSpans<'a> {
     names: &'a Names,
     outcome: &'a Outcome,
     begun: &'a Begun,
+    trace_state: String,
     clock: Clock,
     untold: Option<&'a Untold>,
     told_at: Instant,
-    spans: Vec<SpanData>,
 }
 
 impl<'a> FrameSpans<'a> {
-    /// None yet.
+    /// Those of this frame, whose outcome was told, or not, at `told_at`.
     pub fn new(
         names: &'a Names,
         outcome: &'a Outcome,
@@ -148,124 +129,126 @@ impl<'a> FrameSpans<'a> {
         told: &'a Result<End, Untold>,
         told_at: Instant,
     ) -> Self {
-        Self { names, outcome, begun, clock, untold: told.as_ref().err(), told_at, spans: Vec::with_capacity(8) }
+        let trace_state = begun.parent.as_ref().map(|parent| parent.trace_state().header()).unwrap_or_default();
+        Self { names, outcome, begun, trace_state, clock, untold: told.as_ref().err(), told_at }
     }
 
     /// The frame was in this run, whose span is `run_span`; `halved`: which failed, so that its frames were in further ones.
-    pub fn inference(&mut self, run: &Run, inference: SpanContext, run_span: SpanContext, halved: bool) {
+    pub fn inference(&self, run: &Run, inference: &SpanContext, run_span: &SpanContext, halved: bool, to: &mut Spans) {
         let ended = run.ended.unwrap_or(self.outcome.settled_at);
-        let mut span = self.child("inference", inference, run.begun, ended);
-        span.attributes = vec![KeyValue::new(names::BATCH_SIZE, run.batch_size as i64), KeyValue::new(names::SESSION, run.session as i64)];
-        span.links.links = vec![Link::with_context(run_span)];
-        if halved {
-            span.status = Status::error("the batch failed and was halved");
-        } else if self.failure().is_some_and(|failure| failure.code == FailureCode::InferenceFailed) {
-            span.status = Status::error("the model failed");
-        }
-        self.spans.push(span);
+        to.push(&self.child("inference", inference.span_id(), run.begun, ended), |span| {
+            span.attribute(names::BATCH_SIZE, run.batch_size);
+            span.attribute(names::SESSION, run.session);
+            span.link(run_span);
+            if halved {
+                span.error("the batch failed and was halved");
+            } else if self.failure().is_some_and(|failure| failure.code == FailureCode::InferenceFailed) {
+                span.error("the model failed");
+            }
+        });
     }
 
-    /// All of them, the frame's own the first.
-    pub fn finish(mut self, to: &mut Vec<SpanData>) {
+    /// All the others.
+    pub fn finish(&self, to: &mut Spans) {
         let trail = &self.outcome.trail;
-        let run = trail.runs().next().map(|run| run.begun);
-        self.stage("decode", trail.decode_begun, trail.decoded);
         let hit = self.outcome.result.as_ref().is_ok_and(|prediction| prediction.cache_hit);
-        if let Some(cache) = self.stage("cache", trail.decoded, trail.looked_up) {
-            cache.attributes = vec![KeyValue::new(names::CACHE_HIT, hit)];
-        }
-        self.stage("features", trail.features_begun, trail.features_ended);
+        self.root(to);
+        self.stage("decode", trail.decode_begun, trail.decoded, to, |_| {});
+        self.stage("cache", trail.decoded, trail.looked_up, to, |span| span.attribute(names::CACHE_HIT, hit));
+        self.stage("features", trail.features_begun, trail.features_ended, to, |_| {});
         // A frame that was answered while it waited for a session waited until then.
-        self.stage("queue", trail.features_ended, Some(run.unwrap_or(self.outcome.settled_at)));
-        to.reserve(self.spans.len() + 2);
-        to.push(self.root());
-        to.push(self.publish());
-        to.append(&mut self.spans);
+        let run = trail.runs().next().map_or(self.outcome.settled_at, |run| run.begun);
+        self.stage("queue", trail.features_ended, Some(run), to, |_| {});
+        self.publish(to);
     }
 
     fn failure(&self) -> Option<&'a Failure> {
         self.outcome.result.as_ref().err()
     }
 
-    fn stage(&mut self, name: &'static str, from: Option<Instant>, to: Option<Instant>) -> Option<&mut SpanData> {
-        let span = self.child(name, self.begun.context(new_span_id()), from?, to?);
-        self.spans.push(span);
-        self.spans.last_mut()
+    fn stage(&self, name: &str, from: Option<Instant>, until: Option<Instant>, to: &mut Spans, rest: impl FnOnce(&mut Fields<'_>)) {
+        if let (Some(from), Some(until)) = (from, until) {
+            to.push(&self.child(name, new_span_id(), from, until), rest);
+        }
     }
 
-    fn child(&self, name: impl Into<Cow<'static, str>>, context: SpanContext, from: Instant, to: Instant) -> SpanData {
-        SpanData { parent_span_id: self.begun.root, ..span(context, name, self.clock.at(from), self.clock.at(to)) }
+    fn child<'b>(&'b self, name: &'b str, span_id: SpanId, from: Instant, until: Instant) -> Span<'b> {
+        Span {
+            trace_id: self.begun.trace_id,
+            span_id,
+            trace_state: &self.trace_state,
+            parent: Some(self.begun.root),
+            parent_is_remote: false,
+            kind: SpanKind::Internal,
+            name,
+            begun: self.clock.at(from),
+            ended: self.clock.at(until),
+        }
     }
 
-    fn publish(&self) -> SpanData {
+    fn publish(&self, to: &mut Spans) {
         let subject = if self.failure().is_some() { &self.names.failures } else { &self.names.predictions };
-        let name = format!("publish {}", subject.template);
-        let mut span = self.child(name, self.begun.context(self.begun.publish), self.outcome.settled_at, self.told_at);
-        span.span_kind = SpanKind::Producer;
-        span.attributes = self.messaging("publish", "send", subject, 1);
-        if let Some(untold) = self.untold {
-            span.attributes.push(KeyValue::new(names::ERROR_TYPE, untold.reason));
-            span.status = Status::error(untold.message.clone());
-        }
-        span
+        let child = self.child(&subject.span, self.begun.publish, self.outcome.settled_at, self.told_at);
+        to.push(&Span { kind: SpanKind::Producer, ..child }, |span| {
+            self.messaging(subject, span);
+            if let Some(untold) = self.untold {
+                span.attribute(names::ERROR_TYPE, untold.reason);
+                span.error(&untold.message);
+            }
+        });
     }
 
-    fn root(&self) -> SpanData {
+    fn root(&self, to: &mut Spans) {
         let (outcome, trail, begun) = (self.outcome, &self.outcome.trail, self.begun);
-        let name = format!("process {}", self.names.frames.template);
-        let mut span = span(begun.context(begun.root), name, self.clock.at(outcome.received_at), self.clock.at(self.told_at));
-        span.span_kind = SpanKind::Consumer;
-        if let Some(parent) = &begun.parent {
-            (span.parent_span_id, span.parent_span_is_remote) = (parent.span_id(), true);
-        }
-        let code = match (self.untold, &outcome.result) {
-            (Some(_), _) => "lost",
-            (None, Ok(_)) => "prediction",
-            (None, Err(failure)) => failure.code.as_str(),
-        };
-        span.attributes = self.messaging("process", "process", &self.names.frames, 12);
-        span.attributes.extend([
-            KeyValue::new(names::CONSUMER_GROUP, Arc::clone(&self.names.group)),
-            KeyValue::new(names::BODY_SIZE, trail.payload_bytes as i64),
-            KeyValue::new(names::SOURCE, outcome.envelope.source.clone()),
-            KeyValue::new(names::OUTCOME, code),
-            KeyValue::new(names::KEPT, begun.kept.map_or("", Kept::as_str)),
-        ]);
-        span.attributes.extend(trail.model.as_deref().into_iter().flat_map(model));
-        if let Some(datatype) = trail.datatype {
-            span.attributes.push(KeyValue::new(names::DATATYPE, datatype.name()));
-            span.attributes.push(KeyValue::new(names::SAMPLES, trail.samples as i64));
-        }
-        if let Ok(prediction) = &outcome.result {
-            span.attributes.push(KeyValue::new(names::BATCH_SIZE, prediction.batch_size as i64));
-            span.attributes.push(KeyValue::new(names::CACHE_HIT, prediction.cache_hit));
-        }
-        if let Some(failure) = self.failure() {
-            let attributes = vec![
-                KeyValue::new(names::EXCEPTION_TYPE, failure.code.as_str()),
-                KeyValue::new(names::EXCEPTION_MESSAGE, failure.message.clone()),
-            ];
-            span.events.events = vec![Event::new("exception", self.clock.at(outcome.settled_at), attributes, 0)];
-        }
-        let untold = self.untold.map(|untold| (untold.reason, &untold.message));
-        if let Some((kind, message)) = untold.or_else(|| self.failure().map(|failure| (code, &failure.message))) {
-            span.attributes.push(KeyValue::new(names::ERROR_TYPE, kind));
-            span.status = Status::error(message.clone());
-        }
-        span
+        let child = self.child(&self.names.frames.span, begun.root, outcome.received_at, self.told_at);
+        let parent = begun.parent.as_ref().map(SpanContext::span_id);
+        to.push(&Span { kind: SpanKind::Consumer, parent, parent_is_remote: parent.is_some(), ..child }, |span| {
+            let code = match (self.untold, &outcome.result) {
+                (Some(_), _) => "lost",
+                (None, Ok(_)) => "prediction",
+                (None, Err(failure)) => failure.code.as_str(),
+            };
+            self.messaging(&self.names.frames, span);
+            span.attribute(names::BODY_SIZE, trail.payload_bytes);
+            span.attribute(names::SOURCE, outcome.envelope.source.as_str());
+            span.attribute(names::OUTCOME, code);
+            span.attribute(names::KEPT, begun.kept.map_or("", Kept::as_str));
+            if let Some(model) = &trail.model {
+                span.model(model);
+            }
+            if let Some(datatype) = trail.datatype {
+                span.attribute(names::DATATYPE, datatype.name());
+                span.attribute(names::SAMPLES, trail.samples);
+            }
+            if let Ok(prediction) = &outcome.result {
+                span.attribute(names::BATCH_SIZE, prediction.batch_size);
+                span.attribute(names::CACHE_HIT, prediction.cache_hit);
+            }
+            if let Some(failure) = self.failure() {
+                let attributes =
+                    [(names::EXCEPTION_TYPE, failure.code.as_str().into()), (names::EXCEPTION_MESSAGE, failure.message.as_str().into())];
+                span.event("exception", self.clock.at(outcome.settled_at), &attributes);
+            }
+            let untold = self.untold.map(|untold| (untold.reason, &untold.message));
+            if let Some((kind, message)) = untold.or_else(|| self.failure().map(|failure| (code, &failure.message))) {
+                span.attribute(names::ERROR_TYPE, kind);
+                span.error(message);
+            }
+        });
     }
 
-    fn messaging(&self, name: &'static str, kind: &'static str, subject: &Subject, more: usize) -> Vec<KeyValue> {
-        let mut attributes = Vec::with_capacity(6 + more);
-        attributes.extend([
-            KeyValue::new(names::MESSAGING_SYSTEM, "nats"),
-            KeyValue::new(names::OPERATION_NAME, name),
-            KeyValue::new(names::OPERATION_TYPE, kind),
-            KeyValue::new(names::DESTINATION, format!("{}{}", subject.prefix, self.outcome.envelope.source)),
-            KeyValue::new(names::DESTINATION_TEMPLATE, Arc::clone(&subject.template)),
-            KeyValue::new(names::MESSAGE_ID, self.outcome.info.frame_id.clone()),
-        ]);
-        attributes
+    fn messaging(&self, subject: &Subject, span: &mut Fields<'_>) {
+        span.attributes(&subject.attributes);
+        span.attribute(names::DESTINATION, format!("{}{}", subject.prefix, self.outcome.envelope.source).as_str());
+        span.attribute(names::MESSAGE_ID, self.outcome.info.frame_id.as_str());
+    }
+}
+
+impl Fields<'_> {
+    /// Adds the attributes that name a model.
+    pub fn model(&mut self, id: &ModelId) {
+        self.attribute(names::MODEL, &*id.name);
+        self.attribute(names::MODEL_VERSION, &*id.version);
     }
 }
 

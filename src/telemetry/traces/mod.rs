@@ -1,4 +1,4 @@
-//! Traces: a frame's spans are made from its trail when its outcome is told, off the frame's way.
+//! Traces: a frame's spans are written from its trail when its outcome is told, off the frame's way.
 //!
 //! Whether they are kept is decided just before, when the outcome is known and its headers are not yet written: so a failure or a slow
 //! frame can be kept though its trace is not sampled, and the flag that is passed on still says what is true.
@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
-use opentelemetry_sdk::trace::{Sampler, SpanData};
+use opentelemetry_sdk::trace::Sampler;
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{FailureCode, Outcome};
 use sferic_actors::ports::Untold;
@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use self::context::{new_span_id, new_trace_id};
 use self::frame::{Clock, FrameSpans};
 pub use self::frame::{Names, SPANS};
-use self::runs::{Joining, Runs};
+use self::runs::{Gathering, Joining, Runs};
 use self::sampler::{Allowance, KEPT_PER_SECOND, is_sampled};
-use super::otlp::TraceQueue;
+use super::otlp::{Place, TraceQueue};
 use crate::settings::Settings;
 
 /// Makes spans of outcomes and queues them for export.
@@ -130,10 +130,10 @@ impl Traces {
             begun.kept = self.allowed(Kept::Lost, told_at);
         }
         let trail = &outcome.trail;
-        let place = begun.kept.and_then(|_| self.queue.reserve());
+        let mut place = begun.kept.and_then(|_| self.queue.reserve());
         let clock = Clock::new(outcome);
-        let mut spans: Vec<SpanData> = Vec::new();
-        let mut frame = place.is_some().then(|| FrameSpans::new(&self.names, outcome, &begun, clock, told, told_at));
+        let frame = place.is_some().then(|| FrameSpans::new(&self.names, outcome, &begun, clock, told, told_at));
+        let mut over = Vec::new();
         let last = trail.runs().count().saturating_sub(1);
         for (index, run) in trail.runs().enumerate() {
             let inference = frame.as_ref().map(|_| begun.context(new_span_id()));
@@ -141,27 +141,30 @@ impl Traces {
             let failed = halved || outcome.result.as_ref().is_err_and(|failure| failure.code == FailureCode::InferenceFailed);
             let time = [clock.at(run.begun), clock.at(run.ended.unwrap_or(outcome.settled_at))];
             let joining = Joining { run, model: trail.model.as_ref(), time, failed, inference: inference.clone(), now: told_at };
-            let (context, over) = self.runs().join(&joining);
-            if let (Some(frame), Some(inference)) = (&mut frame, inference) {
-                frame.inference(run, inference, context, halved);
+            let (context, ended) = self.runs().join(&joining);
+            over.extend(ended);
+            if let (Some(frame), Some(place), Some(inference)) = (&frame, &mut place, &inference) {
+                frame.inference(run, inference, &context, halved, place);
             }
-            spans.extend(over);
         }
-        if let Some(frame) = frame {
-            frame.finish(&mut spans);
+        if let (Some(frame), Some(place)) = (frame, &mut place) {
+            frame.finish(place);
         }
-        match place {
-            Some(place) => place.send(spans),
-            None if !spans.is_empty() => self.queue.send(spans),
-            None => {}
-        }
+        self.tell(&over, place);
     }
 
     /// Queues what is known of runs whose frames are not all told; at the end.
     pub fn flush(&self) {
-        let spans: Vec<_> = self.runs().drain().collect();
-        if !spans.is_empty() {
-            self.queue.send(spans);
+        let runs: Vec<_> = self.runs().drain().collect();
+        self.tell(&runs, None);
+    }
+
+    /// Queues the spans of these runs, in a frame's place where it has one.
+    fn tell(&self, runs: &[Gathering], place: Option<Place<'_>>) {
+        if !runs.is_empty()
+            && let Some(mut place) = place.or_else(|| self.queue.reserve())
+        {
+            runs.iter().for_each(|run| run.write(&mut place));
         }
     }
 

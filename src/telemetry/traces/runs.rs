@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use opentelemetry::KeyValue;
-use opentelemetry::trace::{Link, SpanContext, Status, TraceFlags, TraceState};
-use opentelemetry_sdk::trace::SpanData;
+use opentelemetry::trace::{SpanContext, SpanKind, TraceFlags, TraceState};
 use sferic_actors::frame::ModelId;
 use sferic_actors::trail::Run;
 use tokio::time::Instant;
 
 use super::attributes as names;
 use super::context::{new_span_id, new_trace_id};
-use super::frame::{model, span};
+use crate::telemetry::otlp::spans::{Span, Spans};
 
 /// Runs that wait for further frames. A frame that was answered while its batch was being formed is counted in the batch and does not know of
 /// it, so some wait in vain: the oldest gives way, and none waits longer than this after its last frame.
@@ -24,14 +22,15 @@ const LONGEST: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Runs(BTreeMap<u64, Gathering>);
 
+/// What is known of a run.
 #[derive(Debug)]
-struct Gathering {
+pub struct Gathering {
     context: SpanContext,
     model: Option<Arc<ModelId>>,
     run: Run,
-    time: [SystemTime; 2],
+    time: [u64; 2],
     left: usize,
-    links: Vec<Link>,
+    links: Vec<SpanContext>,
     failed: bool,
     joined: Instant,
 }
@@ -43,8 +42,8 @@ pub struct Joining<'a> {
     pub run: &'a Run,
     /// Whose it was.
     pub model: Option<&'a Arc<ModelId>>,
-    /// When it began and ended, as far as the frame knows.
-    pub time: [SystemTime; 2],
+    /// When it began and ended, as far as the frame knows, nanoseconds since 1970.
+    pub time: [u64; 2],
     /// It failed.
     pub failed: bool,
     /// The frame's span in it, where that is kept.
@@ -54,8 +53,8 @@ pub struct Joining<'a> {
 }
 
 impl Runs {
-    /// Gives the run's span, and the spans of runs that are over.
-    pub fn join(&mut self, frame: &Joining<'_>) -> (SpanContext, Vec<SpanData>) {
+    /// Gives the run's span, and the runs that are over and of which a frame's spans are kept.
+    pub fn join(&mut self, frame: &Joining<'_>) -> (SpanContext, Vec<Gathering>) {
         let new = || Gathering {
             context: SpanContext::new(new_trace_id(), new_span_id(), TraceFlags::SAMPLED, false, TraceState::NONE),
             model: frame.model.cloned(),
@@ -70,45 +69,60 @@ impl Runs {
         let mut gathering = self.0.remove(&frame.run.id).unwrap_or_else(new);
         gathering.time[1] = gathering.time[1].max(frame.time[1]);
         gathering.left = gathering.left.saturating_sub(1);
-        gathering.links.extend(frame.inference.clone().map(Link::with_context));
+        gathering.links.extend(frame.inference.clone());
         gathering.failed |= frame.failed;
         gathering.joined = frame.now;
         let context = gathering.context.clone();
         if gathering.left == 0 {
-            over.extend(gathering.span());
+            over.push(gathering);
         } else {
             self.0.insert(frame.run.id, gathering);
         }
         while let Some((_, oldest)) = self.0.first_key_value()
             && (oldest.joined + LONGEST <= frame.now || self.0.len() > MOST)
         {
-            over.extend(self.0.pop_first().and_then(|(_, gathering)| gathering.span()));
+            over.extend(self.0.pop_first().map(|(_, gathering)| gathering));
         }
+        over.retain(Gathering::is_kept);
         (context, over)
     }
 
-    /// The spans of all that still wait.
-    pub fn drain(&mut self) -> impl Iterator<Item = SpanData> + use<> {
-        std::mem::take(&mut self.0).into_values().filter_map(Gathering::span)
+    /// All that still wait.
+    pub fn drain(&mut self) -> impl Iterator<Item = Gathering> + use<> {
+        std::mem::take(&mut self.0).into_values().filter(Gathering::is_kept)
     }
 }
 
 impl Gathering {
-    /// The run's span; none where no frame's is kept.
-    fn span(self) -> Option<SpanData> {
-        if self.links.is_empty() {
-            return None;
-        }
+    fn is_kept(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    /// Writes the run's span.
+    pub fn write(&self, to: &mut Spans) {
         let [begun, ended] = self.time;
-        let mut span = span(self.context, "run", begun, ended);
-        span.attributes.push(KeyValue::new(names::BATCH_SIZE, self.run.batch_size as i64));
-        span.attributes.push(KeyValue::new(names::SESSION, self.run.session as i64));
-        span.attributes.extend(self.model.as_deref().into_iter().flat_map(model));
-        span.links.links = self.links;
-        if self.failed {
-            span.status = Status::error("the run failed");
-        }
-        Some(span)
+        let span = Span {
+            trace_id: self.context.trace_id(),
+            span_id: self.context.span_id(),
+            trace_state: "",
+            parent: None,
+            parent_is_remote: false,
+            kind: SpanKind::Internal,
+            name: "run",
+            begun,
+            ended,
+        };
+        to.push(&span, |span| {
+            span.attribute(names::BATCH_SIZE, self.run.batch_size);
+            span.attribute(names::SESSION, self.run.session);
+            if let Some(model) = &self.model {
+                span.model(model);
+            }
+            self.links.iter().for_each(|link| span.link(link));
+            if self.failed {
+                span.error("the run failed");
+            }
+        });
     }
 }
 
@@ -118,18 +132,14 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-    }
-
     fn run(id: u64, batch_size: usize, begun: Instant) -> Run {
         Run { id, session: 1, batch_size, begun, ended: None }
     }
 
-    fn join(runs: &mut Runs, run: &Run, end: u64, inference: Option<u64>, now: Instant) -> (SpanContext, Vec<SpanData>) {
+    fn join(runs: &mut Runs, run: &Run, end: u64, inference: Option<u64>, now: Instant) -> (SpanContext, Vec<Gathering>) {
         let inference =
             inference.map(|id| SpanContext::new(TraceId::from(1), SpanId::from(id), TraceFlags::SAMPLED, false, TraceState::NONE));
-        let frame = Joining { run, model: None, time: [at(10), at(end)], failed: end == 30, inference, now };
+        let frame = Joining { run, model: None, time: [10, end], failed: end == 30, inference, now };
         runs.join(&frame)
     }
 
@@ -142,11 +152,11 @@ mod tests {
         let (second, over) = join(&mut runs, &batch, 30, None, now);
         assert!(over.is_empty() && first == second, "one run is one span");
         let (_, over) = join(&mut runs, &batch, 25, Some(2), now);
-        let [span] = &over[..] else { panic!("{over:?}") };
-        assert_eq!((span.start_time, span.end_time), (at(10), at(30)));
-        let linked: Vec<_> = span.links.iter().map(|link| link.span_context.span_id()).collect();
+        let [run] = &over[..] else { panic!("{over:?}") };
+        assert_eq!(run.time, [10, 30]);
+        let linked: Vec<_> = run.links.iter().map(SpanContext::span_id).collect();
         assert_eq!(linked, [1, 2].map(SpanId::from), "what is not kept can't be linked to");
-        assert_eq!(span.status, Status::error("the run failed"), "one failed");
+        assert!(run.failed, "one failed");
         assert!(runs.0.is_empty());
     }
 
@@ -162,7 +172,7 @@ mod tests {
             assert!(join(&mut runs, &run(id, 2, now), 20, Some(id + 1), now).1.is_empty());
         }
         let (_, over) = join(&mut runs, &run(5000, 2, now), 20, Some(1), now);
-        assert_eq!((over.len(), over[0].links[0].span_context.span_id()), (1, SpanId::from(1)), "the oldest gives way");
+        assert_eq!((over.len(), over[0].links[0].span_id()), (1, SpanId::from(1)), "the oldest gives way");
         assert_eq!(runs.drain().count(), MOST);
     }
 }

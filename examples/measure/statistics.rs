@@ -1,8 +1,11 @@
 //! A median with its interval.
 
+use serde::Serialize;
+
 /// The median, and between which values it lies in 95 of 100 cases, whatever the distribution.
+#[derive(Serialize)]
 pub struct Median {
-    pub value: f64,
+    pub median: f64,
     pub low: f64,
     pub high: f64,
 }
@@ -20,6 +23,6 @@ pub fn median(values: &[f64]) -> Median {
         rank += 1;
     }
     let low = rank.saturating_sub(1);
-    let value = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0;
-    Median { value, low: sorted[low], high: sorted[count - 1 - low] }
+    let median = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0;
+    Median { median, low: sorted[low], high: sorted[count - 1 - low] }
 }

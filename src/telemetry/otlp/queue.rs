@@ -1,0 +1,148 @@
+//! Where spans wait for export, already written as what is sent. It drops and never blocks.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::Counts;
+use super::spans::Spans;
+
+/// Frames whose spans wait for export; some 2 KB each.
+pub const FRAMES: u64 = 1024;
+/// Bytes of spans that may wait before the next frame is refused; a request so stays below the 4 MiB that gRPC servers take.
+const BYTES: usize = 3 << 20;
+
+/// The queue; what is kept is handed to whoever empties it.
+#[derive(Debug, Clone)]
+pub struct TraceQueue(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// Rung for the first that waits, and once more where half of the places are taken.
+    bell: Notify,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    spans: Spans,
+    frames: u64,
+}
+
+/// A place in the queue: where one frame's spans are to be written.
+pub struct Place<'a> {
+    waiting: MutexGuard<'a, Waiting>,
+    shared: &'a Shared,
+}
+
+impl TraceQueue {
+    /// An empty one.
+    pub(super) fn new(counts: Arc<Counts>) -> Self {
+        Self(Arc::new(Shared { waiting: Mutex::default(), bell: Notify::new(), counts }))
+    }
+
+    /// A place for one frame's spans; where there is none, the frame is counted as dropped.
+    pub fn reserve(&self) -> Option<Place<'_>> {
+        let shared = &*self.0;
+        let waiting = shared.lock();
+        if waiting.frames >= FRAMES || waiting.spans.size() >= BYTES {
+            shared.counts.queue_full.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(Place { waiting, shared })
+    }
+
+    /// A failure or a slow frame is not kept: there are too many of them.
+    pub fn count_limited(&self) {
+        self.0.counts.limited.fetch_add(1, Relaxed);
+    }
+
+    /// Until there is something, or much.
+    pub(super) async fn rung(&self) {
+        self.0.bell.notified().await;
+    }
+
+    /// Takes all that waits, and leaves this empty memory for what is to come. Gives of how many frames it is.
+    pub(super) fn take(&self, spans: &mut Spans) -> u64 {
+        let mut waiting = self.0.lock();
+        std::mem::swap(&mut waiting.spans, spans);
+        self.0.counts.waiting.store(0, Relaxed);
+        std::mem::take(&mut waiting.frames)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Place<'_> {
+    type Target = Spans;
+
+    fn deref(&self) -> &Spans {
+        &self.waiting.spans
+    }
+}
+
+impl DerefMut for Place<'_> {
+    fn deref_mut(&mut self) -> &mut Spans {
+        &mut self.waiting.spans
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiting.frames += 1;
+        self.shared.counts.waiting.store(self.waiting.frames, Relaxed);
+        if [1, FRAMES / 2].contains(&self.waiting.frames) {
+            self.shared.bell.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_refuses_and_counts_until_it_is_taken() {
+        let counts = Arc::<Counts>::default();
+        let queue = TraceQueue::new(Arc::clone(&counts));
+        for n in 0..FRAMES {
+            assert!(queue.reserve().is_some(), "place {n}");
+        }
+        assert!(queue.reserve().is_none() && queue.reserve().is_none());
+        assert_eq!((counts.waiting(), counts.queue_full.load(Relaxed)), (FRAMES, 2));
+        assert_eq!(queue.take(&mut Spans::default()), FRAMES);
+        assert_eq!(counts.waiting(), 0);
+        assert!(queue.reserve().is_some());
+    }
+
+    #[test]
+    fn so_many_bytes_refuse_the_next_frame_and_taking_them_leaves_the_memory() {
+        let counts = Arc::<Counts>::default();
+        let queue = TraceQueue::new(Arc::clone(&counts));
+        let span = crate::telemetry::otlp::spans::Span {
+            trace_id: 1.into(),
+            span_id: 1.into(),
+            trace_state: "",
+            parent: None,
+            parent_is_remote: false,
+            kind: opentelemetry::trace::SpanKind::Internal,
+            name: &"x".repeat(BYTES / 2),
+            begun: 0,
+            ended: 0,
+        };
+        for _ in 0..2 {
+            queue.reserve().unwrap().push(&span, |_| {});
+        }
+        assert!(queue.reserve().is_none());
+        let mut spans = Spans::default();
+        assert_eq!(queue.take(&mut spans), 2);
+        assert!(spans.size() > BYTES);
+    }
+}
