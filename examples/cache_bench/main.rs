@@ -1,7 +1,7 @@
 //! What the cache gives and costs, measured on a daemon of its own over loopback.
 //!
 //! - Hits a second over NATS, beside a bare async-nats responder with the same payloads, in turn; and how long the daemon takes for a hit.
-//! - The processor time of a frame that is no hit, with and without the cache, in turn, and what the hash alone takes.
+//! - The processor time of a frame that is no hit, with and without the cache, in turn, and what the hash takes of it.
 //!
 //! `cargo build --release --bin sferic --example cache_bench && target/release/examples/cache_bench [--rounds 5] [--seconds 3] [--pairs 60] [--json]`
 #![allow(missing_docs)] // a program
@@ -19,10 +19,9 @@ use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use load::{Daemon, Frames, closed_loop};
 use measure::statistics::median;
-use measure::usage;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
-use sha2::{Digest, Sha256};
 
 #[derive(Parser)]
 struct Args {
@@ -52,7 +51,7 @@ enum Role {
 /// Requests on their way.
 const OUTSTANDING: usize = 32;
 /// One of a pair of turns, so short that what else the machine does meets both alike.
-const SHORT_TURN: Duration = Duration::from_millis(300);
+const SHORT_TURN: Duration = Duration::from_millis(500);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -63,14 +62,15 @@ async fn main() -> anyhow::Result<()> {
     let server = PrivateServer::start(&[]).await?;
     let client = async_nats::connect(server.url()).await?;
     let turn = Duration::from_secs(args.seconds);
-    let bar = ProgressBar::new((args.rounds + 2 * args.pairs) as u64);
-    let report = json!({
-        "hits": hits(&server, &client, args.rounds, turn, &bar).await?,
-        "misses": [
-            misses(&server, &client, args.pairs, Frames::localization()?, &bar).await?,
-            misses(&server, &client, args.pairs, Frames::modulation()?, &bar).await?,
-        ],
-    });
+    let bar = ProgressBar::new((args.rounds + 4 * args.pairs) as u64);
+    let hits = hits(&server, &client, args.rounds, turn, &bar).await?;
+    let mut missed = Vec::new();
+    for frames in [Frames::localization()?, Frames::modulation()?] {
+        for pace in [Pace::Same, Pace::Highest] {
+            missed.push(misses(&server, &client, args.pairs, turn, pace, &frames, &bar).await?);
+        }
+    }
+    let report = json!({"hits": hits, "misses": missed});
     bar.finish_and_clear();
     println!("{}", if args.json { report.to_string() } else { serde_json::to_string_pretty(&report)? });
     Ok(())
@@ -131,11 +131,22 @@ fn hit_ms(reply: &Message) -> anyhow::Result<f64> {
     outcome["inference_time_ms"].as_f64().context("no inference_time_ms")
 }
 
-/// A frame's share of the run that answered it; every one must have been run.
-fn run_share(reply: &Message) -> anyhow::Result<f64> {
+/// A frame's share of the run that answered it, and how many microseconds its decoding took; every one must have been run.
+fn share_and_decoding(reply: &Message) -> anyhow::Result<[f64; 2]> {
     let outcome = load::outcome(reply)?;
     anyhow::ensure!(outcome["_cache_hit"] == false, "no prediction of its own: {outcome}");
-    Ok(1.0 / outcome["batch_size"].as_f64().context("no batch_size")?)
+    let decoding_ms = outcome["stages_ms"]["decode"].as_f64().context("no stages_ms.decode")?;
+    Ok([1.0 / outcome["batch_size"].as_f64().context("no batch_size")?, decoding_ms * 1e3])
+}
+
+/// How fast the frames of a pair of turns come.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Pace {
+    /// Half of what the daemon does with the cache, for both.
+    Same,
+    /// What the daemon does, which without the hash is more, in larger batches.
+    Highest,
 }
 
 /// Processor time of the daemon a frame, with and without the cache, of frames that were never seen before.
@@ -143,52 +154,52 @@ async fn misses(
     server: &PrivateServer,
     client: &async_nats::Client,
     pairs: usize,
-    frames: Frames,
+    turn: Duration,
+    pace: Pace,
+    frames: &Frames,
     bar: &ProgressBar,
 ) -> anyhow::Result<Value> {
     let daemon = Daemon::start(server, client, "miss").await?;
-    let (mut costs, mut runs): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
-    let (mut hash_us, mut beyond) = (Vec::new(), Vec::new());
-    let mut sent = 1;
-    for pair in 0..=pairs {
+    // Of each pair of turns, with and without the cache.
+    let mut costs = [Vec::new(), Vec::new()];
+    let (mut runs, mut decoding) = (costs.clone(), costs.clone());
+    let fresh = |n| frames.bytes(n + 1);
+    let (first, took) = closed_loop(client, "miss.frames.b", fresh, share_and_decoding, turn, OUTSTANDING).await?;
+    let mut sent = first.len() as u64 + 1;
+    let per_second = (pace == Pace::Same).then_some(first.len() as f64 / took.as_secs_f64() / 2.0);
+    for pair in 0..pairs {
         // Who goes first takes turns too.
         for which in [pair % 2, 1 - pair % 2] {
             let first = sent;
             let fresh = |n| if which == 0 { frames.bytes(first + n) } else { frames.uncached(first + n) };
             let before = daemon.cpu_s()?;
-            let (replies, _) = closed_loop(client, "miss.frames.b", fresh, run_share, SHORT_TURN, OUTSTANDING).await?;
+            let replies = match per_second {
+                Some(rate) => load::open_loop(client, "miss.frames.b", fresh, share_and_decoding, rate, SHORT_TURN).await?,
+                None => closed_loop(client, "miss.frames.b", fresh, share_and_decoding, SHORT_TURN, OUTSTANDING).await?.0,
+            };
             let cpu_s = daemon.cpu_s()? - before;
             sent += replies.len() as u64;
             costs[which].push(cpu_s * 1e6 / replies.len() as f64);
-            runs[which].push(replies.iter().sum::<f64>() / replies.len() as f64);
+            let column = |at: usize| replies.iter().map(|reply| reply[at]).collect::<Vec<_>>();
+            runs[which].push(column(0).iter().sum::<f64>() / replies.len() as f64);
+            decoding[which].push(median(&column(1)).median);
         }
-        hash_us.push(hash(&frames)?);
         bar.inc(1);
-        // The first pair warms up.
-        if pair == 0 {
-            [&mut costs, &mut runs].into_iter().flatten().chain([&mut hash_us]).for_each(Vec::clear);
-        } else {
-            let [Some(on), Some(off), Some(hash)] = [costs[0].last(), costs[1].last(), hash_us.last()] else { continue };
-            beyond.push((on - off - hash) / off * 100.0);
-        }
     }
+    let [costs_on, costs_off] = &costs;
+    // What decoding takes longer with the hash.
+    let hash: Vec<_> = decoding[0].iter().zip(&decoding[1]).map(|(on, off)| on - off).collect();
+    let costs = costs_on.iter().zip(costs_off).zip(&hash);
+    let beyond: Vec<_> = costs.map(|((on, off), hash)| (on - off - hash) / off * 100.0).collect();
     Ok(json!({
         "model": frames.model,
         "frame_bytes": frames.bytes(0).len(),
-        "cpu_us_per_frame_on": median(&costs[0]),
-        "cpu_us_per_frame_off": median(&costs[1]),
+        "pace": pace,
+        "per_second": per_second,
+        "cpu_us_per_frame_on": median(costs_on),
+        "cpu_us_per_frame_off": median(costs_off),
         "runs_per_frame": {"on": median(&runs[0]), "off": median(&runs[1])},
-        "hash_alone_us": median(&hash_us),
+        "hash_us": median(&hash),
         "beyond_the_hash_percent_of_a_frame": median(&beyond),
     }))
-}
-
-/// Microseconds of processor time to hash a frame whose bytes are not in the processor's caches.
-fn hash(frames: &Frames) -> anyhow::Result<f64> {
-    let different: Vec<_> = (0..256).map(|n| frames.bytes(n)).collect();
-    let began = usage::of_this_thread()?;
-    for frame in &different {
-        std::hint::black_box(Sha256::digest(frame));
-    }
-    Ok((usage::of_this_thread()? - began) * 1e6 / different.len() as f64)
 }

@@ -15,19 +15,10 @@ impl Usage {
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
             // A thread may end meanwhile; those of the daemon do not.
             let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            ns += nanoseconds(&text)?;
+            ns += text.split_whitespace().next().context("an empty schedstat")?.parse::<u64>()?;
         }
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
         Ok(Self { cpu_s: ns as f64 / 1e9, resident_bytes: kib.context("no VmRSS")?.parse::<u64>()? << 10 })
     }
-}
-
-/// Seconds of processor time of the thread that asks.
-pub fn of_this_thread() -> anyhow::Result<f64> {
-    Ok(nanoseconds(&std::fs::read_to_string("/proc/thread-self/schedstat")?)? as f64 / 1e9)
-}
-
-fn nanoseconds(schedstat: &str) -> anyhow::Result<u64> {
-    Ok(schedstat.split_whitespace().next().context("an empty schedstat")?.parse()?)
 }
