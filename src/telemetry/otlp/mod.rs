@@ -241,3 +241,51 @@ fn resource() -> Resource {
 pub fn scope() -> InstrumentationScope {
     InstrumentationScope::builder("sferic").with_version(env!("CARGO_PKG_VERSION")).build()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+
+    use super::*;
+    use crate::settings::OtlpProtocol;
+
+    #[tokio::test]
+    async fn a_request_is_repeated_until_it_is_taken() {
+        let came = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let keep = Arc::clone(&came);
+        let refusals = AtomicUsize::new(1);
+        let answer = Arc::new(move |body: Bytes| {
+            keep.lock().unwrap().push(body);
+            if refusals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::OK
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/v1/traces", post(async move |body: Bytes| answer(body)));
+        tokio::spawn(async { axum::serve(listener, router).await });
+
+        let telemetry = Telemetry { otlp_protocol: OtlpProtocol::Http, ..Telemetry::default() };
+        let exporter = Exporter::start(&endpoint, &telemetry).unwrap();
+        let counts = exporter.counts();
+        drop(exporter.queue().reserve());
+        let taken = async {
+            while counts.exported.load(Relaxed) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), taken).await.unwrap();
+        let attempts = came.lock().unwrap().clone();
+        assert_eq!(attempts.len(), 2);
+        assert_eq!(attempts[0], attempts[1]);
+        let [taken, failed] = &counts.requests[Signal::Traces as usize];
+        assert_eq!((taken.load(Relaxed), failed.load(Relaxed), counts.failed.load(Relaxed)), (1, 1, 0));
+        exporter.close(Duration::from_secs(10)).await;
+    }
+}

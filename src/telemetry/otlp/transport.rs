@@ -201,7 +201,96 @@ fn headers_of(pairs: &str) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::response::IntoResponse;
+    use axum::routing::post;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+    use tokio::net::TcpListener;
+    use tonic::codegen::tokio_stream::wrappers::TcpListenerStream;
+    use tonic_types::ErrorDetails;
+
     use super::*;
+
+    /// Answers every request so.
+    struct Answer(Result<ExportTraceServiceResponse, Status>);
+
+    #[tonic::async_trait]
+    impl TraceService for Answer {
+        async fn export(
+            &self,
+            _: tonic::Request<ExportTraceServiceRequest>,
+        ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
+            self.0.clone().map(tonic::Response::new)
+        }
+    }
+
+    async fn listen() -> (String, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (format!("http://{}", listener.local_addr().unwrap()), listener)
+    }
+
+    async fn over_grpc(answer: Result<ExportTraceServiceResponse, Status>) -> Result<Option<Rejected>, Failed> {
+        let (endpoint, listener) = listen().await;
+        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Answer(answer)));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Transport::new(&endpoint, OtlpProtocol::Grpc).unwrap().send(Signal::Traces, Bytes::new()).await
+    }
+
+    async fn over_http<R: IntoResponse + Clone + Send + Sync + 'static>(answer: R) -> Result<Option<Rejected>, Failed> {
+        let (endpoint, listener) = listen().await;
+        let router = Router::new().route("/v1/traces", post(async move || answer.clone()));
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Transport::new(&endpoint, OtlpProtocol::Http).unwrap().send(Signal::Traces, Bytes::new()).await
+    }
+
+    fn retry(answer: Result<Option<Rejected>, Failed>) -> Option<Duration> {
+        answer.expect_err("taken").retry
+    }
+
+    #[tokio::test]
+    async fn what_may_be_taken_later_is_told_from_what_never_will_over_grpc() {
+        let refused = |code| over_grpc(Err(Status::new(code, "no")));
+        for code in [Code::Unavailable, Code::Aborted, Code::DeadlineExceeded] {
+            assert_eq!(retry(refused(code).await), Some(Duration::ZERO), "{code:?}");
+        }
+        for code in [Code::InvalidArgument, Code::Unauthenticated, Code::Unimplemented, Code::ResourceExhausted] {
+            assert_eq!(retry(refused(code).await), None, "{code:?}");
+        }
+        let later = ErrorDetails::with_retry_info(Some(Duration::from_secs(3)));
+        let later = Status::with_error_details(Code::ResourceExhausted, "full", later);
+        assert_eq!(retry(over_grpc(Err(later)).await), Some(Duration::from_secs(3)));
+    }
+
+    #[tokio::test]
+    async fn what_may_be_taken_later_is_told_from_what_never_will_over_http() {
+        for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
+            assert_eq!(retry(over_http(status).await), Some(Duration::ZERO), "{status}");
+            assert_eq!(retry(over_http((status, [(RETRY_AFTER, "7")])).await), Some(Duration::from_secs(7)), "{status}");
+        }
+        for status in [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR] {
+            assert_eq!(retry(over_http(status).await), None, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_at_the_other_end_may_pass() {
+        let (endpoint, listener) = listen().await;
+        drop(listener);
+        for protocol in [OtlpProtocol::Grpc, OtlpProtocol::Http] {
+            let sent = Transport::new(&endpoint, protocol).unwrap().send(Signal::Metrics, Bytes::new()).await;
+            assert_eq!(retry(sent), Some(Duration::ZERO), "{protocol:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_in_part_is_taken_and_told() {
+        let part = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".into() };
+        let response = ExportTraceServiceResponse { partial_success: Some(part.clone()) };
+        assert_eq!(over_http(response.encode_to_vec()).await.unwrap(), Some(part.clone()));
+        assert_eq!(over_grpc(Ok(response)).await.unwrap(), Some(part));
+        assert_eq!(over_grpc(Ok(ExportTraceServiceResponse::default())).await.unwrap(), None);
+    }
 
     #[test]
     fn credentials_go_into_a_header() {
