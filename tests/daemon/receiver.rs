@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tonic::codegen::tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use crate::support::PATIENCE;
@@ -48,12 +49,14 @@ impl Receiver {
     }
 
     pub fn grpc_at(address: SocketAddr) -> Self {
-        Self::start(address, |keep, listener| async move {
-            let routes = tonic::transport::Server::builder()
-                .add_service(TraceServiceServer::new(keep.clone()))
-                .add_service(MetricsServiceServer::new(keep));
-            routes.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-        })
+        Self::start(address, |keep, listener| serve(Server::builder(), keep, listener))
+    }
+
+    /// Over TLS, with a certificate and its key in PEM.
+    pub fn grpc_over_tls(certificate: &str, key: &str) -> Self {
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        let server = Server::builder().tls_config(tls).unwrap();
+        Self::start("127.0.0.1:0".parse().unwrap(), |keep, listener| serve(server, keep, listener))
     }
 
     pub fn http() -> Self {
@@ -90,6 +93,11 @@ impl Receiver {
         assert!(came, "{what} does not come; {} spans did", self.received.borrow().spans.len());
         self.received.borrow().clone()
     }
+}
+
+async fn serve(mut server: Server, keep: Keep, listener: TcpListener) {
+    let routes = server.add_service(TraceServiceServer::new(keep.clone())).add_service(MetricsServiceServer::new(keep));
+    routes.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
 }
 
 impl Drop for Receiver {

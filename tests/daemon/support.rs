@@ -158,6 +158,13 @@ impl Daemon {
         Self::spawn(url, settings, command).await
     }
 
+    /// The same, with further variables in its environment.
+    pub async fn start_in(url: &str, settings: &[(&str, &str)], environment: &[(&str, &Path)]) -> Self {
+        let mut command = sferic(&["run", "--url", url]);
+        command.envs(environment.iter().copied());
+        Self::spawn(url, settings, command).await
+    }
+
     async fn spawn(url: &str, settings: &[(&str, &str)], mut command: Command) -> Self {
         command.env("SFERIC__HTTP__LISTEN", "");
         command.envs(settings.iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));

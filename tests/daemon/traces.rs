@@ -272,6 +272,26 @@ async fn a_collector_that_comes_late_gets_what_waited() {
 }
 
 #[tokio::test]
+async fn a_collector_over_tls_is_believed_by_its_certificate() {
+    if !tools_are_there() {
+        return;
+    }
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let receiver = Receiver::grpc_over_tls(&made.cert.pem(), &made.signing_key.serialize_pem());
+    let server = PrivateServer::start(&[]).await.unwrap();
+    let endpoint = format!("https://localhost:{}", receiver.address.port());
+    // What the system has as its roots is one file here.
+    let roots = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(roots.path(), made.cert.pem()).unwrap();
+    let settings = [("TELEMETRY__OTLP_ENDPOINT", endpoint.as_str())];
+    let daemon = Daemon::start_in(server.url(), &settings, &[("SSL_CERT_FILE", roots.path())]).await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    client.request("iq.frames.t.rx", pack(&steady("secret")).into()).await.unwrap();
+    receiver.wait("its trace", |received| self::roots(received) == 1).await;
+    drop(daemon);
+}
+
+#[tokio::test]
 async fn a_publisher_in_python_and_the_daemon_are_one_trace() {
     if !tools_are_there() {
         return;
