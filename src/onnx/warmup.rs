@@ -35,9 +35,10 @@ pub(crate) struct WarmUp {
     pub batch_variant: bool,
 }
 
-/// What a run costs beside the library's part: taking the batch, telling its outcomes, and the switches of threads for that. As
-/// measured for batches of one, by what a frame takes in the pool beyond the library's run (`examples/pool_bench`).
-const AROUND_A_RUN: Duration = Duration::from_micros(25);
+/// What a run costs beside the library's part, less what a batch costs that a single frame does not: its tensors are copied together.
+/// By `perf` a session spends 7 µs a frame around runs of 430 µs of one frame each, and tells outcomes for 4 µs more; in the pool batches of
+/// two were as fast as one (0.964 and 0.961 of the bare loop), of four and eight slower (0.94), though the library alone has them equal.
+const AROUND_A_RUN: Duration = Duration::from_micros(10);
 /// A smaller batch that costs at most this much more a frame than the cheapest is preferred: frames wait less for each other.
 const AS_GOOD: f64 = 1.04;
 /// A size must save at least this much a frame for larger ones to be of interest.
@@ -88,6 +89,12 @@ pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame
         if misses == 2 {
             break;
         }
+    }
+    // Once more, or a moment in which the machine did something else could decide.
+    for cost in &mut found.costs {
+        let shape = input.shape(cost.batch, frame);
+        let again = measure(session, &shape, &frames[..size * cost.batch], |outputs| head.check(outputs, cost.batch))?;
+        cost.run = cost.run.min(again.run);
     }
     found.max_batch = smallest_as_good(&found.costs);
     for batch in (1..found.max_batch).filter(|batch| found.costs.iter().all(|cost| cost.batch != *batch)) {
@@ -192,7 +199,7 @@ mod tests {
         };
         assert_eq!(limit([15_000, 30_000, 59_000, 118_000]), 1, "a long run is not shortened by sharing it");
         assert_eq!(limit([100, 120, 160, 240]), 8, "a fixed cost is");
-        assert_eq!(limit([270, 532, 1056, 2104]), 4, "for short runs what is around them counts too");
+        assert_eq!(limit([270, 532, 1056, 2104]), 2, "for short runs what is around them counts too");
     }
 
     #[test]
