@@ -1,5 +1,5 @@
 //! Spans in OTLP's encoding. A frame has eight, with some thirty attributes: they are written once, as what is sent, and never held in
-//! another form.
+//! another form. The numbers of fields are those of `opentelemetry/proto/trace/v1/trace.proto` and `common/v1/common.proto`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -195,12 +195,14 @@ fn nested(to: &mut Vec<u8>, field: u32, expected: usize, write: impl FnOnce(&mut
     let at = to.len();
     to.put_bytes(0, expected);
     write(to);
-    let mut length = Vec::with_capacity(10);
-    varint(&mut length, (to.len() - at - expected) as u64);
-    if length.len() == expected {
-        to[at..at + expected].copy_from_slice(&length);
+    let mut length = [0; 10];
+    let mut unused = &mut length[..];
+    encode_varint((to.len() - at - expected) as u64, &mut unused);
+    let taken = 10 - unused.len();
+    if taken == expected {
+        to[at..at + expected].copy_from_slice(&length[..taken]);
     } else {
-        to.splice(at..at + expected, length);
+        to.splice(at..at + expected, length[..taken].iter().copied());
     }
 }
 
