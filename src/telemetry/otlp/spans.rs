@@ -102,9 +102,7 @@ impl Spans {
         nested(&mut self.0, 2, 2, |to| {
             text(to, 1, &span.trace_id.to_bytes());
             text(to, 2, &span.span_id.to_bytes());
-            if !span.trace_state.is_empty() {
-                text(to, 3, span.trace_state.as_bytes());
-            }
+            trace_state(to, span.trace_state);
             if let Some(parent) = span.parent {
                 text(to, 4, &parent.to_bytes());
             }
@@ -158,7 +156,7 @@ impl Fields<'_> {
         nested(self.0, 13, 1, |to| {
             text(to, 1, &context.trace_id().to_bytes());
             text(to, 2, &context.span_id().to_bytes());
-            text(to, 3, context.trace_state().header().as_bytes());
+            trace_state(to, &context.trace_state().header());
             flags(to, 6, context.is_sampled(), context.is_remote());
         });
     }
@@ -210,6 +208,13 @@ fn nested(to: &mut Vec<u8>, field: u32, expected: usize, write: impl FnOnce(&mut
 fn text(to: &mut Vec<u8>, field: u32, value: &[u8]) {
     length(to, field, value.len());
     to.extend_from_slice(value);
+}
+
+/// The state of a span's or a link's trace, which most have not.
+fn trace_state(to: &mut Vec<u8>, state: &str) {
+    if !state.is_empty() {
+        text(to, 3, state.as_bytes());
+    }
 }
 
 /// The beginning of a field of so many bytes.
