@@ -95,7 +95,7 @@ pub enum Priority {
 }
 
 /// One loaded version of a model. Two files with the same name and version differ in their digest.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Eq)]
 pub struct ModelId {
     /// The bundle's name.
     pub name: String,
@@ -103,6 +103,19 @@ pub struct ModelId {
     pub version: String,
     /// SHA-256 of the ONNX file, lower-case hexadecimal.
     pub digest: String,
+}
+
+impl PartialEq for ModelId {
+    fn eq(&self, other: &Self) -> bool {
+        // Mostly asked of one and the same, several times a frame.
+        std::ptr::eq(self, other) || self.digest == other.digest && self.version == other.version && self.name == other.name
+    }
+}
+
+impl std::hash::Hash for ModelId {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
+    }
 }
 
 impl std::fmt::Display for ModelId {

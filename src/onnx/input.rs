@@ -66,8 +66,9 @@ impl Input {
     }
 
     /// The shape of a batch of tensors `[channels, rows, columns]`.
-    pub(crate) fn shape(&self, batch: usize, [channels, rows, columns]: [usize; 3]) -> Vec<usize> {
-        if self.with_channels { vec![batch, channels, rows, columns] } else { vec![batch, rows, columns] }
+    pub(crate) fn shape(&self, batch: usize, [channels, rows, columns]: [usize; 3]) -> Vec<i64> {
+        let axes = if self.with_channels { vec![batch, channels, rows, columns] } else { vec![batch, rows, columns] };
+        axes.into_iter().map(|length| i64::try_from(length).unwrap_or(i64::MAX)).collect()
     }
 
     /// Checks a frame of `instants` samples a channel before its features are computed.

@@ -94,6 +94,14 @@ pub struct Port {
     pub axes: Vec<Axis>,
 }
 
+impl Port {
+    /// Whether this output of a file has one shape for each shape of the `input`: each of its axes is fixed or is one of the input's.
+    pub(crate) fn is_shaped_by(&self, input: &Self) -> bool {
+        let is_of_input = |axis: &Axis| matches!(axis, Axis::Fixed(_)) || *axis != Axis::Free(String::new()) && input.axes.contains(axis);
+        self.axes.iter().all(is_of_input)
+    }
+}
+
 impl fmt::Display for Port {
     /// ``` `position`, float32 [B, 2] ```
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,6 +213,19 @@ mod tests {
         let output = Output { shape: &[2, 1], values: Values::Bytes(Dtype::Int16, &[1, 2, 3, 4]) };
         assert_eq!(output.frame(1).to_bytes(), [3, 4]);
         assert!(output.floats(0).is_empty());
+    }
+
+    #[test]
+    fn an_output_is_shaped_by_an_input_that_has_all_its_free_axes() {
+        let port = |axes: &[&str]| Port {
+            name: "x".into(),
+            dtype: None,
+            axes: axes.iter().map(|axis| axis.parse().map_or_else(|_| Axis::Free((*axis).into()), Axis::Fixed)).collect(),
+        };
+        let input = port(&["B", "1", "", "T"]);
+        assert!(port(&["B", "2"]).is_shaped_by(&input) && port(&["B", "T", "7"]).is_shaped_by(&input));
+        assert!(!port(&["B", "P"]).is_shaped_by(&input));
+        assert!(!port(&["B", ""]).is_shaped_by(&input), "an axis without a name may be any");
     }
 
     #[test]

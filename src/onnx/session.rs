@@ -4,12 +4,15 @@ use std::ffi::{CString, c_char};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ort::AsPointer;
 use ort::environment::Environment;
+use ort::memory::MemoryInfo;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use ort::session::{RunOptions, Session};
-use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+use ort::sys::{ONNXTensorElementDataType, OrtValue};
+use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, ValueType};
 use sferic_actors::ports::Brake;
 
 use super::port::{Axis, Dtype, Output, Port, Values};
@@ -22,6 +25,13 @@ pub(crate) struct SharedSession {
     session: Session,
     input: CString,
     outputs: Vec<CString>,
+    /// Where inputs lie: in this process's own memory.
+    memory: MemoryInfo<'static>,
+    /// Outputs of runs that are over, to be written again.
+    spare: Mutex<Vec<RunTensors>>,
+    /// How many of those are kept: for each thread one, or none where the shape of an output may be another one though the input's is
+    /// the same.
+    spare_limit: usize,
 }
 
 /// Ends runs from another thread, by ONNX Runtime's own terminate flag, which it looks at between kernels. The default one does nothing.
@@ -91,7 +101,14 @@ impl SharedSession {
         if let Some(profile) = profile {
             builder = builder.with_profiling(profile)?;
         }
-        Ok(Self { session: builder.commit_from_memory(onnx)?, input: CString::default(), outputs: Vec::new() })
+        Ok(Self {
+            session: builder.commit_from_memory(onnx)?,
+            input: CString::default(),
+            outputs: Vec::new(),
+            memory: MemoryInfo::default(),
+            spare: Mutex::default(),
+            spare_limit: options.threads.sessions,
+        })
     }
 
     /// Ends the profile and gives the file's name.
@@ -113,23 +130,36 @@ impl SharedSession {
     pub(crate) fn select<'a>(&mut self, input: &str, outputs: impl Iterator<Item = &'a str>) -> Result<(), ort::Error> {
         // Names come from the ONNX file by way of C strings, so none holds a NUL.
         let name = |name: &str| CString::new(name).map_err(ort::Error::wrap);
+        let (inputs, ports) = (self.input_ports(), self.output_ports());
+        let fed = inputs.iter().find(|port| port.name == input);
         self.input = name(input)?;
-        self.outputs = outputs.map(name).collect::<Result<_, _>>()?;
+        for output in outputs {
+            let port = ports.iter().find(|port| port.name == output);
+            if !port.zip(fed).is_some_and(|(port, fed)| port.is_shaped_by(fed)) {
+                self.spare_limit = 0;
+            }
+            self.outputs.push(name(output)?);
+        }
         Ok(())
     }
 
     /// Runs once on the calling thread, unless `brake` ends it. `shape` is the whole input's and `data` holds as many values.
     #[allow(unsafe_code)]
-    pub(crate) fn run(&self, shape: &[usize], data: &[f32], brake: &RunBrake) -> Result<RunOutputs<'_>, ort::Error> {
-        let input = TensorRef::from_array_view((shape, data))?;
+    pub(crate) fn run(&self, shape: &[i64], data: &[f32], brake: &RunBrake) -> Result<RunOutputs<'_>, ort::Error> {
+        let input = InputTensor::new(shape, data, &self.memory)?;
         let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
-        let mut outputs = vec![ptr::null_mut(); output_names.len()];
+        let spare = self.take_spare(shape);
+        let mut outputs: Vec<*mut OrtValue> = match &spare {
+            Some(spare) => spare.outputs.iter().map(|output| output.value.ptr().cast_mut()).collect(),
+            None => vec![ptr::null_mut(); output_names.len()],
+        };
         let options = brake.0.as_ref().map_or(ptr::null(), RunOptions::ptr);
         // SAFETY: `OrtApi::Run` may be called on one session from many threads: ONNX Runtime guarantees it, keeps what a run
         // changes in an execution frame of its own, and takes a lock where an execution provider can't run concurrently.
         // `Session::run` asks for `&mut` out of caution and changes nothing of the Rust struct; no `&mut Session` exists here.
         // All pointers are valid for the call: the session by `&self`, options, names and input by the borrows above, and `outputs`
-        // has room for one pointer a name, null as the API asks for what it is to allocate.
+        // has one pointer a name: null as the API asks for what it is to allocate, or a tensor of `spare`, which is nobody else's
+        // now and which the API leaves to its owner.
         let status = unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),
@@ -144,22 +174,101 @@ impl SharedSession {
         };
         // SAFETY: the status is the one just returned, and it is handed over once.
         unsafe { ort::Error::result_from_status(status) }?;
+        if let Some(spare) = spare {
+            return Ok(RunOutputs { tensors: Some(spare), session: self });
+        }
         let values = outputs.into_iter().filter_map(NonNull::new);
         // SAFETY: a run without error has set every pointer to a value that is now ours. Their memory is of the session's
         // arena, which the borrow of `self` keeps.
         let values = values.map(|value| unsafe { DynValue::from_ptr(value, Some(self.session.allocator())) });
-        RunOutputs::new(values.collect(), self.outputs.len())
+        let tensors = RunTensors::new(shape, values.collect(), self.outputs.len())?;
+        Ok(RunOutputs { tensors: Some(tensors), session: self })
+    }
+
+    /// Outputs to be written again by a run on an input of this shape.
+    fn take_spare(&self, input_shape: &[i64]) -> Option<RunTensors> {
+        let mut spare = self.lock_spare();
+        let at = spare.iter().rposition(|tensors| tensors.input_shape == input_shape)?;
+        Some(spare.swap_remove(at))
+    }
+
+    fn keep_spare(&self, tensors: RunTensors) {
+        let mut spare = self.lock_spare();
+        spare.push(tensors);
+        if spare.len() > self.spare_limit {
+            spare.remove(0);
+        }
+    }
+
+    fn lock_spare(&self) -> MutexGuard<'_, Vec<RunTensors>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a run gave, alive as long as its session is.
-pub(crate) struct RunOutputs<'s> {
-    values: Vec<(DynTensor, Dtype, Vec<usize>)>,
-    session: PhantomData<&'s SharedSession>,
+/// A view of the caller's memory in the library's terms.
+struct InputTensor<'a> {
+    value: NonNull<OrtValue>,
+    data: PhantomData<&'a [f32]>,
 }
 
-impl RunOutputs<'_> {
-    fn new(values: Vec<DynValue>, wanted: usize) -> Result<Self, ort::Error> {
+#[allow(unsafe_code)]
+impl<'a> InputTensor<'a> {
+    fn new(shape: &[i64], data: &'a [f32], memory: &MemoryInfo<'_>) -> Result<Self, ort::Error> {
+        let mut value = ptr::null_mut();
+        // SAFETY: the pointers are valid for the call, and the data for as long as the value lives; an input is only read. The API
+        // compares the length with the shape.
+        let status = unsafe {
+            (ort::api().CreateTensorWithDataAsOrtValue)(
+                memory.ptr(),
+                data.as_ptr().cast_mut().cast(),
+                size_of_val(data),
+                shape.as_ptr(),
+                shape.len(),
+                ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                &mut value,
+            )
+        };
+        // SAFETY: the status is the one just returned, and it is handed over once.
+        unsafe { ort::Error::result_from_status(status) }?;
+        let value = NonNull::new(value).ok_or_else(|| ort::Error::new("the library made no input tensor"))?;
+        Ok(Self { value, data: PhantomData })
+    }
+
+    fn ptr(&self) -> *const OrtValue {
+        self.value.as_ptr()
+    }
+}
+
+#[allow(unsafe_code)]
+impl Drop for InputTensor<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the value is this one's own and released once.
+        unsafe { (ort::api().ReleaseValue)(self.value.as_ptr()) };
+    }
+}
+
+/// What a run gave. Dropped, its memory goes to the next run on an input of the same shape.
+pub(crate) struct RunOutputs<'s> {
+    tensors: Option<RunTensors>,
+    session: &'s SharedSession,
+}
+
+/// The output tensors of one run, in the order they were selected.
+#[derive(Debug)]
+struct RunTensors {
+    input_shape: Vec<i64>,
+    outputs: Vec<OutputTensor>,
+}
+
+#[derive(Debug)]
+struct OutputTensor {
+    value: DynTensor,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl RunTensors {
+    fn new(input_shape: &[i64], values: Vec<DynValue>, wanted: usize) -> Result<Self, ort::Error> {
         if values.len() != wanted {
             return Err(ort::Error::new(format!("the run gave {} outputs, expected {wanted}", values.len())));
         }
@@ -169,14 +278,25 @@ impl RunOutputs<'_> {
             };
             let dtype = dtype(*ty).ok_or_else(|| ort::Error::new(format!("the run gave a tensor of {ty}, expected numbers")))?;
             let shape = shape.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
-            Ok((value.downcast()?, dtype, shape))
+            Ok(OutputTensor { value: value.downcast()?, dtype, shape })
         });
-        Ok(Self { values: typed.collect::<Result<_, _>>()?, session: PhantomData })
+        Ok(Self { input_shape: input_shape.to_vec(), outputs: typed.collect::<Result<_, _>>()? })
     }
+}
 
+impl RunOutputs<'_> {
     /// The outputs in the order they were selected.
     pub(crate) fn views(&self) -> Result<Vec<Output<'_>>, ort::Error> {
-        self.values.iter().map(|(value, dtype, shape)| Ok(Output { shape, values: values(value, *dtype, shape)? })).collect()
+        let outputs = self.tensors.iter().flat_map(|tensors| &tensors.outputs);
+        outputs.map(|OutputTensor { value, dtype, shape }| Ok(Output { shape, values: values(value, *dtype, shape)? })).collect()
+    }
+}
+
+impl Drop for RunOutputs<'_> {
+    fn drop(&mut self) {
+        if let Some(tensors) = self.tensors.take() {
+            self.session.keep_spare(tensors);
+        }
     }
 }
 
@@ -190,8 +310,8 @@ fn values<'a>(value: &'a DynTensor, dtype: Dtype, shape: &[usize]) -> Result<Val
         return Ok(Values::Bytes(dtype, &[]));
     }
     let data = value.data_ptr().cast::<u8>();
-    // SAFETY: a tensor of this type and shape in CPU memory holds `length` bytes from `data` on, never written to again, and
-    // lives as long as `value`.
+    // SAFETY: a tensor of this type and shape in CPU memory holds `length` bytes from `data` on, not written to while it is borrowed,
+    // and lives as long as `value`.
     Ok(Values::Bytes(dtype, unsafe { std::slice::from_raw_parts(data, length) }))
 }
 

@@ -8,6 +8,8 @@ use sferic_actors::frame::{ModelId, Tensor};
 use sferic_actors::outcome::{Answer, FailureCode};
 use sferic_actors::ports::{Brake, Runner};
 
+use super::provider::Threads;
+use super::session::{RunOutputs, SessionOptions, SharedSession};
 use super::*;
 
 mod providers;
@@ -60,7 +62,7 @@ fn latitude(answer: &Answer) -> f64 {
 fn every_fixture_loads() {
     let Some(catalog) = catalog() else { return };
     assert_eq!(catalog.refused(), []);
-    assert_eq!(catalog.models().len(), 11);
+    assert_eq!(catalog.models().len(), 12);
     for model in catalog.models() {
         assert!((1..=8).contains(&model.max_batch()), "{}", model.id());
         assert_eq!(model.costs()[0].batch, 1);
@@ -109,6 +111,39 @@ fn metres_classes_and_tensors_come_through() {
         ]
     );
     assert_eq!(tensors[1].data, 16i64.to_le_bytes());
+}
+
+#[test]
+fn an_output_as_long_as_its_values_ask_for_comes_whole() {
+    let Some(catalog) = catalog() else { return };
+    for above in [3, 0, 7, 3] {
+        let values = (0..16).map(|index| if index < above { 0.75 } else { 0.25 }).collect::<Vec<f32>>();
+        let frame = Tensor { shape: [1, 2, 8], data: values.into() };
+        let answer = run(&catalog, "ragged", &[frame]).expect("failed").remove(0).expect("failed");
+        let Answer::Tensors(tensors) = answer else { panic!("{answer:?}") };
+        assert_eq!((&tensors[0].shape[..], tensors[0].data.len()), (&[1, above][..], 4 * above));
+    }
+}
+
+#[test]
+fn outputs_in_hand_are_not_written_again_and_those_given_back_are() {
+    let Some(runtime) = runtime() else { return };
+    let onnx = fs::read(fixtures().join("degrees/1/model.onnx")).expect("there");
+    let options = SessionOptions { threads: Threads { sessions: 1, intra: 1 }, memory_pattern: false };
+    let mut session = SharedSession::open(runtime.environment(), &onnx, options, &[], None).expect("opened");
+    session.select("x", ["position"].into_iter()).expect("named");
+    let run = |level: f32| session.run(&[1, 1, 2, 8], &[level; 16], &RunBrake::default()).expect("failed");
+    let latitude = |outputs: &RunOutputs<'_>| {
+        let latitude = &outputs.views().expect("a view")[0].floats(0)[0];
+        (latitude.round(), std::ptr::from_ref(latitude))
+    };
+    let (first, second) = (run(0.1), run(0.2));
+    let (nine, place) = latitude(&first);
+    assert_eq!((nine, latitude(&second).0), (9.0, 18.0));
+    drop(first);
+    let third = run(0.3);
+    assert_eq!(latitude(&third), (27.0, place));
+    assert_eq!(latitude(&second).0, 18.0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ work out an answer by hand and send a frame that provokes a fault. `RMS` below i
   poison      as degrees, but gives NaN where max(I, Q) > 0.9, and fails in the run where min(I, Q) < -0.9
   static1     as degrees, with a batch axis fixed at 1
   width32     as degrees, with 32 samples fixed
+  ragged      frame → its values above 0.5, [1, P] float32, as many as there are (batches of one)
   slow        as degrees, after about two seconds of matrix products (batches of one)
   mixing      as degrees, but each frame gets the mean of the whole batch
   versions    three versions, 2, 9 and 10: `classes` whose one logit of many is the version's
@@ -175,6 +176,13 @@ def width32():
     g.save("width32/1", features() + DEGREES, degrees_outputs(g), inputs=("B", 1, 2, 32))
 
 
+def ragged():
+    g = Graph()
+    flat = g("Reshape", "x", g.const([-1], np.int64))
+    g("Unsqueeze", g("Compress", flat, g("Greater", flat, g.const(0.5))), g.const([0], np.int64), name="above")
+    g.save("ragged/1", features() + '[output]\nkind = "tensors"\n', [("above", FLOAT, [1, "P"])], inputs=(1, 1, 2, "N"))
+
+
 def slow(steps=200, size=1024):
     """A loop of products of a `size`-square matrix that the graph expands from one number, so that the file stays small."""
     g = Graph()
@@ -216,5 +224,5 @@ def versions():
         g.save(f"versions/{version}", features() + text, [("logits", FLOAT, ["B", 3])], stated=False)
 
 
-for make in (degrees, metres, classes, tensors, poison, static1, width32, slow, mixing, versions):
+for make in (degrees, metres, classes, tensors, poison, static1, width32, ragged, slow, mixing, versions):
     make()
