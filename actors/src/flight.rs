@@ -133,7 +133,7 @@ impl Flight {
     pub fn runs_in(&self, run: Run, late: &Arc<dyn LateRun>) {
         self.note(|trail| trail.runs_in(run));
         let mut waiting = self.lock();
-        if waiting.is_over(Instant::now()) {
+        if waiting.is_over(run.begun) {
             drop(waiting);
             late.one_is_late();
         } else {

@@ -208,12 +208,11 @@ impl Job {
     /// permits back.
     fn predict(&mut self, answer: &Arc<Answer>, batch_size: usize, cache_hit: bool) {
         self.permits = None;
-        let now = Instant::now();
         let mut is_first = !cache_hit;
         for member in self.flight.land() {
             if !is_first {
                 // It was with the cache until now, unless that knew the answer at once.
-                member.responder.note(|trail| trail.looked_up = trail.looked_up.or(Some(now)));
+                member.responder.note(|trail| trail.looked_up = trail.looked_up.or_else(|| Some(Instant::now())));
             }
             let (answer, model) = (Arc::clone(answer), Arc::clone(&self.model));
             if member.responder.answer(Ok(Prediction { answer, model, batch_size, cache_hit: !is_first })) {

@@ -69,7 +69,8 @@ pub fn rate(runtime: &Runtime, onnx: &[u8], cut: Cut, time: Duration) -> anyhow:
                 Ok(frames as f64 / began.elapsed().as_secs_f64())
             }
         };
-        let threads: Vec<_> = sessions.into_iter().map(|session| scope.spawn(work(session))).collect();
+        let spawn = |session| std::thread::Builder::new().name("bare".into()).spawn_scoped(scope, work(session));
+        let threads = sessions.into_iter().map(spawn).collect::<Result<Vec<_>, _>>()?;
         threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?).collect::<Result<Vec<_>, _>>()
     });
     Ok(rates?.into_iter().sum())

@@ -98,10 +98,10 @@ impl Pool {
         Ok(Self { pipeline, arrivals, told, budget, feed })
     }
 
-    /// Predictions a second with always 32 prepared frames given to the pool.
+    /// Predictions a second with always 64 prepared frames given to the pool.
     pub async fn closed_loop(&self, time: Duration) -> anyhow::Result<f64> {
         self.refill(Some(self.feed.clone()));
-        for _ in 0..32 {
+        for _ in 0..64 {
             self.feed.enqueue()?;
         }
         let (began, before) = (Instant::now(), self.told.predictions.load(Relaxed));

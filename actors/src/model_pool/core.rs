@@ -1,12 +1,12 @@
 //! The batch scheduler: plain, synchronous, told the time.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Config;
+use super::lane::{Entry, Lane};
 use crate::frame::{ModelId, Priority};
 use crate::priority::rank;
 
@@ -66,35 +66,27 @@ pub enum Next<T> {
     Idle,
 }
 
-/// An item, since when it waits, and what it costs a session.
-#[derive(Debug)]
-pub struct Entry<T> {
-    pub(super) item: T,
-    since: Instant,
-    cost: Duration,
-}
-
 /// Items that wait for a session: first come, first served within a priority.
 #[derive(Debug)]
 pub struct Scheduler<T> {
     config: Config,
-    queues: [VecDeque<Entry<T>>; 4],
+    lanes: [Lane<T>; 4],
 }
 
 impl<T: Schedulable> Scheduler<T> {
     /// Nothing waits.
     pub fn new(config: Config) -> Self {
-        Self { config, queues: Default::default() }
+        Self { config, lanes: Default::default() }
     }
 
     /// Items that wait.
     pub fn len(&self) -> usize {
-        self.queues.iter().map(VecDeque::len).sum()
+        self.lanes.iter().map(Lane::len).sum()
     }
 
     /// What the waiting items cost together.
     pub fn cost(&self) -> Duration {
-        self.queues.iter().flatten().map(|entry| entry.cost).sum()
+        self.lanes.iter().map(Lane::cost).sum()
     }
 
     /// Whether nothing waits.
@@ -107,9 +99,13 @@ impl<T: Schedulable> Scheduler<T> {
     pub fn check(&self, priority: Priority, deadline: Instant, cost: Duration, load: Load, now: Instant) -> Result<(), Refusal> {
         let own = rank(priority as usize, now, now);
         let (mut ahead, mut waiting) = (0, Duration::ZERO);
-        for (level, queue) in self.queues.iter().enumerate() {
-            let before = queue.iter().take_while(|entry| level <= priority as usize || rank(level, entry.since, now) < own);
-            for entry in before {
+        let (as_urgent, others) = self.lanes.split_at(priority as usize + 1);
+        for lane in as_urgent {
+            ahead += lane.len();
+            waiting += lane.cost();
+        }
+        for (level, lane) in (as_urgent.len()..).zip(others) {
+            for entry in lane.iter().take_while(|entry| rank(level, entry.since, now) < own) {
                 ahead += 1;
                 waiting += entry.cost;
             }
@@ -126,7 +122,7 @@ impl<T: Schedulable> Scheduler<T> {
 
     /// Whether an item of this priority may wait, because there is room or because another one gives way.
     pub fn has_room(&self, priority: Priority) -> bool {
-        self.len() < self.config.queue || self.config.shed_oldest && self.queues[priority as usize..].iter().any(|queue| !queue.is_empty())
+        self.len() < self.config.queue || self.config.shed_oldest && self.lanes[priority as usize..].iter().any(|lane| !lane.is_empty())
     }
 
     /// Lets an item wait that costs a session this much, or gives it back where the queue is full and nobody gives way; the one that
@@ -136,14 +132,14 @@ impl<T: Schedulable> Scheduler<T> {
             return Err(item);
         }
         let gave_way = (self.len() >= self.config.queue).then(|| self.shed(item.priority())).flatten();
-        self.queues[item.priority() as usize].push_back(Entry { item, since: now, cost });
+        self.lanes[item.priority() as usize].push_back(Entry { item, since: now, cost });
         Ok(gave_way)
     }
 
     /// The oldest item of the lowest priority, if that is not above `priority`: the one that would give way.
     pub fn gives_way(&self, priority: Priority) -> Option<&T> {
         let (level, at) = self.lowest_and_oldest(priority)?;
-        self.queues[level].get(at).map(|entry| &entry.item)
+        self.lanes[level].get(at).map(|entry| &entry.item)
     }
 
     /// Takes out the one that gives way.
@@ -154,27 +150,25 @@ impl<T: Schedulable> Scheduler<T> {
     /// The same, with what [`put_back`](Self::put_back) needs.
     pub fn take_oldest(&mut self, priority: Priority) -> Option<Entry<T>> {
         let (level, at) = self.lowest_and_oldest(priority)?;
-        self.queues[level].remove(at)
+        self.lanes[level].remove(at)
     }
 
     fn lowest_and_oldest(&self, priority: Priority) -> Option<(usize, usize)> {
-        let level = (priority as usize..self.queues.len()).rev().find(|&level| !self.queues[level].is_empty())?;
-        let oldest = self.queues[level].iter().enumerate().min_by_key(|(_, entry)| entry.item.arrived_at());
+        let level = (priority as usize..self.lanes.len()).rev().find(|&level| !self.lanes[level].is_empty())?;
+        let oldest = self.lanes[level].iter().enumerate().min_by_key(|(_, entry)| entry.item.arrived_at());
         oldest.map(|(at, _)| (level, at))
     }
 
     /// Puts an entry among those of its priority, where it would be had it always been of that.
     pub fn put_back(&mut self, entry: Entry<T>) {
-        let queue = &mut self.queues[entry.item.priority() as usize];
-        let at = queue.partition_point(|other| other.since <= entry.since);
-        queue.insert(at, entry);
+        self.lanes[entry.item.priority() as usize].put_back(entry);
     }
 
     /// Puts items among those of their priority whose priority is another one than when they came.
     pub fn reorder(&mut self) {
-        for level in 0..self.queues.len() {
-            while let Some(at) = self.queues[level].iter().position(|entry| entry.item.priority() as usize != level)
-                && let Some(entry) = self.queues[level].remove(at)
+        for level in 0..self.lanes.len() {
+            while let Some(at) = self.lanes[level].iter().position(|entry| entry.item.priority() as usize != level)
+                && let Some(entry) = self.lanes[level].remove(at)
             {
                 self.put_back(entry);
             }
@@ -186,14 +180,10 @@ impl<T: Schedulable> Scheduler<T> {
         let order = loop {
             let order = self.order(now);
             let Some(&first) = order.first() else { return Next::Idle };
-            match self.queues[first].pop_front() {
-                Some(entry) if entry.item.is_settled(now) => dropped.push(entry.item),
-                Some(entry) => {
-                    self.queues[first].push_front(entry);
-                    break order;
-                }
-                None => return Next::Idle,
+            if !self.lanes[first].front().is_some_and(|head| head.item.is_settled(now)) {
+                break order;
             }
+            dropped.extend(self.lanes[first].remove(0).map(|entry| entry.item));
         };
         self.form(&order, now, dropped)
     }
@@ -202,9 +192,9 @@ impl<T: Schedulable> Scheduler<T> {
     pub fn take_overdue(&mut self, now: Instant) -> Vec<T> {
         let timeout = self.config.acquire_timeout;
         let mut overdue = Vec::new();
-        for queue in &mut self.queues {
-            while queue.front().is_some_and(|entry| now >= entry.since + timeout) {
-                overdue.extend(queue.pop_front().map(|entry| entry.item));
+        for lane in &mut self.lanes {
+            while lane.front().is_some_and(|entry| now >= entry.since + timeout) {
+                overdue.extend(lane.remove(0).map(|entry| entry.item));
             }
         }
         overdue
@@ -212,25 +202,25 @@ impl<T: Schedulable> Scheduler<T> {
 
     /// When the next item will have waited for `acquire_timeout`.
     pub fn next_overdue(&self) -> Option<Instant> {
-        self.queues.iter().filter_map(|queue| queue.front()).map(|entry| entry.since + self.config.acquire_timeout).min()
+        self.lanes.iter().filter_map(Lane::front).map(|entry| entry.since + self.config.acquire_timeout).min()
     }
 
     /// Takes out everything.
     pub fn drain(&mut self) -> Vec<T> {
-        self.queues.iter_mut().flat_map(|queue| queue.drain(..)).map(|entry| entry.item).collect()
+        self.lanes.iter_mut().flat_map(Lane::drain).map(|entry| entry.item).collect()
     }
 
     /// The queues that hold something, the one to be served first in front: by the priority of its head, raised by its age.
     fn order(&self, now: Instant) -> Vec<usize> {
         let mut heads: Vec<_> =
-            self.queues.iter().enumerate().filter_map(|(level, queue)| queue.front().map(|head| rank(level, head.since, now))).collect();
+            self.lanes.iter().enumerate().filter_map(|(level, lane)| lane.front().map(|head| rank(level, head.since, now))).collect();
         heads.sort_unstable();
         heads.into_iter().map(|(_, _, level)| level).collect()
     }
 
     /// Forms a batch around the head of the first queue.
     fn form(&mut self, order: &[usize], now: Instant, dropped: &mut Vec<T>) -> Next<T> {
-        let Some(head) = order.first().and_then(|&first| self.queues[first].front()) else { return Next::Idle };
+        let Some(head) = order.first().and_then(|&first| self.lanes[first].front()) else { return Next::Idle };
         let (model, shape) = head.item.batch_key();
         let key = (Arc::clone(model), shape);
         let limit = head.item.max_batch().min(self.config.max_batch).max(1);
@@ -240,19 +230,21 @@ impl<T: Schedulable> Scheduler<T> {
         };
         let ripe_at = head.since + self.config.max_batch_delay;
         if now < ripe_at && limit > 1 {
-            let waiting = self.queues.iter().flatten().filter(|entry| fits(entry)).take(limit).count();
+            let waiting = self.lanes.iter().flat_map(Lane::iter).filter(|entry| fits(entry)).take(limit).count();
             if waiting < limit {
                 return Next::WaitUntil(ripe_at);
             }
         }
         let mut batch = Vec::with_capacity(limit);
         for &level in order {
-            let queue = &mut self.queues[level];
+            let lane = &mut self.lanes[level];
             let mut at = 0;
-            while batch.len() < limit && at < queue.len() {
-                if !fits(&queue[at]) {
+            while batch.len() < limit
+                && let Some(entry) = lane.get(at)
+            {
+                if !fits(entry) {
                     at += 1;
-                } else if let Some(entry) = queue.remove(at) {
+                } else if let Some(entry) = lane.remove(at) {
                     if entry.item.is_settled(now) { dropped.push(entry.item) } else { batch.push(entry.item) }
                 }
             }

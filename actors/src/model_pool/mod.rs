@@ -4,6 +4,7 @@
 
 mod config;
 mod core;
+mod lane;
 mod queue;
 mod service_times;
 mod sessions;

@@ -19,6 +19,9 @@ use crate::frame::{ModelId, PreparedFrame, Priority};
 use crate::job::{GivesWay, Job};
 use crate::outcome::{Failure, FailureCode, Shed};
 
+/// Pauses are not measured finer than this.
+const TIMER_TICK: Duration = Duration::from_millis(1);
+
 impl Schedulable for PreparedFrame {
     fn batch_key(&self) -> (&Arc<ModelId>, [usize; 3]) {
         (&self.job.model, self.tensor.shape)
@@ -220,6 +223,7 @@ impl WorkQueue {
             if let Next::Run(batch) = &next
                 && let Some(first) = batch.first()
             {
+                batch.iter().for_each(|frame| self.counters.acquired(now - frame.prepared_at));
                 let cost = waiting.times.of(&first.job.model, first.job.expected_run);
                 if let Some(until) = waiting.busy_until.get_mut(session) {
                     *until = Some(now + cost * u32::try_from(batch.len()).unwrap_or(u32::MAX));
@@ -275,11 +279,6 @@ impl WorkQueue {
         }
     }
 
-    /// A frame was given to a session after this wait.
-    pub fn acquired(&self, wait: Duration) {
-        self.counters.acquired(wait);
-    }
-
     /// Frames of which nobody waited for a run any more.
     pub fn count_settled(&self, frames: usize) {
         self.counters.settled.fetch_add(frames as u64, Relaxed);
@@ -311,13 +310,14 @@ impl WorkQueue {
         (overdue, next)
     }
 
-    /// Whether outcomes may gather for so long: several will, and meanwhile no session runs out of frames.
-    pub fn can_spare(&self, pause: Duration) -> bool {
+    /// How long outcomes may gather, at most `longest`: several will, and meanwhile no session runs out of frames.
+    pub fn can_spare(&self, longest: Duration) -> Option<Duration> {
         let waiting = self.lock();
         let frames = u32::try_from(waiting.scheduler.len()).unwrap_or(u32::MAX);
         let sessions = u32::try_from(waiting.busy_until.len()).unwrap_or(u32::MAX);
         let work = waiting.scheduler.cost() / sessions.max(1);
-        work >= 3 * pause && frames * pause >= 2 * work
+        let pause = longest.min(work / 3);
+        (pause >= TIMER_TICK && frames * pause >= 2 * work).then_some(pause)
     }
 
     /// Frames that wait.

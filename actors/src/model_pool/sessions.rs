@@ -178,8 +178,6 @@ impl Session {
         let _clock = self.runtime.enter();
         let mut runner = self.new_runner();
         while let Some(mut batch) = self.queue.next_batch(self.id) {
-            let now = Instant::now();
-            batch.iter().for_each(|frame| self.queue.acquired(now - frame.prepared_at));
             refuse(&mut batch);
             // A panic is a defect of the runner: its frames are dropped, and so answered, and a new runner takes over.
             if catch_unwind(AssertUnwindSafe(|| self.run(&mut *runner, batch))).is_err() {

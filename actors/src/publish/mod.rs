@@ -21,8 +21,8 @@ pub type PublishRef = ActorRef<PublishMsg>;
 /// A publisher that died this often of one outcome counts it as lost.
 const MAX_ATTEMPTS: u8 = 3;
 
-/// How long outcomes gather where that makes nobody wait for work.
-const GATHERING: Duration = Duration::from_millis(2);
+/// How long outcomes gather, at most, where that makes nobody wait for work.
+const GATHERING: Duration = Duration::from_millis(4);
 
 /// The outcomes that are not told yet.
 #[derive(Debug)]
@@ -103,8 +103,8 @@ async fn next(receiver: &mut mpsc::Receiver<Outcome>, queue: &WorkQueue) -> Opti
     if let Ok(outcome) = receiver.try_recv() {
         return Some(outcome);
     }
-    if queue.can_spare(GATHERING) {
-        tokio::time::sleep(GATHERING).await;
+    if let Some(pause) = queue.can_spare(GATHERING) {
+        tokio::time::sleep(pause).await;
     }
     receiver.recv().await
 }

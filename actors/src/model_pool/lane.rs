@@ -1,0 +1,76 @@
+//! The waiting items of one priority.
+
+use std::collections::VecDeque;
+use std::collections::vec_deque::Iter;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// An item, since when it waits, and what it costs a session.
+#[derive(Debug)]
+pub struct Entry<T> {
+    pub(super) item: T,
+    pub(super) since: Instant,
+    pub(super) cost: Duration,
+}
+
+/// Entries in the order they came, and what they cost together: that is asked for each item that comes.
+#[derive(Debug)]
+pub struct Lane<T> {
+    entries: VecDeque<Entry<T>>,
+    cost: Duration,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), cost: Duration::ZERO }
+    }
+}
+
+impl<T> Lane<T> {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn cost(&self) -> Duration {
+        self.cost
+    }
+
+    pub fn front(&self) -> Option<&Entry<T>> {
+        self.entries.front()
+    }
+
+    pub fn get(&self, at: usize) -> Option<&Entry<T>> {
+        self.entries.get(at)
+    }
+
+    pub fn iter(&self) -> Iter<'_, Entry<T>> {
+        self.entries.iter()
+    }
+
+    pub fn push_back(&mut self, entry: Entry<T>) {
+        self.cost += entry.cost;
+        self.entries.push_back(entry);
+    }
+
+    /// Puts an entry behind those that have waited as long.
+    pub fn put_back(&mut self, entry: Entry<T>) {
+        let at = self.entries.partition_point(|other| other.since <= entry.since);
+        self.cost += entry.cost;
+        self.entries.insert(at, entry);
+    }
+
+    pub fn remove(&mut self, at: usize) -> Option<Entry<T>> {
+        let entry = self.entries.remove(at)?;
+        self.cost -= entry.cost;
+        Some(entry)
+    }
+
+    pub fn drain(&mut self) -> impl Iterator<Item = Entry<T>> {
+        std::mem::take(self).entries.into_iter()
+    }
+}
