@@ -30,6 +30,8 @@ pub struct Pool {
     told: Arc<Told>,
     budget: Duration,
     feed: Feed,
+    /// Frames given to the pool at once: a quarter of their budget's work, 16 to 64 of them.
+    outstanding: usize,
 }
 
 /// Gives the pool frames as a preprocess worker would.
@@ -95,13 +97,14 @@ impl Pool {
         };
         let pipeline = Pipeline::start(config, ports).await?;
         let feed = Feed { plant: Arc::clone(pipeline.plant()), frame: fixed, tensors };
-        Ok(Self { pipeline, arrivals, told, budget, feed })
+        let quarter = budget.as_secs_f64() / 4.0 * sessions as f64 / model.frame_cost().as_secs_f64();
+        Ok(Self { pipeline, arrivals, told, budget, feed, outstanding: (quarter as usize).clamp(16, 64) })
     }
 
-    /// Predictions a second with always 64 prepared frames given to the pool.
+    /// Predictions a second with always so many prepared frames given to the pool.
     pub async fn closed_loop(&self, time: Duration) -> anyhow::Result<f64> {
         self.refill(Some(self.feed.clone()));
-        for _ in 0..64 {
+        for _ in 0..self.outstanding {
             self.feed.enqueue()?;
         }
         let (began, before) = (Instant::now(), self.told.predictions.load(Relaxed));
