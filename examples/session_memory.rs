@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     let (threads, folder) = (threads.parse::<usize>()?, Path::new(folder));
     let runtime = Runtime::open(None)?;
     let before = resident()?;
-    let options = Options { max_batch: 1, ..Options::default() };
+    let options = Options { sessions: threads, max_batch: 1, ..Options::default() };
     let load = || Model::load("measured", "1", folder, &runtime, &options).map_err(anyhow::Error::msg);
     let input = Tensor { shape: SHAPE, data: (0..SHAPE.iter().product()).map(|i| (i as f32).sin()).collect::<Vec<_>>().into() };
     let (loaded, rate, after) = match mode.as_str() {
