@@ -22,15 +22,14 @@ use crate::settings::ExecutionProvider;
 /// A session that any number of threads may run: the weights are in memory once (see `ops/docs/adr/0002`).
 #[derive(Debug)]
 pub(crate) struct SharedSession {
+    /// Outputs of runs that are over, to be written again. Before the session, for they lie in its arena and are to be dropped first.
+    spare: Mutex<Vec<RunTensors>>,
     session: Session,
     input: CString,
     outputs: Vec<CString>,
     /// Where inputs lie: in this process's own memory.
     memory: MemoryInfo<'static>,
-    /// Outputs of runs that are over, to be written again.
-    spare: Mutex<Vec<RunTensors>>,
-    /// How many of those are kept: for each thread one, or none where the shape of an output may be another one though the input's is
-    /// the same.
+    /// How many `spare` holds: for each thread one, or none where the shape of an output may be another one though the input's is the same.
     spare_limit: usize,
 }
 
@@ -102,11 +101,11 @@ impl SharedSession {
             builder = builder.with_profiling(profile)?;
         }
         Ok(Self {
+            spare: Mutex::default(),
             session: builder.commit_from_memory(onnx)?,
             input: CString::default(),
             outputs: Vec::new(),
             memory: MemoryInfo::default(),
-            spare: Mutex::default(),
             spare_limit: options.threads.sessions,
         })
     }

@@ -210,7 +210,7 @@ impl<T: Schedulable> Scheduler<T> {
         self.lanes.iter_mut().flat_map(Lane::drain).map(|entry| entry.item).collect()
     }
 
-    /// The queues that hold something, the one to be served first in front: by the priority of its head, raised by its age.
+    /// The lanes that hold something, the one to be served first in front: by the priority of its head, raised by its age.
     fn order(&self, now: Instant) -> Vec<usize> {
         let mut heads: Vec<_> =
             self.lanes.iter().enumerate().filter_map(|(level, lane)| lane.front().map(|head| rank(level, head.since, now))).collect();
@@ -218,7 +218,7 @@ impl<T: Schedulable> Scheduler<T> {
         heads.into_iter().map(|(_, _, level)| level).collect()
     }
 
-    /// Forms a batch around the head of the first queue.
+    /// Forms a batch around the head of the first lane.
     fn form(&mut self, order: &[usize], now: Instant, dropped: &mut Vec<T>) -> Next<T> {
         let Some(head) = order.first().and_then(|&first| self.lanes[first].front()) else { return Next::Idle };
         let (model, shape) = head.item.batch_key();
