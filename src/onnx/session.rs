@@ -1,18 +1,16 @@
 //! One ONNX Runtime session, run by many threads at once.
 
 use std::ffi::{CString, c_char};
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ort::AsPointer;
 use ort::environment::Environment;
-use ort::memory::MemoryInfo;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use ort::session::{RunOptions, Session};
-use ort::sys::{ONNXTensorElementDataType, OrtValue};
-use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, ValueType};
+use ort::sys::OrtValue;
+use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 use sferic_actors::ports::Brake;
 
 use super::port::{Axis, Dtype, Output, Port, Values};
@@ -27,8 +25,6 @@ pub(crate) struct SharedSession {
     session: Session,
     input: CString,
     outputs: Vec<CString>,
-    /// Where inputs lie: in this process's own memory.
-    memory: MemoryInfo<'static>,
     /// How many `spare` holds: for each thread one, or none where the shape of an output may be another one though the input's is the same.
     spare_limit: usize,
 }
@@ -105,7 +101,6 @@ impl SharedSession {
             session: builder.commit_from_memory(onnx)?,
             input: CString::default(),
             outputs: Vec::new(),
-            memory: MemoryInfo::default(),
             spare_limit: options.threads.sessions,
         })
     }
@@ -145,7 +140,7 @@ impl SharedSession {
     /// Runs once on the calling thread, unless `brake` ends it. `shape` is the whole input's and `data` holds as many values.
     #[allow(unsafe_code)]
     pub(crate) fn run(&self, shape: &[i64], data: &[f32], brake: &RunBrake) -> Result<RunOutputs<'_>, ort::Error> {
-        let input = InputTensor::new(shape, data, &self.memory)?;
+        let input = TensorRef::from_array_view((shape, data))?;
         let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
         let spare = self.take_spare(shape);
         let mut outputs: Vec<*mut OrtValue> = match &spare {
@@ -201,48 +196,6 @@ impl SharedSession {
 
     fn lock_spare(&self) -> MutexGuard<'_, Vec<RunTensors>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A view of the caller's memory in the library's terms.
-struct InputTensor<'a> {
-    value: NonNull<OrtValue>,
-    data: PhantomData<&'a [f32]>,
-}
-
-#[allow(unsafe_code)]
-impl<'a> InputTensor<'a> {
-    fn new(shape: &[i64], data: &'a [f32], memory: &MemoryInfo<'_>) -> Result<Self, ort::Error> {
-        let mut value = ptr::null_mut();
-        // SAFETY: the pointers are valid for the call, and the data for as long as the value lives; an input is only read. The API
-        // compares the length with the shape.
-        let status = unsafe {
-            (ort::api().CreateTensorWithDataAsOrtValue)(
-                memory.ptr(),
-                data.as_ptr().cast_mut().cast(),
-                size_of_val(data),
-                shape.as_ptr(),
-                shape.len(),
-                ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
-                &mut value,
-            )
-        };
-        // SAFETY: the status is the one just returned, and it is handed over once.
-        unsafe { ort::Error::result_from_status(status) }?;
-        let value = NonNull::new(value).ok_or_else(|| ort::Error::new("the library made no input tensor"))?;
-        Ok(Self { value, data: PhantomData })
-    }
-
-    fn ptr(&self) -> *const OrtValue {
-        self.value.as_ptr()
-    }
-}
-
-#[allow(unsafe_code)]
-impl Drop for InputTensor<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the value is this one's own and released once.
-        unsafe { (ort::api().ReleaseValue)(self.value.as_ptr()) };
     }
 }
 

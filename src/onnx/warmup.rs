@@ -51,9 +51,9 @@ const TOLERANCE: f64 = 1e-4;
 
 /// Runs a model at batch sizes 1, 2, 4, … up to `max_batch`, and at every other size up to the one it settles on.
 ///
-/// The limit is the smallest measured size whose cost a frame is within 4 % of the cheapest, or a larger one of no higher cost whose run
-/// is over within a millisecond; larger sizes are not tried once two in a row saved nothing. A model whose outputs depend on the batch, or whose runs of two fail, is limited to
-/// batches of one.
+/// The limit is the smallest measured size whose cost a frame is within 4 % of the cheapest, or a larger one within 2 % whose run is over
+/// within a millisecond; larger sizes are not tried once two in a row saved nothing. A model whose outputs depend on the batch, or whose
+/// runs of two fail, is limited to batches of one.
 pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame: [usize; 3], max_batch: usize) -> Result<WarmUp, String> {
     let max_batch = if input.batch_of_one || head.batch_of_one() { 1 } else { max_batch.max(1) };
     let size: usize = frame.iter().product();
