@@ -125,7 +125,7 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
 /// Where this member stands in its queue group. It reads in the first two places.
 enum Place {
     /// In it, as soon as the server confirms it, and until it refuses it.
-    Joined(Subscriber, Waiting<Answer>),
+    Joined(Joined, Waiting<Answer>),
     /// Going; with the echo behind which nothing more comes.
     Leaving(Subscriber, Waiting<()>),
     Left,
@@ -133,6 +133,12 @@ enum Place {
     Refused(Instant),
     /// The client of this generation has ended, and the subscription with it.
     Ended(u64),
+}
+
+/// A subscription, and which client has it.
+struct Joined {
+    subscriber: Subscriber,
+    generation: u64,
 }
 
 /// Something awaited, until it is there.
@@ -163,10 +169,10 @@ impl Reading {
             let wanted = *self.wanted.borrow_and_update();
             match &mut self.place {
                 Place::Joined(..) if wanted != Input::Reading => self.leave(wanted).await,
-                Place::Joined(subscriber, answer) => tokio::select! {
-                    message = subscriber.next() => match message {
+                Place::Joined(joined, answer) => tokio::select! {
+                    message = joined.subscriber.next() => match message {
                         Some(message) => return Some(message),
-                        None => self.place = Place::Ended(self.connection.generation()),
+                        None => self.place = Place::Ended(joined.generation),
                     },
                     answer = arrive(answer) => self.answered(answer),
                     () = changed(&mut self.wanted) => {}
@@ -214,7 +220,7 @@ impl Reading {
     /// ends the subscription there at once), for which the library waits for ever.
     async fn leave(&mut self, wanted: Input) {
         self.is.send_replace((wanted, None));
-        if let Place::Joined(mut subscriber, _) = std::mem::replace(&mut self.place, Place::Left)
+        if let Place::Joined(Joined { mut subscriber, .. }, _) = std::mem::replace(&mut self.place, Place::Left)
             && subscriber.unsubscribe_after(u64::MAX).await.is_ok()
         {
             let connection = self.connection.clone();
@@ -242,7 +248,7 @@ impl Reading {
                 () = confirmed(&connection) => Answer::Confirmed,
             }
         };
-        self.place = Place::Joined(subscriber, Some(answer.boxed()));
+        self.place = Place::Joined(Joined { subscriber, generation }, Some(answer.boxed()));
     }
 
     fn answered(&mut self, answer: Answer) {
