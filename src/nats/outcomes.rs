@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::ledger::End;
-use sferic_actors::outcome::{Failure, FailureCode, Outcome};
+use sferic_actors::outcome::{Failure, Outcome};
 use sferic_actors::ports::{OutcomeSink, Untold};
 
 use super::Connection;
@@ -52,16 +52,17 @@ impl Outcomes {
 
     /// The message; an outcome larger than the server takes becomes a failure that says so.
     fn encode(&self, outcome: &mut Outcome) -> Result<(Bytes, HeaderMap), wire::EncodeError> {
-        let mut encoded = wire::encode(outcome)?;
-        let headers = headers(outcome, encoded.content_type);
-        let limit = self.connection.client.max_payload();
-        let size = encoded.payload.len() + headers_size(&headers);
-        if size > limit && outcome.result.is_ok() {
-            let message = format!("the prediction has {size} bytes with its headers, over the server's max_payload of {limit}");
-            outcome.result = Err(Failure::new(FailureCode::Internal, message));
-            encoded = wire::encode(outcome)?;
-        }
-        Ok((encoded.payload.into(), headers))
+        wire::within(outcome, self.connection.client.max_payload(), |outcome| {
+            let encoded = wire::encode(outcome)?;
+            let headers = headers(outcome, encoded.content_type);
+            // A failure's reply has headers of its own.
+            let largest = match (&outcome.envelope.reply_to, &outcome.result) {
+                (Some(_), Err(failure)) => headers_size(&with_service_error(headers.clone(), Some(failure))),
+                _ => headers_size(&headers),
+            };
+            let size = encoded.payload.len() + largest;
+            Ok(((encoded.payload.into(), headers), size))
+        })
     }
 
     async fn publish(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), Untold> {
