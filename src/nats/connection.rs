@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::sign_in::{self, SignIn};
 use crate::settings::{Nats, given};
 use crate::throttle::Throttle;
 
@@ -112,27 +112,19 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
         }
         std::future::ready(())
     });
-    if let Some(file) = given(&nats.credentials) {
-        options = options.credentials_file(file).await.with_context(|| format!("nats.credentials, {file}, cannot be read"))?;
-    }
-    if let Some(user) = given(&nats.user) {
-        options = options.user_and_password(user.to_owned(), nats.password.clone());
-    }
-    if let Some(token) = given(&nats.token) {
-        options = options.token(token.to_owned());
-    }
+    let sign_in = SignIn::of(nats)?;
+    options = sign_in.apply(options).await?;
     if let Some(file) = given(&nats.tls_ca) {
         options = options.add_root_certificates(file.into()).require_tls(true);
     }
     if let (Some(cert), Some(key)) = (given(&nats.tls_cert), given(&nats.tls_key)) {
         options = options.add_client_certificate(cert.into(), key.into()).require_tls(true);
     }
-    let servers: Vec<&str> = nats.servers().collect();
     let shown = nats.shown_url();
-    let connecting = tokio::time::timeout(nats.connect_timeout, options.connect(servers));
+    let connecting = tokio::time::timeout(nats.connect_timeout, options.connect(sign_in::addresses(nats)));
     let client = connecting
         .await
         .map_err(|_| anyhow::anyhow!("no NATS server answered at {shown} within nats.connect_timeout, {:?}", nats.connect_timeout))?
-        .with_context(|| format!("cannot connect to NATS at {shown}"))?;
+        .map_err(|error| sign_in.explain(&error, &shown))?;
     Ok(Connection { client, down_since, closing, dropped })
 }

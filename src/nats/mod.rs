@@ -6,6 +6,7 @@ mod outcomes;
 mod peers;
 mod private;
 mod service;
+mod sign_in;
 
 pub use connection::{Connection, connect};
 pub use frames::{Frames, Input, InputSwitch, subscribe};
@@ -13,3 +14,4 @@ pub use outcomes::Outcomes;
 pub use peers::{Member, Peers};
 pub use private::PrivateServer;
 pub use service::{Endpoint, Health, ModelHealth, Refusal, Service};
+pub use sign_in::SignInRefused;
