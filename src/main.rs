@@ -32,6 +32,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    sferic::nats::words::catch_panics();
     let done = match Root::parse().command {
         Command::Run(args) => args.run().await,
         Command::Demo(args) => args.run().await,

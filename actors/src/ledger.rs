@@ -17,7 +17,7 @@ pub struct Counts {
     pub predictions: u64,
     /// Frames that ended in a failure that was published.
     pub failures: u64,
-    /// Frames whose outcome could not be told to anyone.
+    /// Frames whose outcome could not be published, or that are known to have been missed.
     pub lost: u64,
     /// Frames that have no published outcome yet.
     pub in_flight: u64,
@@ -54,6 +54,14 @@ impl Ledger {
             counts.in_flight += 1;
         });
         Ticket { ledger: Some(Arc::clone(self)) }
+    }
+
+    /// Counts frames that are known to have been missed: received, as far as their sources are concerned, and lost.
+    pub fn missed(&self, frames: u64) {
+        self.update(|counts| {
+            counts.received += frames;
+            counts.lost += frames;
+        });
     }
 
     /// A consistent reading.
@@ -131,6 +139,9 @@ mod tests {
         assert!(counts.balance());
         drop(d);
         assert_eq!(ledger.counts().lost, 2);
+        ledger.missed(3);
+        assert_eq!(ledger.counts(), Counts { received: 7, predictions: 1, failures: 1, lost: 5, in_flight: 0 });
+        assert!(ledger.counts().balance());
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ pub mod cache;
 pub mod deadlines;
 pub mod flight;
 pub mod frame;
+pub mod gaps;
 pub mod ingest;
 pub mod job;
 pub mod ledger;

@@ -40,6 +40,8 @@ pub struct Outcome {
 pub struct Told {
     /// The outcome subject.
     pub subject: bool,
+    /// The reply subject.
+    pub reply: bool,
     /// How often publishing was begun; a publisher that dies of one outcome must not die of it for ever.
     pub attempts: u8,
 }

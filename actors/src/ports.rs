@@ -95,10 +95,10 @@ pub struct RunError(pub String);
 
 /// Tells outcomes to whoever asked.
 pub trait OutcomeSink: Send + Sync + 'static {
-    /// Publishes on the outcome subject and to the reply subject, marking in `outcome.told` what is done, so that a
-    /// publication that was cut off can be taken up again. Says how the frame ended as its subscribers saw it (an outcome too large
-    /// for the server ends as a failure). `Err`: it could not be told within the sink's bound.
-    fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>>;
+    /// Publishes each on its outcome subject and to its reply subject, marking in `outcome.told` what is done, so that a
+    /// publication that was cut off can be taken up again. Returns once all have left, with how each frame ended as its subscribers
+    /// see it (an outcome too large for the server ends as a failure). `Err`: it could not be published within the sink's bound.
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>>;
 
     /// Hears of an outcome that will not be given to it again, because of what it does to the publisher.
     fn gave_up(&self, _outcome: &Outcome, _untold: &Untold) {}

@@ -298,23 +298,26 @@ impl FeatureWorker for Prepared {
 struct Sink(Arc<Told>);
 
 impl OutcomeSink for Sink {
-    fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>> {
-        async move {
-            let end = if outcome.result.is_ok() { End::Prediction } else { End::Failure };
-            let count = if end == End::Prediction { &self.0.predictions } else { &self.0.failures };
-            count.fetch_add(1, Relaxed);
-            let was_begun = outcome.result.as_ref().err().is_none_or(|failure| failure.code == FailureCode::DeadlineExceeded);
-            if was_begun && let Ok(mut latencies) = self.0.latencies_ms.lock() {
-                latencies.push((outcome.settled_at - outcome.received_at).as_secs_f64() * 1e3);
-            }
-            self.0.outcomes.add_permits(1);
-            if let Some(feed) = &*self.0.refill.lock().unwrap_or_else(PoisonError::into_inner) {
-                // One that is refused is missing from then on, and from the rate.
-                let _ = feed.enqueue();
-            }
-            Ok(end)
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>> {
+        async move { outcomes.iter().map(|outcome| Ok(self.count(outcome))).collect() }.boxed()
+    }
+}
+
+impl Sink {
+    fn count(&self, outcome: &Outcome) -> End {
+        let end = if outcome.result.is_ok() { End::Prediction } else { End::Failure };
+        let count = if end == End::Prediction { &self.0.predictions } else { &self.0.failures };
+        count.fetch_add(1, Relaxed);
+        let was_begun = outcome.result.as_ref().err().is_none_or(|failure| failure.code == FailureCode::DeadlineExceeded);
+        if was_begun && let Ok(mut latencies) = self.0.latencies_ms.lock() {
+            latencies.push((outcome.settled_at - outcome.received_at).as_secs_f64() * 1e3);
         }
-        .boxed()
+        self.0.outcomes.add_permits(1);
+        if let Some(feed) = &*self.0.refill.lock().unwrap_or_else(PoisonError::into_inner) {
+            // One that is refused is missing from then on, and from the rate.
+            let _ = feed.enqueue();
+        }
+        end
     }
 }
 

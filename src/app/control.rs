@@ -11,15 +11,16 @@ use sferic_actors::frame::ModelId;
 use sferic_actors::pipeline::Plant;
 use sferic_features::BufferPool;
 
-use super::Status;
-use crate::nats::{Connection, Endpoint, Health, Input, InputSwitch, Member, ModelHealth, Refusal, Service};
+use super::{Readiness, Unseen};
+use crate::nats::{Connection, Endpoint, Health, InputSwitch, Member, ModelHealth, Refusal, Service};
 use crate::onnx::Catalog;
 
 /// What the endpoints look at.
 pub struct Control {
     pub plant: Arc<Plant>,
     pub catalog: Arc<Catalog>,
-    pub status: Arc<Status>,
+    pub readiness: Arc<Readiness>,
+    pub unseen: Arc<Unseen>,
     pub buffers: BufferPool,
     pub input: InputSwitch,
     pub prefix: String,
@@ -45,15 +46,12 @@ impl Control {
             State::Closed => "ready",
             state => state.name(),
         };
-        let status = match (self.status.get(), self.input.is()) {
-            ("ok", Input::Paused) => "paused",
-            (status, _) => status,
-        };
+        let (status, reason) = self.readiness.now();
         let models = self.catalog.models().iter().map(|model| {
             let id = model.id();
             ModelHealth { name: id.name.clone(), version: id.version.clone(), state: state(id) }
         });
-        Health { status, version: env!("CARGO_PKG_VERSION"), models: models.collect(), ledger: self.plant.ledger.counts() }
+        Health { status, reason, version: env!("CARGO_PKG_VERSION"), models: models.collect(), ledger: self.plant.ledger.counts() }
     }
 
     /// What the parts count, for `$SRV.STATS`.
@@ -62,6 +60,7 @@ impl Control {
         json!({
             "input": Member { prefix: self.prefix.clone(), queue_group: self.queue_group.clone(), state: self.input.is() },
             "ledger": self.plant.ledger.counts(),
+            "unseen": self.unseen.frames(),
             "in_flight": {"frames": frames, "bytes": bytes},
             "cache": self.plant.cache.stats(),
             "pool": self.plant.queue.stats(),

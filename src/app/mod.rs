@@ -3,27 +3,30 @@
 mod control;
 mod decoder;
 mod extractor;
+mod missed;
 mod pause;
+mod readiness;
 mod routes;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use control::Control;
 pub use decoder::FrameDecoder;
 pub use extractor::extractors;
+pub use missed::Unseen;
+use readiness::{Readiness, Stage};
 use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::pipeline::{Config, Pipeline, Plant, Ports};
+use sferic_actors::supervision::Task;
 use sferic_actors::{cache, model_pool, supervision};
 use sferic_features::BufferPool;
-use tokio::task::JoinHandle;
 
 use crate::http;
-use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Service};
+use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Probe, Service};
 use crate::onnx::{Catalog, Options, Runtime, runners};
 use crate::settings::{Mode, Settings, WhenFull, available_cores, given};
 use crate::shared_cache;
@@ -37,34 +40,16 @@ pub struct App {
     frames: Frames,
     service: Service,
     connection: Connection,
-    status: Arc<Status>,
-    background: Vec<JoinHandle<()>>,
+    readiness: Arc<Readiness>,
+    background: Vec<Task>,
     http: Option<http::Server>,
     traces: Option<Arc<Traces>>,
     exporter: Option<otlp::Exporter>,
     bound: Duration,
 }
 
-/// How far the daemon has come, in the words of `sferic.health`.
-#[derive(Debug, Default)]
-struct Status(AtomicU8);
-
-impl Status {
-    const WORDS: [&str; 3] = ["starting", "ok", "stopping"];
-
-    fn set(&self, word: &str) {
-        if let Some(index) = Self::WORDS.iter().position(|&each| each == word) {
-            self.0.store(index as u8, Ordering::Release);
-        }
-    }
-
-    fn get(&self) -> &'static str {
-        Self::WORDS[usize::from(self.0.load(Ordering::Acquire))]
-    }
-}
-
 impl App {
-    /// Loads and warms every model, connects, starts the pipeline, and returns when the subscription is live at the server.
+    /// Loads and warms every model and starts the pipeline; the server may come later. [`ready`](Self::ready) says when frames come in.
     ///
     /// # Errors
     /// What is missing or wrong, in words.
@@ -79,12 +64,13 @@ impl App {
             Some(listen) => Some(http::Server::start(listen, Arc::clone(&pages)).await?),
             None => None,
         };
-        let connection = nats::connect(&settings.nats, "sferic").await?;
+        let connection = nats::connect_when_there(&settings.nats, "sferic").await?;
+        let (probe, probing) = Probe::start(connection.clone());
         let catalog = Arc::new(load_models(settings).await?);
         let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
         let (prefix, queue_group) = (&settings.nats.prefix, &settings.nats.queue_group);
         let circuits = Circuits::new(breaker_config(settings));
-        let (source, frames) = nats::subscribe(&connection, prefix, queue_group).await?;
+        let (source, frames) = nats::subscribe(&connection, prefix, queue_group);
         let mut exporter = match given(&settings.telemetry.otlp_endpoint) {
             Some(endpoint) => Some(otlp::Exporter::start(endpoint, &settings.telemetry)?),
             None => None,
@@ -92,6 +78,14 @@ impl App {
         let traces = exporter.as_ref().map(|exporter| Arc::new(Traces::new(settings, exporter.queue())));
         let recorded = Arc::new(Recorded::new(settings.telemetry.max_sources));
         let outcomes = Outcomes::new(connection.clone(), prefix, settings.nats.publish_timeout);
+        let readiness = Arc::new(Readiness {
+            stage: Stage::default(),
+            connection: connection.clone(),
+            probe: probe.clone(),
+            input: frames.switch().clone(),
+            permissions: outcomes.permissions(),
+        });
+        let unseen = Arc::<Unseen>::default();
         let ports = Ports {
             source,
             decoder: Arc::new(FrameDecoder::new(Arc::clone(&catalog), &circuits, settings)),
@@ -102,24 +96,28 @@ impl App {
             shared_cache: shared_cache::open(settings, &catalog)?,
         };
         let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
-        let status = Arc::new(Status::default());
         let control = Arc::new(Control {
             plant: Arc::clone(pipeline.plant()),
             catalog: Arc::clone(&catalog),
-            status: Arc::clone(&status),
+            readiness: Arc::clone(&readiness),
+            unseen: Arc::clone(&unseen),
             buffers: buffers.clone(),
             input: frames.switch().clone(),
             prefix: prefix.clone(),
             queue_group: queue_group.clone(),
         });
+        // Before the subscription: who shares the frames is seen by its service.
         let service = control.serve(&connection).await?;
+        frames.switch().pause(false);
         let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || control.health());
         let metrics = Arc::new(Metrics {
-            recorded,
+            recorded: Arc::clone(&recorded),
             plant: Arc::clone(pipeline.plant()),
             catalog,
             buffers: buffers.clone(),
             connection: connection.clone(),
+            probe,
+            unseen: Arc::clone(&unseen),
             settings: settings.clone(),
             exports: exporter.as_ref().map(otlp::Exporter::counts),
             health: Arc::clone(&health),
@@ -129,13 +127,26 @@ impl App {
             exporter.export_metrics(Arc::clone(&metrics));
         }
         pages.open(http::Daemon { health, metrics });
-        status.set("ok");
-        let mut background = vec![tokio::spawn(sweep(buffers, settings.buffers.ttl))];
+        readiness.stage.started();
+        let peers = Peers::new(connection.clone(), service.id(), prefix, queue_group);
+        let plant = pipeline.plant();
+        let accounting = missed::account(Arc::clone(&plant.gaps), Arc::clone(&plant.ledger), recorded, unseen, peers.clone());
+        let mut background = vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
+        background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
         if settings.breaker.pause_input {
-            let peers = Peers::new(connection.clone(), service.id(), prefix, queue_group);
-            background.push(tokio::spawn(pause::while_all_are_open(circuits, frames.switch().clone(), peers)));
+            background.push(Task::spawn(pause::while_all_are_open(circuits, frames.switch().clone(), peers)));
         }
-        Ok(Self { pipeline, frames, service, connection, status, background, http, traces, exporter, bound: settings.shutdown.timeout })
+        Ok(Self { pipeline, frames, service, connection, readiness, background, http, traces, exporter, bound: settings.shutdown.timeout })
+    }
+
+    /// Returns once frames come in and outcomes go out, or another member of the queue group is to have them.
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
+        let readiness = Arc::clone(&self.readiness);
+        async move {
+            while !matches!(readiness.now().0, "ok" | "paused") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
     }
 
     /// Where HTTP is served.
@@ -160,11 +171,11 @@ impl App {
 
     /// Stops reading, waits for every frame in flight, stops the actors, sends what is queued, and closes the connection.
     pub async fn shut_down(self) {
-        self.status.set("stopping");
+        self.readiness.stage.stopping();
         self.frames.stop(self.bound).await;
         let plant = Arc::clone(self.pipeline.plant());
         self.pipeline.shut_down(self.bound).await;
-        self.background.iter().for_each(JoinHandle::abort);
+        drop(self.background);
         self.service.stop().await;
         self.connection.close(self.bound).await;
         // Last, so that it tells of all the rest.

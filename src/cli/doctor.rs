@@ -95,7 +95,7 @@ impl DoctorArgs {
 async fn server(settings: &Settings) -> Finding {
     let result = match nats::connect(&settings.nats, "sferic doctor").await {
         Ok(connection) => {
-            let info = connection.client.server_info();
+            let info = connection.client().server_info();
             let text = format!("{} version {}, max_payload {} bytes", settings.nats.shown_url(), info.version, info.max_payload);
             connection.close(settings.nats.connect_timeout).await;
             Ok(text)

@@ -3,8 +3,10 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
 
+use crate::nats::words;
 use crate::settings::{LogFormat, Telemetry};
 
 /// Starts logging as the settings say.
@@ -18,10 +20,11 @@ pub fn start(telemetry: &Telemetry) -> anyhow::Result<()> {
         telemetry.log
     );
     let filter = EnvFilter::builder().parse(&filter).with_context(|| format!("telemetry.log is {:?}", telemetry.log))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    match telemetry.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let layer = match telemetry.log_format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).with(words::layer()).init();
     Ok(())
 }

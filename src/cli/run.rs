@@ -27,10 +27,16 @@ impl RunArgs {
         check_threads(&settings).map_err(|error| Usage(error.to_string()))?;
         logging::start(&settings.telemetry)?;
         let mut app = App::start(&settings).await?;
-        tracing::info!(subject = format!("{}.frames.>", settings.nats.prefix), server = settings.nats.shown_url(), "ready");
+        let (ready, server) = (app.ready(), settings.nats.shown_url());
+        let saying = async {
+            ready.await;
+            tracing::info!("ready: reading {}.frames.> at {server}", settings.nats.prefix);
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             requested = shutdown::requested() => requested?,
             () = app.failed() => anyhow::bail!("the actors ended more often than supervision.max_restarts allows"),
+            () = saying => {}
         }
         app.shut_down().await;
         Ok(ExitCode::SUCCESS)

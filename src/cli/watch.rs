@@ -69,11 +69,11 @@ impl WatchArgs {
         let connection = nats::connect(&settings.nats, "sferic watch").await?;
         let mut messages = Vec::new();
         for subject in &subjects {
-            let subscribed = connection.client.subscribe(subject.clone()).await;
+            let subscribed = connection.client().subscribe(subject.clone()).await;
             messages.push(subscribed.with_context(|| format!("cannot listen to {subject:?}"))?);
         }
         let mut messages = select_all(messages);
-        connection.client.flush().await.context("cannot listen")?;
+        connection.client().flush().await.context("cannot listen")?;
         let output = Output::plain();
         output.say(format!("listening to {} at {}", subjects.join(" and "), settings.nats.shown_url()));
 

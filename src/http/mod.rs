@@ -85,7 +85,7 @@ async fn ready(State(pages): State<Arc<Pages>>) -> Response {
     match pages.daemon.get().map(|daemon| (daemon.health)()) {
         Some(health) if health.status == "ok" => json_page(StatusCode::OK, &health),
         Some(health) => json_page(StatusCode::SERVICE_UNAVAILABLE, &health),
-        None => json_page(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting"})),
+        None => json_page(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting", "reason": "the models are being loaded"})),
     }
 }
 

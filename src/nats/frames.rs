@@ -14,10 +14,15 @@ use tokio::time::Instant;
 
 use super::Connection;
 
+/// How long after the server refused the subscription it is asked for again: permissions change while a connection is up.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// What the daemon does about the frames of its queue group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
+    /// It has asked for its share, but the server has not confirmed it.
+    Joining,
     /// It takes its share.
     Reading,
     /// It leaves them to the other members.
@@ -30,8 +35,11 @@ pub enum Input {
 #[derive(Debug, Clone)]
 pub struct InputSwitch {
     wanted: watch::Sender<Input>,
-    is: watch::Receiver<Input>,
+    is: watch::Receiver<Is>,
 }
+
+/// What the input does, and where the server refuses the subscription, the server's words.
+type Is = (Input, Option<String>);
 
 impl InputSwitch {
     /// Leaves the queue group, or joins it again. What had been sent to this member is still read.
@@ -39,9 +47,17 @@ impl InputSwitch {
         self.want(if pause { Input::Paused } else { Input::Reading });
     }
 
-    /// What the input does now: `Reading` only while the server has the subscription.
+    /// What the input does now: `Reading` only once the server has the subscription.
     pub fn is(&self) -> Input {
-        *self.is.borrow()
+        match (*self.wanted.borrow(), self.is.borrow().0) {
+            (Input::Reading, Input::Paused) => Input::Joining,
+            (_, is) => is,
+        }
+    }
+
+    /// The server's words, while it refuses the subscription.
+    pub fn refused(&self) -> Option<String> {
+        self.is.borrow().1.clone()
     }
 
     fn want(&self, input: Input) {
@@ -81,20 +97,19 @@ impl Frames {
     }
 }
 
-/// Subscribes to `<prefix>.frames.>` in a queue group. Returns when the server has the subscription.
-pub async fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> anyhow::Result<(FrameSource, Frames)> {
+/// Reads `<prefix>.frames.>` in a queue group, once [`InputSwitch::pause`] has said not to pause. Every new client subscribes anew, and a
+/// subscription that the server refuses is asked for again; [`InputSwitch::is`] tells when the server has it.
+pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (FrameSource, Frames) {
     let subject = format!("{prefix}.frames.>");
-    let subscriber = connection.client.queue_subscribe(subject.clone(), queue_group.to_owned()).await?;
-    confirm(connection.clone()).await?;
-    let (wanted, wanting) = watch::channel(Input::Reading);
-    let (is, being) = watch::channel(Input::Reading);
+    let (wanted, wanting) = watch::channel(Input::Paused);
+    let (is, being) = watch::channel((Input::Joining, None));
     let (ending, ended) = oneshot::channel();
     let skip = prefix.len() + ".frames.".len();
     let reading = Reading {
         connection: connection.clone(),
         subject,
         queue_group: queue_group.to_owned(),
-        place: Place::Joined(subscriber, None),
+        place: Place::Left,
         wanted: wanting,
         is,
         _ending: ending,
@@ -104,35 +119,36 @@ pub async fn subscribe(connection: &Connection, prefix: &str, queue_group: &str)
         Some((arrival(message, skip), reading))
     });
     let switch = InputSwitch { wanted, is: being };
-    Ok((source.boxed(), Frames { connection: connection.clone(), switch, ended }))
+    (source.boxed(), Frames { connection: connection.clone(), switch, ended })
 }
 
-/// Commands of one connection are carried out in order: when a message to oneself is back, all before it is done, and all that the
-/// server had sent before it has been received.
-async fn confirm(connection: Connection) -> anyhow::Result<()> {
-    let client = &connection.client;
-    let inbox = client.new_inbox();
-    let mut echo = client.subscribe(inbox.clone()).await?;
-    client.publish(inbox, Vec::new().into()).await?;
-    tokio::time::timeout(Duration::from_secs(5), echo.next()).await?;
-    Ok(())
-}
-
-/// [`confirm`] under way.
-type Echo = BoxFuture<'static, ()>;
-
-fn echo(connection: &Connection) -> Echo {
-    let told = confirm(connection.clone());
-    Box::pin(async { told.await.unwrap_or_else(|error| tracing::warn!(%error, "the server does not confirm the subscription")) })
-}
-
-/// Where this member stands in its queue group. It reads in all places but the last.
+/// Where this member stands in its queue group. It reads in the first two places.
 enum Place {
-    /// In it; with the echo that is to confirm it.
-    Joined(Subscriber, Option<Echo>),
+    /// In it, as soon as the server confirms it, and until it refuses it.
+    Joined(Joined, Waiting<Answer>),
     /// Going; with the echo behind which nothing more comes.
-    Leaving(Subscriber, Option<Echo>),
+    Leaving(Subscriber, Waiting<()>),
     Left,
+    /// Not let in until it asks again, then.
+    Refused(Instant),
+    /// The client of this generation has ended, and the subscription with it.
+    Ended(u64),
+}
+
+/// A subscription, and which client has it.
+struct Joined {
+    subscriber: Subscriber,
+    generation: u64,
+}
+
+/// Something awaited, until it is there.
+type Waiting<T> = Option<BoxFuture<'static, T>>;
+
+/// The server's answer to the request for the subscription.
+enum Answer {
+    Confirmed,
+    /// In its words.
+    Refused(String),
 }
 
 struct Reading {
@@ -141,69 +157,143 @@ struct Reading {
     queue_group: String,
     place: Place,
     wanted: watch::Receiver<Input>,
-    is: watch::Sender<Input>,
-    /// Dropped with the stream's end, which is how its end is told.
+    is: watch::Sender<Is>,
+    /// Dropped with the stream's end, which is how its end is seen.
     _ending: oneshot::Sender<()>,
 }
 
 impl Reading {
-    /// The next message; `None` once it is stopped and all is read, or the client is closed.
+    /// The next message; `None` once it is stopped and all is read, or the connection is closed.
     async fn next(&mut self) -> Option<Message> {
         loop {
             let wanted = *self.wanted.borrow_and_update();
             match &mut self.place {
-                Place::Joined(..) if wanted != Input::Reading => self.leave(wanted).await?,
-                Place::Joined(subscriber, echo) => tokio::select! {
-                    message = subscriber.next() => return message,
-                    () = come_back(echo) => self.is(Input::Reading),
+                Place::Joined(..) if wanted != Input::Reading => self.leave(wanted).await,
+                Place::Joined(joined, answer) => tokio::select! {
+                    message = joined.subscriber.next() => match message {
+                        Some(message) => return Some(message),
+                        None => self.place = Place::Ended(joined.generation),
+                    },
+                    answer = arrive(answer) => self.answered(answer),
                     () = changed(&mut self.wanted) => {}
                 },
                 Place::Leaving(subscriber, echo @ Some(_)) => tokio::select! {
-                    message = subscriber.next() => return message,
-                    () = come_back(echo) => {}
+                    message = subscriber.next() => match message {
+                        Some(message) => return Some(message),
+                        None => self.place = Place::Left,
+                    },
+                    () = arrive(echo) => {}
                 },
                 // What has come is read to its end; a budget of the runtime that is used up would look like the end.
                 Place::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
                     Some(Some(message)) => return Some(message),
                     Some(None) | None => self.place = Place::Left,
                 },
-                Place::Left if wanted == Input::Stopped => return None,
-                Place::Left if wanted == Input::Reading => self.join().await?,
-                Place::Left => changed(&mut self.wanted).await,
+                Place::Left | Place::Refused(_) | Place::Ended(_) if wanted == Input::Stopped => return None,
+                Place::Refused(again) => {
+                    let again = *again;
+                    tokio::select! {
+                        () = tokio::time::sleep_until(again) => self.place = Place::Left,
+                        () = changed(&mut self.wanted) => {}
+                    }
+                }
+                Place::Ended(generation) => {
+                    let generation = *generation;
+                    self.is.send_replace((Input::Joining, None));
+                    tokio::select! {
+                        is_there = self.connection.renewed(generation) => if !is_there { return None },
+                        () = changed(&mut self.wanted) => continue,
+                    }
+                    self.place = Place::Left;
+                }
+                Place::Left if wanted == Input::Reading => self.join().await,
+                Place::Left => {
+                    self.is.send_replace((wanted, None));
+                    changed(&mut self.wanted).await;
+                }
             }
         }
     }
 
     /// The library's own drain forgets the subscription as soon as the socket is looked at again, and what the server sends until it
-    /// has heard of it is lost. So the server is told of an end after more messages than it can count (of more than nine digits, which
+    /// has processed it is lost. So the server is told of an end after more messages than it can count (of more than nine digits, which
     /// ends the subscription there at once), for which the library waits for ever.
-    async fn leave(&mut self, wanted: Input) -> Option<()> {
-        self.is(wanted);
-        if let Place::Joined(mut subscriber, _) = std::mem::replace(&mut self.place, Place::Left) {
-            subscriber.unsubscribe_after(u64::MAX).await.ok()?;
-            self.place = Place::Leaving(subscriber, Some(echo(&self.connection)));
+    async fn leave(&mut self, wanted: Input) {
+        self.is.send_replace((wanted, None));
+        if let Place::Joined(Joined { mut subscriber, .. }, _) = std::mem::replace(&mut self.place, Place::Left)
+            && subscriber.unsubscribe_after(u64::MAX).await.is_ok()
+        {
+            let connection = self.connection.clone();
+            let echo = async move {
+                let _ = connection.echo().await;
+            };
+            self.place = Place::Leaving(subscriber, Some(echo.boxed()));
         }
-        Some(())
     }
 
-    async fn join(&mut self) -> Option<()> {
-        let subscribed = self.connection.client.queue_subscribe(self.subject.clone(), self.queue_group.clone()).await;
-        self.place = Place::Joined(subscribed.ok()?, Some(echo(&self.connection)));
-        Some(())
+    async fn join(&mut self) {
+        // Why it was refused last stands until the server answers anew.
+        self.is.send_modify(|is| is.0 = Input::Joining);
+        let generation = self.connection.generation();
+        let refused = refused(&self.connection, &self.subject);
+        let subscribed = self.connection.client().queue_subscribe(self.subject.clone(), self.queue_group.clone()).await;
+        let Ok(subscriber) = subscribed else {
+            self.place = Place::Ended(generation);
+            return;
+        };
+        let connection = self.connection.clone();
+        let answer = async move {
+            tokio::select! {
+                words = refused => Answer::Refused(words),
+                () = confirmed(&connection) => Answer::Confirmed,
+            }
+        };
+        self.place = Place::Joined(Joined { subscriber, generation }, Some(answer.boxed()));
     }
 
-    fn is(&self, input: Input) {
-        self.is.send_replace(input);
+    fn answered(&mut self, answer: Answer) {
+        match (answer, &mut self.place) {
+            // A client that connects again subscribes again, and what was granted may be refused then.
+            (Answer::Confirmed, Place::Joined(_, answer)) => {
+                self.is.send_replace((Input::Reading, None));
+                *answer = Some(refused(&self.connection, &self.subject).map(Answer::Refused).boxed());
+            }
+            (Answer::Confirmed, _) => {}
+            (Answer::Refused(words), _) => {
+                if self.is.borrow().1.as_ref() != Some(&words) {
+                    tracing::warn!(subject = self.subject, words, "the server refuses the subscription; asking again and again");
+                }
+                self.is.send_replace((Input::Joining, Some(words)));
+                self.place = Place::Refused(Instant::now() + RETRY);
+            }
+        }
     }
 }
 
-/// Waits for the echo and forgets it; for ever where there is none.
-async fn come_back(echo: &mut Option<Echo>) {
-    match echo {
-        Some(back) => back.await,
-        None => std::future::pending().await,
+/// The server's words when it next refuses the subscription.
+fn refused(connection: &Connection, subject: &str) -> BoxFuture<'static, String> {
+    let (connection, subject) = (connection.clone(), subject.to_owned());
+    let before = connection.refusals().times(&subject);
+    async move { connection.refusals().refused(&subject, before).await }.boxed()
+}
+
+/// A refusal goes through a task of its own, so one echo may overtake it; two do not.
+async fn confirmed(connection: &Connection) {
+    for _ in 0..2 {
+        if let Err(words) = connection.echo().await {
+            tracing::warn!(words, "the server cannot confirm the subscription");
+        }
     }
-    *echo = None;
+}
+
+/// Waits for what is awaited and forgets it; for ever where nothing is.
+async fn arrive<T>(waiting: &mut Waiting<T>) -> T {
+    let arrived = match waiting {
+        Some(awaited) => awaited.await,
+        None => std::future::pending().await,
+    };
+    *waiting = None;
+    arrived
 }
 
 async fn changed(wanted: &mut watch::Receiver<Input>) {

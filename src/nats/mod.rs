@@ -2,16 +2,24 @@
 
 mod connection;
 mod frames;
+mod options;
 mod outcomes;
 mod peers;
+mod permissions;
 mod private;
+mod probe;
+mod refusals;
 mod service;
 mod sign_in;
+pub mod words;
 
-pub use connection::{Connection, connect};
+pub use connection::{Connection, Traffic, connect, connect_when_there};
 pub use frames::{Frames, Input, InputSwitch, subscribe};
 pub use outcomes::Outcomes;
 pub use peers::{Member, Peers};
+pub use permissions::Permissions;
 pub use private::PrivateServer;
+pub use probe::Probe;
+pub use refusals::{Refusals, Refused};
 pub use service::{Endpoint, Health, ModelHealth, Refusal, Service};
 pub use sign_in::SignInRefused;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::client::PublishErrorKind;
+use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -11,50 +12,103 @@ use sferic_actors::outcome::{Failure, FailureCode, Outcome};
 use sferic_actors::ports::{OutcomeSink, Untold};
 
 use super::Connection;
+use super::permissions::{Asked, Permissions};
 use crate::wire;
 
-/// Publishes outcomes.
+/// Clients that may end under the same outcomes before these count as lost.
+const MAX_CLIENTS: usize = 3;
+
+/// Publishes outcomes. An outcome counts as published once it has left for the server; the first of each subject and connection, once
+/// the server is known to have accepted it.
 #[derive(Debug)]
 pub struct Outcomes {
     connection: Connection,
     predictions: String,
     failures: String,
     bound: Duration,
+    permissions: Permissions,
 }
 
 impl Outcomes {
     /// On `<prefix>.predictions.…` and `<prefix>.failures.…`; while the connection is down, outcomes wait for it until it has
     /// been down for `bound`.
     pub fn new(connection: Connection, prefix: &str, bound: Duration) -> Self {
-        Self { connection, predictions: format!("{prefix}.predictions."), failures: format!("{prefix}.failures."), bound }
+        let (predictions, failures) = (format!("{prefix}.predictions."), format!("{prefix}.failures."));
+        Self { permissions: Permissions::new(connection.clone()), connection, predictions, failures, bound }
     }
 
-    async fn tell(&self, outcome: &mut Outcome) -> Result<End, Untold> {
-        if !self.connection.is_up_within(self.bound).await {
-            return Err(untold("connection_down", format!("the connection has been down for {:?}", self.bound)));
+    /// Which outcome subjects the server is known to accept and to refuse.
+    pub fn permissions(&self) -> Permissions {
+        self.permissions.clone()
+    }
+
+    async fn publish_all(&self, outcomes: &mut [Outcome]) -> Vec<Result<End, Untold>> {
+        let mut asked = Vec::new();
+        let mut results = match self.send_all(outcomes, &mut asked).await {
+            Ok(results) => results,
+            Err(untold) => return vec![Err(untold); outcomes.len()],
+        };
+        if !asked.is_empty() {
+            for (index, words) in self.permissions.ask(asked, self.bound).await {
+                results[index] = Err(untold("refused", words));
+            }
         }
-        let (payload, headers) = self.encode(outcome).map_err(|error| untold("not_encodable", error.to_string()))?;
+        results
+    }
+
+    /// Hands all to the client and waits until they have left. Where the client ends meanwhile, all go to the next one: of those that
+    /// it had taken, it had sent none as a rule, since it sends what it takes before it reads on.
+    async fn send_all(&self, outcomes: &mut [Outcome], asked: &mut Vec<Asked>) -> Result<Vec<Result<End, Untold>>, Untold> {
+        for _ in 0..MAX_CLIENTS {
+            if !self.connection.is_up_within(self.bound).await {
+                return Err(untold("connection_down", format!("the connection has been down for {:?}", self.bound)));
+            }
+            let (generation, client) = (self.connection.generation(), self.connection.client());
+            self.permissions.refresh();
+            asked.clear();
+            let sending = async {
+                let mut results = Vec::with_capacity(outcomes.len());
+                for (index, outcome) in outcomes.iter_mut().enumerate() {
+                    results.push(self.send(&client, outcome, index, asked).await);
+                }
+                client.flush().await.map(|()| results)
+            };
+            match tokio::time::timeout(self.bound, sending).await {
+                Ok(Ok(results)) => return Ok(results),
+                Ok(Err(_)) => {
+                    outcomes.iter_mut().for_each(|outcome| (outcome.told.subject, outcome.told.reply) = (false, false));
+                    let _ = tokio::time::timeout(self.bound, self.connection.renewed(generation)).await;
+                }
+                Err(_) => return Err(untold("not_sent", format!("the client did not send it within {:?}", self.bound))),
+            }
+        }
+        Err(untold("client_ended", format!("{MAX_CLIENTS} NATS clients ended before it was sent")))
+    }
+
+    async fn send(&self, client: &Client, outcome: &mut Outcome, index: usize, asked: &mut Vec<Asked>) -> Result<End, Untold> {
+        let (payload, headers) = self.encode(outcome, client.max_payload()).map_err(|error| untold("not_encodable", error.to_string()))?;
         let (end, subject) = match &outcome.result {
             Ok(_) => (End::Prediction, &self.predictions),
             Err(_) => (End::Failure, &self.failures),
         };
         if !outcome.told.subject {
             let subject = format!("{subject}{}", outcome.envelope.source);
-            self.publish(subject, headers.clone(), payload.clone()).await?;
+            asked.extend(self.permissions.unknown(&subject, index));
+            publish(client, subject, headers.clone(), payload.clone()).await?;
             outcome.told.subject = true;
         }
-        if let Some(reply_to) = &outcome.envelope.reply_to {
+        if let Some(reply_to) = outcome.envelope.reply_to.as_ref().filter(|_| !outcome.told.reply) {
             let headers = with_service_error(headers, outcome.result.as_ref().err());
-            self.publish(reply_to.clone(), headers, payload).await?;
+            publish(client, reply_to.clone(), headers, payload).await?;
+            outcome.told.reply = true;
         }
         Ok(end)
     }
 
     /// The message; an outcome larger than the server takes becomes a failure that says so.
-    fn encode(&self, outcome: &mut Outcome) -> Result<(Bytes, HeaderMap), wire::EncodeError> {
+    fn encode(&self, outcome: &mut Outcome, limit: usize) -> Result<(Bytes, HeaderMap), wire::EncodeError> {
         let mut encoded = wire::encode(outcome)?;
         let headers = headers(outcome, encoded.content_type);
-        let limit = self.connection.client.max_payload();
         let size = encoded.payload.len() + headers_size(&headers);
         if size > limit && outcome.result.is_ok() {
             let message = format!("the prediction has {size} bytes with its headers, over the server's max_payload of {limit}");
@@ -63,19 +117,19 @@ impl Outcomes {
         }
         Ok((encoded.payload.into(), headers))
     }
+}
 
-    async fn publish(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), Untold> {
-        let publishing = self.connection.client.publish_with_headers(subject, headers, payload);
-        match tokio::time::timeout(self.bound, publishing).await {
-            Ok(result) => result.map_err(|error| untold("not_published", error.to_string())),
-            Err(_) => Err(untold("no_room", format!("no room to publish within {:?}", self.bound))),
-        }
+/// Gives a message to the client. That the client has ended is no error here: the flush finds it.
+async fn publish(client: &Client, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), Untold> {
+    match client.publish_with_headers(subject, headers, payload).await {
+        Err(error) if error.kind() != PublishErrorKind::Send => Err(untold("not_published", error.to_string())),
+        _ => Ok(()),
     }
 }
 
 impl OutcomeSink for Outcomes {
-    fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>> {
-        self.tell(outcome).boxed()
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>> {
+        self.publish_all(outcomes).boxed()
     }
 }
 

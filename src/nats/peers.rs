@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Connection;
 use super::frames::Input;
 
 /// How long members may take to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long they may take where a gap waits to be accounted for.
+const SHORT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a member counts as seen after it answered last.
+const SEEN_FOR: Duration = Duration::from_secs(10);
 
 /// What a member's statistics say of its input, under `input`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,11 +31,25 @@ pub struct Member {
 }
 
 /// Looks for other members.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Peers {
     connection: Connection,
-    own_id: String,
+    own_id: watch::Receiver<String>,
     own: Member,
+    last_seen: Option<Instant>,
+}
+
+/// The part of an answer to `$SRV.PING` that matters here.
+#[derive(Deserialize)]
+struct Pong {
+    id: String,
+    metadata: Option<PongMetadata>,
+}
+
+#[derive(Deserialize)]
+struct PongMetadata {
+    prefix: Option<String>,
+    queue_group: Option<String>,
 }
 
 /// The part of an answer to `$SRV.STATS` that matters here.
@@ -55,28 +77,60 @@ struct Circuit {
 
 impl Peers {
     /// Looks for those that share `prefix` and `queue_group` with the service `own_id`.
-    pub fn new(connection: Connection, own_id: &str, prefix: &str, queue_group: &str) -> Self {
+    pub fn new(connection: Connection, own_id: watch::Receiver<String>, prefix: &str, queue_group: &str) -> Self {
         let own = Member { prefix: prefix.to_owned(), queue_group: queue_group.to_owned(), state: Input::Reading };
-        Self { connection, own_id: own_id.to_owned(), own }
+        Self { connection, own_id, own, last_seen: None }
     }
 
     /// Whether another member reads its input and has a model that runs.
     pub async fn one_is_well(&self) -> bool {
+        let (own, own_id) = (self.own.clone(), self.own_id.borrow().clone());
+        self.any_answers("$SRV.STATS.sferic", PATIENCE, |answer| is_well(&own, &own_id, answer)).await
+    }
+
+    /// Asks whether another member is there, so that [`seen`](Self::seen) knows.
+    pub async fn look(&mut self) {
+        self.ask(PATIENCE).await;
+    }
+
+    /// Whether another member was there within the last seconds; one that was not is asked for now, for a tenth of a second.
+    pub async fn seen(&mut self) -> bool {
+        let was_seen = self.last_seen.is_some_and(|seen| seen.elapsed() < SEEN_FOR);
+        was_seen || self.ask(SHORT_PATIENCE).await
+    }
+
+    async fn ask(&mut self, patience: Duration) -> bool {
+        let (own, own_id) = (self.own.clone(), self.own_id.borrow().clone());
+        let is_there = self.any_answers("$SRV.PING.sferic", patience, |answer| is_member(&own, &own_id, answer)).await;
+        if is_there {
+            self.last_seen = Some(Instant::now());
+        }
+        is_there
+    }
+
+    /// Whether an answer to `question` within `patience` is one that `counts`.
+    async fn any_answers(&self, question: &'static str, patience: Duration, counts: impl Fn(&[u8]) -> bool) -> bool {
         let asked = async {
-            let client = &self.connection.client;
+            let client = self.connection.client();
             let inbox = client.new_inbox();
             let mut answers = client.subscribe(inbox.clone()).await?;
-            client.publish_with_reply("$SRV.STATS.sferic", inbox, Vec::new().into()).await?;
+            client.publish_with_reply(question, inbox, Vec::new().into()).await?;
             while let Some(answer) = answers.next().await {
-                if is_well(&self.own, &self.own_id, &answer.payload) {
+                if counts(&answer.payload) {
                     return anyhow::Ok(true);
                 }
             }
             anyhow::Ok(false)
         };
         // Nobody says that all have answered.
-        matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(true)))
+        matches!(tokio::time::timeout(patience, asked).await, Ok(Ok(true)))
     }
+}
+
+fn is_member(own: &Member, own_id: &str, answer: &[u8]) -> bool {
+    let Ok(Pong { id, metadata: Some(metadata) }) = serde_json::from_slice(answer) else { return false };
+    let is_own = |text: Option<String>, own: &str| text.as_deref() == Some(own);
+    id != own_id && is_own(metadata.prefix, &own.prefix) && is_own(metadata.queue_group, &own.queue_group)
 }
 
 fn is_well(own: &Member, own_id: &str, answer: &[u8]) -> bool {
@@ -112,6 +166,11 @@ mod tests {
             let found = is_well(&own, "own", answer(id, group, input, circuits).as_bytes());
             assert_eq!(found, well, "{id} {group} {input} {circuits:?}");
         }
+        for (id, group, member) in [("other", "sferic", true), ("other", "another", false), ("own", "sferic", false)] {
+            let pong = json!({"name": "sferic", "id": id, "version": "1.0.0", "metadata": {"prefix": "iq", "queue_group": group}});
+            assert_eq!(is_member(&own, "own", pong.to_string().as_bytes()), member, "{id} {group}");
+        }
+        assert!(!is_member(&own, "own", br#"{"id": "other"}"#) && !is_member(&own, "own", b"no JSON"));
         assert!(!is_well(&own, "own", b"{}") && !is_well(&own, "own", b"no JSON"));
     }
 }

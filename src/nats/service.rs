@@ -12,6 +12,8 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 use sferic_actors::ledger::Counts;
+use sferic_actors::supervision::Task;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::Connection;
@@ -20,8 +22,11 @@ use super::Connection;
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
     /// `ok` once every model is loaded and warmed and while the subscription is live; before that `starting`, while the input is paused
-    /// `paused`, and at the end `stopping`.
+    /// `paused`, while no frame can come in or no outcome go out `disconnected`, and at the end `stopping`.
     pub status: &'static str,
+    /// Why it is not `ok`, where there is more to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The daemon's version.
     pub version: &'static str,
     /// Every loaded version of every model.
@@ -93,27 +98,93 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// The running service.
+/// The running service, which every new client of the connection starts anew.
 #[derive(Debug)]
 pub struct Service {
-    service: service::Service,
-    id: String,
-    answering: Vec<JoinHandle<()>>,
+    id: watch::Receiver<String>,
+    stopping: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+/// What `$SRV.INFO` and `$SRV.STATS` say, and the endpoints.
+struct Description {
+    metadata: HashMap<String, String>,
+    endpoints: Vec<Endpoint>,
+    statistics: Arc<dyn Fn() -> Value + Send + Sync>,
 }
 
 impl Service {
-    /// Starts the service; `statistics` is asked for the data of each endpoint's `$SRV.STATS`, `metadata` is in `$SRV.INFO`.
+    /// Starts the service; `statistics` is asked for the data of each endpoint's `$SRV.STATS`, `metadata` is in `$SRV.PING` and
+    /// `$SRV.INFO`.
+    ///
+    /// # Errors
+    /// A defect: the library refuses the name or the version.
     pub async fn start(
         connection: &Connection,
         metadata: HashMap<String, String>,
         endpoints: Vec<Endpoint>,
         statistics: impl Fn() -> Value + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        let client = &connection.client;
+        let description = Description { metadata, endpoints, statistics: Arc::new(statistics) };
+        let generation = connection.generation();
+        let running = Running::start(&connection.client(), &description).await?;
+        let (naming, id) = watch::channel(running.id.clone());
+        let (stopping, stopped) = oneshot::channel();
+        let serving = tokio::spawn(serve(connection.clone(), description, generation, running, naming, stopped));
+        Ok(Self { id, stopping, serving })
+    }
+
+    /// The service's id of now, by which one daemon is told from the others.
+    pub fn id(&self) -> watch::Receiver<String> {
+        self.id.clone()
+    }
+
+    /// Ends the service.
+    pub async fn stop(self) {
+        let _ = self.stopping.send(());
+        let _ = self.serving.await;
+    }
+}
+
+async fn serve(
+    connection: Connection,
+    description: Description,
+    mut generation: u64,
+    mut running: Running,
+    naming: watch::Sender<String>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    loop {
+        tokio::select! {
+            _ = &mut stopped => return running.stop().await,
+            is_there = connection.renewed(generation) => if !is_there { return },
+        }
+        generation = connection.generation();
+        match Running::start(&connection.client(), &description).await {
+            Ok(anew) => {
+                naming.send_replace(anew.id.clone());
+                running = anew;
+            }
+            // That client has ended already; the next one starts it.
+            Err(error) => tracing::warn!(%error, "the service could not be started"),
+        }
+    }
+}
+
+/// The service of one client.
+struct Running {
+    service: service::Service,
+    id: String,
+    _answering: Vec<Task>,
+}
+
+impl Running {
+    async fn start(client: &Client, description: &Description) -> anyhow::Result<Self> {
+        let statistics = Arc::clone(&description.statistics);
         let service = client
             .service_builder()
             .description(env!("CARGO_PKG_DESCRIPTION"))
-            .metadata(metadata)
+            .metadata(description.metadata.clone())
             .stats_handler(move |_, _| statistics())
             .start("sferic", env!("CARGO_PKG_VERSION"))
             .await
@@ -121,25 +192,18 @@ impl Service {
         let id = service.info().await.id;
         let group = service.group("sferic");
         let mut answering = Vec::new();
-        for Endpoint { name, handler } in endpoints {
-            let shared = group.endpoint(name).await.map_err(anyhow::Error::from_boxed)?;
+        for Endpoint { name, handler } in &description.endpoints {
+            let shared = group.endpoint(*name).await.map_err(anyhow::Error::from_boxed)?;
             let own = client.subscribe(format!("sferic.{name}.{id}")).await?;
-            answering.push(tokio::spawn(answer(name, handler, client.clone(), shared, own)));
+            answering.push(Task::spawn(answer(name, Arc::clone(handler), client.clone(), shared, own)));
         }
-        Ok(Self { service, id, answering })
+        Ok(Self { service, id, _answering: answering })
     }
 
-    /// The service's id, by which one daemon of several is told.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Ends the service.
-    pub async fn stop(self) {
+    async fn stop(self) {
         if let Err(error) = self.service.stop().await {
             tracing::warn!(%error, "the service could not be stopped");
         }
-        self.answering.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -71,7 +71,7 @@ impl NatsKv {
 
 async fn open(nats: &Nats, config: &Config) -> anyhow::Result<Store> {
     let connection = nats::connect(nats, "sferic-cache").await?;
-    let jetstream = jetstream::new(connection.client);
+    let jetstream = jetstream::new(connection.client());
     match jetstream.get_key_value(&config.bucket).await {
         Ok(store) => Ok(store),
         Err(error) if error.kind() == KeyValueErrorKind::GetBucket => Ok(jetstream.create_key_value(config.clone()).await?),

@@ -28,19 +28,22 @@ impl<S: OutcomeSink> Observed<S> {
 }
 
 impl<S: OutcomeSink> OutcomeSink for Observed<S> {
-    fn publish<'a>(&'a self, outcome: &'a mut Outcome) -> BoxFuture<'a, Result<End, Untold>> {
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>> {
         async move {
-            let begun = self.traces.as_ref().and_then(|traces| traces.begin(outcome));
-            let result = self.sink.publish(outcome).await;
+            let begin = |outcome| self.traces.as_ref().and_then(|traces| traces.begin(outcome));
+            let begun: Vec<_> = outcomes.iter_mut().map(begin).collect();
+            let results = self.sink.publish(outcomes).await;
             let told_at = Instant::now();
-            match &result {
-                Ok(end) => self.events.told(outcome, *end, told_at, begun.as_ref()),
-                Err(untold) => self.events.lost(outcome, untold, begun.as_ref()),
+            for ((outcome, begun), result) in outcomes.iter().zip(begun).zip(&results) {
+                match result {
+                    Ok(end) => self.events.told(outcome, *end, told_at, begun.as_ref()),
+                    Err(untold) => self.events.lost(outcome, untold, begun.as_ref()),
+                }
+                if let (Some(traces), Some(begun)) = (&self.traces, begun) {
+                    traces.end(outcome, begun, result, told_at);
+                }
             }
-            if let (Some(traces), Some(begun)) = (&self.traces, begun) {
-                traces.end(outcome, begun, &result, told_at);
-            }
-            result
+            results
         }
         .boxed()
     }

@@ -30,6 +30,7 @@ async fn any_one_actor_can_be_killed_under_load() {
     settings.limits.timeout = Duration::from_secs(10);
     settings.supervision.max_restarts = 100;
     let app = App::start(&settings).await.unwrap();
+    app.ready().await;
     let client = async_nats::connect(server.url()).await.unwrap();
 
     let mut sent = 0;
@@ -191,6 +192,7 @@ async fn outcomes_that_can_be_told_to_nobody_are_counted_as_lost() {
     settings.limits.timeout = Duration::from_secs(60);
     settings.pool.acquire_timeout = Duration::from_secs(60);
     let app = App::start(&settings).await.unwrap();
+    app.ready().await;
     let client = async_nats::connect(server.url()).await.unwrap();
     for n in 0..4 {
         client.publish("iq.frames.l", pack(&steady(&n.to_string())).into()).await.unwrap();

@@ -29,10 +29,11 @@ async fn a_member_leaves_and_joins_under_load_and_every_frame_comes_to_one() {
     let mut settings = Settings::default();
     settings.nats.url = server.url().to_owned();
     let connection = nats::connect(&settings.nats, "input").await.unwrap();
-    let (mut source, frames) = nats::subscribe(&connection, "iq", "sferic").await.unwrap();
+    let (mut source, frames) = nats::subscribe(&connection, "iq", "sferic");
+    frames.switch().pause(false);
     let (ours, theirs) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let reading = tokio::spawn({
-        let (ours, client) = (Arc::clone(&ours), connection.client.clone());
+        let (ours, client) = (Arc::clone(&ours), connection.client());
         async move {
             while source.next().await.is_some() {
                 ours.fetch_add(1, Relaxed);

@@ -46,6 +46,7 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
     // Nobody is there; the metrics of the export are.
     settings.telemetry.otlp_endpoint = "http://127.0.0.1:9".into();
     let app = App::start(&settings).await.unwrap();
+    app.ready().await;
     let address = app.http_address().unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
     let ask =
@@ -115,6 +116,7 @@ async fn health_and_readiness_follow_the_daemon_and_a_taken_port_is_told() {
     let mut settings = settings(&server, &models, "degrees");
     settings.http.listen = "127.0.0.1:0".into();
     let app = App::start(&settings).await.unwrap();
+    app.ready().await;
     let address = app.http_address().unwrap();
     assert_eq!(get(address, "/health", "").await, (200, r#"{"status":"alive"}"#.into()));
     let (status, ready) = get(address, "/ready", "").await;

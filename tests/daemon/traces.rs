@@ -258,6 +258,7 @@ async fn a_collector_that_comes_late_gets_what_waited() {
     settings.http.listen = "127.0.0.1:0".into();
     settings.telemetry.otlp_endpoint = format!("http://{nobody}");
     let app = App::start(&settings).await.unwrap();
+    app.ready().await;
     let client = async_nats::connect(server.url()).await.unwrap();
     client.request("iq.frames.t", pack(&steady("early")).into()).await.unwrap();
     let address = app.http_address().unwrap();

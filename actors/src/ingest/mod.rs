@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use crate::admission::{Admission, Permit, Refused};
 use crate::cache::{CacheMsg, CacheRef};
 use crate::deadlines::Deadlines;
-use crate::frame::{Arrival, Priority, RawFrame};
+use crate::frame::{Arrival, FrameInfo, Priority, RawFrame};
+use crate::gaps::GapWatch;
 use crate::job::{Job, JobParts};
 use crate::ledger::Ledger;
 use crate::model_pool::WorkQueue;
@@ -39,6 +40,8 @@ pub struct IngestArguments {
     pub decoder: Arc<dyn Decoder>,
     /// Counts them.
     pub ledger: Arc<Ledger>,
+    /// Looks for frames that never came.
+    pub gaps: Arc<GapWatch>,
     /// Bounds them.
     pub admission: Arc<Admission>,
     /// Watches over their deadlines.
@@ -84,18 +87,23 @@ impl IngestArguments {
             && !(self.shed_oldest && refused.is_for_want_of_room())
         {
             let info = self.decoder.identify(&payload, unanswered.envelope());
+            self.observe(&unanswered, &info, received_at);
             return unanswered.identified(info).answer(Err(refusal(refused)));
         }
         let begun = Instant::now();
         let decoded = match self.decoder.decode(&payload, unanswered.envelope()) {
             Ok(decoded) => decoded,
-            Err(rejected) => return unanswered.identified(rejected.info).answer(Err(rejected.failure)),
+            Err(rejected) => {
+                self.observe(&unanswered, &rejected.info, received_at);
+                return unanswered.identified(rejected.info).answer(Err(rejected.failure));
+            }
         };
         unanswered.note(|trail| {
             (trail.decode_begun, trail.decoded) = (Some(begun), Some(Instant::now()));
             (trail.datatype, trail.samples) = (Some(decoded.samples.datatype), decoded.samples.len());
             trail.model = Some(Arc::clone(&decoded.model));
         });
+        self.observe(&unanswered, &decoded.info, received_at);
         let unanswered = unanswered.identified(decoded.info);
         let (unanswered, permit) = match admitted {
             Ok(permit) => (unanswered, permit),
@@ -118,6 +126,10 @@ impl IngestArguments {
         let frame = RawFrame { job, samples: decoded.samples, cache_key: decoded.cache_key };
         // Where the cache has died, the frame comes back in the error, is dropped, and so answered.
         let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));
+    }
+
+    fn observe(&self, unanswered: &Unanswered, info: &FrameInfo, received_at: Instant) {
+        self.gaps.observe(&unanswered.envelope().source, info.seq, received_at);
     }
 
     /// Lets waiting frames of a priority not above this one give way until there is room, or nobody is left who could.

@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::breaker::Circuits;
 use crate::cache::{self, CacheStore, Shared};
 use crate::deadlines::Deadlines;
+use crate::gaps::GapWatch;
 use crate::ledger::Ledger;
 use crate::model_pool::{self, Sessions, WorkQueue};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
@@ -65,6 +66,8 @@ pub struct Ports {
 pub struct Plant {
     /// The outcome law.
     pub ledger: Arc<Ledger>,
+    /// What the sources' counts tell of frames that never came.
+    pub gaps: Arc<GapWatch>,
     /// The permits.
     pub admission: Arc<Admission>,
     /// The watch over the frames' deadlines.
@@ -117,6 +120,7 @@ impl Pipeline {
         let cache = CacheStore::before(shared, &config.cache);
         let plant = Arc::new(Plant {
             ledger: Arc::default(),
+            gaps: Arc::default(),
             admission: Arc::new(Admission::new(config.in_flight_frames, config.in_flight_bytes, config.per_source_share)),
             deadlines: Arc::default(),
             outcomes: OutcomeQueue::new(config.in_flight_frames),

@@ -21,6 +21,9 @@ pub type PublishRef = ActorRef<PublishMsg>;
 /// A publisher that died this often of one outcome counts it as lost.
 const MAX_ATTEMPTS: u8 = 3;
 
+/// Outcomes published together: what leaves the process is waited for once for all of them.
+const MAX_BATCH: usize = 64;
+
 /// How long outcomes gather, at most, where that makes nobody wait for work.
 const GATHERING: Duration = Duration::from_millis(4);
 
@@ -35,7 +38,7 @@ pub struct OutcomeQueue {
 #[derive(Debug)]
 struct Receiving {
     receiver: mpsc::Receiver<Outcome>,
-    in_hand: Option<Outcome>,
+    in_hand: Vec<Outcome>,
 }
 
 impl OutcomeQueue {
@@ -44,7 +47,7 @@ impl OutcomeQueue {
         let (sender, receiver) = mpsc::channel(2 * max_frames);
         Arc::new(Self {
             sender,
-            receiver: Mutex::new(Receiving { receiver, in_hand: None }),
+            receiver: Mutex::new(Receiving { receiver, in_hand: Vec::with_capacity(MAX_BATCH) }),
             refusals: Arc::new(Semaphore::new(max_frames)),
         })
     }
@@ -72,41 +75,43 @@ impl OutcomeQueue {
         self.sender.max_capacity() - self.sender.capacity()
     }
 
-    /// Tells outcome after outcome.
+    /// Publishes what comes, as many at once as are there.
     async fn tell(&self, sink: &dyn OutcomeSink, queue: &WorkQueue) {
         let mut receiving = self.receiver.lock().await;
         let Receiving { receiver, in_hand } = &mut *receiving;
         loop {
-            if in_hand.is_none() {
-                *in_hand = next(receiver, queue).await;
+            if in_hand.is_empty() && !receive(receiver, in_hand, queue).await {
+                return;
             }
-            let Some(outcome) = in_hand else { return };
-            // One that is dropped unclosed counts as lost.
-            if outcome.told.attempts == MAX_ATTEMPTS {
+            // After a crash they are taken one by one, so that the one at fault is found and the others do not share its end.
+            let batch = if in_hand[0].told.attempts > 0 { 1 } else { in_hand.len() };
+            if in_hand[0].told.attempts == MAX_ATTEMPTS {
                 let message = format!("the publisher died of it {MAX_ATTEMPTS} times");
-                in_hand.take().inspect(|outcome| sink.gave_up(outcome, &Untold { reason: "publisher_died", message }));
+                // One that is dropped unclosed counts as lost.
+                sink.gave_up(&in_hand.remove(0), &Untold { reason: "publisher_died", message });
                 continue;
             }
-            outcome.told.attempts += 1;
-            // Why not is told by the sink.
-            let result = sink.publish(outcome).await;
-            if let (Some(outcome), Ok(end)) = (in_hand.take(), result) {
-                outcome.close(end);
+            in_hand[..batch].iter_mut().for_each(|outcome| outcome.told.attempts += 1);
+            let results = sink.publish(&mut in_hand[..batch]).await;
+            for (outcome, result) in in_hand.drain(..batch).zip(results) {
+                // Why not is said by the sink.
+                if let Ok(end) = result {
+                    outcome.close(end);
+                }
             }
         }
     }
 }
 
-/// The next outcome. Waking up takes a core from a session for longer than telling does, so where many short runs are ahead
-/// one wake-up is for many outcomes.
-async fn next(receiver: &mut mpsc::Receiver<Outcome>, queue: &WorkQueue) -> Option<Outcome> {
-    if let Ok(outcome) = receiver.try_recv() {
-        return Some(outcome);
-    }
-    if let Some(pause) = queue.can_spare(GATHERING) {
+/// Waits for outcomes and takes all that are there; `false` where there will be none. Waking up takes a core from a session for longer
+/// than publishing does, so where many short runs are ahead one wake-up is for many outcomes.
+async fn receive(receiver: &mut mpsc::Receiver<Outcome>, into: &mut Vec<Outcome>, queue: &WorkQueue) -> bool {
+    if receiver.is_empty()
+        && let Some(pause) = queue.can_spare(GATHERING)
+    {
         tokio::time::sleep(pause).await;
     }
-    receiver.recv().await
+    receiver.recv_many(into, MAX_BATCH).await > 0
 }
 
 /// Tells outcomes.

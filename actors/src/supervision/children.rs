@@ -115,6 +115,7 @@ impl Children {
             }
             Stage::Ingest => {
                 let arguments = IngestArguments {
+                    gaps: Arc::clone(&plant.gaps),
                     source: Arc::clone(&plant.source),
                     decoder: Arc::clone(&plant.decoder),
                     ledger: Arc::clone(&plant.ledger),

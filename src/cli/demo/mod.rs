@@ -73,6 +73,7 @@ impl DemoArgs {
         let settings = settings::load(self.config.as_deref(), &overrides).map_err(|error| Usage(error.to_string()))?;
         logging::start(&settings.telemetry)?;
         let app = App::start(&settings).await?;
+        app.ready().await;
         let connection = nats::connect(&settings.nats, "sferic demo").await?;
 
         let output = Output::with_bar(self.frames);
@@ -100,7 +101,7 @@ impl DemoArgs {
         let simulator = SceneSimulator::new(self.seed);
         let ask = async |index: u64| {
             let scene = tokio::task::block_in_place(|| simulator.scene(index));
-            let reply = connection.client.request(subject.clone(), frame(&scene, index)?.into()).await;
+            let reply = connection.client().request(subject.clone(), frame(&scene, index)?.into()).await;
             anyhow::Ok((index, scene, Outcome::decode(&reply.with_context(|| format!("scene {index} got no answer"))?)?))
         };
         let mut answers = std::pin::pin!(stream::iter(0..self.frames).map(ask).buffered(OUTSTANDING));

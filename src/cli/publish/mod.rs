@@ -96,11 +96,11 @@ impl PublishArgs {
         let settings = self.connect.settings()?;
         let plan = Plan::open(&self, &Output::plain())?;
         let connection = nats::connect(&settings.nats, "sferic publish").await?;
-        plan.check_size(connection.client.max_payload())?;
+        plan.check_size(connection.client().max_payload())?;
 
         let output = Output::with_bar(plan.count());
         let patience = self.timeout.unwrap_or(settings.limits.timeout) + GRACE;
-        let mut flight = Flight::new(&connection.client, self.wait.then_some(patience), &output, self.json).await?;
+        let mut flight = Flight::new(&connection.client(), self.wait.then_some(patience), &output, self.json).await?;
         let mut pacer = Pacer::new(self.rate);
         let played = self.play(&plan, &settings, &connection, &output, &mut flight, &mut pacer).await;
         // Whatever stopped it, what is on its way still lands.
@@ -109,9 +109,9 @@ impl PublishArgs {
         self.summarise(&flight, &pacer, &output, patience);
         played.and(landed)?;
 
-        let flushed = tokio::time::timeout(settings.nats.publish_timeout, connection.client.flush()).await;
+        let flushed = tokio::time::timeout(settings.nats.publish_timeout, connection.client().flush()).await;
         flushed.context("the server did not take every frame in time")?.context("the server did not take every frame")?;
-        let reconnects = connection.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed).saturating_sub(1);
+        let reconnects = connection.client().statistics().connects.load(std::sync::atomic::Ordering::Relaxed).saturating_sub(1);
         connection.close(settings.nats.publish_timeout).await;
         if flight.tally.unheard > 0 {
             let prefix = &settings.nats.prefix;
@@ -150,7 +150,7 @@ impl PublishArgs {
                 }
                 let frame_id = Uuid::now_v7().to_string();
                 let message = self.message(planned, &frame, &frame_id, *seq).encode()?;
-                plan::check_size(recording, message.len() as u64, connection.client.max_payload())?;
+                plan::check_size(recording, message.len() as u64, connection.client().max_payload())?;
                 let bound = settings.nats.publish_timeout;
                 anyhow::ensure!(connection.is_up_within(bound).await, "the connection to NATS was lost for over {bound:?}");
                 pacer.sent(due);

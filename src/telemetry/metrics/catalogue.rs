@@ -57,7 +57,8 @@ catalogue! {
     FRAMES: Counter "sferic.frames" "{frame}" ["outcome"] "Frames that ended: as a prediction, with a failure's code, or lost";
     FRAMES_RECEIVED: Counter "sferic.frames.received" "{frame}" [] "Frames that arrived; always those that ended and those in flight";
     FRAMES_SHED: Counter "sferic.frames.shed" "{frame}" ["reason" "source"] "Frames refused as overloaded, by what was full";
-    FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"] "Frames whose outcome could not be told to anyone, by why";
+    FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"] "Frames that nobody was answered about, by why: their outcome could not be published, or their number is missing (gap)";
+    FRAMES_UNSEEN: Counter "sferic.frames.unseen" "{frame}" [] "Frames missing in their sources' counts while another member of the queue group was there to have them";
     FRAME_DURATION: Histogram "sferic.frame.duration" "s" ["outcome"] "From a frame's arrival until its outcome is told";
     STAGE_DURATION: Histogram "sferic.stage.duration" "s" ["stage"] "Time of one frame in one stage";
     FRAME_PAYLOAD: Counter "sferic.frame.payload" "By" [] "Bytes of the messages of frames that ended";
@@ -108,6 +109,9 @@ catalogue! {
     // The connection to NATS.
     NATS_CONNECTED: Gauge "sferic.nats.connected" "" [] "1 while the connection is up";
     NATS_CONNECTS: Counter "sferic.nats.connects" "{connection}" [] "Connections made, the first among them";
+    NATS_CLIENT_RESTARTS: Counter "sferic.nats.client.restarts" "{restart}" [] "Clients that ended of a message they could not read, and were made anew";
+    NATS_UNREADABLE: Counter "sferic.nats.unreadable" "{message}" [] "Messages stepped over because the client could not read them; each ended a connection or the client, and what was on its way with it";
+    NATS_PROBE_AGE: Gauge "sferic.nats.probe.age" "s" [] "Time since the server last echoed the probe, which is sent once a second over the connection that frames come through";
     NATS_DROPPED: Counter "sferic.nats.dropped" "{event}" [] "Times the client dropped messages because a subscription's buffer was full";
     NATS_MESSAGES: Counter "sferic.nats.messages" "{message}" ["direction"] "Messages received and sent";
     NATS_PAYLOAD: Counter "sferic.nats.payload" "By" ["direction"] "Their bytes";

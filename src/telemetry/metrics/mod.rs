@@ -23,7 +23,8 @@ pub use family::{Family, Point, Reading, Value};
 pub use histogram::{Buckets, Exemplar, Histogram};
 pub use recorded::Recorded;
 
-use crate::nats::{Connection, Health};
+use crate::app::Unseen;
+use crate::nats::{Connection, Health, Probe};
 use crate::onnx::Catalog;
 use crate::settings::Settings;
 use crate::telemetry::otlp;
@@ -40,6 +41,10 @@ pub struct Metrics {
     pub buffers: BufferPool,
     /// The connection to NATS.
     pub connection: Connection,
+    /// Whether it answers.
+    pub probe: Probe,
+    /// Frames that another daemon may have had.
+    pub unseen: Arc<Unseen>,
     /// The bounds.
     pub settings: Settings,
     /// What became of the export over OTLP, where there is one.
@@ -67,7 +72,7 @@ impl Metrics {
         }
         to.count(&metrics::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1);
         let status = (self.health)().status;
-        for each in ["starting", "ok", "paused", "stopping"] {
+        for each in ["starting", "ok", "paused", "disconnected", "stopping"] {
             to.count(&metrics::STATUS, [each], (each == status).into());
         }
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -84,6 +89,7 @@ impl Metrics {
         to.count(&metrics::FRAMES_RECEIVED, [], counts.received);
         self.recorded.read(to);
         to.count(&metrics::FRAMES, ["lost"], counts.lost);
+        to.count(&metrics::FRAMES_UNSEEN, [], self.unseen.frames());
     }
 
     fn bounds(&self, to: &mut Reading) {
@@ -200,15 +206,20 @@ impl Metrics {
     }
 
     fn nats(&self, to: &mut Reading) {
-        let traffic = self.connection.client.statistics();
+        let traffic = self.connection.traffic();
         to.count(&metrics::NATS_CONNECTED, [], self.connection.is_up().into());
-        to.count(&metrics::NATS_CONNECTS, [], traffic.connects.load(Relaxed));
+        to.count(&metrics::NATS_CONNECTS, [], traffic.connects);
+        to.count(&metrics::NATS_CLIENT_RESTARTS, [], self.connection.restarts());
+        to.count(&metrics::NATS_UNREADABLE, [], self.connection.unreadable());
         to.count(&metrics::NATS_DROPPED, [], self.connection.dropped());
+        if let Some(age) = self.probe.age() {
+            to.number(&metrics::NATS_PROBE_AGE, [], age.as_secs_f64());
+        }
         for (direction, messages, bytes) in
-            [("received", &traffic.in_messages, &traffic.in_bytes), ("sent", &traffic.out_messages, &traffic.out_bytes)]
+            [("received", traffic.in_messages, traffic.in_bytes), ("sent", traffic.out_messages, traffic.out_bytes)]
         {
-            to.count(&metrics::NATS_MESSAGES, [direction], messages.load(Relaxed));
-            to.count(&metrics::NATS_PAYLOAD, [direction], bytes.load(Relaxed));
+            to.count(&metrics::NATS_MESSAGES, [direction], messages);
+            to.count(&metrics::NATS_PAYLOAD, [direction], bytes);
         }
     }
 }

@@ -55,13 +55,17 @@ impl<const N: usize> Default for BySource<N> {
 
 impl<const N: usize> BySource<N> {
     fn count(&mut self, source: &str, index: usize, max_sources: usize) {
+        self.add(source, index, 1, max_sources);
+    }
+
+    fn add(&mut self, source: &str, index: usize, frames: u64, max_sources: usize) {
         // Under a flood this comes by for every frame, so a known source costs no allocation.
         if let Some(counts) = self.0.get_mut(source) {
-            counts[index] += 1;
+            counts[index] += frames;
             return;
         }
         let source = if self.0.len() < max_sources { source } else { OTHER };
-        self.0.entry(source.to_owned()).or_insert([0; N])[index] += 1;
+        self.0.entry(source.to_owned()).or_insert([0; N])[index] += frames;
     }
 }
 
@@ -118,6 +122,13 @@ impl Recorded {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let max_sources = counts.max_sources;
         counts.lost.entry(untold.reason).or_default().count(&outcome.envelope.source, 0, max_sources);
+    }
+
+    /// Counts frames that never came.
+    pub fn missed(&self, source: &str, frames: u64) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let max_sources = counts.max_sources;
+        counts.lost.entry("gap").or_default().add(source, 0, frames, max_sources);
     }
 
     /// Adds what was counted.

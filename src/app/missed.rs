@@ -1,0 +1,53 @@
+//! Accounts for the frames that the sources' counts show to be missed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use sferic_actors::gaps::{GapWatch, Missed};
+use sferic_actors::ledger::Ledger;
+use tokio::time::Instant;
+
+use crate::nats::Peers;
+use crate::telemetry::metrics::Recorded;
+use crate::throttle::Throttle;
+
+/// How often is looked for other members of the queue group while no gap asks for it.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Frames that another member of the queue group may have had.
+#[derive(Debug, Default)]
+pub struct Unseen(AtomicU64);
+
+impl Unseen {
+    /// How many there were.
+    pub fn frames(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Counts each gap as lost where this daemon is alone in its queue group, else as unseen.
+pub async fn account(gaps: Arc<GapWatch>, ledger: Arc<Ledger>, recorded: Arc<Recorded>, unseen: Arc<Unseen>, mut peers: Peers) {
+    let throttle = Throttle::new(Duration::from_secs(1));
+    loop {
+        let due = tokio::select! {
+            due = gaps.opened() => due,
+            () = tokio::time::sleep(LOOK) => {
+                peers.look().await;
+                continue;
+            }
+        };
+        let (others, ()) = tokio::join!(peers.seen(), tokio::time::sleep_until(due));
+        for Missed { source, frames } in gaps.take_due(Instant::now()) {
+            if others {
+                unseen.0.fetch_add(frames, Relaxed);
+                continue;
+            }
+            ledger.missed(frames);
+            recorded.missed(&source, frames);
+            if let Some(unsaid) = throttle.pass(Instant::now()) {
+                tracing::warn!(source, frames, unsaid, "frames never came: their numbers are missing");
+            }
+        }
+    }
+}

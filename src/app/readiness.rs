@@ -1,0 +1,147 @@
+//! Whether the daemon is ready, and why not: in the words of `sferic.health`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use crate::nats::{Connection, Input, InputSwitch, Permissions, Probe};
+
+/// How far the daemon has come by itself.
+#[derive(Debug, Default)]
+pub struct Stage(AtomicU8);
+
+impl Stage {
+    const STARTING: u8 = 0;
+    const RUNNING: u8 = 1;
+    const STOPPING: u8 = 2;
+
+    pub fn started(&self) {
+        self.0.store(Self::RUNNING, Ordering::Release);
+    }
+
+    pub fn stopping(&self) {
+        self.0.store(Self::STOPPING, Ordering::Release);
+    }
+}
+
+/// What readiness depends on.
+pub struct Readiness {
+    pub stage: Stage,
+    pub connection: Connection,
+    pub probe: Probe,
+    pub input: InputSwitch,
+    pub permissions: Permissions,
+}
+
+/// How often is looked whether the daemon is ready; what is over sooner is not logged.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Logs why the daemon is not ready, each time that is another reason, and that it is ready again.
+pub async fn log_changes(readiness: Arc<Readiness>) {
+    let mut logged = None;
+    let mut was_ready = true;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (status, reason) = readiness.now();
+        let is_ready = matches!(status, "ok" | "paused");
+        if !is_ready && reason != logged {
+            tracing::warn!(status, reason, "not ready");
+        } else if is_ready && !was_ready {
+            tracing::info!("ready again");
+        }
+        (logged, was_ready) = (reason, is_ready);
+    }
+}
+
+/// What is seen of all that at one moment.
+#[derive(Debug, Clone, Default)]
+struct View {
+    stage: u8,
+    down: Option<String>,
+    /// Counts the connections.
+    epoch: u64,
+    is_confirmed: bool,
+    deaf_for_s: Option<f64>,
+    input_refused: Option<String>,
+    outcomes_refused: Option<String>,
+    is_joining: bool,
+    is_paused: bool,
+}
+
+impl Readiness {
+    /// The status, and the reason where it is not `ok` and there is more to say.
+    pub fn now(&self) -> (&'static str, Option<String>) {
+        let epoch = self.connection.epoch();
+        let input = self.input.is();
+        View {
+            stage: self.stage.0.load(Ordering::Acquire),
+            down: self.connection.down(),
+            epoch,
+            is_confirmed: self.probe.has_confirmed(epoch),
+            deaf_for_s: self.probe.deaf_for().map(|age| age.as_secs_f64()),
+            input_refused: self.input.refused(),
+            outcomes_refused: self.permissions.refused().map(|(_, words)| words),
+            is_joining: input == Input::Joining,
+            is_paused: input == Input::Paused,
+        }
+        .status()
+    }
+}
+
+impl View {
+    fn status(self) -> (&'static str, Option<String>) {
+        if self.stage == Stage::STOPPING {
+            return ("stopping", None);
+        }
+        // Before its first connection it has nothing to be disconnected from.
+        let without = if self.epoch == 0 { "starting" } else { "disconnected" };
+        if let Some(reason) = self.down {
+            return (without, Some(reason));
+        }
+        if self.stage == Stage::STARTING {
+            return ("starting", Some("the service is being started".to_owned()));
+        }
+        if let Some(words) = self.input_refused {
+            return ("disconnected", Some(format!("the server refuses the subscription: {words}")));
+        }
+        if !self.is_confirmed || self.is_joining {
+            return ("starting", Some("the server has not confirmed the subscription yet".to_owned()));
+        }
+        if let Some(seconds) = self.deaf_for_s {
+            return ("disconnected", Some(format!("the server has not answered for {seconds:.0} s")));
+        }
+        if let Some(words) = self.outcomes_refused {
+            return ("disconnected", Some(format!("the server refuses outcomes: {words}")));
+        }
+        if self.is_paused { ("paused", None) } else { ("ok", None) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_status_and_its_reason() {
+        let good = View { stage: Stage::RUNNING, epoch: 1, is_confirmed: true, ..View::default() };
+        let words = || Some("its words".to_owned());
+        for (view, status, reason) in [
+            (good.clone(), "ok", ""),
+            (View { stage: Stage::STOPPING, down: words(), ..good.clone() }, "stopping", ""),
+            (View { epoch: 0, down: words(), ..good.clone() }, "starting", "its words"),
+            (View { down: words(), ..good.clone() }, "disconnected", "its words"),
+            (View { stage: Stage::STARTING, ..good.clone() }, "starting", "being started"),
+            (View { is_confirmed: false, ..good.clone() }, "starting", "not confirmed"),
+            (View { is_joining: true, ..good.clone() }, "starting", "not confirmed"),
+            (View { input_refused: words(), is_joining: true, ..good.clone() }, "disconnected", "subscription: its words"),
+            (View { deaf_for_s: Some(3.21), ..good.clone() }, "disconnected", "3 s"),
+            (View { outcomes_refused: words(), ..good.clone() }, "disconnected", "outcomes: its words"),
+            (View { is_paused: true, ..good }, "paused", ""),
+        ] {
+            let shown = format!("{view:?}");
+            let (is, why) = view.status();
+            assert_eq!(is, status, "{shown}");
+            assert!(why.as_deref().unwrap_or_default().contains(reason) && why.is_some() != reason.is_empty(), "{shown}: {why:?}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! How a client is made from the settings.
+
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+
+use super::sign_in::SignIn;
+use crate::settings::{Nats, given};
+
+/// The longest wait between two attempts to connect: a server that is back is found again within a second.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
+
+/// The options of a client that the server lists as `name`.
+///
+/// # Errors
+/// The credentials cannot be read.
+pub(super) async fn of(nats: &Nats, name: &str, sign_in: &SignIn) -> anyhow::Result<ConnectOptions> {
+    let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).reconnect_delay_callback(reconnect_delay);
+    options = sign_in.apply(options).await?;
+    if let Some(file) = given(&nats.tls_ca) {
+        options = options.add_root_certificates(file.into()).require_tls(true);
+    }
+    if let (Some(cert), Some(key)) = (given(&nats.tls_cert), given(&nats.tls_key)) {
+        options = options.add_client_certificate(cert.into(), key.into()).require_tls(true);
+    }
+    Ok(options)
+}
+
+/// None at first, since a connection may end for one message while the server is still there.
+fn reconnect_delay(attempt: usize) -> Duration {
+    match attempt {
+        0 | 1 => Duration::ZERO,
+        _ => MAX_RECONNECT_DELAY.min(Duration::from_millis(25) * (1 << (attempt - 2).min(10))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_between_attempts_grows_to_its_bound() {
+        assert_eq!(reconnect_delay(1), Duration::ZERO);
+        for attempt in [2, 3, 10, 100, usize::MAX] {
+            let delay = reconnect_delay(attempt);
+            assert!(delay >= Duration::from_millis(25) && delay <= MAX_RECONNECT_DELAY, "{attempt}: {delay:?}");
+        }
+        assert_eq!(reconnect_delay(100), MAX_RECONNECT_DELAY);
+    }
+}
