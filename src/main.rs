@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
         Command::Config(args) => args.run(),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        sferic::cli::report(&error);
         sferic::cli::exit_code(&error)
     })
 }

@@ -8,65 +8,107 @@ use super::outcome::{Json, Outcome};
 /// Points on the ellipse's outline.
 const VERTICES: u32 = 64;
 
+/// The longest semi-axis that is drawn, in metres: a quarter turn, from which on an outline may hold both poles.
+const MAX_SEMI_AXIS: f64 = 1e7;
+
+/// A place on the map, `[longitude, latitude]` in degrees.
+type Place = [f64; 2];
+
 /// A Feature whose geometry is a GeometryCollection: the position as a Point and, where the prediction has one, its
 /// ellipse as a Polygon (a MultiPolygon where it crosses the antimeridian). The properties are the prediction's other keys.
-/// `None` where the outcome has no position.
+/// `None` where the outcome has no position on the map; an ellipse that is none is left out.
 pub fn feature(outcome: &Outcome) -> Option<Value> {
-    let latitude = outcome.number(&["position", "latitude"])?;
-    let longitude = outcome.number(&["position", "longitude"])?;
+    let within = |path: &[&str], most: f64| outcome.number(path).filter(|degrees| degrees.abs() <= most);
+    let latitude = within(&["position", "latitude"], 90.0)?;
+    let longitude = within(&["position", "longitude"], 180.0)?;
     let mut geometries = vec![json!({"type": "Point", "coordinates": [longitude, latitude]})];
-    if let [Some(major), Some(minor), Some(rotation)] =
-        ["semi_major", "semi_minor", "rotation"].map(|key| outcome.number(&["ellipse", key]))
-    {
-        geometries.push(area(&outline(latitude, longitude, major, minor, rotation)));
-    }
+    geometries.extend(ellipse(outcome).map(|ellipse| area(&outline([longitude, latitude], ellipse))));
     let properties: Map<String, Value> = outcome
         .entries()
         .filter(|(key, _)| *key != "position")
         .filter_map(|(key, value)| Some((key.to_owned(), serde_json::to_value(Json(value)).ok()?)))
         .collect();
-    Some(json!({
+    let mut feature = json!({
         "type": "Feature",
-        "id": properties.get("frame_id"),
         "geometry": {"type": "GeometryCollection", "geometries": geometries},
-        "properties": properties,
-    }))
+    });
+    if let Some(id) = properties.get("frame_id").filter(|id| id.is_string()) {
+        feature["id"] = id.clone();
+    }
+    feature["properties"] = properties.into();
+    Some(feature)
 }
 
-/// The ellipse's outline, counter-clockwise, `[longitude, latitude]`; longitudes run on past ±180.
-fn outline(latitude: f64, longitude: f64, semi_major: f64, semi_minor: f64, rotation: f64) -> Vec<[f64; 2]> {
+/// Semi-major axis, semi-minor axis and rotation.
+fn ellipse(outcome: &Outcome) -> Option<[f64; 3]> {
+    let number = |key: &str| outcome.number(&["ellipse", key]);
+    let axis = |key: &str| number(key).filter(|metres| *metres > 0.0 && *metres < MAX_SEMI_AXIS);
+    Some([axis("semi_major")?, axis("semi_minor")?, number("rotation").filter(|degrees| degrees.is_finite())?])
+}
+
+/// The ellipse's outline, counter-clockwise. Each longitude is the one nearest to the last, so they run on past ±180.
+fn outline([longitude, latitude]: Place, [semi_major, semi_minor, rotation]: [f64; 3]) -> Vec<Place> {
     let earth = Geodesic::wgs84();
     let turn = rotation.to_radians();
+    let mut last = longitude;
     let vertex = |n: u32| {
         let angle = std::f64::consts::TAU * f64::from(n) / f64::from(VERTICES);
         let (along, across) = (semi_major * angle.cos(), semi_minor * angle.sin());
         let east = along * turn.cos() - across * turn.sin();
         let north = along * turn.sin() + across * turn.cos();
         let (lat, lon): (f64, f64) = earth.direct(latitude, longitude, east.atan2(north).to_degrees(), east.hypot(north));
-        // Nearest to the centre, so that the outline does not jump at the antimeridian.
-        [longitude + (lon - longitude + 540.0).rem_euclid(360.0) - 180.0, lat]
+        last = nearest(lon, last);
+        [last, lat]
     };
     (0..VERTICES).map(vertex).collect()
 }
 
-/// The outline's inside as a geometry, cut at the antimeridian as RFC 7946 asks.
-fn area(outline: &[[f64; 2]]) -> Value {
-    let edge: f64 = match outline {
-        outline if outline.iter().any(|[longitude, _]| *longitude > 180.0) => 180.0,
-        outline if outline.iter().any(|[longitude, _]| *longitude < -180.0) => -180.0,
-        outline => return json!({"type": "Polygon", "coordinates": [ring(outline, 0.0)]}),
-    };
-    let shift = |side: f64| if side == edge.signum() { -360.0 * side } else { 0.0 };
-    let parts = [-1.0, 1.0].map(|side| [ring(&clip(outline, edge, side), shift(side))]);
-    json!({"type": "MultiPolygon", "coordinates": parts})
+/// The longitude that is `longitude` and, whole turns aside, nearest to another.
+fn nearest(longitude: f64, to: f64) -> f64 {
+    to + (longitude - to + 540.0).rem_euclid(360.0) - 180.0
 }
 
-/// What of a convex outline lies on one side of a meridian: west (−1) or east (1).
-fn clip(outline: &[[f64; 2]], edge: f64, side: f64) -> Vec<[f64; 2]> {
-    let inside = |point: &[f64; 2]| (point[0] - edge) * side >= 0.0;
-    let next = outline.iter().cycle().skip(1);
+/// Which way an outline goes round a pole: 1 eastwards, so round the north pole, -1 westwards, round the south pole; 0: it does not.
+fn turns(outline: &[Place]) -> f64 {
+    let [Some(first), Some(last)] = [outline.first(), outline.last()].map(|place| place.map(|place| place[0])) else { return 0.0 };
+    ((nearest(first, last) - first) / 360.0).round()
+}
+
+/// The outline's inside as a geometry, cut at the antimeridian as RFC 7946 asks.
+fn area(outline: &[Place]) -> Value {
+    let moved = |turns: f64| outline.iter().map(move |[longitude, latitude]| [longitude + 360.0 * turns, *latitude]);
+    let turns = turns(outline);
+    let mut parts = if turns == 0.0 {
+        [-1.0, 0.0, 1.0].map(|turns| clip(&moved(turns).collect::<Vec<_>>())).to_vec()
+    } else {
+        // Round a pole: the outline over and over, longer than the map is wide, and back along the pole.
+        let mut band: Vec<Place> = [-2.0, -1.0, 0.0, 1.0, 2.0].into_iter().flat_map(|n| moved(turns * n)).collect();
+        let ends = [band.last(), band.first()].map(|place| place.map(|place| [place[0], 90.0 * turns]));
+        band.extend(ends.into_iter().flatten());
+        vec![clip(&band)]
+    };
+    parts.retain(|part| !part.is_empty());
+    let mut polygons: Vec<_> = parts.into_iter().map(|part| [closed(part)]).collect();
+    match polygons.len() {
+        1 => json!({"type": "Polygon", "coordinates": polygons.remove(0)}),
+        _ => json!({"type": "MultiPolygon", "coordinates": polygons}),
+    }
+}
+
+/// What of a ring lies on the map, from -180 to 180.
+fn clip(ring: &[Place]) -> Vec<Place> {
+    beside(&beside(ring, -180.0, 1.0), 180.0, -1.0)
+}
+
+/// What of a ring lies on one side of a meridian: west (−1) or east (1); nothing where that has no area.
+fn beside(ring: &[Place], edge: f64, side: f64) -> Vec<Place> {
+    let inside = |point: &Place| (point[0] - edge) * side >= 0.0;
+    if !ring.iter().any(|point| (point[0] - edge) * side > 0.0) {
+        return Vec::new();
+    }
+    let next = ring.iter().cycle().skip(1);
     let mut part = Vec::new();
-    for (a, b) in outline.iter().zip(next) {
+    for (a, b) in ring.iter().zip(next) {
         if inside(a) {
             part.push(*a);
         }
@@ -75,18 +117,21 @@ fn clip(outline: &[[f64; 2]], edge: f64, side: f64) -> Vec<[f64; 2]> {
             part.push([edge, a[1] + share * (b[1] - a[1])]);
         }
     }
+    part.dedup();
     part
 }
 
-/// A closed linear ring, moved by whole turns.
-fn ring(outline: &[[f64; 2]], shift: f64) -> Vec<[f64; 2]> {
-    let closed = outline.iter().chain(outline.first());
-    closed.map(|[longitude, latitude]| [longitude + shift, *latitude]).collect()
+/// A linear ring: its last place is its first.
+fn closed(mut ring: Vec<Place>) -> Vec<Place> {
+    if ring.first() != ring.last() {
+        ring.extend(ring.first().copied());
+    }
+    ring
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::tests::{LOCALIZATION, outcome};
+    use super::super::outcome::tests::{LOCALIZATION, made, outcome};
     use super::*;
 
     /// Signed area by the shoelace formula: positive is counter-clockwise.
@@ -118,25 +163,110 @@ mod tests {
 
     #[test]
     fn the_ellipse_turns_counter_clockwise_from_east() {
-        let north = outline(45.0, 7.0, 1000.0, 10.0, 90.0)[0];
+        let north = outline([7.0, 45.0], [1000.0, 10.0, 90.0])[0];
         assert!((north[0] - 7.0).abs() < 1e-6 && (north[1] - 45.008998).abs() < 1e-4, "{north:?}");
+    }
+
+    /// The rings of a prediction's ellipse, each checked: closed, counter-clockwise, on the map.
+    fn rings(latitude: f64, longitude: f64, [semi_major, semi_minor, rotation]: [f64; 3]) -> Vec<Vec<Place>> {
+        let place = json!({"latitude": latitude, "longitude": longitude});
+        let ellipse = json!({"semi_major": semi_major, "semi_minor": semi_minor, "rotation": rotation});
+        let feature = feature(&outcome(&json!({"kind": "localization", "position": place, "ellipse": ellipse}).to_string())).unwrap();
+        let shape = &feature["geometry"]["geometries"][1];
+        let polygons = if shape["type"] == "Polygon" { json!([shape["coordinates"]]) } else { shape["coordinates"].clone() };
+        let polygons: Vec<[Vec<Place>; 1]> = serde_json::from_value(polygons).unwrap();
+        let rings: Vec<_> = polygons.into_iter().map(|[ring]| ring).collect();
+        for ring in &rings {
+            assert!(ring.len() >= 4 && signed_area(&json!(ring)) > 0.0, "{latitude} {longitude}: {ring:?}");
+            assert!(ring.iter().all(|[longitude, latitude]| longitude.abs() <= 180.0 && latitude.abs() <= 90.0), "{ring:?}");
+            assert!(ring.windows(2).all(|two| two[0] != two[1]), "{ring:?}");
+        }
+        rings
+    }
+
+    fn holds(rings: &[Vec<Place>], [x, y]: Place) -> bool {
+        let crosses = |two: &[Place]| {
+            let [[ax, ay], [bx, by]] = [two[0], two[1]];
+            (ay > y) != (by > y) && x < (bx - ax) * (y - ay) / (by - ay) + ax
+        };
+        rings.iter().map(|ring| ring.windows(2).filter(|two| crosses(two)).count()).sum::<usize>() % 2 == 1
     }
 
     #[test]
     fn it_is_cut_at_the_antimeridian() {
-        for longitude in [179.99, -179.99] {
-            let whole = outline(10.0, longitude, 5000.0, 3000.0, 20.0);
-            let geometry = area(&whole);
-            assert_eq!(geometry["type"], "MultiPolygon");
-            let rings: Vec<&Value> = (0..2).map(|n| &geometry["coordinates"][n][0]).collect();
-            let areas: f64 = rings.iter().map(|ring| signed_area(ring)).sum();
-            assert!((areas / signed_area(&json!(ring(&whole, 0.0))) - 1.0).abs() < 1e-9);
-            for ring in rings {
-                let points: Vec<[f64; 2]> = serde_json::from_value(ring.clone()).unwrap();
-                assert!(points.iter().all(|[longitude, _]| longitude.abs() <= 180.0));
-                assert!(points.iter().all(|[longitude, _]| *longitude > 0.0) || points.iter().all(|[longitude, _]| *longitude < 0.0));
+        for longitude in [179.99, -179.99, 180.0, -180.0] {
+            let whole = outline([longitude, 10.0], [5000.0, 3000.0, 20.0]);
+            let rings = rings(10.0, longitude, [5000.0, 3000.0, 20.0]);
+            assert_eq!(rings.len(), 2);
+            let areas: f64 = rings.iter().map(|ring| signed_area(&json!(ring))).sum();
+            assert!((areas / signed_area(&json!(closed(whole))) - 1.0).abs() < 1e-9);
+            assert!(rings.iter().all(|ring| ring.iter().all(|place| place[0] > 0.0) || ring.iter().all(|place| place[0] < 0.0)));
+            assert!(holds(&rings, [179.9999, 10.0]) && holds(&rings, [-179.9999, 10.0]) && !holds(&rings, [0.0, 10.0]));
+        }
+        // Up to the antimeridian and not beyond it.
+        let whole = [[179.0, 0.0], [180.0, 1.0], [179.0, 2.0], [178.0, 1.0]];
+        assert_eq!(area(&whole), json!({"type": "Polygon", "coordinates": [closed(whole.to_vec())]}));
+    }
+
+    #[test]
+    fn over_a_pole_it_is_a_polygon_that_holds_the_pole() {
+        for (latitude, axes) in [(89.99, [3000.0, 1500.0, 30.0]), (90.0, [800.0, 700.0, 0.0]), (70.0, [4e6, 2.9e6, -80.0])] {
+            for longitude in [-180.0, -101.0, 0.0, 12.5, 179.9] {
+                for side in [1.0, -1.0] {
+                    let rings = rings(side * latitude, longitude, axes);
+                    assert_eq!(rings.len(), 1, "{latitude} {longitude}");
+                    assert!((-17..17).all(|n| holds(&rings, [10.5 * f64::from(n), side * 89.9999])), "{latitude} {longitude} {side}");
+                    assert!(!holds(&rings, [3.0, side * 20.0]) && !holds(&rings, [3.0, side * -89.9999]));
+                }
             }
         }
+        // Beside the pole it is cut like any other.
+        let beside = rings(89.9, 180.0, [3000.0, 1500.0, 0.0]);
+        assert!(beside.len() == 2 && holds(&beside, [179.9, 89.9]) && !holds(&beside, [179.9, 89.9999]), "{beside:?}");
+    }
+
+    #[test]
+    fn what_is_no_place_or_no_ellipse_is_left_out() {
+        let with = |place: &str, ellipse: &str| {
+            feature(&outcome(&format!(r#"{{"kind":"localization","position":{{{place}}},"ellipse":{{{ellipse}}}}}"#)))
+        };
+        let ellipse = r#""semi_major":20.0,"semi_minor":10.0,"rotation":5.0"#;
+        for place in [
+            r#""latitude":90.5,"longitude":7.0"#,
+            r#""latitude":45.0,"longitude":-180.01"#,
+            r#""latitude":null,"longitude":7.0"#,
+            r#""latitude":"45","longitude":7.0"#,
+            r#""latitude":45.0"#,
+        ] {
+            assert_eq!(with(place, ellipse), None, "{place}");
+        }
+        for ellipse in [
+            r#""semi_major":20.0,"semi_minor":null,"rotation":5.0"#,
+            r#""semi_major":0.0,"semi_minor":0.0,"rotation":5.0"#,
+            r#""semi_major":-20.0,"semi_minor":10.0,"rotation":5.0"#,
+            r#""semi_major":2e7,"semi_minor":10.0,"rotation":5.0"#,
+            r#""semi_major":20.0,"semi_minor":10.0"#,
+        ] {
+            let feature = with(r#""latitude":45,"longitude":7.5"#, ellipse).unwrap();
+            let point = json!([{"type": "Point", "coordinates": [7.5, 45.0]}]);
+            assert_eq!(feature["geometry"]["geometries"], point, "{ellipse}");
+            assert!(feature.get("id").is_none(), "an id is a text or absent");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_left_out() {
+        let map = |entries: &[(&str, f64)]| rmpv::Value::Map(entries.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect());
+        let with = |latitude: f64, semi_minor: f64| {
+            let ellipse = map(&[("semi_major", 20.0), ("semi_minor", semi_minor), ("rotation", 0.0)]);
+            let position = map(&[("latitude", latitude), ("longitude", 7.0)]);
+            feature(&made(rmpv::Value::Map(vec![("position".into(), position), ("ellipse".into(), ellipse)])))
+        };
+        assert_eq!(with(f64::NAN, 10.0), None);
+        for semi_minor in [f64::NAN, f64::INFINITY] {
+            assert_eq!(with(45.0, semi_minor).unwrap()["geometry"]["geometries"].as_array().unwrap().len(), 1);
+        }
+        assert_eq!(with(45.0, 10.0).unwrap()["geometry"]["geometries"].as_array().unwrap().len(), 2);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use super::escaped::{JsonLog, log_field};
 use crate::nats::words;
 use crate::settings::{LogFormat, Telemetry};
 
@@ -20,10 +22,13 @@ pub fn start(telemetry: &Telemetry) -> anyhow::Result<()> {
         telemetry.log
     );
     let filter = EnvFilter::builder().parse(&filter).with_context(|| format!("telemetry.log is {:?}", telemetry.log))?;
-    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let layer = match telemetry.log_format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().boxed(),
+        LogFormat::Text => fmt::layer()
+            .fmt_fields(debug_fn(log_field).delimited(" "))
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .boxed(),
+        LogFormat::Json => fmt::layer().json().with_writer(|| JsonLog).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).with(words::layer()).init();
     Ok(())

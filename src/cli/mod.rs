@@ -5,6 +5,7 @@ pub mod config;
 mod connect;
 pub mod demo;
 pub mod doctor;
+mod escaped;
 mod geojson;
 mod logging;
 mod outcome;
@@ -18,11 +19,19 @@ pub mod watch;
 use std::process::ExitCode;
 
 pub use connect::ConnectArgs;
+use escaped::Escaped;
 
 /// The command line or the configuration is wrong; nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+/// Says on standard error why a command failed.
+pub fn report(error: &anyhow::Error) {
+    for line in format!("error: {error:#}").lines() {
+        eprintln!("{}", Escaped(line));
+    }
+}
 
 /// The exit code of an error: 2 where the user asked for something that cannot be, else 1.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {

@@ -15,7 +15,7 @@ impl Outcome {
     /// Reads a message, which is MessagePack unless its `Content-Type` says JSON.
     ///
     /// # Errors
-    /// It is neither, or no map.
+    /// It is neither, or no map with the `kind` of a prediction or the `code` of a failure.
     pub fn decode(message: &async_nats::Message) -> anyhow::Result<Self> {
         let content_type = message.headers.as_ref().and_then(|headers| headers.get("Content-Type"));
         let is_json = content_type.is_some_and(|value| value.as_str().starts_with("application/json"));
@@ -25,6 +25,8 @@ impl Outcome {
             rmpv::decode::read_value(&mut &message.payload[..]).context("is no MessagePack")?
         };
         anyhow::ensure!(value.is_map(), "is no map");
+        let is_outcome = ["kind", "code"].iter().any(|key| get(&value, key).is_some_and(Value::is_str));
+        anyhow::ensure!(is_outcome, "has neither `kind` nor `code`");
         Ok(Self(value))
     }
 
@@ -89,6 +91,13 @@ impl Outcome {
         };
         write!(f, "tensors {}", tensors.iter().map(tensor).collect::<Vec<_>>().join(", "))
     }
+}
+
+/// Whether a message is the acknowledgement of a stream that keeps what it answers: every request to a subject that a stream takes gets
+/// one, beside the answer.
+pub fn is_acknowledgement(message: &async_nats::Message) -> bool {
+    let acknowledgement: Option<serde_json::Value> = serde_json::from_slice(&message.payload).ok();
+    acknowledgement.is_some_and(|answer| answer["stream"].is_string() && answer["seq"].is_u64())
 }
 
 /// One readable line.
@@ -164,6 +173,11 @@ pub mod tests {
         Outcome(serde_json::from_str(json).unwrap())
     }
 
+    /// An outcome that JSON cannot say.
+    pub fn made(value: Value) -> Outcome {
+        Outcome(value)
+    }
+
     /// A localization near Turin.
     pub const LOCALIZATION: &str = concat!(
         r#"{"frame_id":"a1","source":"north.rx2","session_id":null,"seq":12,"datetime":null,"frequency":868300000.0,"#,
@@ -172,6 +186,18 @@ pub mod tests {
         r#""ellipse":{"semi_major":151.0,"semi_minor":90.6,"rotation":0.0,"area":42979.0},"confidence":null,"#,
         r#""model":"localization","model_version":"1","inference_time_ms":3.25,"_cache_hit":true}"#
     );
+
+    fn message(payload: &[u8], content_type: Option<&str>) -> async_nats::Message {
+        async_nats::Message {
+            subject: "s".into(),
+            reply: None,
+            payload: payload.to_vec().into(),
+            headers: content_type.map(|value| async_nats::HeaderMap::from_iter([("Content-Type".parse().unwrap(), value.into())])),
+            status: None,
+            description: None,
+            length: payload.len(),
+        }
+    }
 
     #[test]
     fn json_keeps_keys_order_and_kinds() {
@@ -205,15 +231,6 @@ pub mod tests {
 
     #[test]
     fn both_encodings_are_read() {
-        let message = |payload: &[u8], content_type: Option<&str>| async_nats::Message {
-            subject: "s".into(),
-            reply: None,
-            payload: payload.to_vec().into(),
-            headers: content_type.map(|value| async_nats::HeaderMap::from_iter([("Content-Type".parse().unwrap(), value.into())])),
-            status: None,
-            description: None,
-            length: payload.len(),
-        };
         let mut packed = Vec::new();
         rmpv::encode::write_value(&mut packed, &outcome(LOCALIZATION).0).unwrap();
         for message in [message(&packed, None), message(LOCALIZATION.as_bytes(), Some("application/json"))] {
@@ -221,6 +238,31 @@ pub mod tests {
         }
         for message in [message(&[0xc1], None), message(&[1], None), message(b"{", Some("application/json"))] {
             Outcome::decode(&message).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_map_is_an_outcome_by_its_kind_or_code() {
+        let decode = |json: &str| Outcome::decode(&message(json.as_bytes(), Some("application/json")));
+        for good in [r#"{"kind":"tensors"}"#, r#"{"code":"overloaded"}"#] {
+            decode(good).unwrap();
+        }
+        for other in ["{}", r#"{"frame_id":"f","iq_data":[[0,1]]}"#, r#"{"code":404}"#, r#"{"kind":null}"#, "[]"] {
+            let error = decode(other).unwrap_err().to_string();
+            assert!(error.contains("neither `kind` nor `code`") || other == "[]", "{error}");
+        }
+    }
+
+    #[test]
+    fn a_streams_acknowledgement_is_none() {
+        for (payload, is_one) in [
+            (r#"{"stream":"KEPT","seq":7}"#, true),
+            (r#"{"stream":"KEPT","domain":"d","seq":7,"duplicate":true}"#, true),
+            (r#"{"error":{"code":503},"stream":"KEPT","seq":0}"#, true),
+            (r#"{"seq":7,"kind":"tensors"}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(is_acknowledgement(&message(payload.as_bytes(), None)), is_one, "{payload}");
         }
     }
 }

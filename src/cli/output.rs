@@ -5,6 +5,8 @@ use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::escaped::Escaped;
+
 /// Where a command writes.
 pub struct Output {
     bar: ProgressBar,
@@ -23,11 +25,19 @@ impl Output {
         Self { bar: style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)) }
     }
 
-    /// One line of data.
+    /// One line of data; whatever a sender chose in it stays within the line.
     ///
     /// # Errors
     /// Standard output is closed.
     pub fn line(&self, line: impl Display) -> io::Result<()> {
+        self.raw(Escaped(line))
+    }
+
+    /// Lines of our own that may move the cursor.
+    ///
+    /// # Errors
+    /// Standard output is closed.
+    pub fn raw(&self, line: impl Display) -> io::Result<()> {
         self.bar.suspend(|| {
             let mut out = io::stdout().lock();
             writeln!(out, "{line}")?;
@@ -37,7 +47,7 @@ impl Output {
 
     /// One line of talk.
     pub fn say(&self, line: impl Display) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| eprintln!("{}", Escaped(line)));
     }
 
     /// One more frame is done.

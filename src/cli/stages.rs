@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::escaped::Escaped;
 use super::outcome::Outcome;
 
 /// Values of one stage and second from which its quantiles are taken; those beyond are counted alone.
@@ -77,7 +78,7 @@ impl Breakdown {
         for (stage, ms) in outcome.get("stages_ms").and_then(rmpv::Value::as_map).into_iter().flatten() {
             if let (Some(stage), Some(ms)) = (stage.as_str(), ms.as_f64()) {
                 rest -= ms;
-                self.times(stage).add(ms);
+                self.times(&Escaped(stage).to_string()).add(ms);
             }
         }
         self.times(REST).add(rest.max(0.0));

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use anyhow::Context;
 use async_nats::{Client, Event, Message, ServerError, Subscriber};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -16,7 +15,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::refusals::Refusals;
-use super::{options, words};
+use super::sign_in::SignIn;
+use super::{options, sign_in, words};
 use crate::settings::Nats;
 use crate::throttle::Throttle;
 
@@ -345,15 +345,15 @@ impl Shared {
     async fn make_client(shared: &Arc<Self>, generation: u64, wait: bool) -> anyhow::Result<(Client, Ended)> {
         let (alive, ended) = oneshot::channel();
         let watching = Arc::clone(shared);
-        let options = options::of(&shared.nats, &shared.name).await?.event_callback(move |event| {
+        let sign_in = SignIn::of(&shared.nats)?;
+        let options = options::of(&shared.nats, &shared.name, &sign_in).await?.event_callback(move |event| {
             let _ends_with_the_client = &alive;
             watching.saw(generation, event);
             std::future::ready(())
         });
         let options = if wait { options.retry_on_initial_connect() } else { options };
-        let servers: Vec<&str> = shared.nats.servers().collect();
-        let shown = shared.nats.shown_url();
-        let client = options.connect(servers).await.with_context(|| format!("cannot connect to NATS at {shown}"))?;
+        let connecting = options.connect(sign_in::addresses(&shared.nats)).await;
+        let client = connecting.map_err(|error| sign_in.explain(&error, &shared.nats.shown_url()))?;
         Ok((client, ended))
     }
 

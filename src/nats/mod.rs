@@ -10,6 +10,7 @@ mod private;
 mod probe;
 mod refusals;
 mod service;
+mod sign_in;
 pub mod words;
 
 pub use connection::{Connection, Traffic, connect, connect_when_there};
@@ -21,3 +22,4 @@ pub use private::PrivateServer;
 pub use probe::Probe;
 pub use refusals::{Refusals, Refused};
 pub use service::{Endpoint, Health, ModelHealth, Refusal, Service};
+pub use sign_in::SignInRefused;

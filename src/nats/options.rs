@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use async_nats::ConnectOptions;
 
+use super::sign_in::SignIn;
 use crate::settings::{Nats, given};
 
 /// The longest wait between two attempts to connect: a server that is back is found again within a second.
@@ -14,18 +14,9 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// The credentials cannot be read.
-pub(super) async fn of(nats: &Nats, name: &str) -> anyhow::Result<ConnectOptions> {
+pub(super) async fn of(nats: &Nats, name: &str, sign_in: &SignIn) -> anyhow::Result<ConnectOptions> {
     let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).reconnect_delay_callback(reconnect_delay);
-    if let Some(file) = given(&nats.credentials) {
-        let read = options.credentials_file(file).await;
-        options = read.with_context(|| format!("nats.credentials, {file}, cannot be read"))?;
-    }
-    if let Some(user) = given(&nats.user) {
-        options = options.user_and_password(user.to_owned(), nats.password.clone());
-    }
-    if let Some(token) = given(&nats.token) {
-        options = options.token(token.to_owned());
-    }
+    options = sign_in.apply(options).await?;
     if let Some(file) = given(&nats.tls_ca) {
         options = options.add_root_certificates(file.into()).require_tls(true);
     }

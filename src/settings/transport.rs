@@ -13,7 +13,8 @@ use super::{given, units};
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Nats {
-    /// Where the servers are, comma-separated: `nats://`, `tls://`, `ws://` or `wss://`. May hold `user:password@`.
+    /// Where the servers are, comma-separated: `nats://`, `tls://`, `ws://` or `wss://`. May hold `user:password@` or `token@`,
+    /// which go before the keys.
     pub url: String,
     /// First token or tokens of the frame, prediction, failure and batch subjects.
     pub prefix: String,

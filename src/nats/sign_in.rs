@@ -1,0 +1,174 @@
+//! How the client signs in: by the address, as in `nats://user:password@host`, else by the keys of `[nats]`.
+
+use anyhow::Context;
+use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions};
+use percent_encoding::percent_decode_str;
+
+use crate::settings::{Nats, given};
+
+/// What the client shows the server. It has no `Debug`: it holds secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SignIn {
+    /// Nothing.
+    None,
+    /// One secret for all.
+    Token(String),
+    /// A user's name and password.
+    Password(String, String),
+    /// The path of a `.creds` file.
+    Credentials(String),
+}
+
+impl SignIn {
+    /// What `nats.url` holds, percent-decoded, goes before the keys: a name alone is a token, as in other NATS clients.
+    ///
+    /// # Errors
+    /// The addresses hold different ones; the client has one for all of its servers.
+    pub fn of(nats: &Nats) -> anyhow::Result<Self> {
+        let mut in_addresses = nats.servers().filter_map(|server| userinfo(server).map(Self::parse));
+        if let Some(first) = in_addresses.next() {
+            anyhow::ensure!(
+                in_addresses.all(|other| other == first),
+                "nats.url, {}, holds different users or tokens: give one for all servers",
+                nats.shown_url()
+            );
+            return Ok(first);
+        }
+        let owned = str::to_owned;
+        Ok(given(&nats.credentials)
+            .map(|file| Self::Credentials(owned(file)))
+            .or_else(|| given(&nats.user).map(|user| Self::Password(owned(user), nats.password.clone())))
+            .or_else(|| given(&nats.token).map(|token| Self::Token(owned(token))))
+            .unwrap_or(Self::None))
+    }
+
+    fn parse(userinfo: &str) -> Self {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        match userinfo.split_once(':') {
+            Some((user, password)) => Self::Password(decode(user), decode(password)),
+            None => Self::Token(decode(userinfo)),
+        }
+    }
+
+    /// The options with this sign-in.
+    ///
+    /// # Errors
+    /// The credentials file cannot be read.
+    pub async fn apply(&self, options: ConnectOptions) -> anyhow::Result<ConnectOptions> {
+        Ok(match self {
+            Self::None => options,
+            Self::Token(token) => options.token(token.clone()),
+            Self::Password(user, password) => options.user_and_password(user.clone(), password.clone()),
+            Self::Credentials(file) => {
+                let read = options.credentials_file(file).await;
+                read.with_context(|| format!("nats.credentials, {file}, cannot be read"))?
+            }
+        })
+    }
+
+    /// Says why there is no connection to the servers at `shown`: [`SignInRefused`] where that is the reason, the cause once.
+    pub fn explain(&self, error: &ConnectError, shown: &str) -> anyhow::Error {
+        let what = match self {
+            Self::None => "a client without user, password, token or credentials".to_owned(),
+            Self::Token(_) => "the token".to_owned(),
+            Self::Password(user, _) => format!("the user {user:?} or the password"),
+            Self::Credentials(file) => format!("the credentials in {file}"),
+        };
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation => SignInRefused { server: shown.to_owned(), what }.into(),
+            _ => anyhow::anyhow!("cannot connect to NATS at {shown}: {error}"),
+        }
+    }
+}
+
+/// The server turns the client away.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the NATS server at {server} refuses {what} (authorization violation): set nats.user and nats.password, nats.token or \
+     nats.credentials, or put user:password@ or token@ before the host in the address"
+)]
+pub struct SignInRefused {
+    server: String,
+    what: String,
+}
+
+/// The servers of `nats.url` without what they hold to sign in: the library reads no token there, and might show it.
+pub fn addresses(nats: &Nats) -> Vec<String> {
+    let bare = |server: &str| match userinfo(server) {
+        Some(secret) => server.replacen(&format!("{secret}@"), "", 1),
+        None => server.to_owned(),
+    };
+    nats.servers().map(bare).collect()
+}
+
+/// What stands before the last `@` of an address's authority; `None` where nothing does.
+fn userinfo(server: &str) -> Option<&str> {
+    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let (userinfo, _) = authority.rsplit_once('@')?;
+    given(userinfo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nats(url: &str) -> Nats {
+        Nats { url: url.to_owned(), ..Nats::default() }
+    }
+
+    fn password(user: &str, password: &str) -> SignIn {
+        SignIn::Password(user.to_owned(), password.to_owned())
+    }
+
+    #[test]
+    fn the_address_holds_a_token_or_a_user_with_a_password() {
+        for (url, sign_in, bare) in [
+            ("nats://10.0.0.1:4222", SignIn::None, "nats://10.0.0.1:4222"),
+            ("nats://s3cr3t@10.0.0.1", SignIn::Token("s3cr3t".into()), "nats://10.0.0.1"),
+            ("tls://ann:pass@[::1]:4222", password("ann", "pass"), "tls://[::1]:4222"),
+            ("ann:pass@host:4222", password("ann", "pass"), "host:4222"),
+            ("nats://a%40b:p%3Aq%2Fr%25@host", password("a@b", "p:q/r%"), "nats://host"),
+            ("nats://ann:p:q@r@host", password("ann", "p:q@r"), "nats://host"),
+            ("wss://ann:@host/path@x", password("ann", ""), "wss://host/path@x"),
+            ("nats://@host", SignIn::None, "nats://@host"),
+        ] {
+            let nats = nats(url);
+            assert!(SignIn::of(&nats).unwrap() == sign_in, "{url}");
+            assert_eq!(addresses(&nats), [bare]);
+        }
+    }
+
+    #[test]
+    fn one_sign_in_serves_all_addresses() {
+        let both = nats("nats://ann:pass@a, nats://ann:pass@b,nats://c");
+        assert!(SignIn::of(&both).unwrap() == password("ann", "pass"));
+        assert_eq!(addresses(&both), ["nats://a", "nats://b", "nats://c"]);
+        let error = SignIn::of(&nats("nats://ann:pass@a,nats://bob:word@b")).err().unwrap().to_string();
+        assert!(error.contains("different") && !error.contains("pass@") && !error.contains("word"), "{error}");
+    }
+
+    #[test]
+    fn the_address_goes_before_the_keys() {
+        let keys = Nats { user: "ann".into(), password: "pass".into(), ..nats("nats://host") };
+        assert!(SignIn::of(&keys).unwrap() == password("ann", "pass"));
+        let address = Nats { url: "nats://t0ken@host".into(), ..keys };
+        assert!(SignIn::of(&address).unwrap() == SignIn::Token("t0ken".into()));
+        assert!(SignIn::of(&Nats { token: "t".into(), ..nats("") }).unwrap() == SignIn::Token("t".into()));
+        assert!(SignIn::of(&Nats { credentials: "f".into(), ..nats("") }).unwrap() == SignIn::Credentials("f".into()));
+    }
+
+    #[test]
+    fn a_refusal_names_the_keys_and_shows_no_secret() {
+        let error = ConnectError::new(ConnectErrorKind::AuthorizationViolation);
+        for sign_in in [SignIn::None, SignIn::Token("s3cr3t".into()), password("ann", "s3cr3t")] {
+            let refused = sign_in.explain(&error, "nats://***@host");
+            assert!(refused.is::<SignInRefused>());
+            let text = format!("{refused:#}");
+            assert!(text.contains("nats.user") && text.contains("nats://***@host") && !text.contains("s3cr3t"), "{text}");
+            assert_eq!(text.matches("authorization violation").count(), 1, "{text}");
+        }
+        let elsewhere = ConnectError::with_source(ConnectErrorKind::Io, "refused");
+        assert_eq!(format!("{:#}", SignIn::None.explain(&elsewhere, "x")), "cannot connect to NATS at x: IO error: refused");
+    }
+}
