@@ -1,10 +1,12 @@
 //! What can be wrong with a configuration or with a frame, each with the value and the limit.
 
+use crate::Number;
+
 /// A `[features]` table that cannot be used. The message names the key, its value and the limit.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ConfigError {
     /// A number outside its range.
-    #[error("{key} is {value}, must be {limit}")]
+    #[error("{key} is {}, must be {limit}", Number(*value))]
     OutOfRange {
         /// The key in the `[features]` table.
         key: &'static str,
@@ -37,7 +39,7 @@ pub enum FrameError {
         datatype: crate::Datatype,
     },
     /// NaN, an infinity, or a `cf64_le` value beyond float32 (`invalid_frame`).
-    #[error("sample {instant} is {value}, not a finite float32")]
+    #[error("sample {instant} is {}, not a finite float32", Number(*value))]
     NonFinite {
         /// Index of the sample instant.
         instant: usize,
@@ -67,10 +69,10 @@ pub enum FrameError {
     #[error("no sample rate, and the model's features need one")]
     MissingRate,
     /// A sample rate that is no positive finite number (`invalid_frame`).
-    #[error("sample rate is {0}, must be a positive finite number of hertz")]
+    #[error("sample rate is {}, must be a positive finite number of hertz", Number(*.0))]
     InvalidRate(f64),
     /// Another sample rate than the model states (`shape_mismatch`).
-    #[error("sample rate is {got} Hz, the model takes {expected} Hz within 0.1 %")]
+    #[error("sample rate is {} Hz, the model takes {} Hz within 0.1 %", Number(*got), Number(*expected))]
     SampleRate {
         /// The frame's rate, Hz.
         got: f64,
@@ -78,7 +80,7 @@ pub enum FrameError {
         expected: f64,
     },
     /// A sample rate too low for the band the model looks at (`shape_mismatch`).
-    #[error("sample rate is {got} Hz, the model's band needs at least {needed} Hz")]
+    #[error("sample rate is {} Hz, the model's band needs at least {} Hz", Number(*got), Number(*needed))]
     RateTooLow {
         /// The frame's rate, Hz.
         got: f64,

@@ -30,6 +30,7 @@ mod extractor;
 mod fit;
 mod log;
 mod normalize;
+mod number;
 mod samples;
 mod spectrum;
 mod validate;
@@ -41,4 +42,5 @@ pub use config::{FeatureConfig, Input, Kind, Log, MelNorm, MelScale, Normalize, 
 pub use datatype::{Datatype, UnknownDatatype};
 pub use error::{ConfigError, FrameError};
 pub use extractor::Extractor;
+pub use number::Number;
 pub use samples::Samples;

@@ -9,7 +9,7 @@ use sferic_actors::breaker::Circuits;
 use sferic_actors::frame::{CacheKey, Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
-use sferic_features::{Datatype, Samples};
+use sferic_features::{Datatype, Number, Samples};
 use sha2::{Digest, Sha256};
 
 use super::routes::Routes;
@@ -45,23 +45,22 @@ impl FrameDecoder {
     }
 
     fn read(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
-        let body = wire::read(payload, envelope.encoding)
+        let mut body = wire::read(payload, envelope.encoding)
             .map_err(|error| Rejected { info: self.identify(payload, envelope), failure: invalid(error.to_string()) })?;
         let info = FrameInfo {
             frame_id: id(body.frame_id.as_deref().filter(|id| wire::frame_id_is_valid(id)), envelope),
-            session_id: body.session_id.clone(),
+            session_id: body.session_id.take(),
             seq: body.seq,
-            datetime: body.datetime.clone(),
+            datetime: body.datetime.take(),
             frequency: body.frequency,
         };
-        match self.accept(body, payload) {
+        match check(&body, &info).and_then(|()| self.accept(body, payload)) {
             Ok(accepted) => Ok(Decoded { info, ..accepted }),
             Err(failure) => Err(Rejected { info, failure }),
         }
     }
 
     fn accept(&self, body: Body<'_>, payload: &Bytes) -> Result<Decoded, Failure> {
-        check_text(&body)?;
         let budget = body.timeout_ms.map_or(self.timeout, Duration::from_millis).min(self.max_timeout);
         let (priority, wants_cache) = (body.priority.unwrap_or_default(), body.cache_enabled.unwrap_or(true));
         let asked = body.model.clone();
@@ -111,19 +110,19 @@ fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(FailureCode::InvalidFrame, message)
 }
 
-fn check_text(body: &Body<'_>) -> Result<(), Failure> {
+fn check(body: &Body<'_>, info: &FrameInfo) -> Result<(), Failure> {
     if let Some(id) = body.frame_id.as_deref().filter(|id| !wire::frame_id_is_valid(id)) {
         let length = id.chars().count();
         return Err(invalid(format!("`frame_id` has {length} characters, must be 1 to 256 printable ASCII characters")));
     }
-    if let Some(datetime) = body.datetime.as_deref().filter(|text| text.parse::<jiff::Timestamp>().is_err()) {
-        return Err(invalid(format!("`datetime` is {datetime:?}, must be an RFC 3339 time in UTC")));
+    if let Some(datetime) = info.datetime.as_deref().filter(|text| text.parse::<jiff::Timestamp>().is_err()) {
+        return Err(invalid(format!("`datetime` is {:?}, must be an RFC 3339 time in UTC", wire::shortened(datetime, 64))));
     }
-    for (key, value, zero_is_good) in [("sample_rate", body.sample_rate, false), ("frequency", body.frequency, true)] {
-        let Some(value) = value else { continue };
-        if !value.is_finite() || value < 0.0 || (value == 0.0 && !zero_is_good) {
-            return Err(invalid(format!("`{key}` is {value}, must be a number of Hz above 0")));
-        }
+    if let Some(rate) = body.sample_rate.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
+        return Err(invalid(format!("`sample_rate` is {}, must be a finite number of Hz above 0", Number(rate))));
+    }
+    if let Some(frequency) = body.frequency.filter(|frequency| !frequency.is_finite()) {
+        return Err(invalid(format!("`frequency` is {frequency}, must be a finite number of Hz")));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::ConnectArgs;
+use crate::settings::UNBUILT;
 
 /// Checks or shows the configuration.
 #[derive(Args, Clone, Debug)]
@@ -15,7 +16,7 @@ pub struct ConfigArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Action {
-    /// Says whether every key and value is right; exits 2 where one is not.
+    /// Says whether every key and value is right, and which keys that were set do nothing yet; exits 2 where one is wrong.
     Check(ConnectArgs),
     /// Prints the effective configuration as TOML, secrets hidden.
     Show(ConnectArgs),
@@ -29,10 +30,17 @@ impl ConfigArgs {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.action {
             Action::Check(connect) => {
-                connect.settings()?;
+                let settings = connect.settings()?;
                 eprintln!("the configuration is right");
+                for key in settings.set_but_unbuilt() {
+                    eprintln!("`{key}` is set, but does nothing yet");
+                }
             }
-            Action::Show(connect) => print!("{}", toml::to_string(&connect.settings()?.redacted())?),
+            Action::Show(connect) => {
+                let settings = connect.settings()?;
+                println!("# do nothing yet: {}\n", UNBUILT.join(", "));
+                print!("{}", toml::to_string(&settings.redacted())?);
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

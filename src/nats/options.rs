@@ -17,6 +17,9 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
 pub(super) async fn of(nats: &Nats, name: &str, sign_in: &SignIn) -> anyhow::Result<ConnectOptions> {
     let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).reconnect_delay_callback(reconnect_delay);
     options = sign_in.apply(options).await?;
+    if let Some(prefix) = given(&nats.inbox_prefix) {
+        options = options.custom_inbox_prefix(prefix);
+    }
     if let Some(file) = given(&nats.tls_ca) {
         options = options.add_root_certificates(file.into()).require_tls(true);
     }

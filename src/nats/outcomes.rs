@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::ledger::End;
-use sferic_actors::outcome::{Failure, FailureCode, Outcome};
+use sferic_actors::outcome::{Failure, Outcome};
 use sferic_actors::ports::{OutcomeSink, Untold};
 
 use super::Connection;
@@ -86,7 +86,7 @@ impl Outcomes {
     }
 
     async fn send(&self, client: &Client, outcome: &mut Outcome, index: usize, asked: &mut Vec<Asked>) -> Result<End, Untold> {
-        let (payload, headers) = self.encode(outcome, client.max_payload()).map_err(|error| untold("not_encodable", error.to_string()))?;
+        let (payload, headers) = Self::encode(outcome, client.max_payload()).map_err(|error| untold("not_encodable", error.to_string()))?;
         let (end, subject) = match &outcome.result {
             Ok(_) => (End::Prediction, &self.predictions),
             Err(_) => (End::Failure, &self.failures),
@@ -106,16 +106,18 @@ impl Outcomes {
     }
 
     /// The message; an outcome larger than the server takes becomes a failure that says so.
-    fn encode(&self, outcome: &mut Outcome, limit: usize) -> Result<(Bytes, HeaderMap), wire::EncodeError> {
-        let mut encoded = wire::encode(outcome)?;
-        let headers = headers(outcome, encoded.content_type);
-        let size = encoded.payload.len() + headers_size(&headers);
-        if size > limit && outcome.result.is_ok() {
-            let message = format!("the prediction has {size} bytes with its headers, over the server's max_payload of {limit}");
-            outcome.result = Err(Failure::new(FailureCode::Internal, message));
-            encoded = wire::encode(outcome)?;
-        }
-        Ok((encoded.payload.into(), headers))
+    fn encode(outcome: &mut Outcome, limit: usize) -> Result<(Bytes, HeaderMap), wire::EncodeError> {
+        wire::within(outcome, limit, |outcome| {
+            let encoded = wire::encode(outcome)?;
+            let headers = headers(outcome, encoded.content_type);
+            // A failure's reply has headers of its own.
+            let largest = match (&outcome.envelope.reply_to, &outcome.result) {
+                (Some(_), Err(failure)) => headers_size(&with_service_error(headers.clone(), Some(failure))),
+                _ => headers_size(&headers),
+            };
+            let size = encoded.payload.len() + largest;
+            Ok(((encoded.payload.into(), headers), size))
+        })
     }
 }
 

@@ -126,7 +126,7 @@ impl Visit for Said {
 fn reason(debug: &str) -> Reason {
     let inner = debug.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(debug);
     let is_about_a_message = inner.starts_with("Custom {");
-    let quoted = inner.split_once("error: ").map(|(_, error)| error.trim_end_matches(" }").trim_matches('"'));
+    let quoted = inner.split_once("error: ").map(|(_, error)| error.strip_suffix(" }").unwrap_or(error).trim_matches('"'));
     let message = inner.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"')).map(|(message, _)| message);
     let text = match inner {
         "None" => "the server closed the connection",

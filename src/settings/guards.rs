@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_actors::breaker::LONGEST_OPEN_FOR;
+use sferic_features::Number;
 
 use super::check::Check;
 use super::units;
@@ -114,7 +115,7 @@ impl Limits {
         check.positive("timeout", self.timeout);
         check.not_above("timeout", self.timeout, "max_timeout", self.max_timeout);
         let share = self.per_source_share;
-        check.rule(share > 0.0 && share <= 1.0, "per_source_share", format_args!("is {share}, must be above 0 and at most 1"));
+        check.rule(share > 0.0 && share <= 1.0, "per_source_share", format_args!("is {}, must be above 0 and at most 1", Number(share)));
     }
 }
 

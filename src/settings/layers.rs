@@ -1,12 +1,16 @@
 //! The layers over the defaults, and who set what in them.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider, Source};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::SettingsError;
+use super::unbuilt::value_at;
 
 const PREFIX: &str = "SFERIC__";
 const ENVIRONMENT: &str = "from the environment";
@@ -15,6 +19,8 @@ const ENVIRONMENT: &str = "from the environment";
 pub(super) struct Layer {
     origin: Origin,
     table: toml::Table,
+    /// By `section.key`, values as they were written: a number's own text is lost where it is read.
+    written: HashMap<String, String>,
 }
 
 /// Where a layer comes from.
@@ -29,7 +35,7 @@ impl Layer {
     pub(super) fn file(path: &Path) -> Result<Self, SettingsError> {
         let read = |source| SettingsError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(read)?;
-        let table = text.parse().map_err(|error: toml::de::Error| {
+        let syntax = |error: toml::de::Error| {
             let before = &text[..error.span().map_or(0, |span| span.start)];
             let last_line = before.rsplit('\n').next().unwrap_or_default();
             SettingsError::Syntax {
@@ -38,8 +44,11 @@ impl Layer {
                 column: last_line.chars().count() + 1,
                 message: error.message().to_owned(),
             }
-        })?;
-        Ok(Self { origin: Origin::File(path.to_owned()), table })
+        };
+        let table = text.parse().map_err(syntax)?;
+        let mut written = HashMap::new();
+        note_table(&text, DeTable::parse(&text).map_err(syntax)?.get_ref(), "", &mut written);
+        Ok(Self { origin: Origin::File(path.to_owned()), table, written })
     }
 
     /// The `SFERIC__SECTION__KEY` variables. What a value means depends on its key: one that takes text keeps it
@@ -48,7 +57,7 @@ impl Layer {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         known: &toml::Table,
     ) -> Result<Self, SettingsError> {
-        let mut table = toml::Table::new();
+        let (mut table, mut written) = (toml::Table::new(), HashMap::new());
         for (name, value) in variables {
             let name = name.to_string_lossy().into_owned();
             let Some(path) = name.strip_prefix(PREFIX) else {
@@ -59,21 +68,28 @@ impl Layer {
             };
             let path = path.to_lowercase();
             let path: Vec<&str> = path.split("__").collect();
-            let takes_text = known_value(known, &path).is_some_and(toml::Value::is_str);
+            let known = value_at(known, &path.join("."));
+            let takes_text = known.is_some_and(|known| known.is_str() || known.is_table() && path.len() == 1);
             // What is no TOML stays text, and the key's own type says what it wanted.
-            let parsed = if takes_text || path.len() < 2 { None } else { value.parse().ok() };
+            let parsed = if takes_text { None } else { value.parse().ok() };
+            written.insert(path.join("."), value.clone());
             insert(&mut table, &path, parsed.unwrap_or(toml::Value::String(value)));
         }
-        Ok(Self { origin: Origin::Environment, table })
+        Ok(Self { origin: Origin::Environment, table, written })
     }
 
     /// The command line's overrides, as `section.key` and value.
     pub(super) fn flags(overrides: &[(String, toml::Value)]) -> Self {
-        let mut table = toml::Table::new();
+        let (mut table, mut written) = (toml::Table::new(), HashMap::new());
         for (path, value) in overrides {
+            written.insert(path.clone(), value.to_string());
             insert(&mut table, &path.split('.').collect::<Vec<_>>(), value.clone());
         }
-        Self { origin: Origin::Flags, table }
+        Self { origin: Origin::Flags, table, written }
+    }
+
+    pub(super) fn written(&self) -> &HashMap<String, String> {
+        &self.written
     }
 }
 
@@ -91,9 +107,20 @@ fn insert(table: &mut toml::Table, path: &[&str], value: toml::Value) {
     }
 }
 
-fn known_value<'a>(known: &'a toml::Table, path: &[&str]) -> Option<&'a toml::Value> {
-    let (first, rest) = path.split_first()?;
-    rest.iter().try_fold(known.get(*first)?, |value, key| value.get(key))
+/// Notes how the numbers in a file are written.
+fn note_table(text: &str, table: &DeTable<'_>, above: &str, written: &mut HashMap<String, String>) {
+    for (key, value) in table.iter() {
+        note(text, value, format!("{above}{}", key.get_ref()), written);
+    }
+}
+
+fn note(text: &str, value: &Spanned<DeValue<'_>>, key: String, written: &mut HashMap<String, String>) {
+    match value.get_ref() {
+        DeValue::Integer(_) | DeValue::Float(_) => drop(written.insert(key, text[value.span()].to_owned())),
+        DeValue::Table(table) => note_table(text, table, &format!("{key}."), written),
+        DeValue::Array(array) => array.iter().enumerate().for_each(|(n, value)| note(text, value, format!("{key}.{n}"), written)),
+        _ => {}
+    }
 }
 
 impl Provider for Layer {

@@ -1,5 +1,6 @@
 //! Puts the layers together and says what is wrong with them.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use figment::Figment;
 use figment::error::{Actual, Kind};
 use figment::providers::Serialized;
 use figment::value::Value;
+use sferic_features::Number;
 
 use super::check::quoted;
 use super::layers::{self, Layer};
@@ -34,13 +36,15 @@ pub fn load_with_env(
     let defaults = Settings::default();
     let known = toml::Table::try_from(&defaults)?;
     let mut figment = Figment::from(Serialized::defaults(&defaults));
-    if let Some(path) = path {
-        figment = figment.merge(Layer::file(path)?);
+    let mut written = HashMap::new();
+    let file = path.map(Layer::file).transpose()?;
+    for layer in file.into_iter().chain([Layer::environment(environment, &known)?, Layer::flags(overrides)]) {
+        written.extend(layer.written().clone());
+        figment = figment.merge(layer);
     }
-    figment = figment.merge(Layer::environment(environment, &known)?).merge(Layer::flags(overrides));
 
     SettingsError::unless_empty(unknown_keys(&figment, &known))?;
-    let settings: Settings = figment.extract().map_err(|error| wrong_values(&figment, error))?;
+    let settings: Settings = figment.extract().map_err(|error| wrong_values(&figment, error, &written))?;
     let mut problems = settings.problems();
     for problem in &mut problems {
         problem.origin = origin_of(&figment, &problem.key);
@@ -57,8 +61,9 @@ fn unknown_keys(figment: &Figment, known: &toml::Table) -> Vec<Problem> {
     };
     let mut problems = Vec::new();
     for (section, value) in sections {
-        match known.get(&section).and_then(toml::Value::as_table) {
-            Some(known_keys) => strangers_in(figment, known, &section, value, known_keys, &mut problems),
+        match known.get(&section) {
+            Some(toml::Value::Table(known_keys)) => strangers_in(figment, known, &section, value, known_keys, &mut problems),
+            Some(_) => {}
             None => {
                 let what = if value.as_dict().is_some() { "section" } else { "key" };
                 let nearest = section_of(&section, known).or_else(|| nearest(&section, known.keys()).cloned());
@@ -84,8 +89,8 @@ fn strangers_in(
             Some(toml::Value::Table(known_keys)) => strangers_in(figment, known, &path, value, known_keys, problems),
             Some(_) => {}
             None => {
-                let nearest =
-                    section_of(&key, known).or_else(|| nearest(&key, known_keys.keys()).map(|right| format!("{section}.{right}")));
+                let nearest = || nearest(&key, known_keys.keys()).map(|right| format!("{section}.{right}"));
+                let nearest = replacement(&path).or_else(|| section_of(&key, known)).or_else(nearest);
                 problems.push(unknown(figment, path, "key", nearest));
             }
         }
@@ -97,6 +102,12 @@ fn unknown(figment: &Figment, key: String, what: &str, nearest: Option<String>) 
     Problem { message: format!("unknown {what} `{key}`{hint}"), origin: origin_of(figment, &key), key }
 }
 
+/// What a key of before is called today.
+fn replacement(path: &str) -> Option<String> {
+    let merged = ["jetstream.predictions_stream", "jetstream.failures_stream"].contains(&path);
+    merged.then(|| "jetstream.outcomes_stream".to_owned())
+}
+
 /// The right name of a key that stands in the wrong section, or in none.
 fn section_of(key: &str, known: &toml::Table) -> Option<String> {
     let (section, _) = known.iter().find(|(_, keys)| keys.get(key).is_some())?;
@@ -104,22 +115,32 @@ fn section_of(key: &str, known: &toml::Table) -> Option<String> {
 }
 
 /// The candidate spelt most like `wrong`.
-fn nearest<'a>(wrong: &str, candidates: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+fn nearest<'a, T: AsRef<str> + ?Sized>(wrong: &str, candidates: impl Iterator<Item = &'a T>) -> Option<&'a T> {
     let likeness = |candidate: &str| strsim::normalized_damerau_levenshtein(wrong, candidate);
-    candidates.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+    candidates.max_by(|a, b| likeness(a.as_ref()).total_cmp(&likeness(b.as_ref())))
 }
 
 /// serde's complaints, one problem each, without the value of a secret.
-fn wrong_values(figment: &Figment, error: figment::Error) -> SettingsError {
+fn wrong_values(figment: &Figment, error: figment::Error, written: &HashMap<String, String>) -> SettingsError {
     let problem = |error: figment::Error| {
-        let key = error.path.join(".");
+        let mut key = error.path.join(".");
         let fault = match &error.kind {
             Kind::InvalidType(..) if is_secret(&key) => "must be a text in quotes".to_owned(),
             Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
-                format!("is {}, must be {}", as_written(found), plainly(expected))
+                format!("is {}, must be {}", as_written(found, written.get(&key)), plainly(expected))
             }
             Kind::UnknownVariant(found, expected) => {
                 format!("is {found:?}, must be one of {}", expected.join(", "))
+            }
+            Kind::MissingField(field) => {
+                key = format!("{key}.{field}");
+                "is missing".to_owned()
+            }
+            // Of a section in a list; its path ends with the key.
+            Kind::UnknownField(wrong, expected) => {
+                let section = key.strip_suffix(wrong.as_str()).unwrap_or(&key);
+                let nearest = nearest(wrong, expected.iter().copied()).map(|right| format!("{section}{right}"));
+                return unknown(figment, key, "key", nearest);
             }
             other => other.to_string(),
         };
@@ -128,13 +149,14 @@ fn wrong_values(figment: &Figment, error: figment::Error) -> SettingsError {
     SettingsError::Wrong(error.into_iter().map(problem).collect())
 }
 
-/// A refused value much as it stands in the file.
-fn as_written(found: &Actual) -> String {
+/// A refused value as it stands in the file, or much so.
+fn as_written(found: &Actual, written: Option<&String>) -> String {
+    let number = |shown: String| written.filter(|text| text.len() <= 24).cloned().unwrap_or(shown);
     match found {
         Actual::Bool(value) => value.to_string(),
-        Actual::Unsigned(value) => value.to_string(),
-        Actual::Signed(value) => value.to_string(),
-        Actual::Float(value) => value.to_string(),
+        Actual::Unsigned(value) => number(value.to_string()),
+        Actual::Signed(value) => number(value.to_string()),
+        Actual::Float(value) => number(Number(*value).to_string()),
         Actual::Str(value) => quoted(value),
         Actual::Seq => "a list".to_owned(),
         Actual::Map => "a section".to_owned(),

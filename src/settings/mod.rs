@@ -6,31 +6,41 @@
 
 mod check;
 mod error;
+mod gather;
 mod guards;
+mod jetstream;
 mod layers;
 mod load;
+mod models;
 mod operation;
 mod pipeline;
 mod redact;
 mod shared_cache;
 mod transport;
+mod unbuilt;
 mod units;
 
 use serde::{Deserialize, Serialize};
 
 use check::Check;
 pub use error::{Problem, SettingsError};
+pub use gather::{Gather, Place, Receiver};
 pub use guards::{Breaker, Buffers, Limits, WhenFull};
+pub use jetstream::Jetstream;
 pub use load::{load, load_with_env};
+pub use models::{ModelSource, Models, SourceKind};
 pub use operation::{LogFormat, Onnx, OtlpProtocol, Shutdown, Supervision, Telemetry};
-pub use pipeline::{Cache, ExecutionProvider, Models, Output, Pool, Preprocess};
+pub use pipeline::{Cache, ExecutionProvider, Output, Pool, Preprocess};
 pub use shared_cache::{SharedCache, SharedKind};
-pub use transport::{Http, Jetstream, Mode, Nats};
+pub use transport::{Http, Mode, Nats};
+pub use unbuilt::UNBUILT;
 
 /// The whole configuration, one field per section.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "sections of keys")]
 pub struct Settings {
+    /// What is known of receivers beside what their frames say.
+    pub receivers: Vec<Receiver>,
     /// The connection to NATS and the subjects.
     pub nats: Nats,
     /// Streams and consumer, where `nats.mode` is `jetstream`.
@@ -49,6 +59,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The pool that lends tensors to frames.
     pub buffers: Buffers,
+    /// Sessions of several receivers' frames.
+    pub gather: Gather,
     /// How predictions are stated.
     pub output: Output,
     /// The HTTP interface.
@@ -74,9 +86,10 @@ impl Settings {
 
     fn problems(&self) -> Vec<Problem> {
         let mut check = Check::default();
+        Receiver::validate_all(&self.receivers, &mut check);
         self.nats.validate(check.section("nats"));
         self.jetstream.validate(check.section("jetstream"));
-        self.models.validate(check.section("models"));
+        self.models.validate(&mut check);
         self.preprocess.validate(check.section("preprocess"));
         self.pool.validate(check.section("pool"));
         self.cache.validate(check.section("cache"));
@@ -84,6 +97,7 @@ impl Settings {
         self.breaker.validate(check.section("breaker"));
         self.limits.validate(check.section("limits"));
         self.buffers.validate(check.section("buffers"));
+        self.gather.validate(check.section("gather"));
         self.output.validate(check.section("output"));
         self.http.validate(check.section("http"));
         self.supervision.validate(check.section("supervision"));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sferic_features::Number;
 use tracing_subscriber::EnvFilter;
 
 use super::check::{Check, quoted};
@@ -76,6 +77,8 @@ pub struct Telemetry {
     pub otlp_protocol: OtlpProtocol,
     /// Share of traces that are kept, of those the sender has not decided on.
     pub sample_ratio: f64,
+    /// Traces a second that the daemon itself begins at most; those that a sender has decided on are not counted.
+    pub traces_per_second: f64,
     /// Frames that took at least this long are kept though their trace is not sampled.
     #[serde(with = "units::duration")]
     pub slow_frame: Duration,
@@ -96,6 +99,7 @@ impl Default for Telemetry {
             otlp_endpoint: String::new(),
             otlp_protocol: OtlpProtocol::Grpc,
             sample_ratio: 1.0,
+            traces_per_second: 50.0,
             slow_frame: Duration::from_millis(250),
             metrics_interval: Duration::from_secs(15),
             max_sources: 64,
@@ -107,17 +111,17 @@ impl Default for Telemetry {
 
 impl Telemetry {
     pub(super) fn validate(&self, check: &mut Check) {
-        let is_web = |url: &str| {
-            let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            address.is_some_and(|address| !address.is_empty())
-        };
-        let shown = quoted(&hide_userinfo(&self.otlp_endpoint));
-        check.rule(
-            given(&self.otlp_endpoint).is_none_or(is_web),
-            "otlp_endpoint",
-            format_args!("is {shown}, must begin with http:// or https://, or be empty"),
-        );
+        if let Some(endpoint) = given(&self.otlp_endpoint) {
+            let shown = quoted(&hide_userinfo(endpoint));
+            check.web("otlp_endpoint", endpoint, format_args!("is {shown}, must begin with http:// or https://, or be empty"));
+        }
         check.share("sample_ratio", self.sample_ratio);
+        let traces = self.traces_per_second;
+        check.rule(
+            traces >= 0.0 && traces.is_finite(),
+            "traces_per_second",
+            format_args!("is {}, must be a number from 0", Number(traces)),
+        );
         check.positive("slow_frame", self.slow_frame);
         check.positive("metrics_interval", self.metrics_interval);
         check.at_least("max_sources", self.max_sources, 1);

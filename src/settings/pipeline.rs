@@ -1,44 +1,13 @@
-//! The sections a frame meets on its way: models, features, pool, cache, output.
+//! The sections a frame meets on its way: features, pool, cache, output.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_actors::cache::AdmissionPolicy;
+use sferic_features::Number;
 
-use super::check::{Check, quoted};
+use super::check::Check;
 use super::{SharedCache, available_cores, units};
-
-/// The model repository.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
-pub struct Models {
-    /// Folder of `<name>/<version>/model.onnx`, each with its `model.toml`.
-    pub repository: PathBuf,
-    /// The model of a frame that names none: `name` or `name@version`.
-    pub default: String,
-    /// How many versions of a model stay loaded after a switch.
-    pub keep_warm: usize,
-}
-
-impl Default for Models {
-    fn default() -> Self {
-        Self { repository: "config/models".into(), default: "localization".to_owned(), keep_warm: 2 }
-    }
-}
-
-impl Models {
-    pub(super) fn validate(&self, check: &mut Check) {
-        let is_name = |text: &str| !text.is_empty() && !text.contains(['@', '/', '\\', ' ']);
-        let (name, version) = self.default.split_once('@').unwrap_or((&self.default, "1"));
-        check.rule(!self.repository.as_os_str().is_empty(), "repository", "is empty, must be a folder");
-        check.rule(
-            is_name(name) && is_name(version),
-            "default",
-            format_args!("is {}, must be a model's name, or name@version", quoted(&self.default)),
-        );
-    }
-}
 
 /// The workers that turn samples into features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -216,6 +185,7 @@ impl Default for Output {
 impl Output {
     pub(super) fn validate(&self, check: &mut Check) {
         let interval = self.confidence_interval;
-        check.rule(interval > 0.0 && interval < 1.0, "confidence_interval", format_args!("is {interval}, must be above 0 and below 1"));
+        let fault = format!("is {}, must be above 0 and below 1", Number(interval));
+        check.rule(interval > 0.0 && interval < 1.0, "confidence_interval", fault);
     }
 }

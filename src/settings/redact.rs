@@ -4,23 +4,58 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Cache, Nats, Settings, SharedCache, Telemetry};
+use super::{Cache, Http, ModelSource, Models, Nats, Settings, SharedCache, Telemetry};
 
 const HIDDEN: &str = "***";
 
 /// The keys whose value is not shown in an error either. A URL may hold a password.
-const SECRET_KEYS: [&str; 6] =
-    ["nats.password", "nats.token", "nats.credentials", "nats.url", "cache.shared.url", "telemetry.otlp_endpoint"];
+const SECRET_KEYS: [&str; 8] = [
+    "nats.password",
+    "nats.token",
+    "nats.credentials",
+    "nats.url",
+    "cache.shared.url",
+    "http.token",
+    "telemetry.otlp_endpoint",
+    "models.sources.url",
+];
 
+/// An element of a list is as secret as its neighbours.
 pub(super) fn is_secret(key: &str) -> bool {
-    SECRET_KEYS.contains(&key)
+    let names: Vec<_> = key.split('.').filter(|part| part.parse::<usize>().is_err()).collect();
+    SECRET_KEYS.contains(&names.join(".").as_str())
 }
 
 impl Settings {
     /// The same settings with every secret replaced by `***`: what may be shown.
     pub fn redacted(&self) -> Self {
         let cache = Cache { shared: self.cache.shared.redacted(), ..self.cache.clone() };
-        Self { nats: self.nats.redacted(), cache, telemetry: self.telemetry.redacted(), ..self.clone() }
+        Self {
+            nats: self.nats.redacted(),
+            models: self.models.redacted(),
+            cache,
+            http: self.http.redacted(),
+            telemetry: self.telemetry.redacted(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Models {
+    fn redacted(&self) -> Self {
+        Self { sources: self.sources.iter().map(ModelSource::redacted).collect(), ..self.clone() }
+    }
+}
+
+impl ModelSource {
+    fn redacted(&self) -> Self {
+        Self { url: hide_userinfo(&self.url), ..self.clone() }
+    }
+}
+
+impl Http {
+    fn redacted(&self) -> Self {
+        Self { token: hide(&self.token), ..self.clone() }
     }
 }
 
@@ -51,6 +86,18 @@ impl Telemetry {
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         debug("Nats", &self.redacted(), f)
+    }
+}
+
+impl fmt::Debug for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug("ModelSource", &self.redacted(), f)
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug("Http", &self.redacted(), f)
     }
 }
 

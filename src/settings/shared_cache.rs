@@ -69,13 +69,8 @@ impl SharedCache {
                 format_args!("is {shown}, must be the address of a Redis server such as redis://127.0.0.1:6379/0"),
             ),
         }
-        let is_name = !self.bucket.is_empty() && self.bucket.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-        check.rule(is_name, "bucket", format_args!("is {}, must be a text of letters, digits, _ and -", quoted(&self.bucket)));
-        check.rule(
-            (1..=i64::MAX as u64).contains(&self.max_bytes),
-            "max_bytes",
-            format_args!("is {}, must be from 1 to {}", self.max_bytes, i64::MAX),
-        );
+        check.bucket("bucket", &self.bucket);
+        check.stored_bytes("max_bytes", self.max_bytes);
         check.positive("timeout", self.timeout);
     }
 }

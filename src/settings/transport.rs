@@ -1,4 +1,4 @@
-//! The sections that face the outside: NATS, JetStream, HTTP.
+//! The sections that face the outside: NATS and HTTP.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub struct Nats {
     pub url: String,
     /// First token or tokens of the frame, prediction, failure and batch subjects.
     pub prefix: String,
+    /// First token or tokens of the subjects that replies come to; empty: the client's own, `_INBOX`.
+    pub inbox_prefix: String,
     /// Daemons with the same group share the frames.
     pub queue_group: String,
     /// Plain NATS, or JetStream with redelivery.
@@ -49,6 +51,7 @@ impl Default for Nats {
         Self {
             url: "nats://127.0.0.1:4222".to_owned(),
             prefix: "iq".to_owned(),
+            inbox_prefix: String::new(),
             queue_group: "sferic".to_owned(),
             mode: Mode::Core,
             credentials: String::new(),
@@ -80,6 +83,9 @@ impl Nats {
         let shown = quoted(&self.shown_url());
         check.rule(good, "url", format_args!("is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) joined by commas"));
         check.subject("prefix", &self.prefix);
+        if let Some(prefix) = given(&self.inbox_prefix) {
+            check.subject("inbox_prefix", prefix);
+        }
         check.queue_group("queue_group", &self.queue_group);
         check.rule(self.password.is_empty() || given(&self.user).is_some(), "password", "is given without `nats.user`");
         let ways: Vec<_> = [("credentials", &self.credentials), ("user", &self.user), ("token", &self.token)]
@@ -111,71 +117,26 @@ pub enum Mode {
     Jetstream,
 }
 
-/// Streams and consumer, where `nats.mode` is `jetstream`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
-pub struct Jetstream {
-    /// Stream that holds the frames.
-    pub frames_stream: String,
-    /// Stream that holds the predictions.
-    pub predictions_stream: String,
-    /// Stream that holds the failures.
-    pub failures_stream: String,
-    /// Name of the durable consumer on the frames.
-    pub durable: String,
-    /// Make the streams and the consumer that are missing.
-    pub create: bool,
-    /// How long the server waits for an acknowledgement before it delivers a frame again.
-    #[serde(with = "units::duration")]
-    pub ack_wait: Duration,
-    /// How often a frame is delivered at most.
-    pub max_deliver: u32,
-}
-
-impl Default for Jetstream {
-    fn default() -> Self {
-        Self {
-            frames_stream: "IQ_FRAMES".to_owned(),
-            predictions_stream: "IQ_PREDICTIONS".to_owned(),
-            failures_stream: "IQ_FAILURES".to_owned(),
-            durable: "sferic".to_owned(),
-            create: true,
-            ack_wait: Duration::from_secs(30),
-            max_deliver: 5,
-        }
-    }
-}
-
-impl Jetstream {
-    pub(super) fn validate(&self, check: &mut Check) {
-        let [frames, predictions, failures] = [&self.frames_stream, &self.predictions_stream, &self.failures_stream];
-        check.nats_name("frames_stream", frames);
-        check.nats_name("predictions_stream", predictions);
-        check.nats_name("failures_stream", failures);
-        check.nats_name("durable", &self.durable);
-        check.rule(
-            predictions != frames,
-            "predictions_stream",
-            format_args!("is {}, which is `jetstream.frames_stream` too", quoted(predictions)),
-        );
-        // Predictions and failures may share one stream; frames are consumed, outcomes are kept.
-        check.rule(failures != frames, "failures_stream", format_args!("is {}, which is `jetstream.frames_stream` too", quoted(failures)));
-        check.positive("ack_wait", self.ack_wait);
-        check.at_least("max_deliver", self.max_deliver, 1);
-    }
-}
-
 /// The HTTP interface.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Http {
     /// Address and port; empty: no HTTP.
     pub listen: String,
+    /// The bearer token that callers need; empty: none. Never shown.
+    pub token: String,
+    /// The `Host`s that are answered beside IP addresses; empty: the loopback names and the host of `listen`.
+    pub allowed_hosts: Vec<String>,
+    /// Bytes of a request's body.
+    #[serde(with = "units::size")]
+    pub max_body: u64,
+    /// Listen beyond loopback without a token.
+    pub insecure: bool,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8003".to_owned() }
+        Self { listen: "127.0.0.1:8003".to_owned(), token: String::new(), allowed_hosts: Vec::new(), max_body: 32 << 20, insecure: false }
     }
 }
 
@@ -192,5 +153,12 @@ impl Http {
             "listen",
             format_args!("is {}, must be an address and port such as 127.0.0.1:8003, or empty", quoted(&self.listen)),
         );
+        check.rule(self.token.bytes().all(|byte| byte.is_ascii_graphic()), "token", "must be printable ASCII characters without spaces");
+        let is_host =
+            |host: &&String| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@".contains(c));
+        if let Some(host) = self.allowed_hosts.iter().find(|host| !is_host(host)) {
+            check.rule(false, "allowed_hosts", format_args!("holds {}, must be host names such as sferic.example", quoted(host)));
+        }
+        check.at_least("max_body", self.max_body, 1);
     }
 }

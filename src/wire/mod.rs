@@ -1,15 +1,32 @@
 //! The encoding of frames and outcomes: MessagePack, and JSON where it is asked for.
 
 mod binary;
+mod bound;
 mod decode;
+mod explain;
 mod frame;
+mod geolocation;
 mod iq_data;
+mod keys;
 mod outcome;
 mod salvage;
+mod scalar;
 #[cfg(test)]
 mod tests;
+mod values;
 
-pub use decode::{Body, ReadError, frame_id_is_valid, read};
+pub use bound::{shortened, within};
+pub use decode::{Body, frame_id_is_valid, read};
+pub use explain::ReadError;
 pub use frame::FrameMessage;
 pub use outcome::{EncodeError, Encoded, encode};
 pub use salvage::salvage;
+use sferic_actors::frame::Encoding;
+
+/// The header that says so.
+pub fn content_type(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::MessagePack => "application/msgpack",
+        Encoding::Json => "application/json",
+    }
+}

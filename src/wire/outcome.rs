@@ -8,7 +8,7 @@ use sferic_actors::frame::Encoding;
 use sferic_actors::outcome::{Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Uncertainty};
 use sferic_actors::trail::Stages;
 
-use super::binary;
+use super::{binary, content_type};
 
 /// An outcome ready to be published.
 #[derive(Debug)]
@@ -33,11 +33,11 @@ pub fn encode(outcome: &Outcome) -> Result<Encoded, EncodeError> {
 pub struct EncodeError(String);
 
 fn write(body: &impl Serialize, encoding: Encoding) -> Result<Encoded, EncodeError> {
-    let (payload, content_type) = match encoding {
-        Encoding::MessagePack => (rmp_serde::to_vec_named(body).map_err(|e| EncodeError(e.to_string()))?, "application/msgpack"),
-        Encoding::Json => (serde_json::to_vec(body).map_err(|e| EncodeError(e.to_string()))?, "application/json"),
+    let payload = match encoding {
+        Encoding::MessagePack => rmp_serde::to_vec_named(body).map_err(|e| EncodeError(e.to_string()))?,
+        Encoding::Json => serde_json::to_vec(body).map_err(|e| EncodeError(e.to_string()))?,
     };
-    Ok(Encoded { payload, content_type })
+    Ok(Encoded { payload, content_type: content_type(encoding) })
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,7 @@
 use std::borrow::Cow;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde_json::json;
 use sferic_actors::frame::Encoding::{Json, MessagePack};
 use sferic_actors::frame::Priority;
@@ -11,9 +13,12 @@ fn msgpack(value: &serde_json::Value) -> Vec<u8> {
 }
 
 fn map(entries: Vec<(&str, rmpv::Value)>) -> Vec<u8> {
-    let entries = entries.into_iter().map(|(key, value)| (key.into(), value)).collect();
+    encoded(&rmpv::Value::Map(entries.into_iter().map(|(key, value)| (key.into(), value)).collect()))
+}
+
+fn encoded(value: &rmpv::Value) -> Vec<u8> {
     let mut bytes = Vec::new();
-    rmpv::encode::write_value(&mut bytes, &rmpv::Value::Map(entries)).unwrap();
+    rmpv::encode::write_value(&mut bytes, value).unwrap();
     bytes
 }
 
@@ -88,10 +93,171 @@ fn of_a_broken_frame_is_salvaged_what_can_be() {
     assert_eq!(salvage(&map(vec![("frame_id", "line\nbreak".into())]), MessagePack).frame_id, "", "an id that breaks the rules is no id");
 }
 
-proptest::proptest! {
+#[test]
+fn a_float_without_a_fraction_is_that_integer() {
+    let whole = json!({"seq": 3.0, "num_channels": 2.0, "timeout_ms": 1e3});
+    for (message, encoding) in [(msgpack(&whole), MessagePack), (whole.to_string().into_bytes(), Json)] {
+        let body = read(&message, encoding).unwrap();
+        assert_eq!((body.seq, body.num_channels, body.timeout_ms), (Some(3), Some(2), Some(1000)), "{encoding:?}");
+        assert_eq!(salvage(&message, encoding).seq, Some(3), "{encoding:?}");
+    }
+    let single = map(vec![("seq", rmpv::Value::F32(16_777_216.0)), ("num_channels", rmpv::Value::F64(-0.0))]);
+    let body = read(&single, MessagePack).unwrap();
+    assert_eq!((body.seq, body.num_channels), (Some(1 << 24), Some(0)));
+    assert_eq!(read(br#"{"seq": 18446744073709551615}"#, Json).unwrap().seq, Some(u64::MAX), "integers stay exact");
+
+    for key in ["seq", "num_channels", "timeout_ms"] {
+        for number in [3.5, -1.0, 1e300, 2f64.powi(64), f64::MIN_POSITIVE] {
+            let frame = json!({key: number});
+            for (message, encoding) in [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)] {
+                let error = read(&message, encoding).unwrap_err().to_string();
+                assert!(error.starts_with(&format!("`{key}`: invalid value: floating point `")), "{error}");
+                assert!(error.contains("expected a whole number from 0") && error.len() < 160, "{error}");
+            }
+        }
+    }
+    for number in [f64::NAN, f64::INFINITY] {
+        assert!(read(&map(vec![("seq", number.into())]), MessagePack).is_err());
+    }
+}
+
+#[test]
+fn a_name_is_a_text_and_not_its_place_in_the_list() {
+    let point = |kind| json!({"geolocation": {"type": kind, "coordinates": [7, 45]}});
+    for frame in [json!({"priority": 1}), json!({"priority": {"high": null}}), point(json!(0)), json!({"geolocation": ["Point", [7, 45]]})]
+    {
+        for (message, encoding) in [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)] {
+            let error = read(&message, encoding).unwrap_err().to_string();
+            assert!(error.contains("invalid type"), "{frame}: {error}");
+        }
+    }
+    assert!(read(&msgpack(&point(json!("Point"))), MessagePack).is_ok());
+}
+
+#[test]
+fn a_message_is_one_map_and_nothing_after_it() {
+    let frame = map(vec![("frame_id", "first".into()), ("samples", rmpv::Value::Binary(vec![0; 16]))]);
+    for rest in [&frame[..], b"\n", b"\xc0", b"\xc1", b"\xdb\xff", &[0; 1000]] {
+        let message = [&frame, rest].concat();
+        let error = read(&message, MessagePack).unwrap_err().to_string();
+        assert_eq!(error, "the message goes on after the frame's map, must be one MessagePack map alone");
+        assert_eq!(salvage(&message, MessagePack).frame_id, "first");
+    }
+    let error = read(br#"{"seq": 1} {"seq": 2}"#, Json).unwrap_err().to_string();
+    assert_eq!(error, "the message goes on after the frame's map, must be one JSON map alone");
+    assert!(read(b" {\"seq\": 1}\r\n", Json).is_ok(), "white space around JSON is JSON");
+}
+
+#[test]
+fn what_is_in_the_other_encoding_is_told_the_header_it_takes() {
+    for (message, encoding, header) in [
+        (&br#"{"seq": 1}"#[..], MessagePack, "`Content-Type: application/json`"),
+        (b"\r\n\t {}", MessagePack, "`Content-Type: application/json`"),
+        (b"\x81\xa3seq\x01", Json, "`Content-Type: application/msgpack`"),
+    ] {
+        let error = read(message, encoding).unwrap_err().to_string();
+        assert!(error.contains(header) && error.contains(&format!("not a frame in {}", encoding.name())), "{error}");
+    }
+    for (message, encoding) in [(&b"\x93\x01"[..], MessagePack), (b"seq=1", MessagePack), (b"[1]", Json)] {
+        let error = read(message, encoding).unwrap_err().to_string();
+        assert!(error.contains("a map with string keys") && !error.contains("Content-Type"), "{error}");
+    }
+}
+
+#[test]
+fn a_place_is_finite_and_on_the_earth() {
+    let read_point = |coordinates: &[f64]| {
+        let coordinates = rmpv::Value::Array(coordinates.iter().map(|&x| x.into()).collect());
+        let point = rmpv::Value::Map(vec![("type".into(), "Point".into()), ("coordinates".into(), coordinates)]);
+        read(&map(vec![("geolocation", point)]), MessagePack).map(|_| ()).map_err(|error| error.to_string())
+    };
+    for good in [&[7.5, 45.0][..], &[-180.0, 90.0], &[180.0, -90.0, 8848.0], &[0.0, -0.0, -430.5]] {
+        assert_eq!(read_point(good), Ok(()), "{good:?}");
+    }
+    for (bad, expected) in [
+        (&[45.0, 91.5][..], "the latitude is 91.5, must be from -90 to 90 degrees"),
+        (&[-180.5, 0.0], "the longitude is -180.5, must be from -180 to 180 degrees"),
+        (&[f64::NAN, 0.0], "the longitude is NaN,"),
+        (&[0.0, f64::NEG_INFINITY], "the latitude is -inf,"),
+        (&[1e300, 0.0], "the longitude is 1e300,"),
+        (&[0.0, 0.0, f64::NAN], "the altitude is NaN, must be a finite number of metres"),
+        (&[], "is not [longitude, latitude, altitude?]"),
+        (&[1.0, 2.0, 3.0, 4.0], "is not [longitude, latitude, altitude?]"),
+    ] {
+        let error = read_point(bad).unwrap_err();
+        assert!(error.starts_with("`geolocation") && error.contains(expected) && error.len() < 160, "{error}");
+    }
+}
+
+#[test]
+fn keys_that_are_no_text_say_nothing_of_a_frame_that_is_salvaged() {
+    let mut entries: Vec<(rmpv::Value, rmpv::Value)> = (0..16).map(|key| (key.into(), "by place".into())).collect();
+    entries.push(("seq".into(), 9.into()));
+    entries.push(("samples".into(), "broken".into()));
+    let info = salvage(&encoded(&rmpv::Value::Map(entries)), MessagePack);
+    assert_eq!(info, sferic_actors::frame::FrameInfo { seq: Some(9), ..Default::default() });
+    assert_eq!(salvage(br#"{"frame_id": "j", "seq": 1, "iq_data": [[0.1, "#, Json).frame_id, "j", "JSON too is read as far as it goes");
+    assert_eq!(salvage(b"\x91\xa1f", MessagePack).frame_id, "", "an array has no keys");
+}
+
+/// Any MessagePack value, a few levels deep.
+fn any_value() -> impl Strategy<Value = rmpv::Value> {
+    use rmpv::Value;
+    let leaf = prop_oneof![
+        Just(Value::Nil),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        (-40i64..40).prop_map(Value::from),
+        any::<f32>().prop_map(Value::F32),
+        any::<f64>().prop_map(Value::F64),
+        ".{0,6}".prop_map(Value::from),
+        vec(any::<u8>(), 0..6).prop_map(Value::Binary),
+        (any::<i8>(), vec(any::<u8>(), 0..20)).prop_map(|(kind, bytes)| Value::Ext(kind, bytes)),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![vec(inner.clone(), 0..4).prop_map(Value::Array), vec((inner.clone(), inner), 0..3).prop_map(Value::Map),]
+    })
+}
+
+proptest! {
+    /// Keys that are no text are as if they were not there, at any place of the frame and of the maps in it.
+    #[test]
+    fn only_text_keys_count(
+        strangers in vec((any_value().prop_filter("text", |key| !key.is_str()), any_value(), any::<prop::sample::Index>()), 1..5),
+        deep in any::<bool>(),
+    ) {
+        let point = vec![("type".into(), "Point".into()), ("coordinates".into(), rmpv::Value::Array(vec![7.into(), 45.into()]))];
+        let mut frame = vec![
+            ("samples".into(), rmpv::Value::Binary(vec![7; 32])),
+            ("datatype".into(), "cf32_le".into()),
+            ("seq".into(), 4.into()),
+            ("geolocation".into(), rmpv::Value::Map(point)),
+            ("priority".into(), "low".into()),
+        ];
+        let plain = encoded(&rmpv::Value::Map(frame.clone()));
+        for (key, value, at) in strangers {
+            let map = match &mut frame.iter_mut().find(|(key, _)| key.as_str() == Some("geolocation")).unwrap().1 {
+                rmpv::Value::Map(point) if deep => point,
+                _ => &mut frame,
+            };
+            map.insert(at.index(map.len() + 1), (key, value));
+        }
+        let odd = encoded(&rmpv::Value::Map(frame));
+        prop_assert_eq!(format!("{:?}", read(&odd, MessagePack).unwrap()), format!("{:?}", read(&plain, MessagePack).unwrap()));
+        prop_assert_eq!(salvage(&odd, MessagePack), salvage(&plain, MessagePack));
+    }
+
+    /// Whatever comes after the map, and however long, the frame is refused.
+    #[test]
+    fn nothing_may_follow(rest in vec(any::<u8>(), 1..40)) {
+        let frame = map(vec![("frame_id", "f".into())]);
+        prop_assert!(read(&[frame, rest].concat(), MessagePack).is_err());
+    }
+
     /// Whatever arrives, reading and salvaging it ends without a panic.
     #[test]
-    fn nonsense_does_no_harm(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+    fn nonsense_does_no_harm(bytes in vec(any::<u8>(), 0..300)) {
         for encoding in [MessagePack, Json] {
             let _ = read(&bytes, encoding);
             let _ = salvage(&bytes, encoding);
@@ -102,6 +268,6 @@ proptest::proptest! {
     #[test]
     fn a_cut_frame_is_refused(cut in 0usize..40) {
         let frame = map(vec![("frame_id", "f".into()), ("samples", rmpv::Value::Binary(vec![7; 32]))]);
-        proptest::prop_assert!(read(&frame[..cut.min(frame.len() - 1)], MessagePack).is_err());
+        prop_assert!(read(&frame[..cut.min(frame.len() - 1)], MessagePack).is_err());
     }
 }

@@ -147,8 +147,13 @@ async fn wrong_usage_and_configuration_exit_with_two_and_say_what_is_right() {
     let (code, out, _) = output(sferic(&["config", "show"]).env("SFERIC__NATS__PASSWORD", "secret").env("SFERIC__NATS__USER", "u")).await;
     assert_eq!(code, 0);
     assert!(out.contains("[nats]") && !out.contains("secret"), "{out}");
+    assert!(out.starts_with("# do nothing yet: "), "{out}");
     let (code, _, err) = output(&mut sferic(&["config", "check"])).await;
-    assert_eq!(code, 0, "{err}");
+    assert_eq!((code, err.as_str()), (0, "the configuration is right\n"));
+    let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__GATHER__MAX_SESSIONS", "5")).await;
+    assert_eq!((code, err.as_str()), (0, "the configuration is right\n`gather.max_sessions` is set, but does nothing yet\n"));
+    let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__POOL__SESSIONS", "1e3")).await;
+    assert!(code == 2 && err.contains("`pool.sessions` is 1e3,"), "{err}");
 }
 
 #[tokio::test]

@@ -102,9 +102,52 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
         ),
         ("[jetstream]\ndurable = 'a.b'", "`jetstream.durable` is \"a.b\", must be a text without spaces or any of . * > / \\"),
         (
-            "[jetstream]\nfailures_stream = 'IQ_FRAMES'",
-            "`jetstream.failures_stream` is \"IQ_FRAMES\", which is `jetstream.frames_stream` too",
+            "[jetstream]\noutcomes_stream = 'IQ_FRAMES'",
+            "`jetstream.outcomes_stream` is \"IQ_FRAMES\", which is `jetstream.frames_stream` too",
         ),
+        ("[jetstream]\nduplicate_window = '0s'", "`jetstream.duplicate_window` is 0s, must be longer than 0s"),
+        ("[jetstream]\nreplicas = 6", "`jetstream.replicas` is 6, must be from 1 to 5"),
+        ("[jetstream]\nmax_bytes = 0", "`jetstream.max_bytes` is 0, must be from 1 to 9223372036854775807"),
+        (
+            "[nats]\ninbox_prefix = 'me.>'",
+            "`nats.inbox_prefix` is \"me.>\", must be a text of tokens joined by dots, without spaces, * or >, not starting with $",
+        ),
+        ("[models]\nmax_versions = 0", "`models.max_versions` is 0, must be at least 1"),
+        ("[models]\nstate = 'kv:a b'", "`models.state` is \"kv:a b\", must be a file, or kv: and a bucket of letters, digits, _ and -"),
+        ("[models]\ntrusted_keys = ['RWQ', ' ']", "`models.trusted_keys` holds an empty text, must be public keys"),
+        ("[[models.sources]]\nkind = 'nats'", "`models.sources.0.bucket` is \"\", must be a text of letters, digits, _ and -"),
+        (
+            "[[models.sources]]\nkind = 'mlflow'\nurl = 'mlflow:5000'\nmodel = 'm'\nalias = 'a'",
+            "`models.sources.0.url` is \"mlflow:5000\", must begin with http:// or https://",
+        ),
+        (
+            "[[models.sources]]\nkind = 'mlflow'\nurl = 'http://h'\nmodel = 'm'",
+            "`models.sources.0.alias` is \"\" beside `version` = \"\", must be one of the two",
+        ),
+        (
+            "[[models.sources]]\nkind = 'nats'\nbucket = 'b'\nmodel = 'm'",
+            "`models.sources.0.model` is given, but a source of kind \"nats\" has no such key",
+        ),
+        (
+            "[gather]\nsubject = 'iq.sessions'",
+            "`gather.subject` is \"iq.sessions\", must be a text of tokens joined by dots that ends in .>, without spaces or *, not starting with $",
+        ),
+        ("[gather]\nmax_sessions = 0", "`gather.max_sessions` is 0, must be at least 1"),
+        ("[gather]\nmax_speed = -1e300", "`gather.max_speed` is -1e300, must be a number above 0"),
+        ("[http]\nallowed_hosts = ['http://x']", "`http.allowed_hosts` holds \"http://x\", must be host names such as sferic.example"),
+        ("[http]\nmax_body = 0", "`http.max_body` is 0, must be at least 1"),
+        ("[http]\ntoken = 'a b'", "`http.token` must be printable ASCII characters without spaces"),
+        ("[telemetry]\ntraces_per_second = -1", "`telemetry.traces_per_second` is -1, must be a number from 0"),
+        (
+            "[[receivers]]\nsource = 'a..b'",
+            "`receivers.0.source` is \"a..b\", must be a text of tokens joined by dots, without spaces, * or >, not starting with $",
+        ),
+        ("[[receivers]]\nsource = 'a'\n[[receivers]]\nsource = 'a'", "`receivers.1.source` is \"a\", which an earlier receiver has too"),
+        (
+            "[[receivers]]\nsource = 'a'\nposition = { latitude = 91, longitude = 7 }",
+            "`receivers.0.position.latitude` is 91, must be from -90 to 90 degrees",
+        ),
+        ("[[receivers]]\nsource = 'a'\nsigma = 0", "`receivers.0.sigma` is 0, must be a number above 0"),
         (
             "[nats]\nprefix = 'iq..x'",
             "`nats.prefix` is \"iq..x\", must be a text of tokens joined by dots, without spaces, * or >, not starting with $",
@@ -127,6 +170,47 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
     ] {
         assert_eq!(fault(file), format!("{expected} (in my.toml)"));
     }
+}
+
+#[test]
+fn the_keys_of_a_section_in_a_list_are_known_too() {
+    assert_eq!(fault("[[receivers]]\nmoving = false"), "`receivers.0.source` is missing (in my.toml)");
+    assert_eq!(
+        fault("[[receivers]]\nsource = 'a'\n[[receivers]]\nsource = 'b'\npositon = 1"),
+        "unknown key `receivers.1.positon`, did you mean `receivers.1.position`? (in my.toml)"
+    );
+    assert_eq!(fault("[[models.sources]]\nbucket = 'b'"), "`models.sources.0.kind` is missing (in my.toml)");
+    assert_eq!(fault("[[models.sources]]\nkind = 'ftp'"), "`models.sources.0.kind` is \"ftp\", must be one of nats, mlflow (in my.toml)");
+    assert_eq!(fault("receivers = 3"), "`receivers` is 3, must be a list (in my.toml)");
+}
+
+#[test]
+fn a_key_that_another_replaced_names_that() {
+    for key in ["predictions_stream", "failures_stream"] {
+        let expected = format!("unknown key `jetstream.{key}`, did you mean `jetstream.outcomes_stream`? (in my.toml)");
+        assert_eq!(fault(&format!("[jetstream]\n{key} = 'A'")), expected);
+    }
+}
+
+#[test]
+fn a_number_is_quoted_as_it_was_written() {
+    assert_eq!(
+        environment_fault("SFERIC__POOL__MAX_BATCH", "2e1"),
+        "`pool.max_batch` is 2e1, must be a whole number from 0 (from SFERIC__POOL__MAX_BATCH)"
+    );
+    assert_eq!(
+        fault("[limits]\ntimeout = 0x1F4"),
+        "`limits.timeout` is 0x1F4, must be a duration with its unit, such as \"500ms\" (in my.toml)"
+    );
+    assert_eq!(fault("[pool]\nqueue = 1_000.0"), "`pool.queue` is 1_000.0, must be a whole number from 0 (in my.toml)");
+    assert_eq!(
+        load_from("[pool]\nqueue = 0x10", &[("SFERIC__POOL__QUEUE", "2e2")], &[("pool.queue", "3.5")]).unwrap_err(),
+        "`pool.queue` is 3.5, must be a whole number from 0 (from the command line)",
+        "of several layers, the one that counts"
+    );
+    let long = format!("1{}.5", "0".repeat(300));
+    assert!(environment_fault("SFERIC__POOL__QUEUE", &long).contains("`pool.queue` is 1e300, must"));
+    assert!(fault("[limits]\nper_source_share = 1e300").contains("is 1e300, must be above 0"));
 }
 
 #[test]

@@ -36,6 +36,11 @@ fn the_environment_takes_every_kind_of_value() {
             ("SFERIC__NATS__MODE", "jetstream"),
             ("SFERIC__POOL__EXECUTION_PROVIDERS", r#"["cuda", "cpu"]"#),
             ("SFERIC__HTTP__LISTEN", ""),
+            ("SFERIC__HTTP__ALLOWED_HOSTS", r#"["a.example"]"#),
+            ("SFERIC__JETSTREAM__MAX_BYTES", "1GiB"),
+            ("SFERIC__MODELS__SOURCES", r#"[{kind = "nats", bucket = "models"}]"#),
+            ("SFERIC__RECEIVERS", r#"[{source = "a", moving = false}]"#),
+            ("SFERIC__TELEMETRY__TRACES_PER_SECOND", "7"),
             ("SFERIC_OTHER", "not ours"),
             ("PATH", "not ours"),
         ],
@@ -49,6 +54,9 @@ fn the_environment_takes_every_kind_of_value() {
     assert_eq!((settings.limits.when_full, settings.nats.mode), (WhenFull::ShedOldest, Mode::Jetstream));
     assert_eq!(settings.pool.execution_providers, [ExecutionProvider::Cuda, ExecutionProvider::Cpu]);
     assert_eq!(given(&settings.http.listen), None);
+    assert_eq!((settings.http.allowed_hosts, settings.jetstream.max_bytes), (vec!["a.example".to_owned()], 1 << 30));
+    assert_eq!((settings.models.sources[0].kind, settings.telemetry.traces_per_second), (SourceKind::Nats, 7.0));
+    assert_eq!((settings.receivers[0].source.as_str(), settings.receivers[0].moving), ("a", false));
 }
 
 #[test]
@@ -71,7 +79,15 @@ fn good_values_of_every_form_are_taken() {
         "[http]\nlisten = 'localhost:80'",
         "[telemetry]\nlog = 'info,sferic=debug'\notlp_endpoint = 'http://collector:4317'",
         "[models]\ndefault = 'modulation@1.2'",
-        "[jetstream]\nfailures_stream = 'IQ_PREDICTIONS'",
+        "[jetstream]\noutcomes_stream = 'IQ_ALL'\noutage = '0s'\nmax_backlog_age = '1h'\nreplicas = 5",
+        "[nats]\ninbox_prefix = '_INBOX.mine'",
+        "[models]\nstate = 'kv:sferic_models'\ntrusted_keys = ['RWQf6LRCGA9i53mlYecO']",
+        "[models]\nstate = '/var/lib/sferic/active.json'",
+        "[[models.sources]]\nkind = 'nats'\nbucket = 'models'\n[[models.sources]]\nkind = 'mlflow'\nurl = 'https://m'\nmodel = 'a'\nversion = '3'",
+        "[gather]\nsubject = 'iq.sessions.0.>'\nmax_speed = 7",
+        "[http]\nallowed_hosts = ['sferic.example', 'host:8003', '[::1]']\ntoken = 'AZaz09-._~+/='",
+        "[telemetry]\ntraces_per_second = 0",
+        "[[receivers]]\nsource = 'a'\n[[receivers]]\nsource = 'b.c'\nposition = { latitude = -90, longitude = 180.0 }\ndelay = '35ns'",
         "[pool]\nexecution_providers = ['cuda']",
     ] {
         load_from(file, &[], &[]).unwrap();

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 
@@ -31,12 +32,52 @@ fn environment_fault(name: &str, value: &str) -> String {
     load_from("", &[(name, value)], &[]).unwrap_err()
 }
 
+/// The paths of all keys; of a list of sections, those of its first.
 fn keys(table: &toml::Table) -> BTreeSet<String> {
-    let below = |(name, value): (&String, &toml::Value)| match value {
-        toml::Value::Table(section) => keys(section).into_iter().map(|key| format!("{name}.{key}")).collect(),
-        _ => vec![name.clone()],
+    let below = |(name, value): (&String, &toml::Value)| {
+        let section = value.as_table().or_else(|| value.as_array()?.first()?.as_table());
+        match section {
+            Some(section) => keys(section).into_iter().map(|key| format!("{name}.{key}")).collect(),
+            None => vec![name.clone()],
+        }
     };
     table.iter().flat_map(below).collect()
+}
+
+fn documented_file() -> String {
+    std::fs::read_to_string(DEFAULT_FILE).unwrap()
+}
+
+/// The file with what is commented out of it taken in: keys whose default depends on the machine, and the examples of lists.
+fn documented() -> String {
+    let is_code = |line: &str| {
+        let key = line.split_once(" = ").map_or("", |(key, _)| key);
+        line.starts_with("[[") || !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    // An empty list would stand beside its example.
+    let is_example = |line: &&str| ["receivers = []", "sources = []"].iter().any(|list| line.starts_with(list));
+    let file = documented_file();
+    file.lines()
+        .filter(|line| !is_example(line))
+        .map(|line| format!("{}\n", line.strip_prefix("# ").filter(|line| is_code(line)).unwrap_or(line)))
+        .collect()
+}
+
+/// The defaults, and one element with every key in each list of sections.
+fn with_all_keys() -> Settings {
+    let mut settings = Settings::default();
+    let place = Place { latitude: 45.07, longitude: 7.69, altitude: Some(240.0) };
+    let source = "north.rx2".to_owned();
+    settings.receivers = vec![Receiver { source, position: Some(place), delay: Duration::ZERO, sigma: Some(2.0), moving: true }];
+    settings.models.sources = vec![ModelSource {
+        kind: SourceKind::Mlflow,
+        bucket: String::new(),
+        url: "http://127.0.0.1:5000".to_owned(),
+        model: "modulation".to_owned(),
+        alias: "champion".to_owned(),
+        version: String::new(),
+    }];
+    settings
 }
 
 #[test]
@@ -47,11 +88,49 @@ fn the_documented_defaults_are_the_built_in_ones() {
 
 #[test]
 fn every_key_is_documented_and_every_documented_key_exists() {
-    let text = std::fs::read_to_string(DEFAULT_FILE).unwrap();
-    // These two depend on the machine, so the file shows them commented out.
-    let whole = text.replace("# workers = ", "workers = ").replace("# sessions = ", "sessions = ");
-    let documented: toml::Table = whole.parse().unwrap();
-    assert_eq!(keys(&documented), keys(&toml::Table::try_from(Settings::default()).unwrap()));
+    let table: toml::Table = documented().parse().unwrap();
+    assert_eq!(keys(&table), keys(&toml::Table::try_from(with_all_keys()).unwrap()));
+}
+
+#[test]
+fn the_examples_in_the_documentation_are_right() {
+    // These two depend on the machine.
+    let shown = documented().replace("workers = 4\n", "").replace("sessions = 4\n", "");
+    assert_eq!(load_from(&shown, &[], &[]), Ok(with_all_keys()));
+}
+
+#[test]
+fn what_does_nothing_yet_is_listed_and_marked() {
+    let mut section = String::new();
+    let mut marked = BTreeSet::new();
+    for line in documented_file().lines().filter(|line| !line.starts_with('#')) {
+        let (what, is_marked) = line.strip_suffix(" # does nothing yet").map_or((line, false), |what| (what, true));
+        let name = match what.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+            Some(name) => {
+                section = format!("{name}.");
+                name.to_owned()
+            }
+            None => format!("{section}{}", what.split(" = ").next().unwrap()),
+        };
+        if is_marked {
+            marked.insert(name);
+        }
+    }
+    assert_eq!(marked, UNBUILT.map(str::to_owned).into());
+    let known = toml::Table::try_from(Settings::default()).unwrap();
+    for key in UNBUILT {
+        assert!(unbuilt::value_at(&known, key).is_some(), "there is no {key}");
+    }
+}
+
+#[test]
+fn what_is_set_and_does_nothing_yet_is_named() {
+    assert_eq!(Settings::default().set_but_unbuilt(), [""; 0]);
+    let file =
+        "[models]\nwatch = true\nkeep_warm = 3\nrepository = 'x'\n[jetstream]\nreplicas = 3\nordered = true\n[[receivers]]\nsource = 'a'";
+    let settings = load_from(file, &[("SFERIC__HTTP__TOKEN", "t")], &[]).unwrap();
+    let expected = ["receivers", "jetstream.ordered", "jetstream.replicas", "models.keep_warm", "http.token"];
+    assert_eq!(settings.set_but_unbuilt(), expected);
 }
 
 #[test]

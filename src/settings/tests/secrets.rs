@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{fault, load_from};
-use crate::settings::Settings;
+use super::{fault, load_from, with_all_keys};
+use crate::settings::{ModelSource, Settings, SourceKind};
 
 fn with_secrets() -> Settings {
     let mut settings = Settings::default();
@@ -13,6 +13,15 @@ fn with_secrets() -> Settings {
     settings.nats.token = "hunter2".to_owned();
     settings.nats.credentials = "-----BEGIN NATS USER JWT-----\nhunter2".to_owned();
     settings.cache.shared.url = "redis://ann:hunter2@two:6379/0".to_owned();
+    settings.http.token = "hunter2".to_owned();
+    settings.models.sources = vec![ModelSource {
+        kind: SourceKind::Mlflow,
+        bucket: String::new(),
+        url: "http://ann:hunter2@registry:5000".to_owned(),
+        model: "m".to_owned(),
+        alias: "a".to_owned(),
+        version: String::new(),
+    }];
     settings.telemetry.otlp_endpoint = "https://ann:hunter2@collector:4317/v1".to_owned();
     settings
 }
@@ -27,6 +36,8 @@ fn secrets_are_not_shown() {
         "password = \"***\"",
         "token = \"***\"",
         "credentials = \"***\"",
+        "[http]\nlisten = \"127.0.0.1:8003\"\ntoken = \"***\"",
+        "url = \"http://***@registry:5000\"",
         "url = \"redis://***@two:6379/0\"",
         "otlp_endpoint = \"https://***@collector:4317/v1\"",
     ] {
@@ -50,6 +61,10 @@ fn a_wrong_secret_is_not_shown_either() {
         "[nats]\nurl = 'nats://ann:31337@host:bad'",
         "[nats]\nurl = 'nats://ann:a,31337@host'",
         "[cache.shared]\nkind = 'redis'\nurl = 'http://ann:31337@host'",
+        "[http]\ntoken = 31337",
+        "[http]\ntoken = 'a 31337'",
+        "[[models.sources]]\nkind = 'mlflow'\nurl = 31337",
+        "[[models.sources]]\nkind = 'mlflow'\nurl = 'ftp://ann:31337@host'\nmodel = 'm'\nalias = 'a'",
         "[telemetry]\notlp_endpoint = 'ftp://ann:31337@host'",
     ] {
         let error = fault(file);
@@ -63,6 +78,8 @@ fn what_is_shown_can_be_read_back() {
     settings.cache.max_bytes = 1_000_001;
     settings.buffers.max_bytes = 3 << 10;
     settings.limits.timeout = Duration::from_micros(1_500);
+    (settings.receivers, settings.models.sources) = (with_all_keys().receivers, with_all_keys().models.sources);
+    settings.receivers[0].delay = Duration::from_nanos(35);
     let shown = toml::to_string(&settings.redacted()).unwrap();
     assert!(shown.contains("max_bytes = \"1000001B\"") && shown.contains("max_bytes = \"3KiB\""), "{shown}");
     assert_eq!(load_from(&shown, &[], &[]).unwrap(), settings);

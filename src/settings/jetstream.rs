@@ -1,0 +1,84 @@
+//! The section about JetStream.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{Check, quoted};
+use super::units;
+
+/// The most copies of a stream that NATS keeps.
+const MOST_REPLICAS: usize = 5;
+
+/// Streams and consumer, where `nats.mode` is `jetstream`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Jetstream {
+    /// Stream that holds the frames.
+    pub frames_stream: String,
+    /// Stream that holds the predictions and failures.
+    pub outcomes_stream: String,
+    /// Name of the durable consumer on the frames.
+    pub durable: String,
+    /// Make the streams and the consumer that are missing.
+    pub create: bool,
+    /// How long the server waits for an acknowledgement before it delivers a frame again.
+    #[serde(with = "units::duration")]
+    pub ack_wait: Duration,
+    /// How often a frame is delivered at most.
+    pub max_deliver: u32,
+    /// How long the server remembers message ids.
+    #[serde(with = "units::duration")]
+    pub duplicate_window: Duration,
+    /// How long the server may be away without an outcome being published twice.
+    #[serde(with = "units::duration")]
+    pub outage: Duration,
+    /// Bytes of each stream.
+    #[serde(with = "units::size")]
+    pub max_bytes: u64,
+    /// Copies of each stream.
+    pub replicas: usize,
+    /// Frames that have been in the stream for longer are not run; zero: all are.
+    #[serde(with = "units::duration")]
+    pub max_backlog_age: Duration,
+    /// The failure of a frame that was delivered `max_deliver` times holds its payload, where it fits.
+    pub dead_letter_payload: bool,
+    /// Frames of one source are run in their order.
+    pub ordered: bool,
+}
+
+impl Default for Jetstream {
+    fn default() -> Self {
+        Self {
+            frames_stream: "IQ_FRAMES".to_owned(),
+            outcomes_stream: "IQ_OUTCOMES".to_owned(),
+            durable: "sferic".to_owned(),
+            create: true,
+            ack_wait: Duration::from_secs(30),
+            max_deliver: 5,
+            duplicate_window: Duration::from_secs(10 * 60),
+            outage: Duration::from_secs(2 * 60),
+            max_bytes: 8 << 30,
+            replicas: 1,
+            max_backlog_age: Duration::ZERO,
+            dead_letter_payload: true,
+            ordered: false,
+        }
+    }
+}
+
+impl Jetstream {
+    pub(super) fn validate(&self, check: &mut Check) {
+        let (frames, outcomes) = (&self.frames_stream, &self.outcomes_stream);
+        check.nats_name("frames_stream", frames);
+        check.nats_name("outcomes_stream", outcomes);
+        check.nats_name("durable", &self.durable);
+        check.rule(outcomes != frames, "outcomes_stream", format_args!("is {}, which is `jetstream.frames_stream` too", quoted(outcomes)));
+        check.positive("ack_wait", self.ack_wait);
+        check.at_least("max_deliver", self.max_deliver, 1);
+        check.positive("duplicate_window", self.duplicate_window);
+        check.stored_bytes("max_bytes", self.max_bytes);
+        let replicas = self.replicas;
+        check.rule((1..=MOST_REPLICAS).contains(&replicas), "replicas", format_args!("is {replicas}, must be from 1 to {MOST_REPLICAS}"));
+    }
+}

@@ -1,0 +1,130 @@
+//! The section about the model repository.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{Check, is_bucket, quoted};
+use super::given;
+use super::redact::hide_userinfo;
+
+/// The model repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Models {
+    /// Folder of `<name>/<version>/model.onnx`, each with its `model.toml`.
+    pub repository: PathBuf,
+    /// The model of a frame that names none: `name` or `name@version`.
+    pub default: String,
+    /// How many versions of a model stay loaded after a switch.
+    pub keep_warm: usize,
+    /// How many versions of a model are loaded at most.
+    pub max_versions: usize,
+    /// Load versions that are added to the repository.
+    pub watch: bool,
+    /// Public keys, one of which must have signed a bundle; none: bundles need no signature.
+    pub trusted_keys: Vec<String>,
+    /// Where active versions and splits are kept over a restart: a file, or `kv:BUCKET`; empty: nowhere.
+    pub state: String,
+    /// Where models come from beside the repository.
+    pub sources: Vec<ModelSource>,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self {
+            repository: "config/models".into(),
+            default: "localization".to_owned(),
+            keep_warm: 2,
+            max_versions: 5,
+            watch: true,
+            trusted_keys: Vec::new(),
+            state: String::new(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+impl Models {
+    pub(super) fn validate(&self, check: &mut Check) {
+        check.section("models");
+        check.rule(!self.repository.as_os_str().is_empty(), "repository", "is empty, must be a folder");
+        check.rule(
+            is_model(&self.default),
+            "default",
+            format_args!("is {}, must be a model's name, or name@version", quoted(&self.default)),
+        );
+        check.at_least("max_versions", self.max_versions, 1);
+        check.rule(self.trusted_keys.iter().all(|key| !key.trim().is_empty()), "trusted_keys", "holds an empty text, must be public keys");
+        let fault = format!("is {}, must be a file, or kv: and a bucket of letters, digits, _ and -", quoted(&self.state));
+        check.rule(self.state.strip_prefix("kv:").is_none_or(is_bucket), "state", fault);
+        for (n, source) in self.sources.iter().enumerate() {
+            source.validate(check.section(format!("models.sources.{n}")));
+        }
+    }
+}
+
+fn is_model(text: &str) -> bool {
+    let is_name = |text: &str| !text.is_empty() && !text.contains(['@', '/', '\\', ' ']);
+    let (name, version) = text.split_once('@').unwrap_or((text, "1"));
+    is_name(name) && is_name(version)
+}
+
+/// A place that models are fetched from.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section of keys")]
+pub struct ModelSource {
+    /// What it is; each kind has keys of its own.
+    pub kind: SourceKind,
+    /// `nats`: the object store's bucket.
+    #[serde(default)]
+    pub bucket: String,
+    /// `mlflow`: address of the tracking server, `http://` or `https://`. May hold `user:password@`.
+    #[serde(default)]
+    pub url: String,
+    /// `mlflow`: the registered model.
+    #[serde(default)]
+    pub model: String,
+    /// `mlflow`: the alias of the version that is taken.
+    #[serde(default)]
+    pub alias: String,
+    /// `mlflow`: the version that is taken, instead of an alias.
+    #[serde(default)]
+    pub version: String,
+}
+
+/// What models are fetched from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// An object store of NATS JetStream.
+    Nats,
+    /// An MLflow model registry.
+    Mlflow,
+}
+
+impl ModelSource {
+    fn validate(&self, check: &mut Check) {
+        let of_mlflow = [("url", &self.url), ("model", &self.model), ("alias", &self.alias), ("version", &self.version)];
+        let (kind, others) = match self.kind {
+            SourceKind::Nats => {
+                check.bucket("bucket", &self.bucket);
+                ("nats", &of_mlflow[..])
+            }
+            SourceKind::Mlflow => {
+                let shown = quoted(&hide_userinfo(&self.url));
+                check.web("url", &self.url, format_args!("is {shown}, must begin with http:// or https://"));
+                check.rule(!self.model.is_empty(), "model", "is empty, must be the name of a registered model");
+                check.rule(
+                    given(&self.alias).is_some() != given(&self.version).is_some(),
+                    "alias",
+                    format_args!("is {} beside `version` = {}, must be one of the two", quoted(&self.alias), quoted(&self.version)),
+                );
+                ("mlflow", &[("bucket", &self.bucket)][..])
+            }
+        };
+        for (key, value) in others {
+            check.rule(value.is_empty(), key, format_args!("is given, but a source of kind \"{kind}\" has no such key"));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Where a frame's receiver is.
+
+use serde::Deserialize;
+use sferic_features::Number;
+
+use super::keys::TextKeys;
+use super::values::Name;
+
+/// A GeoJSON Point: `[longitude, latitude, altitude?]`, degrees and metres, finite and within range.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Geolocation {
+    _point: TextKeys<Point>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Point {
+    #[serde(rename = "type")]
+    _kind: Name<PointType>,
+    #[serde(rename = "coordinates")]
+    _coordinates: Coordinates,
+}
+
+#[derive(Debug, Deserialize)]
+enum PointType {
+    Point,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Vec<f64>")]
+struct Coordinates;
+
+impl TryFrom<Vec<f64>> for Coordinates {
+    type Error = String;
+
+    fn try_from(coordinates: Vec<f64>) -> Result<Self, String> {
+        let (longitude, latitude, altitude) = match coordinates[..] {
+            [longitude, latitude] => (longitude, latitude, 0.0),
+            [longitude, latitude, altitude] => (longitude, latitude, altitude),
+            _ => return Err(format!("{coordinates:?} is not [longitude, latitude, altitude?]")),
+        };
+        for (name, degrees, limit) in [("longitude", longitude, 180.0), ("latitude", latitude, 90.0)] {
+            if !(-limit..=limit).contains(&degrees) {
+                return Err(format!("the {name} is {}, must be from -{limit} to {limit} degrees", Number(degrees)));
+            }
+        }
+        if !altitude.is_finite() {
+            return Err(format!("the altitude is {altitude}, must be a finite number of metres"));
+        }
+        Ok(Self)
+    }
+}
