@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::ConnectArgs;
 use crate::app::{check_threads, load_models, options};
-use crate::nats;
+use crate::nats::{self, NoConnection};
 use crate::onnx::{Catalog, Examination, Runtime, compiled_in, examine, usable};
 use crate::settings::{ExecutionProvider, Settings, available_cores, given};
 
@@ -100,6 +100,8 @@ async fn server(settings: &Settings) -> Finding {
             connection.close(settings.nats.connect_timeout).await;
             Ok(text)
         }
+        // Who is turned away has found the server; the error says what to set.
+        Err(error) if matches!(error.downcast_ref(), Some(NoConnection::Refused { .. })) => Err(format!("{error:#}")),
         Err(error) => Err(format!("{error:#}; start a nats-server there, or set nats.url or --url")),
     };
     Finding::new("NATS server", result)

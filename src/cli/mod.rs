@@ -11,6 +11,7 @@ mod logging;
 mod outcome;
 mod output;
 pub mod publish;
+mod refusal;
 pub mod run;
 pub mod simulate;
 mod stages;

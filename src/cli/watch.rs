@@ -1,10 +1,11 @@
 //! `sferic watch`: outcomes as they come.
 
 use std::io::{self, IsTerminal};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use futures::StreamExt;
 use futures::stream::select_all;
@@ -12,8 +13,8 @@ use tokio::time::Instant;
 
 use super::outcome::Outcome;
 use super::output::Output;
-use super::stages::{Breakdown, Report};
-use super::{ConnectArgs, geojson};
+use super::stages::Breakdown;
+use super::{ConnectArgs, geojson, refusal};
 use crate::nats;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,8 +25,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// GeoJSON Feature (--geojson). With --stages it is where the time went instead, once a second.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-GeoJSON: only predictions with a position are printed. The Feature's geometry is a GeometryCollection of the position \
-(Point) and the confidence ellipse (Polygon, or MultiPolygon across the antimeridian); the prediction's other keys are \
+GeoJSON: only predictions with a position on the map are printed. The Feature's geometry is a GeometryCollection of the position \
+(Point) and, where it is one, the confidence ellipse (Polygon, or MultiPolygon across the antimeridian); the prediction's other keys are \
 its properties.
 
 Examples:
@@ -58,7 +59,7 @@ impl WatchArgs {
     /// Runs the command. Ends with 0 on Ctrl-C, after `--count` lines, or when nobody reads standard output any more.
     ///
     /// # Errors
-    /// No connection, or a subject that cannot be listened to.
+    /// No connection, or a subject that cannot be listened to or that the server refuses.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.connect.settings()?;
         let prefix = &settings.nats.prefix;
@@ -69,20 +70,26 @@ impl WatchArgs {
         let connection = nats::connect(&settings.nats, "sferic watch").await?;
         let mut messages = Vec::new();
         for subject in &subjects {
-            let subscribed = connection.client().subscribe(subject.clone()).await;
+            let subscribed = connection.subscribe(subject.clone()).await;
             messages.push(subscribed.with_context(|| format!("cannot listen to {subject:?}"))?);
         }
         let mut messages = select_all(messages);
-        connection.client().flush().await.context("cannot listen")?;
+        let mut refused = pin!(refusal::of_any(&connection, &subjects));
+        tokio::select! {
+            biased;
+            words = &mut refused => bail!(refused_subscription(&words)),
+            () = refusal::settle(&connection) => {}
+        }
         let output = Output::plain();
         output.say(format!("listening to {} at {}", subjects.join(" and "), settings.nats.shown_url()));
 
         let mut left = self.count.unwrap_or(u64::MAX);
-        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut interrupt = pin!(tokio::signal::ctrl_c());
+        let mut epoch = connection.epoch();
         let (mut breakdown, mut since, mut table_lines) = (Breakdown::default(), Instant::now(), 0);
         let mut seconds = tokio::time::interval_at(since + SECOND, SECOND);
         while left > 0 {
-            let line = tokio::select! {
+            let written = tokio::select! {
                 message = messages.next() => {
                     let message = message.context("the connection is closed")?;
                     match Outcome::decode(&message) {
@@ -90,7 +97,7 @@ impl WatchArgs {
                             breakdown.add(&outcome);
                             None
                         }
-                        Ok(outcome) => self.line(&outcome),
+                        Ok(outcome) => self.line(&outcome).map(|line| output.line(line)),
                         Err(error) => {
                             output.say(format!("{}: not an outcome: {error:#}", message.subject));
                             None
@@ -100,11 +107,23 @@ impl WatchArgs {
                 now = seconds.tick(), if self.stages => {
                     let report = breakdown.report(now - since);
                     since = now;
-                    Some(self.report(&report, &mut table_lines))
+                    Some(if self.json {
+                        output.line(report.json())
+                    } else if io::stdout().is_terminal() {
+                        output.raw(over(&report.to_string(), &mut table_lines))
+                    } else {
+                        output.line(report.line())
+                    })
+                }
+                words = &mut refused => bail!(refused_subscription(&words)),
+                () = connection.reconnected(epoch) => {
+                    epoch = connection.epoch();
+                    output.say("the connection was lost and is back: outcomes of the time between are missing");
+                    None
                 }
                 _ = &mut interrupt => break,
             };
-            match line.map(|line| output.line(line)) {
+            match written {
                 Some(Ok(())) => left -= 1,
                 // Whoever read us, such as `head`, has had enough.
                 Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -113,20 +132,6 @@ impl WatchArgs {
             }
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    /// A report, over the last one on a terminal; `lines`: how many that one had.
-    fn report(&self, report: &Report, lines: &mut usize) -> String {
-        if self.json {
-            return report.json();
-        }
-        if !io::stdout().is_terminal() {
-            return report.line();
-        }
-        let table = report.to_string();
-        let back = if *lines > 0 { format!("\x1b[{lines}A\x1b[J") } else { String::new() };
-        *lines = table.lines().count();
-        back + &table
     }
 
     fn line(&self, outcome: &Outcome) -> Option<String> {
@@ -138,4 +143,15 @@ impl WatchArgs {
             Some(outcome.to_string())
         }
     }
+}
+
+/// A table in the place of the last one, which had so many lines.
+fn over(table: &str, lines: &mut usize) -> String {
+    let back = if *lines > 0 { format!("\x1b[{lines}A\x1b[J") } else { String::new() };
+    *lines = table.lines().count();
+    back + table
+}
+
+fn refused_subscription(words: &str) -> String {
+    format!("the server refuses the subscription: {words}; sign in as a user who may listen there, or choose another --subject")
 }

@@ -22,4 +22,4 @@ pub use private::PrivateServer;
 pub use probe::Probe;
 pub use refusals::{Refusals, Refused};
 pub use service::{Endpoint, Health, ModelHealth, Refusal, Service};
-pub use sign_in::SignInRefused;
+pub use sign_in::NoConnection;

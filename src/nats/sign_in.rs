@@ -1,5 +1,7 @@
 //! How the client signs in: by the address, as in `nats://user:password@host`, else by the keys of `[nats]`.
 
+use std::fmt;
+
 use anyhow::Context;
 use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions};
 use percent_encoding::percent_decode_str;
@@ -66,30 +68,59 @@ impl SignIn {
         })
     }
 
-    /// Says why there is no connection to the servers at `shown`: [`SignInRefused`] where that is the reason, the cause once.
-    pub fn explain(&self, error: &ConnectError, shown: &str) -> anyhow::Error {
-        let what = match self {
-            Self::None => "a client without user, password, token or credentials".to_owned(),
-            Self::Token(_) => "the token".to_owned(),
-            Self::Password(user, _) => format!("the user {user:?} or the password"),
-            Self::Credentials(file) => format!("the credentials in {file}"),
-        };
+    /// Why there is no connection to the servers at `shown`; the cause once.
+    pub fn explain(&self, error: &ConnectError, shown: &str) -> NoConnection {
+        let (server, cause) = (shown.to_owned(), error.to_string());
         match error.kind() {
-            ConnectErrorKind::AuthorizationViolation => SignInRefused { server: shown.to_owned(), what }.into(),
-            _ => anyhow::anyhow!("cannot connect to NATS at {shown}: {error}"),
+            ConnectErrorKind::AuthorizationViolation => NoConnection::Refused { server, what: self.to_string() },
+            ConnectErrorKind::Io | ConnectErrorKind::TimedOut => NoConnection::Away { server, cause },
+            _ => NoConnection::Other { server, cause },
         }
     }
 }
 
-/// The server turns the client away.
+/// What it is, without the secret.
+impl fmt::Display for SignIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("a client without user, token or credentials"),
+            Self::Token(_) => f.write_str("the token"),
+            Self::Password(user, _) => write!(f, "the user {user:?} or the password"),
+            Self::Credentials(file) => write!(f, "the credentials in {file}"),
+        }
+    }
+}
+
+/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the NATS server at {server} refuses {what} (authorization violation): set nats.user and nats.password, nats.token or \
-     nats.credentials, or put user:password@ or token@ before the host in the address"
-)]
-pub struct SignInRefused {
-    server: String,
-    what: String,
+pub enum NoConnection {
+    /// The server turns the client away.
+    #[error(
+        "the NATS server at {server} refuses {what} (authorization violation): set nats.user and nats.password, nats.token or \
+         nats.credentials, or put user:password@ or token@ before the host in the address"
+    )]
+    Refused {
+        /// Its address.
+        server: String,
+        /// What it was shown.
+        what: String,
+    },
+    /// Nobody answers there, perhaps not yet.
+    #[error("no NATS server answers at {server}: {cause}")]
+    Away {
+        /// Its address.
+        server: String,
+        /// The library's words.
+        cause: String,
+    },
+    /// The address or the certificates, say.
+    #[error("cannot connect to NATS at {server}: {cause}")]
+    Other {
+        /// Its address.
+        server: String,
+        /// The library's words.
+        cause: String,
+    },
 }
 
 /// The servers of `nats.url` without what they hold to sign in: the library reads no token there, and might show it.
@@ -163,12 +194,12 @@ mod tests {
         let error = ConnectError::new(ConnectErrorKind::AuthorizationViolation);
         for sign_in in [SignIn::None, SignIn::Token("s3cr3t".into()), password("ann", "s3cr3t")] {
             let refused = sign_in.explain(&error, "nats://***@host");
-            assert!(refused.is::<SignInRefused>());
-            let text = format!("{refused:#}");
+            assert!(matches!(refused, NoConnection::Refused { .. }));
+            let text = refused.to_string();
             assert!(text.contains("nats.user") && text.contains("nats://***@host") && !text.contains("s3cr3t"), "{text}");
             assert_eq!(text.matches("authorization violation").count(), 1, "{text}");
         }
-        let elsewhere = ConnectError::with_source(ConnectErrorKind::Io, "refused");
-        assert_eq!(format!("{:#}", SignIn::None.explain(&elsewhere, "x")), "cannot connect to NATS at x: IO error: refused");
+        let away = SignIn::None.explain(&ConnectError::with_source(ConnectErrorKind::Io, "refused"), "x");
+        assert_eq!(away.to_string(), "no NATS server answers at x: IO error: refused");
     }
 }

@@ -3,19 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context;
-use async_nats::{Client, Message, StatusCode, Subscriber};
-use futures::StreamExt;
+use anyhow::{Context, bail};
+use async_nats::{Message, StatusCode};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
-use crate::cli::outcome::Outcome;
+use crate::cli::outcome::{Outcome, is_acknowledgement};
 use crate::cli::output::Output;
+use crate::cli::refusal;
+use crate::nats::Connection;
 
 /// Frames that may be unanswered at once.
 const MAX_OUTSTANDING: usize = 32;
 
 /// Later than anything that is waited for.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How often a frame that nobody heard is sent again.
+const RESEND_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What became of the frames.
 #[derive(Debug, Default)]
@@ -28,16 +36,31 @@ pub struct Tally {
     pub failures: BTreeMap<String, u64>,
     /// Frames nobody listened to.
     pub unheard: u64,
-    /// Answers to frames that had theirs already.
+    /// Outcomes of frames that had theirs already.
     pub repeated: u64,
-    /// Answers that are no outcome.
-    pub unreadable: u64,
+}
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Somebody to hear a subject's first frame.
+    pub hearer: Duration,
+    /// A frame's outcome; `None`: it is not waited for.
+    pub outcome: Option<Duration>,
+    /// A connection that was lost.
+    pub connection: Duration,
 }
 
 /// The frames in flight. Without `--wait` there are none: what is sent is done.
 pub struct Flight<'a> {
-    client: Client,
-    replies: Option<Replies>,
+    connection: &'a Connection,
+    bounds: Bounds,
+    /// Subjects that were published to.
+    subjects: BTreeSet<String>,
+    /// What answers begin with; the frame's number follows.
+    inbox: String,
+    answers: BoxStream<'static, Message>,
+    waiting: Option<Waiting>,
     output: &'a Output,
     json: bool,
     /// When the last frame was sent or answered.
@@ -46,55 +69,127 @@ pub struct Flight<'a> {
     pub tally: Tally,
 }
 
-/// The requests and their answers.
-struct Replies {
-    inbox: String,
-    messages: Subscriber,
-    /// How long an answer may take.
+/// The frames whose outcome is waited for.
+struct Waiting {
     patience: Duration,
-    /// Until when each unanswered frame is waited for, by its number. All wait equally long, so the first expires first.
+    /// Until when, by the frame's number. All wait equally long, so the first expires first.
     pending: BTreeMap<u64, Instant>,
     /// Frames that were waited for too long. One of them may still be answered.
     lost: BTreeSet<u64>,
 }
 
 impl<'a> Flight<'a> {
-    /// Sends without waiting for answers, or, with `patience`, waits that long for each.
+    /// Nothing in flight yet.
     ///
     /// # Errors
-    /// The answers cannot be listened to.
-    pub async fn new(client: &Client, patience: Option<Duration>, output: &'a Output, json: bool) -> anyhow::Result<Self> {
-        let replies = match patience {
-            None => None,
-            Some(patience) => {
-                let inbox = client.new_inbox();
-                let messages = client.subscribe(format!("{inbox}.*")).await.context("cannot listen to answers")?;
-                Some(Replies { inbox, messages, patience, pending: BTreeMap::new(), lost: BTreeSet::new() })
-            }
-        };
-        Ok(Self { client: client.clone(), replies, output, json, last_event: Instant::now(), tally: Tally::default() })
-    }
-
-    /// Sends a frame.
-    ///
-    /// # Errors
-    /// The client refuses it.
-    pub async fn send(&mut self, subject: String, message: Vec<u8>) -> anyhow::Result<()> {
-        let number = self.tally.sent;
-        self.tally.sent += 1;
-        self.last_event = Instant::now();
-        match &mut self.replies {
-            None => {
-                self.client.publish(subject, message.into()).await?;
-                self.output.advance();
-            }
-            Some(replies) => {
-                replies.pending.insert(number, Instant::now() + replies.patience);
-                let reply = format!("{}.{number}", replies.inbox);
-                self.client.publish_with_reply(subject, reply, message.into()).await?;
+    /// Outcomes are waited for, and the server refuses the subject on which they would come.
+    pub async fn new(connection: &'a Connection, bounds: Bounds, output: &'a Output, json: bool) -> anyhow::Result<Self> {
+        let inbox = connection.client().new_inbox();
+        let subject = format!("{inbox}.*");
+        let answers = connection.subscribe(subject.clone()).await.context("cannot listen to answers")?;
+        let waiting = bounds.outcome.map(|patience| Waiting { patience, pending: BTreeMap::new(), lost: BTreeSet::new() });
+        let (subjects, last_event, tally) = (BTreeSet::new(), Instant::now(), Tally::default());
+        let flight = Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
+        if flight.waiting.is_some() {
+            flight.settle().await?;
+            if let Some(words) = refusal::of_any(connection, [&subject]).now_or_never() {
+                bail!(
+                    "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one that this user may \
+                     subscribe to"
+                );
             }
         }
+        Ok(flight)
+    }
+
+    /// Sends a frame; the first of a subject again and again until somebody hears it. Gives how long nobody did.
+    ///
+    /// # Errors
+    /// The connection is closed or lost, the server refuses the subject, or nobody hears it in time.
+    pub async fn send(&mut self, subject: String, message: Bytes) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let mut waited = Duration::ZERO;
+        if self.subjects.contains(&subject) {
+            self.publish(&subject, message, self.waiting.is_some()).await?;
+        } else {
+            while !self.is_heard(&subject, &message).await? {
+                let patience = self.bounds.hearer;
+                if began.elapsed() >= patience {
+                    bail!("no daemon listens on {subject}: start one with `sferic run`");
+                }
+                if waited.is_zero() {
+                    self.output.say(format!("no daemon listens on {subject} yet; waiting up to {patience:?} for one"));
+                }
+                sleep_until((Instant::now() + RESEND_INTERVAL).min(began + patience)).await;
+                waited = began.elapsed();
+            }
+            self.subjects.insert(subject);
+        }
+        self.tally.sent += 1;
+        self.last_event = Instant::now();
+        if self.waiting.is_none() {
+            self.output.advance();
+        }
+        Ok(waited)
+    }
+
+    async fn publish(&mut self, subject: &str, message: Bytes, as_request: bool) -> anyhow::Result<()> {
+        let number = self.tally.sent;
+        if let Some(waiting) = &mut self.waiting {
+            waiting.pending.insert(number, Instant::now() + waiting.patience);
+        }
+        let client = self.connection.client();
+        if as_request {
+            client.publish_with_reply(subject.to_owned(), format!("{}.{number}", self.inbox), message).await?;
+        } else {
+            client.publish(subject.to_owned(), message).await?;
+        }
         Ok(())
+    }
+
+    /// Sends the frame as a request, to which the server says so where nobody hears it; whether somebody does. Who may not listen to an
+    /// inbox is not told, and counts as heard.
+    async fn is_heard(&mut self, subject: &str, message: &Bytes) -> anyhow::Result<bool> {
+        let number = self.tally.sent;
+        self.publish(subject, message.clone(), true).await?;
+        self.settle().await?;
+        let refused = refusal::of_any(self.connection, [&subject.to_owned()]).now_or_never();
+        let mut is_heard = refused.is_none();
+        // What the server said has come; a budget of the runtime that is used up would look like the end.
+        while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
+            if number_of(&answer) == Some(number) && answer.status == Some(StatusCode::NO_RESPONDERS) {
+                is_heard = false;
+            } else {
+                self.take(&answer)?;
+            }
+        }
+        if let Some(waiting) = self.waiting.as_mut().filter(|_| !is_heard) {
+            waiting.pending.remove(&number);
+        }
+        refused.map_or(Ok(is_heard), |words| Err(refused_publication(&words)))
+    }
+
+    /// Waits until the server has answered all that was asked of it.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let bound = self.bounds.connection;
+        tokio::select! {
+            () = refusal::settle(self.connection) => Ok(()),
+            () = self.connection.lost(bound) => bail!("the connection to NATS was lost for over {bound:?}"),
+        }
+    }
+
+    /// Waits until the server has taken every frame.
+    ///
+    /// # Errors
+    /// It refuses one, or does not answer in time.
+    pub async fn confirm(&self) -> anyhow::Result<()> {
+        let flushed = tokio::time::timeout(self.bounds.connection, self.connection.client().flush()).await;
+        flushed.context("the server did not take every frame in time")?.context("the server did not take every frame")?;
+        self.settle().await?;
+        match refusal::of_any(self.connection, &self.subjects).now_or_never() {
+            Some(words) => Err(refused_publication(&words)),
+            None => Ok(()),
+        }
     }
 
     /// Waits until a frame is due and there is room for it, and prints what comes meanwhile.
@@ -112,17 +207,17 @@ impl<'a> Flight<'a> {
     ///
     /// # Errors
     /// As [`Flight::until`].
-    pub async fn land(&mut self) -> anyhow::Result<()> {
+    pub async fn finish(&mut self) -> anyhow::Result<()> {
         self.until_at_most(0).await
     }
 
     /// Frames waited for too long.
     pub fn lost(&self) -> u64 {
-        self.replies.as_ref().map_or(0, |replies| replies.lost.len() as u64)
+        self.waiting.as_ref().map_or(0, |waiting| waiting.lost.len() as u64)
     }
 
     async fn until_at_most(&mut self, outstanding: usize) -> anyhow::Result<()> {
-        while self.replies.as_ref().is_some_and(|replies| replies.pending.len() > outstanding) {
+        while self.waiting.as_ref().is_some_and(|waiting| waiting.pending.len() > outstanding) {
             self.step(Instant::now() + FAR).await?;
         }
         Ok(())
@@ -130,19 +225,19 @@ impl<'a> Flight<'a> {
 
     /// Takes one answer, or gives up on the frames whose time is over, or returns at `until`.
     async fn step(&mut self, until: Instant) -> anyhow::Result<()> {
-        let Some(replies) = &mut self.replies else {
+        let Some(waiting) = &mut self.waiting else {
             sleep_until(until).await;
             return Ok(());
         };
-        let wake = replies.pending.values().next().map_or(until, |deadline| until.min(*deadline));
+        let wake = waiting.pending.values().next().map_or(until, |deadline| until.min(*deadline));
         tokio::select! {
             // An answer that is here is taken before its frame is given up on.
             biased;
-            message = replies.messages.next() => self.take(&message.context("the connection is closed")?),
+            message = self.answers.next() => self.take(&message.context("the connection is closed")?),
             () = sleep_until(wake) => {
                 let now = Instant::now();
-                while let Some(first) = replies.pending.first_entry().filter(|first| *first.get() <= now) {
-                    replies.lost.insert(first.remove_entry().0);
+                while let Some(first) = waiting.pending.first_entry().filter(|first| *first.get() <= now) {
+                    waiting.lost.insert(first.remove_entry().0);
                     self.output.advance();
                 }
                 Ok(())
@@ -151,26 +246,29 @@ impl<'a> Flight<'a> {
     }
 
     fn take(&mut self, message: &Message) -> anyhow::Result<()> {
-        let Some(replies) = &mut self.replies else { return Ok(()) };
-        let Some(number) = message.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok()) else { return Ok(()) };
-        if replies.pending.remove(&number).is_some() {
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        let Some(number) = number_of(message) else { return Ok(()) };
+        let is_unheard = message.status == Some(StatusCode::NO_RESPONDERS);
+        let outcome = match Outcome::decode(message) {
+            Err(error) if !is_unheard => {
+                // Its outcome may still come.
+                if !is_acknowledgement(message) {
+                    self.output.say(format!("an answer to frame {number} is not an outcome: {error:#}"));
+                }
+                return Ok(());
+            }
+            outcome => outcome.ok(),
+        };
+        if waiting.pending.remove(&number).is_some() {
             self.output.advance();
-        } else if !replies.lost.remove(&number) {
+        } else if !waiting.lost.remove(&number) {
             self.tally.repeated += 1;
             return Ok(());
         }
         self.last_event = Instant::now();
-        if message.status == Some(StatusCode::NO_RESPONDERS) {
+        let Some(outcome) = outcome else {
             self.tally.unheard += 1;
             return Ok(());
-        }
-        let outcome = match Outcome::decode(message) {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                self.tally.unreadable += 1;
-                self.output.say(format!("the answer to frame {number} is not an outcome: {error:#}"));
-                return Ok(());
-            }
         };
         match outcome.code() {
             Some(code) => *self.tally.failures.entry(code.to_owned()).or_default() += 1,
@@ -179,4 +277,13 @@ impl<'a> Flight<'a> {
         let written = if self.json { self.output.line(outcome.json()) } else { self.output.line(&outcome) };
         written.context("cannot write to standard output")
     }
+}
+
+/// The number of the frame that a message answers.
+fn number_of(message: &Message) -> Option<u64> {
+    message.subject.rsplit('.').next()?.parse().ok()
+}
+
+fn refused_publication(words: &str) -> anyhow::Error {
+    anyhow::anyhow!("the server refuses the frames: {words}; sign in as a user who may publish them")
 }

@@ -9,26 +9,29 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 use humantime_serde::re::humantime;
 use serde_json::json;
 use sferic_features::Datatype;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::ConnectArgs;
 use super::output::Output;
-use crate::nats::{self, Connection};
+use crate::nats::{self, Connection, NoConnection};
 use crate::recording::{RecordedFrame, name};
 use crate::settings::Settings;
 use crate::wire::FrameMessage;
-use flight::Flight;
+use flight::{Bounds, Flight};
 use pace::Pacer;
 pub use pace::Rate;
 use plan::{Plan, Planned};
 
 /// How much longer than its time budget an answer may take on its way.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How often a server that is not there yet is tried.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// Publishes recordings as frames: SigMF (.sigmf-meta, .sigmf-data, .sigmf archives) or raw IQ files.
 ///
@@ -38,6 +41,9 @@ const GRACE: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Raw files tell their datatype by their extension (cu8, cs8, cs16, cf32, cfile, …; --datatype for any other), and rate and \
 centre frequency by their name where that has them side by side with units, as in name_433.92M_250k.cu8.
+
+While nobody hears a recording's subject, its first frame is sent again, for --patience at most. What the server refuses is an \
+error at once.
 
 Without --wait, exits 0 once the server has taken every frame; with --json prints id, source and seq of each. With --wait, \
 at most 32 frames are unanswered at a time, each outcome is printed as it comes, and the exit code is 0 when every frame \
@@ -66,6 +72,9 @@ pub struct PublishArgs {
     /// Frames per second; `realtime`: as they were recorded; `max`: as fast as they are taken.
     #[arg(long, value_name = "N|realtime|max", default_value = "max")]
     pub rate: Rate,
+    /// How long to wait for a daemon while nobody hears the frames; 0s: not at all.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = patience)]
+    pub patience: Duration,
     /// Time budget of each frame, such as 500ms [default: the daemon's].
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     pub timeout: Option<Duration>,
@@ -90,29 +99,30 @@ impl PublishArgs {
     /// Runs the command: 0 when every frame was sent, and answered once where that is waited for; else 1.
     ///
     /// # Errors
-    /// Wrong usage, a recording that cannot be read, a frame larger than the server takes, nobody listening, or a
-    /// connection that cannot be had or is lost for longer than `nats.publish_timeout`.
+    /// Wrong usage, a recording that cannot be read, a frame larger than the server takes or that it refuses, nobody
+    /// listening, or a connection that cannot be had or is lost for longer than `nats.publish_timeout`.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.connect.settings()?;
         let plan = Plan::open(&self, &Output::plain())?;
-        let connection = nats::connect(&settings.nats, "sferic publish").await?;
+        let connection = self.connect(&settings).await?;
         plan.check_size(connection.client().max_payload())?;
 
         let output = Output::with_bar(plan.count());
         let patience = self.timeout.unwrap_or(settings.limits.timeout) + GRACE;
-        let mut flight = Flight::new(&connection.client(), self.wait.then_some(patience), &output, self.json).await?;
+        let bounds = Bounds { hearer: self.patience, outcome: self.wait.then_some(patience), connection: settings.nats.publish_timeout };
+        let mut flight = Flight::new(&connection, bounds, &output, self.json).await?;
         let mut pacer = Pacer::new(self.rate);
         let played = self.play(&plan, &settings, &connection, &output, &mut flight, &mut pacer).await;
-        // Whatever stopped it, what is on its way still lands.
-        let landed = flight.land().await;
+        // Whatever stopped it, what is on its way is still waited for.
+        let finished = flight.finish().await;
         output.finish();
-        self.summarise(&flight, &pacer, &output, patience);
-        played.and(landed)?;
+        if flight.tally.sent > 0 {
+            self.summarise(&flight, &pacer, &output, patience);
+        }
+        played.and(finished)?;
+        flight.confirm().await?;
 
-        let flushed = tokio::time::timeout(settings.nats.publish_timeout, connection.client().flush()).await;
-        flushed.context("the server did not take every frame in time")?.context("the server did not take every frame")?;
-        let reconnects = connection.client().statistics().connects.load(std::sync::atomic::Ordering::Relaxed).saturating_sub(1);
-        connection.close(settings.nats.publish_timeout).await;
+        let reconnects = connection.traffic().connects.saturating_sub(1);
         if flight.tally.unheard > 0 {
             let prefix = &settings.nats.prefix;
             let mut sources: Vec<_> = plan.recordings.iter().map(|planned| format!("{prefix}.frames.{}", planned.source)).collect();
@@ -122,8 +132,27 @@ impl PublishArgs {
         if reconnects > 0 && !self.wait {
             anyhow::bail!("the connection was lost {reconnects} times meanwhile, and with it perhaps frames");
         }
-        let is_complete = flight.lost() == 0 && flight.tally.repeated == 0 && flight.tally.unreadable == 0;
+        let is_complete = flight.lost() == 0 && flight.tally.repeated == 0;
+        connection.close(settings.nats.publish_timeout).await;
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Connects; a server that was started a moment ago may not listen yet.
+    async fn connect(&self, settings: &Settings) -> anyhow::Result<Connection> {
+        let patience = self.patience.min(settings.nats.connect_timeout);
+        let began = Instant::now();
+        let mut said = false;
+        loop {
+            match nats::connect(&settings.nats, "sferic publish").await {
+                Err(error) if matches!(error.downcast_ref(), Some(NoConnection::Away { .. })) && began.elapsed() + RETRY < patience => {
+                    if !std::mem::replace(&mut said, true) {
+                        Output::plain().say(format!("{error:#}; waiting up to {patience:?} for it"));
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+                connected => return connected,
+            }
+        }
     }
 
     async fn play(
@@ -154,7 +183,7 @@ impl PublishArgs {
                 let bound = settings.nats.publish_timeout;
                 anyhow::ensure!(connection.is_up_within(bound).await, "the connection to NATS was lost for over {bound:?}");
                 pacer.sent(due);
-                flight.send(subject.clone(), message).await?;
+                pacer.postpone(flight.send(subject.clone(), message.into()).await?);
                 if self.json && !self.wait {
                     output.line(json!({"frame_id": frame_id, "source": source, "seq": *seq}))?;
                 }
@@ -222,6 +251,10 @@ fn timeout(text: &str) -> Result<Duration, String> {
         Ok(timeout) if timeout >= Duration::from_millis(1) => Ok(timeout),
         _ => Err("must be a duration of at least 1ms with its unit, such as 500ms or 2s".to_owned()),
     }
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "must be a duration with its unit, such as 30s, or 0s".to_owned())
 }
 
 fn datatype(text: &str) -> Result<Datatype, String> {

@@ -68,6 +68,11 @@ impl Pacer {
         self.latest_by = self.latest_by.max(behind);
     }
 
+    /// Nothing could be sent for so long: the schedule goes on from there.
+    pub fn postpone(&mut self, by: Duration) {
+        self.start += by;
+    }
+
     /// From the start until then.
     pub fn until(&self, then: Instant) -> Duration {
         then.saturating_duration_since(self.start)
@@ -104,5 +109,7 @@ mod tests {
         assert_eq!((pacer.late, pacer.latest_by.as_millis()), (2, 150));
         assert_eq!(Pacer::new(Rate::Realtime).due(7, 0.5), Some(Instant::now() + Duration::from_millis(500)));
         assert_eq!(Pacer::new(Rate::Max).due(7, 0.5), None);
+        pacer.postpone(Duration::from_secs(3));
+        assert_eq!(pacer.due(5, 99.0), Some(start + Duration::from_millis(3500)));
     }
 }
