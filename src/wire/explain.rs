@@ -5,12 +5,12 @@ use serde::Deserializer;
 use serde::de::Unexpected;
 use serde_path_to_error::Track;
 use sferic_actors::frame::Encoding;
+use sferic_features::Number;
 
 use super::bound::shortened;
 use super::content_type;
 use super::decode::Body;
 use super::keys::by_text_keys;
-use super::values::float;
 
 /// Why a frame's encoding could not be read: the key, what it holds and what it should.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +67,8 @@ fn held_at(mut payload: &[u8], path: &str) -> Option<String> {
             (Some(number), _) => Unexpected::Unsigned(number),
             (None, number) => Unexpected::Signed(number?),
         },
-        ValueRef::F32(number) => return Some(float(f64::from(*number))),
-        ValueRef::F64(number) => return Some(float(*number)),
+        ValueRef::F32(number) => Unexpected::Float(f64::from(*number)),
+        ValueRef::F64(number) => Unexpected::Float(*number),
         ValueRef::String(text) => Unexpected::Str(text.as_str().unwrap_or("…")),
         ValueRef::Binary(bytes) => Unexpected::Bytes(bytes),
         ValueRef::Array(_) => Unexpected::Seq,
@@ -91,10 +91,21 @@ fn explain<'de, D: Deserializer<'de>>(
     };
     let at = track.path();
     let path = at.to_string();
-    let what = better(&path, &error).unwrap_or_else(|| error.to_string());
+    let what = with_short_number(better(&path, &error).unwrap_or_else(|| error.to_string()));
     let message = match at.iter().len() {
         0 => format!("not a frame in {encoding}: {what}"),
         _ => format!("`{path}`: {what}"),
     };
     ReadError(shortened(&message, MAX_MESSAGE).into_owned())
+}
+
+/// serde's text with the number it quotes as [`Number`] has it: of 1e300 it writes every digit.
+fn with_short_number(text: String) -> String {
+    let quote = "floating point `";
+    let short = || {
+        let (before, rest) = text.split_once(quote)?;
+        let (digits, after) = rest.split_once('`')?;
+        Some(format!("{before}{quote}{}`{after}", Number(digits.parse().ok()?)))
+    };
+    short().unwrap_or(text)
 }

@@ -23,6 +23,39 @@ fn encoded(value: &rmpv::Value) -> Vec<u8> {
 }
 
 #[test]
+fn no_number_makes_a_message_long() {
+    let keys = [
+        "samples",
+        "iq_data",
+        "datatype",
+        "sample_rate",
+        "num_channels",
+        "frequency",
+        "datetime",
+        "seq",
+        "geolocation",
+        "frame_id",
+        "session_id",
+        "model",
+        "cache_enabled",
+        "timeout_ms",
+        "priority",
+    ];
+    let mut refused = 0;
+    for key in keys {
+        for frame in [json!({key: 1e300}), json!({key: [[1e300]]}), json!({key: {"type": 1e300}})] {
+            for (message, encoding) in [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)] {
+                let Err(error) = read(&message, encoding) else { continue };
+                let error = error.to_string();
+                assert!(error.starts_with(&format!("`{key}")) && error.len() < 160, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 2 * (3 * keys.len() - 2), "all but a sample rate and a frequency of that size");
+}
+
+#[test]
 fn samples_are_borrowed_from_the_message() {
     let message = map(vec![("later", 1.into()), ("samples", rmpv::Value::Binary(vec![1, 2, 3, 4])), ("datatype", "ci8".into())]);
     let body = read(&message, MessagePack).unwrap();

@@ -5,7 +5,6 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
-use sferic_features::Number;
 
 /// A text that is borrowed from the message where its encoding allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,13 +83,8 @@ impl Visitor<'_> for WholeNumber {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
-        whole(number).map(Whole).ok_or_else(|| E::invalid_value(Unexpected::Other(&float(number)), &self))
+        whole(number).map(Whole).ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
     }
-}
-
-/// A float in serde's words, but short.
-pub(super) fn float(number: f64) -> String {
-    format!("floating point `{}`", Number(number))
 }
 
 /// One name of a list, as text; serde would take its place in the list too.
