@@ -140,6 +140,7 @@ pub(crate) trait Component {
 pub(crate) struct Cf32Le;
 pub(crate) struct Cf32Be;
 pub(crate) struct Cf64Le;
+pub(crate) struct Ci32Le;
 pub(crate) struct Ci16Le;
 pub(crate) struct Ci16Be;
 pub(crate) struct Cu16Le;
@@ -176,6 +177,14 @@ impl Component for Cf64Le {
     #[inline(always)]
     fn read(b: &[u8]) -> f32 {
         Self::read_wide(b) as f32
+    }
+}
+
+impl Component for Ci32Le {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    fn read(b: &[u8]) -> f32 {
+        i32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f32 * (1.0 / 2_147_483_648.0)
     }
 }
 
@@ -234,6 +243,10 @@ macro_rules! with_component {
             }
             $crate::Datatype::Cf64Le => {
                 type $D = s::Cf64Le;
+                $body
+            }
+            $crate::Datatype::Ci32Le => {
+                type $D = s::Ci32Le;
                 $body
             }
             $crate::Datatype::Ci16Le => {

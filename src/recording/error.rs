@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::DataFile;
 use super::name::{datatype_list, extension_list};
 
 /// A recording that cannot be read or written.
@@ -28,7 +29,7 @@ pub enum RecordingError {
     },
     /// A file whose format its name does not say.
     #[error(
-        "{}: cannot tell the datatype from {}; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf) and raw IQ \
+        "{}: cannot tell the datatype from {}; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf), WAV and raw IQ \
          ({}); any other raw IQ file needs --datatype ({})",
         path.display(), extension_of(path), extension_list(), datatype_list()
     )]
@@ -38,8 +39,8 @@ pub enum RecordingError {
     },
     /// A format that is known, and not raw IQ.
     #[error(
-        "{}: {format} files (.{}) are not supported; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf) and raw IQ \
-         ({})",
+        "{}: {format} files (.{}) are not supported; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf), WAV and raw \
+         IQ ({})",
         path.display(), path.extension().unwrap_or_default().to_string_lossy(), extension_list()
     )]
     UnsupportedFormat {
@@ -56,19 +57,19 @@ pub enum RecordingError {
         /// What `core:datatype` says.
         name: String,
     },
-    /// Metadata that is not SigMF.
+    /// What describes the samples cannot be used: SigMF metadata, an archive or a header.
     #[error("{}: {reason}", path.display())]
     Metadata {
-        /// The metadata file.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
     /// No whole sample in it.
-    #[error("{} holds no samples", path.display())]
+    #[error("{data} holds no samples")]
     Empty {
-        /// The data file.
-        path: PathBuf,
+        /// Where they should be.
+        data: DataFile,
     },
 }
 
@@ -76,6 +77,14 @@ impl RecordingError {
     /// Whether the command line was wrong, rather than the recording.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::NotAFile { .. } | Self::UnknownExtension { .. } | Self::UnsupportedFormat { .. })
+    }
+
+    /// The message with what the operating system said.
+    pub(super) fn with_cause(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
     }
 
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {

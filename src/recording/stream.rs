@@ -50,8 +50,8 @@ pub struct Stream {
     pub spans: Vec<Span>,
     /// When the instant of an offset was sampled, by rising offset.
     pub stamps: Vec<(u64, Timestamp)>,
-    /// Where the receiver was from an offset on, by rising offset.
-    pub places: Vec<(u64, Geolocation)>,
+    /// Where the receiver was from an offset on, by rising offset; `None` where that is not known.
+    pub places: Vec<(u64, Option<Geolocation>)>,
 }
 
 impl Stream {
@@ -81,7 +81,7 @@ impl Stream {
 
     /// Where the receiver was at `offset`.
     pub fn geolocation_at(&self, offset: u64) -> Option<&Geolocation> {
-        last_up_to(&self.places, offset).map(|(_, place)| place)
+        last_up_to(&self.places, offset).and_then(|(_, place)| place.as_ref())
     }
 
     /// Where `len` instants from `offset` are in the data file. What lies past the end is left out.
@@ -207,9 +207,11 @@ mod tests {
 
     #[test]
     fn the_receiver_is_where_it_was_last_seen() {
-        let stream = Stream { places: vec![(0, Geolocation::point(8.0, 46.0)), (10, Geolocation::point(9.0, 47.0))], ..Stream::default() };
+        let places = vec![(0, Some(Geolocation::point(8.0, 46.0))), (10, Some(Geolocation::point(9.0, 47.0))), (20, None)];
+        let stream = Stream { places, ..Stream::default() };
         assert_eq!(stream.geolocation_at(9), Some(&Geolocation::point(8.0, 46.0)));
         assert_eq!(stream.geolocation_at(10), Some(&Geolocation::point(9.0, 47.0)));
+        assert_eq!(stream.geolocation_at(20), None);
         assert!(!Geolocation::point(46.0, 99.0).is_valid());
         assert!(!Geolocation::Point { coordinates: vec![1.0] }.is_valid());
     }

@@ -43,6 +43,29 @@ async fn simulated_scenes_can_be_published() {
 }
 
 #[tokio::test]
+async fn each_name_is_a_source_and_what_is_odd_is_said() {
+    if !tools_are_there() {
+        return;
+    }
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let paths = ["信号.cs8", "電波.cs8", "r_868.3M_1M.cs8", "lost.sigmf-data", "plain-1_a.cs8"].map(|name| folder.path().join(name));
+    for path in &paths {
+        std::fs::write(path, [1; 16]).unwrap();
+    }
+    let mut command = sferic(&["publish", "--url", server.url(), "--json", "--datatype", "ci8_le"]);
+    let (code, out, err) = output(command.args(&paths)).await;
+    assert_eq!(code, 0, "{err}");
+    let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let sources: Vec<_> = lines.map(|line| line["source"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(sources.iter().collect::<HashSet<_>>().len(), 5, "{sources:?}");
+    assert_eq!(sources[4], "plain-1_a");
+    for said in ["sample rate 1000000 Hz, centre frequency 868300000 Hz", "warning: ", "lost.sigmf-meta is not there"] {
+        assert!(err.contains(said), "{said:?} is not in {err}");
+    }
+}
+
+#[tokio::test]
 async fn real_captures_get_one_outcome_a_frame() {
     let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/iq");
     if !captures.is_dir() {

@@ -33,14 +33,17 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How often a server that is not there yet is tried.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Publishes recordings as frames: SigMF (.sigmf-meta, .sigmf-data, .sigmf archives) or raw IQ files.
+/// Publishes recordings as frames: SigMF (.sigmf-meta, .sigmf-data, .sigmf archives), WAV or raw IQ files.
 ///
 /// Each recording is cut into frames of equal length. One shorter than a frame goes as one frame; a shorter rest at the
-/// end is reported and not sent. Captures of one frequency are one stream, and no frame holds two frequencies.
+/// end is reported and not sent. Captures of one frequency are one stream unless core:global_index or core:datetime shows
+/// a gap, and no frame holds two frequencies or a gap.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Raw files tell their datatype by their extension (cu8, cs8, cs16, cf32, cfile, …; --datatype for any other), and rate and \
-centre frequency by their name where that has them side by side with units, as in name_433.92M_250k.cu8.
+centre frequency by their name where that has them side by side with units, as in name_433.92M_250k.cu8, and can mean \
+nothing else; what is taken is printed. WAV files (8, 16, 32 bits or float, I left and Q right) tell all by their header, \
+whatever --datatype says, and their centre frequency by their name where they have no auxi chunk.
 
 While nobody hears a recording's subject, its first frame is sent again, for --patience at most. What the server refuses is an \
 error at once.
@@ -57,7 +60,8 @@ pub struct PublishArgs {
     /// Recordings, in the order in which they are sent.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Publish as this source: one or more tokens, such as `north.rx2` [default: each recording's name].
+    /// Publish as this source: one or more tokens, such as `north.rx2` [default: each recording's name, with = and two
+    /// hexadecimal digits for each byte but letters, digits, - and _].
     #[arg(long, value_name = "SOURCE", value_parser = source)]
     pub source: Option<String>,
     /// Ask this model, `name` or `name@version` [default: the daemon's].
@@ -78,7 +82,7 @@ pub struct PublishArgs {
     /// Time budget of each frame, such as 500ms [default: the daemon's].
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     pub timeout: Option<Duration>,
-    /// How the samples are stored (cf32_le, cf32_be, cf64_le, ci16_le, ci16_be, cu16_le, ci8 or cu8), whatever the file says.
+    /// How the samples are stored (cf32_le, cf32_be, cf64_le, ci32_le, ci16_le, ci16_be, cu16_le, ci8 or cu8), whatever the file says.
     #[arg(long, value_name = "DATATYPE", value_parser = datatype)]
     pub datatype: Option<Datatype>,
     /// Samples per second, whatever the file says.

@@ -1,6 +1,8 @@
 //! What a call of `sferic publish` will send, settled before anything is sent.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::{PublishArgs, Rate};
@@ -43,9 +45,12 @@ impl Plan {
         let mut recordings = Vec::new();
         let mut starts_at = 0.0;
         for recording in without_companions(opened) {
-            let data = recording.data.path.display();
+            let data = &recording.data;
             if args.rate == Rate::Realtime && recording.sample_rate.is_none() {
                 return Err(Usage(format!("{data}: --rate realtime needs the sample rate, give --sample-rate")).into());
+            }
+            for note in &recording.notes {
+                output.say(note);
             }
             for warning in recording.warnings.iter().chain(recording.digest_mismatch()?.iter()) {
                 output.say(format!("warning: {warning}"));
@@ -89,7 +94,7 @@ pub fn check_size(recording: &Recording, bytes: u64, max_payload: usize) -> anyh
     anyhow::ensure!(
         bytes <= max_payload as u64,
         "{}: a frame is {bytes} bytes, the server's max_payload is {max_payload}: use --frame-samples {most} or less, or raise it",
-        recording.data.path.display()
+        recording.data
     );
     Ok(())
 }
@@ -100,31 +105,63 @@ fn usage(error: RecordingError) -> anyhow::Error {
 
 /// A shell's `*` gives a recording's metadata and its data; they are one recording, and the metadata says more.
 fn without_companions(opened: Vec<(&PathBuf, Recording)>) -> impl Iterator<Item = Recording> {
-    let is_metadata = |path: &Path| path.extension().is_some_and(|extension| extension == "sigmf-meta");
-    let stated: HashSet<PathBuf> =
-        opened.iter().filter(|(path, _)| is_metadata(path)).map(|(_, recording)| recording.data.path.clone()).collect();
-    let kept = opened.into_iter().filter(move |(path, recording)| is_metadata(path) || !stated.contains(&recording.data.path));
+    let is_metadata = |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sigmf-meta"));
+    // One file may be named in several ways.
+    let data = |recording: &Recording| recording.data.path.canonicalize().unwrap_or_else(|_| recording.data.path.clone());
+    let stated: HashSet<PathBuf> = opened.iter().filter(|(path, _)| is_metadata(path)).map(|(_, recording)| data(recording)).collect();
+    let kept = opened.into_iter().filter(move |(path, recording)| is_metadata(path) || !stated.contains(&data(recording)));
     kept.map(|(_, recording)| recording)
 }
 
-/// A file name as one token of a subject.
-fn source_of(name: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
-    match name.chars().map(allowed).collect::<String>() {
-        token if token.is_empty() => "recording".to_owned(),
-        token => token,
+/// A file name as one token of a subject, another one for each name: letters, digits, `-` and `_` stay, every other byte is
+/// `=` and two hexadecimal digits. A subject could hold more; keys of NATS and file names could not.
+fn source_of(name: &OsStr) -> String {
+    let mut token = String::new();
+    for byte in name.as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => token.push(char::from(*byte)),
+            // Writing to a string cannot fail.
+            _ => _ = write!(token, "={byte:02X}"),
+        }
     }
+    if token.is_empty() { "=".to_owned() } else { token }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn names_become_tokens() {
-        assert_eq!(source_of("lte_fdd_1860M_1920k_0.25s"), "lte_fdd_1860M_1920k_0_25s");
-        assert_eq!(source_of("a b>*é"), "a_b___");
-        assert_eq!(source_of(""), "recording");
+        for (name, token) in [
+            ("lte_fdd_1860M_1920k_0-25s", "lte_fdd_1860M_1920k_0-25s"),
+            ("0.25s", "0=2E25s"),
+            ("a b>*é", "a=20b=3E=2A=C3=A9"),
+            ("=20", "=3D20"),
+            ("", "="),
+        ] {
+            assert_eq!(source_of(OsStr::new(name)), token);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_names_never_give_one_token(one: String, other: String) {
+            let [first, second] = [&one, &other].map(|name| source_of(OsStr::new(name)));
+            prop_assert_eq!(one == other, first == second);
+            prop_assert_eq!(super::super::source(&first), Ok(first.clone()));
+            prop_assert!(!first.contains('.'));
+            // Undone, it is the name again.
+            let mut parts = first.split('=');
+            let mut name = parts.next().unwrap_or_default().as_bytes().to_vec();
+            for part in parts.filter(|part| !part.is_empty()) {
+                name.push(u8::from_str_radix(&part[..2], 16).unwrap());
+                name.extend(&part.as_bytes()[2..]);
+            }
+            prop_assert_eq!(name, one.into_bytes());
+        }
     }
 
     #[test]
@@ -138,14 +175,15 @@ mod tests {
         let metadata = |dataset: &str| format!(r#"{{"global": {{"core:datatype": "cu8"{dataset}}}, "captures": []}}"#);
         let paths = [
             write("a.sigmf-data", "abcd"),
-            write("a.sigmf-meta", &metadata("")),
+            write("a.SIGMF-META", &metadata("")),
+            folder.path().join("..").join(folder.path().file_name().unwrap()).join("a.sigmf-data"),
             write("b.cu8", "abcd"),
             write("b.sigmf-meta", &metadata(r#", "core:dataset": "b.cu8""#)),
             write("c.cu8", "abcd"),
             folder.path().join("c.cu8"),
         ];
         let opened = paths.iter().map(|path| (path, recording::open(path, &Overrides::default()).unwrap().remove(0)));
-        let kept: Vec<_> = without_companions(opened.collect()).map(|recording| recording.name).collect();
+        let kept: Vec<_> = without_companions(opened.collect()).map(|recording| recording.name.into_string().unwrap()).collect();
         assert_eq!(kept, ["a", "b", "c", "c"]);
     }
 }
