@@ -391,10 +391,16 @@ async fn daemons_of_one_queue_group_share_the_frames() {
         while daemons.len() < 2 {
             world.client.publish_with_reply("$SRV.PING.sferic", "pongs", "".into()).await.unwrap();
             let pong: serde_json::Value = serde_json::from_slice(&pongs.next().await.unwrap().payload).unwrap();
-            daemons.insert(pong["id"].as_str().unwrap().to_owned());
+            // The service is there before the subscription is.
+            let id = pong["id"].as_str().unwrap();
+            let answer = world.client.request(format!("sferic.health.{id}"), "".into()).await.unwrap();
+            let health: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+            if health["status"] == "ok" {
+                daemons.insert(id.to_owned());
+            }
         }
     };
-    tokio::time::timeout(PATIENCE, both).await.expect("two daemons answer");
+    tokio::time::timeout(PATIENCE, both).await.expect("two daemons are ready");
     let mut predictions = world.client.subscribe("iq.predictions.>").await.unwrap();
     for n in 0..100 {
         world.client.publish("iq.frames.shared", pack(&steady(&n.to_string())).into()).await.unwrap();
