@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod datetime;
 pub mod http;
 pub mod nats;
 pub mod onnx;

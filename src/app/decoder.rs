@@ -13,9 +13,10 @@ use sferic_features::{Datatype, Number, Samples};
 use sha2::{Digest, Sha256};
 
 use super::routes::Routes;
+use crate::datetime;
 use crate::onnx::{Catalog, Model, frame_failure};
 use crate::settings::Settings;
-use crate::wire::{self, Body};
+use crate::wire::{self, Body, Text};
 
 /// Above this many bytes, reading a frame takes more than half a millisecond and leaves the async threads.
 const LARGE: usize = 256 << 10;
@@ -48,10 +49,10 @@ impl FrameDecoder {
         let mut body = wire::read(payload, envelope.encoding)
             .map_err(|error| Rejected { info: self.identify(payload, envelope), failure: invalid(error.to_string()) })?;
         let info = FrameInfo {
-            frame_id: id(body.frame_id.as_deref().filter(|id| wire::frame_id_is_valid(id)), envelope),
+            frame_id: id(body.frame_id.as_ref().map(Text::as_str).filter(|id| wire::frame_id_is_valid(id)), envelope),
             session_id: body.session_id.take(),
             seq: body.seq,
-            datetime: body.datetime.take(),
+            datetime: body.datetime.take().map(wire::to_nanoseconds),
             frequency: body.frequency,
         };
         match check(&body, &info).and_then(|()| self.accept(body, payload)) {
@@ -60,10 +61,10 @@ impl FrameDecoder {
         }
     }
 
-    fn accept(&self, body: Body<'_>, payload: &Bytes) -> Result<Decoded, Failure> {
+    fn accept(&self, mut body: Body<'_>, payload: &Bytes) -> Result<Decoded, Failure> {
         let budget = body.timeout_ms.map_or(self.timeout, Duration::from_millis).min(self.max_timeout);
         let (priority, wants_cache) = (body.priority.unwrap_or_default(), body.cache_enabled.unwrap_or(true));
-        let asked = body.model.clone();
+        let asked = body.model.take();
         let samples = samples(body, payload)?;
         let view = Samples::new(&samples.bytes, samples.datatype, samples.channels).map_err(|error| frame_failure(&error))?;
         let (count, limit) = (view.len(), self.frame_samples);
@@ -71,7 +72,7 @@ impl FrameDecoder {
             let message = format!("the frame has {count} samples a channel, over limits.frame_samples, {limit}");
             return Err(Failure::new(FailureCode::FrameTooLarge, message));
         }
-        let asked = asked.as_deref().unwrap_or(&self.default_model);
+        let asked = asked.as_ref().map_or(self.default_model.as_str(), Text::as_str);
         let (model, leave) = self.routes.choose(asked, |model| model.fits(samples.channels, view.len(), samples.sample_rate))?;
         let cache_key = (self.cache_enabled && wants_cache).then(|| cache_key(&samples, model));
         Ok(Decoded {
@@ -111,12 +112,12 @@ fn invalid(message: impl Into<String>) -> Failure {
 }
 
 fn check(body: &Body<'_>, info: &FrameInfo) -> Result<(), Failure> {
-    if let Some(id) = body.frame_id.as_deref().filter(|id| !wire::frame_id_is_valid(id)) {
+    if let Some(id) = body.frame_id.as_ref().map(Text::as_str).filter(|id| !wire::frame_id_is_valid(id)) {
         let length = id.chars().count();
         return Err(invalid(format!("`frame_id` has {length} characters, must be 1 to 256 printable ASCII characters")));
     }
-    if let Some(datetime) = info.datetime.as_deref().filter(|text| text.parse::<jiff::Timestamp>().is_err()) {
-        return Err(invalid(format!("`datetime` is {:?}, must be an RFC 3339 time in UTC", wire::shortened(datetime, 64))));
+    if let Some(text) = info.datetime.as_deref().filter(|text| datetime::parse(text).is_none()) {
+        return Err(invalid(format!("`datetime` is {:?}, must be an RFC 3339 time in UTC", wire::shortened(text, 64))));
     }
     if let Some(rate) = body.sample_rate.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
         return Err(invalid(format!("`sample_rate` is {}, must be a finite number of Hz above 0", Number(rate))));
@@ -142,8 +143,10 @@ fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
         (None, Some(iq_data)) => (Bytes::from(iq_data.0), Datatype::Cf32Le),
         (Some(binary), None) => {
             let datatype = body.datatype.ok_or_else(|| invalid("`samples` without `datatype`"))?;
-            let datatype =
-                datatype.parse().map_err(|error| Failure::new(FailureCode::UnsupportedDatatype, format!("`datatype`: {error}")))?;
+            let datatype = datatype
+                .as_str()
+                .parse()
+                .map_err(|error| Failure::new(FailureCode::UnsupportedDatatype, format!("`datatype`: {error}")))?;
             let bytes = match binary.0 {
                 Cow::Borrowed(bytes) => payload.slice_ref(bytes),
                 Cow::Owned(bytes) => bytes.into(),

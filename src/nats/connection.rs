@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use async_nats::connection::State as ClientState;
 use async_nats::{Client, Event, Message, ServerError, Subscriber};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -25,6 +26,9 @@ const RESTART_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long until the next attempt where no client can be made at all, its credentials' file being gone, say.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the client is asked for its state.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How long an echo may take before it is asked for again.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -305,8 +309,12 @@ impl Connection {
 /// Makes a new client whenever one has ended.
 async fn keep(shared: Arc<Shared>, client: Arc<RwLock<Client>>, mut ended: Ended) {
     loop {
-        // The sender goes with the client's last task.
-        let _ = ended.await;
+        // The sender goes with the client's last task. Events are dropped where too many come, so the client is asked as well.
+        let mut disagreed = false;
+        while tokio::time::timeout(LOOK, &mut ended).await.is_err() {
+            let state = client.read().unwrap_or_else(PoisonError::into_inner).connection_state();
+            disagreed = shared.disagrees_with(&state) && (!disagreed || shared.agree_with(&state));
+        }
         if shared.closing.load(Relaxed) {
             shared.down("the connection is closed".to_owned());
             return;
@@ -360,11 +368,7 @@ impl Shared {
     fn saw(&self, generation: u64, event: Event) {
         let connection = &self.name;
         match event {
-            Event::Connected => {
-                if self.up(generation) {
-                    tracing::info!(connection, server = self.nats.shown_url(), "connected to NATS");
-                }
-            }
+            Event::Connected => self.up(generation),
             Event::Disconnected | Event::Closed => self.disconnected(),
             Event::Draining => {}
             Event::LameDuckMode => tracing::info!(%event, "NATS"),
@@ -388,20 +392,40 @@ impl Shared {
         }
     }
 
-    /// Whether that is news.
-    fn up(&self, generation: u64) -> bool {
-        self.state.send_if_modified(|state| {
+    fn disagrees_with(&self, client: &ClientState) -> bool {
+        let is_up = self.state.borrow().down.is_none();
+        *client != ClientState::Pending && is_up != (*client == ClientState::Connected)
+    }
+
+    /// Makes up for an event that was dropped. Nothing is left to disagree about then.
+    fn agree_with(&self, client: &ClientState) -> bool {
+        let generation = self.state.borrow().generation;
+        if *client == ClientState::Connected {
+            self.up(generation)
+        } else {
+            self.disconnected()
+        }
+        false
+    }
+
+    fn up(&self, generation: u64) {
+        let is_news = self.state.send_if_modified(|state| {
             let is_news = state.down.is_some() && state.generation <= generation;
             if is_news {
                 (state.down, state.epoch) = (None, state.epoch + 1);
             }
             is_news
-        })
+        });
+        if is_news {
+            tracing::info!(connection = self.name, server = self.nats.shown_url(), "connected to NATS");
+        }
     }
 
     fn disconnected(&self) {
-        if self.state.borrow().down.is_some() || self.closing.load(Relaxed) {
+        if self.closing.load(Relaxed) {
             self.down("the connection is closed".to_owned());
+        }
+        if self.state.borrow().down.is_some() {
             return;
         }
         let reason = words::of_disconnect();

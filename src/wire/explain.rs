@@ -3,12 +3,13 @@
 use rmpv::ValueRef;
 use serde::Deserializer;
 use serde::de::Unexpected;
+use serde_path_to_error::Track;
 use sferic_actors::frame::Encoding;
 
 use super::bound::shortened;
 use super::content_type;
 use super::decode::Body;
-use super::keys::TextKeys;
+use super::keys::by_text_keys;
 use super::values::float;
 
 /// Why a frame's encoding could not be read: the key, what it holds and what it should.
@@ -84,12 +85,14 @@ fn explain<'de, D: Deserializer<'de>>(
     better: impl FnOnce(&str, &D::Error) -> Option<String>,
 ) -> ReadError {
     let encoding = encoding.name();
-    let Err(error) = serde_path_to_error::deserialize::<_, TextKeys<Body<'de>>>(deserializer) else {
+    let mut track = Track::new();
+    let Err(error) = by_text_keys::<_, Body<'de>>(serde_path_to_error::Deserializer::new(deserializer, &mut track)) else {
         return ReadError(format!("the message goes on after the frame's map, must be one {encoding} map alone"));
     };
-    let path = error.path().to_string();
-    let what = better(&path, error.inner()).unwrap_or_else(|| error.inner().to_string());
-    let message = match error.path().iter().len() {
+    let at = track.path();
+    let path = at.to_string();
+    let what = better(&path, &error).unwrap_or_else(|| error.to_string());
+    let message = match at.iter().len() {
         0 => format!("not a frame in {encoding}: {what}"),
         _ => format!("`{path}`: {what}"),
     };

@@ -3,14 +3,15 @@
 use serde::Deserialize;
 use sferic_features::Number;
 
-use super::keys::TextKeys;
+use super::keys::by_text_keys;
 use super::values::Name;
 
 /// A GeoJSON Point: `[longitude, latitude, altitude?]`, degrees and metres, finite and within range.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Geolocation {
-    _point: TextKeys<Point>,
+    #[serde(deserialize_with = "by_text_keys")]
+    _point: Point,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod binary;
 mod bound;
+mod datetime;
 mod decode;
 mod explain;
 mod frame;
@@ -16,12 +17,14 @@ mod tests;
 mod values;
 
 pub use bound::{shortened, within};
+pub use datetime::to_nanoseconds;
 pub use decode::{Body, frame_id_is_valid, read};
 pub use explain::ReadError;
 pub use frame::FrameMessage;
 pub use outcome::{EncodeError, Encoded, encode};
 pub use salvage::salvage;
 use sferic_actors::frame::Encoding;
+pub use values::Text;
 
 /// The header that says so.
 pub fn content_type(encoding: Encoding) -> &'static str {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use sferic_actors::frame::{Encoding, FrameInfo};
 
+use super::datetime::to_nanoseconds;
 use super::decode::frame_id_is_valid;
+use super::keys::Known;
 use super::scalar::Scalar;
 
 /// As much of the echoed part as can be had: what stands before the place where the frame is cut off or broken, and has the right
@@ -21,6 +23,18 @@ pub fn salvage(payload: &[u8], encoding: Encoding) -> FrameInfo {
     info
 }
 
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    FrameId,
+    SessionId,
+    Seq,
+    Datetime,
+    Frequency,
+    #[serde(other)]
+    Other,
+}
+
 /// Reads the echoed keys; everything else is skipped.
 struct Echo<'a>(&'a mut FrameInfo);
 
@@ -31,21 +45,17 @@ impl<'de> Visitor<'de> for Echo<'_> {
         f.write_str("a map")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self(info) = self;
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        let (Self(info), mut map) = (self, Known(map));
         while let Some(key) = map.next_key()? {
-            let Scalar::Text(key) = key else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
             let mut value = || map.next_value::<Scalar<'de>>();
-            match &*key {
-                "frame_id" => info.frame_id = value()?.into_text().filter(|id| frame_id_is_valid(id)).unwrap_or_default(),
-                "session_id" => info.session_id = value()?.into_text(),
-                "datetime" => info.datetime = value()?.into_text(),
-                "seq" => info.seq = value()?.as_whole(),
-                "frequency" => info.frequency = value()?.as_number(),
-                _ => drop(map.next_value::<IgnoredAny>()?),
+            match key {
+                Key::FrameId => info.frame_id = value()?.into_text().filter(|id| frame_id_is_valid(id)).unwrap_or_default(),
+                Key::SessionId => info.session_id = value()?.into_text(),
+                Key::Datetime => info.datetime = value()?.into_text().map(to_nanoseconds),
+                Key::Seq => info.seq = value()?.as_whole(),
+                Key::Frequency => info.frequency = value()?.as_number(),
+                Key::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())

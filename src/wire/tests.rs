@@ -32,6 +32,21 @@ fn samples_are_borrowed_from_the_message() {
 }
 
 #[test]
+fn texts_are_borrowed_too_where_they_stand_as_they_are() {
+    let message = map(vec![("datatype", "ci8".into()), ("model", rmpv::Value::Binary(b"m@1".to_vec()))]);
+    let body = read(&message, MessagePack).unwrap();
+    for (text, expected) in [(body.datatype, "ci8"), (body.model, "m@1")] {
+        let Some(Text(Cow::Borrowed(text))) = text else { panic!("{expected} was copied") };
+        assert_eq!(text, expected);
+    }
+    let body = read(br#"{"frame\u005fid": "a\u0020b"}"#, Json).unwrap();
+    assert_eq!(body.frame_id, Some(Text("a b".into())), "an escape in JSON is what it stands for, in keys too");
+    assert_eq!(salvage(br#"{"frame\u005fid": "a\u0020b", "seq": "#, Json).frame_id, "a b");
+    let broken = read(b"\x81\xa5model\xa1\xff", MessagePack).unwrap_err().to_string();
+    assert!(broken.starts_with("`model`: "), "{broken}");
+}
+
+#[test]
 fn both_encodings_say_the_same() {
     let frame = json!({
         "iq_data": [[1, -0.5], [0.25, 2]], "sample_rate": 48000, "num_channels": 1, "frequency": 77500, "seq": 7,

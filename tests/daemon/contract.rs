@@ -157,11 +157,13 @@ async fn what_senders_write_in_other_ways_means_the_same() {
                 ("timeout_ms", Value::F64(5e3)),
                 ("frequency", Value::F64(-28.5e6)),
                 ("geolocation", point(-180.0, 90.0)),
+                ("datetime", "2026-11-25T05:00:00.1234567890123+01:00".into()),
             ],
         ))
         .await;
     assert_eq!(asked.body["kind"], "localization", "{}", asked.body);
     assert_eq!((&asked.body["seq"], &asked.body["frequency"]), (&json!(7), &json!(-28.5e6)));
+    assert_eq!(asked.body["datetime"], "2026-11-25T05:00:00.123456789+01:00");
 
     // Every place that a key may have in a struct, and some beyond.
     let Value::Map(mut entries) = steady("o-2") else { unreachable!() };
