@@ -78,7 +78,7 @@ impl Breakdown {
         for (stage, ms) in outcome.get("stages_ms").and_then(rmpv::Value::as_map).into_iter().flatten() {
             if let (Some(stage), Some(ms)) = (stage.as_str(), ms.as_f64()) {
                 rest -= ms;
-                self.times(&Escaped(stage).to_string()).add(ms);
+                self.times(stage).add(ms);
             }
         }
         self.times(REST).add(rest.max(0.0));
@@ -155,7 +155,8 @@ impl fmt::Display for Report {
         write!(f, "{:<16}{:>10}{:>12}{:>12}{:>8}", "stage", "per s", "p50 ms", "p99 ms", "share")?;
         for row in &self.rows {
             let per_second = row.count as f64 / self.seconds;
-            write!(f, "\n{:<16}{per_second:>10.1}{:>12.3}{:>12.3}{:>7.1}%", row.stage, row.p50_ms, row.p99_ms, 100.0 * row.share)?;
+            let stage = Escaped(&row.stage).to_string();
+            write!(f, "\n{stage:<16}{per_second:>10.1}{:>12.3}{:>12.3}{:>7.1}%", row.p50_ms, row.p99_ms, 100.0 * row.share)?;
         }
         Ok(())
     }
@@ -192,6 +193,10 @@ mod tests {
         assert_eq!(share("whole"), 1.0);
         assert!(report.to_string().contains("features              50.0      50.000      99.000"), "{report}");
         assert!(report.line().starts_with("50 predictions/s (0 cached), 0 failures/s  features 50.00/99.00 ms"), "{}", report.line());
+
+        breakdown.add(&outcome(r#"{"inference_time_ms":1.0,"stages_ms":{"a\u001b[2J\n":1.0}}"#));
+        let table = breakdown.report(Duration::from_secs(1)).to_string();
+        assert!(table.contains(r"a\u001b[2J\u000a ") && table.lines().count() == 5, "a sender names the stages: {table}");
 
         let empty = breakdown.report(Duration::from_secs(1));
         assert!(empty.json().contains(r#""predictions":0"#), "it begins anew: {}", empty.json());
