@@ -9,6 +9,7 @@ mod faults;
 mod input;
 mod logs;
 mod metrics;
+mod models;
 mod receiver;
 mod redis_server;
 mod support;
