@@ -71,7 +71,7 @@ fn place() -> Answer {
 }
 
 fn labels(label: &Arc<str>, count: usize) -> Answer {
-    Answer::Classification((0..count).map(|_| Label { label: Arc::clone(label), score: 1.0 }).collect())
+    Answer::Classification((0..count).map(|_| Label { label: Arc::clone(label), score: Some(1.0) }).collect())
 }
 
 fn tensors(name: &Arc<str>, bytes: usize) -> Answer {

@@ -47,7 +47,7 @@ fn cache(c: &mut Criterion) {
         let mut miss = || {
             let key = key(frames);
             frames += 1;
-            let labels = ["am", "fm", "psk"].map(|label| Label { label: label.into(), score: 0.3 });
+            let labels = ["am", "fm", "psk"].map(|label| Label { label: label.into(), score: Some(0.3) });
             let answer = Arc::new(Answer::Classification(labels.into()));
             assert!(matches!(store.find(key, &flight, Instant::now()), Found::Nothing), "a frame seen before");
             store.land(key, &flight, &model, &answer, Instant::now());
@@ -57,7 +57,7 @@ fn cache(c: &mut Criterion) {
     }
     group.bench_function("that, less the cache", |b| {
         b.iter(|| {
-            let labels = ["am", "fm", "psk"].map(|label| Label { label: label.into(), score: 0.3 });
+            let labels = ["am", "fm", "psk"].map(|label| Label { label: label.into(), score: Some(0.3) });
             std::hint::black_box((key(7), Arc::new(Answer::Classification(labels.into())), Instant::now(), Instant::now()));
         });
     });

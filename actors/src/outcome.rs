@@ -131,8 +131,8 @@ pub struct Ellipse {
 pub struct Label {
     /// The class's name, from the bundle.
     pub label: Arc<str>,
-    /// After the bundle's activation.
-    pub score: f64,
+    /// After the bundle's activation; `None` where the model gives a label alone.
+    pub score: Option<f64>,
 }
 
 /// One raw output of a model.

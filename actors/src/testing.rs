@@ -273,7 +273,7 @@ impl Runner for FakeRunner {
                 _ => {}
             }
         }
-        Ok(batch.iter().map(|_| Ok(Answer::Classification(vec![Label { label: "fake".into(), score: 1.0 }]))).collect())
+        Ok(batch.iter().map(|_| Ok(Answer::Classification(vec![Label { label: "fake".into(), score: Some(1.0) }]))).collect())
     }
 
     fn brake(&self) -> Arc<dyn Brake> {

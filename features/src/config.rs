@@ -104,7 +104,7 @@ pub enum Normalize {
 
 /// The `[features]` table. Unknown keys are refused; absent keys have the values of [`FeatureConfig::default`].
 ///
-/// `kind = "iq"` reads only `sample_rate_hz`, `num_channels`, `frames` and `normalize` (with `mean` and `std`).
+/// `kind = "iq"` reads only `sample_rate_hz`, `num_channels`, `frames`, `min_samples` and `normalize` (with `mean` and `std`).
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureConfig {
@@ -160,6 +160,9 @@ pub struct FeatureConfig {
     /// Columns (samples for `kind = "iq"`) the model takes: cropped from the middle or reflected. Absent: as they come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<usize>,
+    /// Fewest samples a channel of a frame, before any padding. Absent: see [`FeatureConfig::min_samples`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_samples: Option<usize>,
 }
 
 impl Default for FeatureConfig {
@@ -187,9 +190,13 @@ impl Default for FeatureConfig {
             mean: None,
             std: None,
             frames: None,
+            min_samples: None,
         }
     }
 }
+
+/// Fewest samples of a frame for `kind = "iq"` without `frames`, where `min_samples` is absent.
+const MIN_IQ_SAMPLES: usize = 16;
 
 /// Frames may differ from the model's stated rate by this share: real headers are a few ppm off. The last digits let the
 /// limit itself pass whatever the rounding.
@@ -221,9 +228,14 @@ impl FeatureConfig {
         }
     }
 
-    /// Fewest sample instants a frame may have: `n_fft`, or 1 for `kind = "iq"`.
+    /// Fewest sample instants a frame may have, before any padding. Where the key is absent, `n_fft`; for `kind = "iq"` half of
+    /// `frames`, rounded up, since a model that sees more padding than signal answers about the padding, and 16 without `frames`.
     pub fn min_samples(&self) -> usize {
-        if self.kind == Kind::Iq { 1 } else { self.n_fft }
+        self.min_samples.unwrap_or(match (self.kind, self.frames) {
+            (Kind::Iq, Some(frames)) => frames.div_ceil(2),
+            (Kind::Iq, None) => MIN_IQ_SAMPLES,
+            _ => self.n_fft,
+        })
     }
 
     /// Whether the bands depend on the rate: every filterbank but a linear one over the whole half-spectrum.

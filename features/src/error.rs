@@ -49,12 +49,12 @@ pub enum FrameError {
     /// Finite samples so large that their spectrum leaves float32 (`invalid_frame`).
     #[error("samples are so large that their features exceed float32")]
     Overflow,
-    /// Fewer sample instants than one transform takes (`not_enough_samples`).
+    /// Fewer sample instants than [`FeatureConfig::min_samples`](crate::FeatureConfig::min_samples) (`not_enough_samples`).
     #[error("{got} samples, at least {needed} needed")]
     NotEnoughSamples {
         /// Sample instants in the frame.
         got: usize,
-        /// Sample instants needed: `n_fft`, or 1 for `kind = "iq"`.
+        /// Sample instants needed.
         needed: usize,
     },
     /// Another number of channels than the model takes (`shape_mismatch`), or none.

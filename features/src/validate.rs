@@ -22,9 +22,11 @@ impl FeatureConfig {
         }
         self.validate_normalize()?;
         if self.kind == Kind::Iq {
-            return Ok(());
+            return count("min_samples", self.min_samples(), 1, MAX_N_FFT);
         }
         self.validate_transform()?;
+        // A transform is never padded, so a frame can't be shorter than one.
+        count("min_samples", self.min_samples(), self.n_fft, MAX_N_FFT)?;
         if self.kind == Kind::LogMel { self.validate_bank() } else { Ok(()) }
     }
 

@@ -13,7 +13,7 @@ use sferic_features::BufferPool;
 
 use super::{Readiness, Unseen};
 use crate::nats::{Connection, Endpoint, Health, InputSwitch, Member, ModelHealth, Refusal, Service};
-use crate::onnx::Catalog;
+use crate::onnx::{Catalog, Refused};
 
 /// What the endpoints look at.
 pub struct Control {
@@ -49,9 +49,16 @@ impl Control {
         let (status, reason) = self.readiness.now();
         let models = self.catalog.models().iter().map(|model| {
             let id = model.id();
-            ModelHealth { name: id.name.clone(), version: id.version.clone(), state: state(id) }
+            ModelHealth { name: id.name.clone(), version: id.version.clone(), state: state(id), reason: None }
         });
-        Health { status, reason, version: env!("CARGO_PKG_VERSION"), models: models.collect(), ledger: self.plant.ledger.counts() }
+        let failed = self.catalog.refused().iter().cloned().map(|Refused { name, version, reason, .. }| ModelHealth {
+            name,
+            version,
+            state: "failed",
+            reason: Some(reason),
+        });
+        let models = models.chain(failed).collect();
+        Health { status, reason, version: env!("CARGO_PKG_VERSION"), models, ledger: self.plant.ledger.counts() }
     }
 
     /// What the parts count, for `$SRV.STATS`.

@@ -199,7 +199,7 @@ impl App {
 /// Loads and warms the models of the settings' repository, off the async threads.
 ///
 /// # Errors
-/// The library or the repository is missing, a bundle is refused, or the default model is not there.
+/// The library or the repository is missing, or no version of the default model can be served; then with the reasons.
 pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
     let library = settings.onnx.library.clone();
     let repository = settings.models.repository.clone();
@@ -209,12 +209,11 @@ pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
         anyhow::Ok(Catalog::load(&repository, &runtime, &options)?)
     });
     let catalog = loading.await.context("loading the models panicked")??;
-    if let [first, rest @ ..] = catalog.refused() {
-        let rest: String = rest.iter().map(|refused| format!("; {refused}")).collect();
-        bail!("model bundles are refused: {first}{rest}");
-    }
-    if let Err(failure) = catalog.resolve(&settings.models.default) {
-        bail!("models.default: {}", failure.message);
+    let default = &settings.models.default;
+    if let Err(failure) = catalog.resolve(default) {
+        let reasons: String =
+            catalog.refused().iter().filter(|refused| refused.is(default)).map(|refused| format!("; {refused}")).collect();
+        bail!("models.default: {}{reasons}", failure.message);
     }
     Ok(catalog)
 }

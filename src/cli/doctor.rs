@@ -144,7 +144,7 @@ fn providers(settings: &Settings, runtime: &Runtime, tell: &mut impl FnMut(Findi
     found
 }
 
-/// Tells how each model does on each provider; whether all do on those that are configured.
+/// Tells which bundles are refused, and how each model does on each provider; whether all do on those that are configured.
 async fn models(
     settings: &Settings,
     runtime: &Runtime,
@@ -153,6 +153,10 @@ async fn models(
     as_json: bool,
     tell: &mut impl FnMut(Finding),
 ) -> anyhow::Result<bool> {
+    for refused in catalog.refused() {
+        let id = format!("model {}@{}", refused.name, refused.version);
+        tell(Finding::new(id.trim_end_matches('@'), Err(refused.reason.clone())));
+    }
     let mut ids = Vec::new();
     for model in catalog.models() {
         let run = model.costs().first().map(|cost| cost.run).unwrap_or_default();

@@ -80,7 +80,7 @@ impl Outcome {
         if let Some(labels) = self.get("labels").and_then(Value::as_array) {
             let label = |label: &Value| {
                 let name = get(label, "label").and_then(Value::as_str).unwrap_or("?").to_owned();
-                format!("{name} {:.3}", get(label, "score").and_then(Value::as_f64).unwrap_or(f64::NAN))
+                get(label, "score").and_then(Value::as_f64).map_or_else(|| name.clone(), |score| format!("{name} {score:.3}"))
             };
             return write!(f, "{}", labels.iter().take(3).map(label).collect::<Vec<_>>().join(", "));
         }

@@ -29,7 +29,7 @@ pub struct Health {
     pub reason: Option<String>,
     /// The daemon's version.
     pub version: &'static str,
-    /// Every loaded version of every model.
+    /// Every version of every model.
     pub models: Vec<ModelHealth>,
     /// The outcome law.
     pub ledger: Counts,
@@ -42,8 +42,11 @@ pub struct ModelHealth {
     pub name: String,
     /// The bundle's version.
     pub version: String,
-    /// `ready`, or where its circuit stands.
+    /// `ready`, or where its circuit stands; `failed`: it was refused at load.
     pub state: &'static str,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Why a control request is not done.

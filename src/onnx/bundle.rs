@@ -7,15 +7,14 @@ use serde::de::DeserializeOwned;
 use sferic_features::FeatureConfig;
 use sha2::{Digest, Sha256};
 
+use super::onnx_file::{OnnxFile, hexadecimal, read};
 use super::output_section::{OutputConfig, OutputSection};
 
 /// A bundle as it lies on the disk: read and checked by itself, not yet against what the ONNX file says.
 #[derive(Debug, Clone)]
 pub struct Bundle {
-    /// The ONNX file.
-    pub onnx: Vec<u8>,
-    /// SHA-256 of the ONNX file.
-    pub onnx_digest: [u8; 32],
+    /// The ONNX file with its external data.
+    pub onnx: OnnxFile,
     /// SHA-256 of `model.toml`: with other features or another head the same network gives other answers.
     pub config_digest: [u8; 32],
     /// What the model is given.
@@ -27,7 +26,7 @@ pub struct Bundle {
 /// Why a bundle can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// One of the two files can't be read.
+    /// A file can't be read.
     #[error("can't read {}: {error}", path.display())]
     Read {
         /// The file.
@@ -35,16 +34,35 @@ pub enum BundleError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// A file is a placeholder.
+    #[error("{} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`", .0.display())]
+    LfsPointer(PathBuf),
+    /// The ONNX file can't be parsed.
+    #[error("can't load model.onnx: it is no ONNX file ({0})")]
+    NoOnnx(String),
+    /// External data that is not within the bundle.
+    #[error("model.onnx has external data in `{location}`, {}, outside the bundle's folder: put it beside model.onnx", path.display())]
+    Outside {
+        /// As the ONNX file names it.
+        location: String,
+        /// Where that is.
+        path: PathBuf,
+    },
+    /// External data in what can't be read whole.
+    #[error("model.onnx has external data in {}, which is not a file", .0.display())]
+    NoFile(PathBuf),
     /// `model.toml` is wrong.
     #[error("model.toml: {0}")]
     Config(String),
     /// The ONNX file is not the one `model.toml` was written for.
-    #[error("model.onnx has sha256 {got}, model.toml states {stated}")]
+    #[error("model.onnx{} sha256 {got}, model.toml states {stated}", if *external { " with its external data has" } else { " has" })]
     Digest {
-        /// Of the file.
+        /// See [`OnnxFile::digest`].
         got: String,
         /// In the bundle.
         stated: String,
+        /// Whether there is external data.
+        external: bool,
     },
 }
 
@@ -71,38 +89,27 @@ impl Bundle {
     /// [`BundleError`], the first that is met.
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
         let text = read(&folder.join("model.toml"))?;
-        let onnx = read(&folder.join("model.onnx"))?;
-        Self::new(&text, onnx)
+        Self::new(&text, OnnxFile::read(folder)?)
     }
 
-    /// Makes a bundle of the bytes of `model.toml` and of the ONNX file.
+    /// Makes a bundle of the bytes of `model.toml` and the ONNX file.
     ///
     /// # Errors
     /// [`BundleError::Config`] and [`BundleError::Digest`].
-    pub fn new(text: &[u8], onnx: Vec<u8>) -> Result<Self, BundleError> {
+    pub fn new(text: &[u8], onnx: OnnxFile) -> Result<Self, BundleError> {
         let config_digest = Sha256::digest(text).into();
         let text = std::str::from_utf8(text).map_err(|error| BundleError::Config(error.to_string()))?;
         let document: Document = parse(text).map_err(BundleError::Config)?;
         document.features.validate().map_err(|error| BundleError::Config(format!("[features] {error}")))?;
         let output = document.output.read().map_err(BundleError::Config)?;
-        let onnx_digest: [u8; 32] = Sha256::digest(&onnx).into();
-        let got = hexadecimal(&onnx_digest);
+        let got = hexadecimal(&onnx.digest);
         if let Some(stated) = document.model.sha256
             && !stated.eq_ignore_ascii_case(&got)
         {
-            return Err(BundleError::Digest { got, stated });
+            return Err(BundleError::Digest { got, stated, external: !onnx.external.is_empty() });
         }
-        Ok(Self { onnx, onnx_digest, config_digest, features: document.features, output })
+        Ok(Self { onnx, config_digest, features: document.features, output })
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
-    std::fs::read(path).map_err(|error| BundleError::Read { path: path.into(), error })
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads TOML; an error is one line with the place, the line as it is written, what is wrong with it, and the nearest right key.
@@ -132,13 +139,13 @@ fn nearest(message: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::output_section::{Activation, Origin, Scale, Units};
+    use super::super::output_section::{Origin, Scale, Units};
     use super::*;
 
     const OUTPUT: &str = "[output]\nkind = \"tensors\"\n";
 
     fn bundle(text: &str) -> Result<Bundle, String> {
-        Bundle::new(text.as_bytes(), b"onnx".to_vec()).map_err(|error| error.to_string())
+        Bundle::new(text.as_bytes(), OnnxFile::new(b"onnx".to_vec())).map_err(|error| error.to_string())
     }
 
     #[track_caller]
@@ -156,7 +163,7 @@ mod tests {
         assert_eq!(bundle.features, FeatureConfig::default());
         assert_eq!(bundle.output, OutputConfig::Tensors);
         // SHA-256 of "onnx", from sha256sum.
-        assert_eq!(hexadecimal(&bundle.onnx_digest), "87e93f89f2be0db364e8be052f79f389e6c2da239831922e24513288af522a43");
+        assert_eq!(hexadecimal(&bundle.onnx.digest), "87e93f89f2be0db364e8be052f79f389e6c2da239831922e24513288af522a43");
     }
 
     #[test]
@@ -180,12 +187,7 @@ mod tests {
         let text = "[output]\nkind = \"classification\"\nlogits = \"l\"\nlabels = [\"a\", \"b\"]\n";
         assert_eq!(
             bundle(text).expect("refused").output,
-            OutputConfig::Classification {
-                logits: "l".into(),
-                activation: Activation::Softmax,
-                labels: vec!["a".into(), "b".into()],
-                top_k: 5,
-            }
+            OutputConfig::Classification { logits: "l".into(), activation: None, labels: vec!["a".into(), "b".into()], top_k: 5 }
         );
     }
 

@@ -22,13 +22,24 @@ pub struct Catalog {
     refused: Vec<Refused>,
 }
 
-/// A folder of the repository that is no model.
+/// A bundle that can't be used, or a model's folder that holds none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// The model's name.
+    pub name: String,
+    /// The version as its folder has it; empty where the model as a whole is refused.
+    pub version: String,
     /// The folder.
     pub folder: PathBuf,
     /// Why, in words.
     pub reason: String,
+}
+
+impl Refused {
+    /// Whether it is of the model that `asked` names, `name` or `name@version`.
+    pub fn is(&self, asked: &str) -> bool {
+        is(asked, &self.name, &self.version)
+    }
 }
 
 impl std::fmt::Display for Refused {
@@ -60,18 +71,14 @@ impl Catalog {
             let versions = match versions(&name, &folder) {
                 Ok(versions) => versions,
                 Err(reason) => {
-                    catalog.refused.push(Refused { folder, reason });
+                    catalog.refuse(Refused { name, version: String::new(), folder, reason });
                     continue;
                 }
             };
             for (version, folder) in versions {
-                let model = version
-                    .parse::<u64>()
-                    .map_err(|_| format!("version `{version}` is no number"))
-                    .and_then(|_| Model::load(&name, &version, &folder, runtime, options));
-                match model {
+                match check_version(&version).and_then(|()| Model::load(&name, &version, &folder, runtime, options)) {
                     Ok(model) => catalog.add(Arc::new(model)),
-                    Err(reason) => catalog.refused.push(Refused { folder, reason }),
+                    Err(reason) => catalog.refuse(Refused { name: name.clone(), version, folder, reason }),
                 }
             }
         }
@@ -87,6 +94,12 @@ impl Catalog {
         }
         self.by_id.insert(ModelId::clone(model.id()), Arc::clone(&model));
         self.models.push(model);
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        let Refused { name, version, folder, reason } = &refused;
+        tracing::warn!(model = %name, version, folder = %folder.display(), reason, "model bundle refused");
+        self.refused.push(refused);
     }
 
     /// Every loaded version, by name and rising version.
@@ -117,9 +130,8 @@ impl Catalog {
     /// # Errors
     /// As [`resolve`](Self::resolve).
     pub fn index_of(&self, asked: &str) -> Result<usize, Failure> {
-        let (name, version) = asked.split_once('@').map_or((asked, None), |(name, version)| (name, Some(version)));
-        let fits = |model: &Arc<Model>| model.id().name == name && version.is_none_or(|version| model.id().version == version);
-        self.models.iter().rposition(fits).ok_or_else(|| {
+        self.models.iter().rposition(|model| is(asked, &model.id().name, &model.id().version)).ok_or_else(|| {
+            let refused = if self.refused.iter().any(|refused| refused.is(asked)) { " (refused at load)" } else { "" };
             let asked: String = asked.chars().take(64).collect();
             let mut there: Vec<String> = self.models.iter().map(|model| model.id().to_string()).take(16).collect();
             match self.models.len() - there.len() {
@@ -127,9 +139,23 @@ impl Catalog {
                 0 => {}
                 more => there.push(format!("{more} more")),
             }
-            Failure::new(FailureCode::ModelNotFound, format!("no model `{asked}`, loaded: {}", there.join(", ")))
+            Failure::new(FailureCode::ModelNotFound, format!("no model `{asked}`{refused}, loaded: {}", there.join(", ")))
         })
     }
+}
+
+/// Whether `asked`, a name or `name@version`, means this version.
+fn is(asked: &str, name: &str, version: &str) -> bool {
+    asked.split_once('@').map_or(asked == name, |asked| asked == (name, version))
+}
+
+/// Checks that there is one way to write a version.
+fn check_version(version: &str) -> Result<(), String> {
+    let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+    if digits && (version.len() == 1 || !version.starts_with('0')) {
+        return Ok(());
+    }
+    Err(format!("version `{version}` is no number in decimal digits without sign or leading zeros: rename the folder"))
 }
 
 /// Those of the providers that the library has and takes on. The others are told here once, and not by every model.
@@ -163,6 +189,31 @@ fn versions(name: &str, folder: &Path) -> Result<Vec<(String, PathBuf)>, String>
     if versions.is_empty() {
         return Err("holds no version folder".into());
     }
-    versions.sort_by_key(|(version, _)| version.parse::<u64>().ok());
+    // Without leading zeros the longer number is the larger one, however long.
+    versions.sort_by_cached_key(|(version, _)| (check_version(version).is_ok(), version.len(), version.clone()));
     Ok(versions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_written_in_one_way() {
+        for version in ["0", "7", "10", "20261127", "123456789012345678901234567890"] {
+            assert_eq!(check_version(version), Ok(()));
+        }
+        for version in ["", "07", "00", "+3", "-3", "1.0", "1e3", " 1", "v1", "latest", "٣", "0x1"] {
+            assert!(check_version(version).is_err_and(|error| error.contains(&format!("`{version}`"))), "{version:?}");
+        }
+    }
+
+    #[test]
+    fn versions_rise_as_numbers_of_any_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let rising = ["old", "0", "9", "10", "18446744073709551616", "123456789012345678901234567890"];
+        rising.iter().rev().for_each(|version| fs::create_dir(folder.path().join(version)).unwrap());
+        let found = versions("m", folder.path()).unwrap();
+        assert_eq!(found.iter().map(|(version, _)| version.as_str()).collect::<Vec<_>>(), rising);
+    }
 }

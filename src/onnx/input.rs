@@ -1,15 +1,18 @@
 //! The input of a model: what the ONNX file declares against what the features give, and which frames fit.
 
+use half::f16;
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_features::{FeatureConfig, FrameError, Kind};
 
-use super::port::{Axis, Dtype, Port};
+use super::port::{Axis, Dtype, Elements, Port};
 
 /// A model's one input, `[B, C, rows, T]`, or `[B, rows, T]` for one channel.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Input {
     /// Its name in the ONNX file.
     pub name: String,
+    /// What the features, float32, are converted to.
+    pub dtype: Dtype,
     /// Whether it has a channel axis.
     pub with_channels: bool,
     /// Whether its batch axis is fixed at 1.
@@ -34,9 +37,11 @@ impl Input {
             _ => format!("float32 [B, {channels}, {rows}, T]"),
         };
         let refuse = |why: String| Err(format!("input {port}, expected {expected}{why}"));
-        if port.dtype != Some(Dtype::Float32) {
-            return refuse(String::new());
-        }
+        let dtype = match port.elements {
+            Elements::Numbers(dtype @ (Dtype::Float32 | Dtype::Float64 | Dtype::Float16 | Dtype::Bfloat16)) => dtype,
+            Elements::Numbers(dtype) if dtype.is_integer() => return refuse(": integers would lose what features hold".into()),
+            _ => return refuse(String::new()),
+        };
         let (batch, inner, width) = match &port.axes[..] {
             [batch, channel, row, width] => (batch, vec![(channel, channels, "num_channels"), (row, rows, "rows")], width),
             [batch, row, width] if channels == 1 => (batch, vec![(row, rows, "rows")], width),
@@ -61,8 +66,14 @@ impl Input {
             }
             (Axis::Fixed(length), _) => Some(*length),
         };
+        // Width only grows with the samples, so where the fewest are too many, no frame fits.
+        let (fewest, least) = (features.min_samples(), self::width(features, features.min_samples()));
+        if let Some(fixed) = fixed_width.filter(|&fixed| least > fixed) {
+            let advice = "set a smaller min_samples";
+            return refuse(format!(": [features] min_samples = {fewest} gives {least} columns, the file takes {fixed}; {advice}"));
+        }
         let batch_of_one = matches!(batch, Axis::Fixed(_));
-        Ok(Self { name: port.name.clone(), with_channels: port.axes.len() == 4, batch_of_one, fixed_width })
+        Ok(Self { name: port.name.clone(), dtype, with_channels: port.axes.len() == 4, batch_of_one, fixed_width })
     }
 
     /// The shape of a batch of tensors `[channels, rows, columns]`.
@@ -89,6 +100,16 @@ impl Input {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Checks that the features of a frame stay finite in the type that the model takes.
+    pub(crate) fn check_range(&self, features: &[f32]) -> Result<(), Failure> {
+        if self.dtype != Dtype::Float16 || features.iter().all(|value| f16::from_f32(*value).is_finite()) {
+            return Ok(());
+        }
+        let largest = features.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let message = format!("features of up to {largest}, the model takes float16, at most {}", f16::MAX);
+        Err(Failure::new(FailureCode::InvalidFrame, message))
     }
 }
 
@@ -129,7 +150,7 @@ mod tests {
 
     fn port(axes: &str) -> Port {
         let axes = axes.split(' ').map(|axis| axis.parse().map_or_else(|_| Axis::Free(axis.into()), Axis::Fixed)).collect();
-        Port { name: "x".into(), dtype: Some(Dtype::Float32), axes }
+        Port { name: "x".into(), elements: Elements::Numbers(Dtype::Float32), axes }
     }
 
     fn features(channels: usize, frames: Option<usize>) -> FeatureConfig {
@@ -151,7 +172,7 @@ mod tests {
     #[test]
     fn the_shapes_of_the_contract_are_taken() {
         let free = input(1, None, "B 1 128 T").expect("refused");
-        assert_eq!(free, Input { name: "x".into(), with_channels: true, batch_of_one: false, fixed_width: None });
+        assert_eq!(free, Input { name: "x".into(), dtype: Dtype::Float32, with_channels: true, batch_of_one: false, fixed_width: None });
         assert_eq!(free.shape(3, [1, 128, 61]), [3, 1, 128, 61]);
         let flat = input(1, None, "B 128 T").expect("refused");
         assert_eq!(flat.shape(3, [1, 128, 61]), [3, 128, 61]);
@@ -169,10 +190,33 @@ mod tests {
         refused(input(2, None, "B 3 128 T"), &["num_channels = 2", "takes 3"]);
         refused(input(1, Some(32), "B 1 128 61"), &["frames = 32", "takes 61"]);
         refused(input(1, None, "4 1 128 T"), &["batch axis must be 1, it is 4"]);
-        let double = Port { dtype: Some(Dtype::Float64), ..port("B 1 128 T") };
-        refused(Input::new(&features(1, None), &[double]), &["float64 [B, 1, 128, T]", "expected float32"]);
+        let with = |elements| Input::new(&features(1, None), &[Port { elements, ..port("B 1 128 T") }]);
+        refused(with(Elements::Numbers(Dtype::Int16)), &["int16 [B, 1, 128, T]", "expected float32", "integers would lose"]);
+        refused(with(Elements::Numbers(Dtype::Bool)), &["bool [B, 1, 128, T]", "expected float32"]);
+        refused(with(Elements::Strings), &["string [B, 1, 128, T]", "expected float32"]);
         refused(Input::new(&features(1, None), &[]), &["0 inputs", "expected one"]);
         refused(Input::new(&features(1, None), &[port("B 1 128 T"), port("B")]), &["2 inputs (`x`, `x`)"]);
+    }
+
+    #[test]
+    fn floats_of_every_size_are_taken_and_only_float16_has_a_limit() {
+        for dtype in [Dtype::Float64, Dtype::Float16, Dtype::Bfloat16] {
+            let port = Port { elements: Elements::Numbers(dtype), ..port("B 1 128 T") };
+            let input = Input::new(&features(1, None), &[port]).expect("refused");
+            assert_eq!((input.dtype, input.check_range(&[65_504.0, -65_519.0])), (dtype, Ok(())));
+            let failure = input.check_range(&[0.5, -65_520.0]).err();
+            assert_eq!(failure.as_ref().map(|failure| failure.code), (dtype == Dtype::Float16).then_some(FailureCode::InvalidFrame));
+            assert!(failure.is_none_or(|failure| ["65520", "65504"].iter().all(|part| failure.message.contains(part))));
+        }
+    }
+
+    #[test]
+    fn a_file_that_takes_less_than_the_fewest_samples_is_refused() {
+        let iq = |min_samples| FeatureConfig { kind: Kind::Iq, min_samples, ..features(1, None) };
+        let new = |config: &FeatureConfig, axes| Input::new(config, &[port(axes)]);
+        refused(new(&iq(None), "B 2 8"), &["min_samples = 16", "takes 8", "set a smaller min_samples"]);
+        assert!(new(&iq(Some(8)), "B 2 8").is_ok() && new(&iq(None), "B 2 16").is_ok());
+        refused(new(&FeatureConfig { min_samples: Some(2048), ..features(1, None) }, "B 128 2"), &["min_samples = 2048", "5 columns"]);
     }
 
     #[test]
@@ -205,6 +249,8 @@ mod tests {
             let features = FeatureConfig { kind, n_fft, hop_length: Some(hop), center, frames, ..FeatureConfig::default() };
             let [_, _, columns] = Extractor::new(&features, None).expect("config").shape(instants).expect("long enough");
             prop_assert_eq!(width(&features, instants), columns);
+            let fewest = FeatureConfig { min_samples: Some(instants), ..features };
+            prop_assert!(Extractor::new(&fewest, None).expect("config").shape(instants - 1).is_err());
         }
     }
 }

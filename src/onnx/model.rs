@@ -9,11 +9,12 @@ use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::RunError;
 use sferic_features::{Extractor, FeatureConfig};
 
-use super::bundle::{Bundle, hexadecimal};
+use super::bundle::Bundle;
 use super::dispatch::Dispatch;
 use super::head::{CONFIDENCE_INTERVAL, Head};
 use super::input::Input;
 use super::library::Runtime;
+use super::onnx_file::hexadecimal;
 use super::session::{RunBrake, SharedSession};
 use super::trial::Trial;
 use super::warmup::{BatchCost, WarmUp, warm_up};
@@ -80,11 +81,11 @@ impl Model {
         let session = chosen.unwrap_or(cpu);
         let head = head.with_confidence_interval(options.confidence_interval);
         let warm_up = warm_up(&session, &input, &head, frame, options.max_batch)?;
-        let digest = hexadecimal(&bundle.onnx_digest);
+        let digest = hexadecimal(&bundle.onnx.digest);
         let model = Self {
             id: Arc::new(ModelId { name: name.into(), version: version.into(), digest }),
             features: bundle.features,
-            onnx_digest: bundle.onnx_digest,
+            onnx_digest: bundle.onnx.digest,
             config_digest: bundle.config_digest,
             input,
             head,
@@ -121,7 +122,7 @@ impl Model {
         &self.features
     }
 
-    /// SHA-256 of the ONNX file.
+    /// SHA-256 of the ONNX file; see [`OnnxFile::digest`](super::OnnxFile::digest).
     pub fn onnx_digest(&self) -> &[u8; 32] {
         &self.onnx_digest
     }
@@ -165,8 +166,9 @@ impl Model {
     /// Checks a frame of `instants` samples a channel before its features are computed.
     ///
     /// # Errors
-    /// `shape_mismatch` (channels, sample rate, or a width the ONNX file does not take), `not_enough_samples` (fewer than
-    /// `n_fft`, before any padding) or `invalid_frame` (no usable sample rate where one is needed), with the value and the limit.
+    /// `shape_mismatch` (channels, sample rate, or a width the ONNX file does not take), `not_enough_samples` (fewer than the
+    /// bundle's `min_samples`, before any padding) or `invalid_frame` (no usable sample rate where one is needed), with the value and
+    /// the limit.
     pub fn fits(&self, channels: usize, instants: usize, sample_rate_hz: Option<f64>) -> Result<(), Failure> {
         self.input.fits(&self.features, channels, instants, sample_rate_hz)
     }
@@ -193,6 +195,10 @@ impl Model {
         let outputs = self.session.run(&self.input.shape(batch.len(), first.shape), data, brake).map_err(failed)?;
         let views = outputs.views().map_err(failed)?;
         self.head.check(&views, batch.len()).map_err(|error| RunError(format!("{}: {error}", self.id)))?;
-        Ok((0..batch.len()).map(|frame| self.head.answer(&views, frame)).collect())
+        let answer = |(frame, tensor): (usize, &&Tensor)| {
+            self.input.check_range(&tensor.data)?;
+            self.head.answer(&views, frame)
+        };
+        Ok(batch.iter().enumerate().map(answer).collect())
     }
 }

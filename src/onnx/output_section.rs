@@ -22,10 +22,10 @@ pub enum OutputConfig {
     },
     /// What the signal is.
     Classification {
-        /// Output `[B, K]`.
+        /// Output `[B, K]`; or a label a frame, `[B]` or `[B, 1]`; or a sequence of maps from class to score.
         logits: String,
-        /// From logits to scores.
-        activation: Activation,
+        /// From logits to scores. `None`: softmax, but a map's scores as they are, and a label has none.
+        activation: Option<Activation>,
         /// Names of the `K` classes, in the order of the output.
         labels: Vec<String>,
         /// How many of the best are told.
@@ -178,7 +178,7 @@ impl OutputSection {
         }
         Ok(OutputConfig::Classification {
             logits: needed(self.logits, "logits", "classification")?,
-            activation: self.activation.unwrap_or(Activation::Softmax),
+            activation: self.activation,
             labels,
             top_k,
         })

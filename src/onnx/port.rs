@@ -1,4 +1,4 @@
-//! Inputs and outputs of an ONNX file, and the values that come out of it, in plain terms.
+//! Inputs and outputs that an ONNX file declares, in plain terms.
 
 use std::fmt;
 
@@ -72,6 +72,24 @@ impl Dtype {
             Self::Float64 | Self::Int64 | Self::Uint64 => 8,
         }
     }
+
+    /// Whether it is of whole numbers. `bool` is not of numbers at all.
+    pub const fn is_integer(self) -> bool {
+        !matches!(self, Self::Float16 | Self::Bfloat16 | Self::Float32 | Self::Float64 | Self::Bool)
+    }
+}
+
+/// What an input or an output holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elements {
+    /// A tensor of numbers or truth values.
+    Numbers(Dtype),
+    /// A tensor of strings.
+    Strings,
+    /// For each frame a map from class to float32 score, as scikit-learn's exporter writes it (`ZipMap`).
+    ScoreMaps,
+    /// Anything else.
+    Unsupported,
 }
 
 /// One axis of a declared shape.
@@ -88,9 +106,9 @@ pub enum Axis {
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// Its element type; `None` for what is no tensor of a [`Dtype`].
-    pub dtype: Option<Dtype>,
-    /// Its axes.
+    /// What it holds.
+    pub elements: Elements,
+    /// Its axes; none for what is no tensor.
     pub axes: Vec<Axis>,
 }
 
@@ -106,7 +124,13 @@ impl Port {
 impl fmt::Display for Port {
     /// ``` `position`, float32 [B, 2] ```
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`, {} [", self.name, self.dtype.map_or("an unsupported type", Dtype::name))?;
+        let elements = match self.elements {
+            Elements::Numbers(dtype) => dtype.name(),
+            Elements::Strings => "string",
+            Elements::ScoreMaps => return write!(f, "`{}`, a sequence of maps from class to score", self.name),
+            Elements::Unsupported => "an unsupported type",
+        };
+        write!(f, "`{}`, {elements} [", self.name)?;
         for (index, axis) in self.axes.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ", " })?;
             match axis {
@@ -118,109 +142,15 @@ impl fmt::Display for Port {
     }
 }
 
-/// What a run gave for one output: all frames of the batch together.
-#[derive(Debug, Clone, Copy)]
-pub struct Output<'a> {
-    /// With the batch axis first.
-    pub shape: &'a [usize],
-    /// In C order.
-    pub values: Values<'a>,
-}
-
-/// Borrowed values of a tensor.
-#[derive(Debug, Clone, Copy)]
-pub enum Values<'a> {
-    /// float32, what most models give.
-    Floats(&'a [f32]),
-    /// Any other type, little-endian.
-    Bytes(Dtype, &'a [u8]),
-}
-
-impl<'a> Output<'a> {
-    /// The element type.
-    pub fn dtype(&self) -> Dtype {
-        match self.values {
-            Values::Floats(_) => Dtype::Float32,
-            Values::Bytes(dtype, _) => dtype,
-        }
-    }
-
-    /// The part of one frame; empty for a frame the batch does not have.
-    pub fn frame(&self, frame: usize) -> Values<'a> {
-        let size: usize = self.shape.iter().skip(1).product();
-        match self.values {
-            Values::Floats(values) => Values::Floats(part(values, frame, size)),
-            Values::Bytes(dtype, bytes) => Values::Bytes(dtype, part(bytes, frame, size * dtype.size())),
-        }
-    }
-
-    /// The part of one frame as float32; empty where it has another type.
-    pub fn floats(&self, frame: usize) -> &'a [f32] {
-        match self.frame(frame) {
-            Values::Floats(values) => values,
-            Values::Bytes(..) => &[],
-        }
-    }
-}
-
-fn part<T>(all: &[T], index: usize, size: usize) -> &[T] {
-    all.get(index * size..(index + 1) * size).unwrap_or(&[])
-}
-
-impl Values<'_> {
-    /// The elements as little-endian bytes.
-    pub fn to_bytes(self) -> Vec<u8> {
-        match self {
-            Self::Floats(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Self::Bytes(_, bytes) => bytes.to_vec(),
-        }
-    }
-
-    /// The first element that is NaN or infinite, by index. Integers have none.
-    pub fn first_non_finite(self) -> Option<usize> {
-        let exponent = |bytes: &[u8], mask: u16| u16::from_le_bytes([bytes[0], bytes[1]]) & mask == mask;
-        match self {
-            Self::Floats(values) => values.iter().position(|value| !value.is_finite()),
-            // All ones in the exponent is NaN or an infinity in each of these formats.
-            Self::Bytes(Dtype::Float16, bytes) => bytes.chunks_exact(2).position(|bytes| exponent(bytes, 0x7c00)),
-            Self::Bytes(Dtype::Bfloat16, bytes) => bytes.chunks_exact(2).position(|bytes| exponent(bytes, 0x7f80)),
-            Self::Bytes(Dtype::Float64, bytes) => bytes.chunks_exact(8).position(|bytes| exponent(&bytes[6..], 0x7ff0)),
-            Self::Bytes(..) => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn non_finite_elements_are_found_in_every_float_format() {
-        assert_eq!(Values::Floats(&[0.0, f32::INFINITY]).first_non_finite(), Some(1));
-        assert_eq!(Values::Floats(&[0.0, f32::MAX]).first_non_finite(), None);
-        let doubles: Vec<u8> = [f64::MAX, -1.0, f64::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
-        assert_eq!(Values::Bytes(Dtype::Float64, &doubles).first_non_finite(), Some(2));
-        // 65504, then an infinity, as float16; the largest, then a NaN, as bfloat16.
-        assert_eq!(Values::Bytes(Dtype::Float16, &[0xff, 0x7b, 0x00, 0xfc]).first_non_finite(), Some(1));
-        assert_eq!(Values::Bytes(Dtype::Bfloat16, &[0x7f, 0x7f, 0xc0, 0x7f]).first_non_finite(), Some(1));
-        assert_eq!(Values::Bytes(Dtype::Int16, &[0xff, 0x7f]).first_non_finite(), None);
-    }
-
-    #[test]
-    fn a_frame_is_its_part_of_the_batch() {
-        let output = Output { shape: &[2, 3], values: Values::Floats(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]) };
-        assert_eq!(output.floats(1), [3.0, 4.0, 5.0]);
-        assert!(output.floats(2).is_empty());
-        let output = Output { shape: &[2, 1], values: Values::Bytes(Dtype::Int16, &[1, 2, 3, 4]) };
-        assert_eq!(output.frame(1).to_bytes(), [3, 4]);
-        assert!(output.floats(0).is_empty());
-    }
-
-    #[test]
     fn an_output_is_shaped_by_an_input_that_has_all_its_free_axes() {
         let port = |axes: &[&str]| Port {
             name: "x".into(),
-            dtype: None,
+            elements: Elements::Unsupported,
             axes: axes.iter().map(|axis| axis.parse().map_or_else(|_| Axis::Free((*axis).into()), Axis::Fixed)).collect(),
         };
         let input = port(&["B", "1", "", "T"]);
@@ -232,7 +162,10 @@ mod tests {
     #[test]
     fn ports_read_as_in_the_file() {
         let axes = vec![Axis::Free("B".into()), Axis::Fixed(2), Axis::Free(String::new())];
-        let port = Port { name: "position".into(), dtype: Some(Dtype::Float32), axes };
+        let port = Port { name: "position".into(), elements: Elements::Numbers(Dtype::Float32), axes };
         assert_eq!(port.to_string(), "`position`, float32 [B, 2, ?]");
+        assert_eq!(Port { elements: Elements::Strings, ..port.clone() }.to_string(), "`position`, string [B, 2, ?]");
+        let maps = Port { elements: Elements::ScoreMaps, axes: Vec::new(), ..port };
+        assert_eq!(maps.to_string(), "`position`, a sequence of maps from class to score");
     }
 }

@@ -1,20 +1,25 @@
 //! One ONNX Runtime session, run by many threads at once.
 
 use std::ffi::{CString, c_char};
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use half::{bf16, f16};
 use ort::AsPointer;
 use ort::environment::Environment;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use ort::session::{RunOptions, Session};
 use ort::sys::OrtValue;
-use ort::value::{DynTensor, DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorRef, ValueType};
 use sferic_actors::ports::Brake;
 
-use super::port::{Axis, Dtype, Output, Port, Values};
+use super::onnx_file::OnnxFile;
+use super::port::{Axis, Dtype, Elements, Port};
 use super::provider::{Threads, dispatch};
+use super::run_outputs::{OutputValue, RunTensors, elements};
+use super::values::{Output, Reading};
 use crate::settings::ExecutionProvider;
 
 /// A session that any number of threads may run: the weights are in memory once (see `ops/docs/adr/0002`).
@@ -24,8 +29,11 @@ pub(crate) struct SharedSession {
     spare: Mutex<Vec<RunTensors>>,
     session: Session,
     input: CString,
+    input_dtype: Dtype,
     outputs: Vec<CString>,
-    /// How many `spare` holds: for each thread one, or none where the shape of an output may be another one though the input's is the same.
+    readings: Vec<Reading>,
+    /// How many `spare` holds: for each thread one, or none where an output may have another shape though the input's is the same, or is
+    /// no tensor of numbers.
     spare_limit: usize,
 }
 
@@ -74,11 +82,11 @@ pub(crate) struct SessionOptions {
 }
 
 impl SharedSession {
-    /// Makes a session of the bytes of an ONNX file, so that what was hashed is what runs. What none of the `providers` takes is left
+    /// Makes a session of the bytes of an ONNX file and its external data, so that what was hashed is what runs. What none of the `providers` takes is left
     /// to the CPU. With `profile`, the start of a file name, it writes down its runs until [`end_profile`](Self::end_profile).
     pub(crate) fn open(
         environment: &Environment,
-        onnx: &[u8],
+        onnx: &OnnxFile,
         options: SessionOptions,
         providers: &[ExecutionProvider],
         profile: Option<&Path>,
@@ -96,11 +104,21 @@ impl SharedSession {
         if let Some(profile) = profile {
             builder = builder.with_profiling(profile)?;
         }
+        for file in &onnx.external {
+            builder = builder.with_external_initializer_file_in_memory(&file.location, Arc::clone(&file.bytes))?;
+        }
+        if let Some(folder) = &onnx.folder {
+            // The library takes from memory what the main graph names, and looks here, not in the working directory, for what the body of
+            // an `If` or `Loop` names.
+            builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?;
+        }
         Ok(Self {
             spare: Mutex::default(),
-            session: builder.commit_from_memory(onnx)?,
+            session: builder.commit_from_memory(&onnx.graph)?,
             input: CString::default(),
+            input_dtype: Dtype::Float32,
             outputs: Vec::new(),
+            readings: Vec::new(),
             spare_limit: options.threads.sessions,
         })
     }
@@ -120,19 +138,24 @@ impl SharedSession {
         self.session.outputs().iter().map(port).collect()
     }
 
-    /// Says which input is fed and which outputs are wanted, in the order [`run`](Self::run) gives them.
-    pub(crate) fn select<'a>(&mut self, input: &str, outputs: impl Iterator<Item = &'a str>) -> Result<(), ort::Error> {
+    /// Says which input is fed and which outputs are wanted, in the order [`run`](Self::run) gives them, and how they are read.
+    pub(crate) fn select<'a>(&mut self, input: &str, outputs: impl Iterator<Item = (&'a str, Reading)>) -> Result<(), ort::Error> {
         // Names come from the ONNX file by way of C strings, so none holds a NUL.
         let name = |name: &str| CString::new(name).map_err(ort::Error::wrap);
         let (inputs, ports) = (self.input_ports(), self.output_ports());
         let fed = inputs.iter().find(|port| port.name == input);
         self.input = name(input)?;
-        for output in outputs {
+        if let Some(&Port { elements: Elements::Numbers(dtype), .. }) = fed {
+            self.input_dtype = dtype;
+        }
+        for (output, reading) in outputs {
             let port = ports.iter().find(|port| port.name == output);
-            if !port.zip(fed).is_some_and(|(port, fed)| port.is_shaped_by(fed)) {
+            let kept = |(port, fed): (&Port, &Port)| matches!(port.elements, Elements::Numbers(_)) && port.is_shaped_by(fed);
+            if !port.zip(fed).is_some_and(kept) {
                 self.spare_limit = 0;
             }
             self.outputs.push(name(output)?);
+            self.readings.push(reading);
         }
         Ok(())
     }
@@ -140,11 +163,11 @@ impl SharedSession {
     /// Runs once on the calling thread, unless `brake` ends it. `shape` is the whole input's and `data` holds as many values.
     #[allow(unsafe_code)]
     pub(crate) fn run(&self, shape: &[i64], data: &[f32], brake: &RunBrake) -> Result<RunOutputs<'_>, ort::Error> {
-        let input = TensorRef::from_array_view((shape, data))?;
+        let input = InputValue::new(self.input_dtype, shape, data)?;
         let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
         let spare = self.take_spare(shape);
         let mut outputs: Vec<*mut OrtValue> = match &spare {
-            Some(spare) => spare.outputs.iter().map(|output| output.value.ptr().cast_mut()).collect(),
+            Some(spare) => spare.outputs.iter().map(OutputValue::ptr).collect(),
             None => vec![ptr::null_mut(); output_names.len()],
         };
         let options = brake.0.as_ref().map_or(ptr::null(), RunOptions::ptr);
@@ -168,14 +191,15 @@ impl SharedSession {
         };
         // SAFETY: the status is the one just returned, and it is handed over once.
         unsafe { ort::Error::result_from_status(status) }?;
-        if let Some(spare) = spare {
+        if let Some(mut spare) = spare {
+            spare.convert()?;
             return Ok(RunOutputs { tensors: Some(spare), session: self });
         }
         let values = outputs.into_iter().filter_map(NonNull::new);
         // SAFETY: a run without error has set every pointer to a value that is now ours. Their memory is of the session's
         // arena, which the borrow of `self` keeps.
         let values = values.map(|value| unsafe { DynValue::from_ptr(value, Some(self.session.allocator())) });
-        let tensors = RunTensors::new(shape, values.collect(), self.outputs.len())?;
+        let tensors = RunTensors::new(shape, values.collect(), &self.readings)?;
         Ok(RunOutputs { tensors: Some(tensors), session: self })
     }
 
@@ -205,42 +229,10 @@ pub(crate) struct RunOutputs<'s> {
     session: &'s SharedSession,
 }
 
-/// The output tensors of one run, in the order they were selected.
-#[derive(Debug)]
-struct RunTensors {
-    input_shape: Vec<i64>,
-    outputs: Vec<OutputTensor>,
-}
-
-#[derive(Debug)]
-struct OutputTensor {
-    value: DynTensor,
-    dtype: Dtype,
-    shape: Vec<usize>,
-}
-
-impl RunTensors {
-    fn new(input_shape: &[i64], values: Vec<DynValue>, wanted: usize) -> Result<Self, ort::Error> {
-        if values.len() != wanted {
-            return Err(ort::Error::new(format!("the run gave {} outputs, expected {wanted}", values.len())));
-        }
-        let typed = values.into_iter().map(|value| {
-            let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
-                return Err(ort::Error::new(format!("the run gave a {}, expected a tensor", value.dtype())));
-            };
-            let dtype = dtype(*ty).ok_or_else(|| ort::Error::new(format!("the run gave a tensor of {ty}, expected numbers")))?;
-            let shape = shape.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect();
-            Ok(OutputTensor { value: value.downcast()?, dtype, shape })
-        });
-        Ok(Self { input_shape: input_shape.to_vec(), outputs: typed.collect::<Result<_, _>>()? })
-    }
-}
-
 impl RunOutputs<'_> {
     /// The outputs in the order they were selected.
     pub(crate) fn views(&self) -> Result<Vec<Output<'_>>, ort::Error> {
-        let outputs = self.tensors.iter().flat_map(|tensors| &tensors.outputs);
-        outputs.map(|OutputTensor { value, dtype, shape }| Ok(Output { shape, values: values(value, *dtype, shape)? })).collect()
+        self.tensors.iter().flat_map(|tensors| &tensors.outputs).map(OutputValue::view).collect()
     }
 }
 
@@ -252,49 +244,46 @@ impl Drop for RunOutputs<'_> {
     }
 }
 
-#[allow(unsafe_code)]
-fn values<'a>(value: &'a DynTensor, dtype: Dtype, shape: &[usize]) -> Result<Values<'a>, ort::Error> {
-    if dtype == Dtype::Float32 {
-        return Ok(Values::Floats(value.try_extract_tensor::<f32>()?.1));
-    }
-    let length = shape.iter().product::<usize>() * dtype.size();
-    if length == 0 {
-        return Ok(Values::Bytes(dtype, &[]));
-    }
-    let data = value.data_ptr().cast::<u8>();
-    // SAFETY: a tensor of this type and shape in CPU memory holds `length` bytes from `data` on, not written to while it is borrowed,
-    // and lives as long as `value`.
-    Ok(Values::Bytes(dtype, unsafe { std::slice::from_raw_parts(data, length) }))
+/// What a run is fed.
+enum InputValue<'a> {
+    /// float32 as it lies in memory.
+    Floats(TensorRef<'a, f32>),
+    /// A copy in the type that the model takes.
+    Converted(DynValue),
 }
 
-// Tensors are published little-endian, and read here as they lie in memory.
-#[cfg(target_endian = "big")]
-compile_error!("big-endian machines would publish tensors in the wrong byte order");
+impl<'a> InputValue<'a> {
+    fn new(dtype: Dtype, shape: &'a [i64], data: &'a [f32]) -> Result<Self, ort::Error> {
+        fn converted<T: PrimitiveTensorElementType + Debug + Copy + 'static>(
+            shape: &[i64],
+            data: &[f32],
+            convert: fn(f32) -> T,
+        ) -> Result<InputValue<'static>, ort::Error> {
+            let data: Vec<T> = data.iter().map(|&value| convert(value)).collect();
+            Ok(InputValue::Converted(Tensor::from_array((shape, data))?.into_dyn()))
+        }
+        match dtype {
+            Dtype::Float16 => converted(shape, data, f16::from_f32),
+            Dtype::Bfloat16 => converted(shape, data, bf16::from_f32),
+            Dtype::Float64 => converted(shape, data, f64::from),
+            // Other types are no inputs of a bundle; the library refuses float32 for them.
+            _ => Ok(Self::Floats(TensorRef::from_array_view((shape, data))?)),
+        }
+    }
+
+    fn ptr(&self) -> *const OrtValue {
+        match self {
+            Self::Floats(tensor) => tensor.ptr(),
+            Self::Converted(value) => value.ptr(),
+        }
+    }
+}
 
 fn port(outlet: &Outlet) -> Port {
-    let name = outlet.name().to_owned();
-    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
-        return Port { name, dtype: None, axes: Vec::new() };
+    let (name, elements) = (outlet.name().to_owned(), elements(outlet.dtype()));
+    let ValueType::Tensor { shape, dimension_symbols, .. } = outlet.dtype() else {
+        return Port { name, elements, axes: Vec::new() };
     };
     let axis = |(length, symbol): (&i64, &String)| usize::try_from(*length).map_or_else(|_| Axis::Free(symbol.clone()), Axis::Fixed);
-    Port { name, dtype: dtype(*ty), axes: shape.iter().zip(dimension_symbols.iter()).map(axis).collect() }
-}
-
-fn dtype(ty: TensorElementType) -> Option<Dtype> {
-    Some(match ty {
-        TensorElementType::Float32 => Dtype::Float32,
-        TensorElementType::Float64 => Dtype::Float64,
-        TensorElementType::Float16 => Dtype::Float16,
-        TensorElementType::Bfloat16 => Dtype::Bfloat16,
-        TensorElementType::Int8 => Dtype::Int8,
-        TensorElementType::Int16 => Dtype::Int16,
-        TensorElementType::Int32 => Dtype::Int32,
-        TensorElementType::Int64 => Dtype::Int64,
-        TensorElementType::Uint8 => Dtype::Uint8,
-        TensorElementType::Uint16 => Dtype::Uint16,
-        TensorElementType::Uint32 => Dtype::Uint32,
-        TensorElementType::Uint64 => Dtype::Uint64,
-        TensorElementType::Bool => Dtype::Bool,
-        _ => return None,
-    })
+    Port { name, elements, axes: shape.iter().zip(dimension_symbols.iter()).map(axis).collect() }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::head::Head;
 use super::input::Input;
-use super::port::{Output, Values};
 use super::session::{RunBrake, SharedSession};
+use super::values::{Class, Output, Values};
 
 /// Time of a run at one batch size.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -163,11 +163,20 @@ fn of_frame(outputs: &[Output<'_>], frame: usize) -> Vec<Vec<f64>> {
     outputs.iter().map(|output| numbers(output.frame(frame))).collect()
 }
 
-/// Floats as they are; other types byte by byte, which compares them exactly enough to tell a difference.
+/// Floats and scores as they are; other types byte by byte, which compares them exactly enough to tell a difference.
 pub(crate) fn numbers(values: Values<'_>) -> Vec<f64> {
     match values {
         Values::Floats(values) => values.iter().map(|&value| f64::from(value)).collect(),
         Values::Bytes(_, bytes) => bytes.iter().map(|&byte| f64::from(byte)).collect(),
+        Values::Classes(classes) => classes.iter().flat_map(of_class).collect(),
+        Values::ScoreMaps(maps) => maps.iter().flatten().map(|&(_, score)| f64::from(score)).collect(),
+    }
+}
+
+fn of_class(class: &Class) -> Vec<f64> {
+    match class {
+        Class::Number(number) => vec![*number as f64],
+        Class::Name(name) => name.bytes().map(f64::from).collect(),
     }
 }
 

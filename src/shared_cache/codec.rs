@@ -15,7 +15,7 @@ const TAG: &[u8; 4] = b"sfA1";
 #[derive(Serialize, Deserialize)]
 enum Stored<'a> {
     Localization(Localization),
-    Classification(#[serde(borrow)] Vec<(Cow<'a, str>, f64)>),
+    Classification(#[serde(borrow)] Vec<(Cow<'a, str>, Option<f64>)>),
     Tensors(#[serde(borrow)] Vec<StoredTensor<'a>>),
 }
 

@@ -14,7 +14,7 @@ fn place(latitude: f64, confidence: Option<f64>) -> Answer {
 }
 
 fn answers() -> impl Strategy<Value = Answer> {
-    let label = ("[a-z]{0,9}", -1e9..1e9f64).prop_map(|(label, score)| Label { label: label.as_str().into(), score });
+    let label = ("[a-z]{0,9}", prop::option::of(-1e9..1e9f64)).prop_map(|(label, score)| Label { label: label.as_str().into(), score });
     let tensor = ("[a-z]{0,9}", 0..9usize, 0..9usize).prop_map(|(name, rows, columns)| NamedTensor {
         name: name.as_str().into(),
         shape: vec![1, rows, columns],

@@ -90,14 +90,14 @@ async fn json_is_answered_in_kind_and_means_the_same() {
         return;
     }
     let world = World::start(&["degrees", "tensors", "classes"], &[]).await;
-    let (payload, headers) = as_json(&json!({"iq_data": [[0.5, 0.25], [0.5, 0.25]], "frame_id": "j"}));
+    let (payload, headers) = as_json(&json!({"iq_data": vec![[0.5, 0.25]; 16], "frame_id": "j"}));
     let reply = world.ask_raw(payload, headers).await;
     assert_eq!(reply.header("Content-Type"), Some("application/json"));
     assert_eq!(reply.body["position"], json!({"latitude": 45.0, "longitude": 90.0}));
     assert!(reply.body["session_id"].is_null() && reply.body["seq"].is_null());
 
     // 0x40, 0x20 of ci8 are 0.5 and 0.25; the outputs come as standard base64.
-    let (payload, headers) = as_json(&json!({"samples": "QCBAIA==", "datatype": "ci8", "model": "tensors"}));
+    let (payload, headers) = as_json(&json!({"samples": "QCBAIEAg".repeat(5) + "QCA=", "datatype": "ci8", "model": "tensors"}));
     let reply = world.ask_raw(payload, headers).await;
     assert_eq!(reply.body["kind"], "tensors");
     let mean = &reply.body["tensors"]["mean"];
@@ -345,7 +345,7 @@ async fn an_outcome_larger_than_the_server_takes_says_so() {
     std::fs::write(&config, "max_payload: 1024").unwrap();
     let server = sferic::nats::PrivateServer::start(&["--config", config.to_str().unwrap()]).await.unwrap();
     let world = World::on(server, &["tensors"], &[]).await;
-    let (payload, headers) = as_json(&json!({"iq_data": [[0.5, 0.25]], "session_id": "s".repeat(350)}));
+    let (payload, headers) = as_json(&json!({"iq_data": vec![[0.5, 0.25]; 16], "session_id": "s".repeat(350)}));
     let reply = world.ask_raw(payload, headers).await;
     assert_eq!(reply.body["code"], "internal", "{}", reply.body);
     let message = reply.body["message"].as_str().unwrap();

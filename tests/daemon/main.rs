@@ -9,6 +9,7 @@ mod faults;
 mod input;
 mod logs;
 mod metrics;
+mod models;
 mod odd_messages;
 mod publishing;
 mod readiness;

@@ -15,6 +15,11 @@ work out an answer by hand and send a frame that provokes a fault. `RMS` below i
   slow        as degrees, after about two seconds of matrix products (batches of one)
   mixing      as degrees, but each frame gets the mean of the whole batch
   versions    three versions, 2, 9 and 10: `classes` whose one logit of many is the version's
+  half        as classes, in float16
+  double      as metres, in float64
+  label       the largest logit of classes alone: version 1 its place, int64 [B]; version 2 its name, string [B, 1]
+  scores      the softmax of the logits of classes as scikit-learn's exporter writes it: version 1 by number, version 2 by name in another order
+  external    as classes, the logits times 1, 2, 4 (weights/scale.bin) and, where a frame is longer than 16 samples, plus 0, 8, 0 (offset.bin)
 """
 
 import hashlib
@@ -22,21 +27,22 @@ import pathlib
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 HERE = pathlib.Path(__file__).parent
 FLOAT = TensorProto.FLOAT
+ML = "ai.onnx.ml"
 
 
 class Graph:
     """Nodes and constants of one model, in the order they are made."""
 
-    def __init__(self):
-        self.nodes, self.constants = [], []
+    def __init__(self, dtype=np.float32):
+        self.dtype, self.nodes, self.constants = dtype, [], []
 
-    def const(self, value, dtype=np.float32):
+    def const(self, value, dtype=None):
         name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype or self.dtype), name))
         return name
 
     def __call__(self, op, *inputs, name=None, **attributes):
@@ -44,22 +50,35 @@ class Graph:
         self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
         return name
 
-    def save(self, folder, text, outputs, inputs=("B", 1, 2, "N"), stated=True):
+    def save(self, folder, text, outputs, inputs=("B", 1, 2, "N"), stated=True, beside={}):
+        """`beside`: by a tensor's name, the file its values go to."""
         made = helper.make_graph(
             self.nodes,
             "test",
-            [helper.make_tensor_value_info("x", FLOAT, inputs)],
-            [helper.make_tensor_value_info(name, dtype, shape) for name, dtype, shape in outputs],
+            [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), inputs)],
+            [output if isinstance(output, onnx.ValueInfoProto) else helper.make_tensor_value_info(*output) for output in outputs],
             self.constants,
         )
-        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], producer_name="")
+        opsets = [helper.make_opsetid("", 17)] + [helper.make_opsetid(ML, 3)] * any(node.domain == ML for node in self.nodes)
+        model = helper.make_model(made, opset_imports=opsets, producer_name="")
         model.ir_version = 8
         onnx.checker.check_model(model, full_check=True)
-        data = model.SerializeToString(deterministic=True)
         folder = HERE / folder
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.onnx").write_bytes(data)
-        digest = f'[model]\nsha256 = "{hashlib.sha256(data).hexdigest()}"\n\n' if stated else ""
+        files = {}
+        graphs = [model.graph, *(a.g for node in model.graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)]
+        for tensor in [tensor for graph in graphs for tensor in graph.initializer if tensor.name in beside]:
+            files[beside[tensor.name]] = tensor.raw_data
+            external_data_helper.set_external_data(tensor, beside[tensor.name])
+            tensor.ClearField("raw_data")
+        data = model.SerializeToString(deterministic=True)
+        files = {"model.onnx": data, **dict(sorted(files.items()))}
+        for location, content in files.items():
+            (folder / location).parent.mkdir(exist_ok=True)
+            (folder / location).write_bytes(content)
+        # Of several files, of what `sha256sum` prints about them.
+        printed = "".join(f"{hashlib.sha256(content).hexdigest()}  {location}\n" for location, content in files.items()).encode()
+        digest = f'[model]\nsha256 = "{hashlib.sha256(printed if beside else data).hexdigest()}"\n\n' if stated else ""
         (folder / "model.toml").write_text(digest + text)
         print(f"{folder.relative_to(HERE)}: {len(data)} bytes")
 
@@ -224,5 +243,73 @@ def versions():
         g.save(f"versions/{version}", features() + text, [("logits", FLOAT, ["B", 3])], stated=False)
 
 
-for make in (degrees, metres, classes, tensors, poison, static1, width32, ragged, slow, mixing, versions):
+def logits(g, name=None):
+    return g("Concat", means(g), g("Unsqueeze", rms(g), g.const([1], np.int64)), axis=1, name=name)
+
+
+def classification(output, extra=""):
+    return features() + f'[output]\nkind = "classification"\nlogits = "{output}"\nlabels = ["i", "q", "loud"]\n{extra}'
+
+
+def half():
+    g = Graph(np.float16)
+    logits(g, name="logits")
+    g.save("half/1", classification("logits"), [("logits", TensorProto.FLOAT16, ["B", 3])])
+
+
+def double():
+    g = Graph(np.float64)
+    mean = means(g)
+    g("Mul", mean, g.const([[1000, 1000]]), name="position")
+    g("Identity", mean, name="log_sigma")
+    text = (HERE / "metres/1/model.toml").read_text().partition("[features]")
+    outputs = [(name, TensorProto.DOUBLE, ["B", 2]) for name in ("position", "log_sigma")]
+    g.save("double/1", "".join(text[1:]), outputs)
+
+
+def label():
+    g = Graph()
+    g("ArgMax", logits(g), axis=1, keepdims=0, name="label")
+    g.save("label/1", classification("label"), [("label", TensorProto.INT64, ["B"])], stated=False)
+    g = Graph()
+    place = g("ArgMax", logits(g), axis=1, keepdims=1)
+    g("LabelEncoder", place, name="label", domain=ML, keys_int64s=[0, 1, 2], values_strings=["i", "q", "loud"])
+    g.save("label/2", classification("label"), [("label", TensorProto.STRING, ["B", 1])], stated=False)
+
+
+def scores():
+    for version, kind, classes in [
+        (1, TensorProto.INT64, {"classlabels_int64s": [0, 1, 2]}),
+        (2, TensorProto.STRING, {"classlabels_strings": ["loud", "i", "q"]}),
+    ]:
+        g = Graph()
+        ordered = logits(g) if version == 1 else g("Gather", logits(g), g.const([2, 0, 1], np.int64), axis=1)
+        g("ZipMap", g("Softmax", ordered, axis=1), name="scores", domain=ML, **classes)
+        each = helper.make_map_type_proto(kind, helper.make_tensor_type_proto(FLOAT, None))
+        output = helper.make_value_info("scores", helper.make_sequence_type_proto(each))
+        g.save(f"scores/{version}", classification("scores"), [output], stated=False)
+
+
+def external():
+    g = Graph()
+    scale = g.const([[1, 2, 4]])
+    scaled = g("Mul", logits(g), scale)
+    length = g("Gather", g("Shape", "x"), g.const(3, np.int64))
+    offset = numpy_helper.from_array(np.array([[0, 8, 0]], np.float32), "offset")
+    branches = {}
+    for branch, nodes, constants in [
+        ("then_branch", [helper.make_node("Add", [scaled, "offset"], ["shifted"])], [offset]),
+        ("else_branch", [helper.make_node("Identity", [scaled], ["shifted"])], []),
+    ]:
+        result = helper.make_tensor_value_info("shifted", FLOAT, ["B", 3])
+        branches[branch] = helper.make_graph(nodes, branch, [], [result], constants)
+    g("If", g("Greater", length, g.const(16, np.int64)), name="logits", **branches)
+    beside = {scale: "weights/scale.bin", "offset": "offset.bin"}
+    g.save("external/1", classification("logits", 'activation = "none"\n'), [("logits", FLOAT, ["B", 3])], beside=beside)
+
+
+for make in (
+    *(degrees, metres, classes, tensors, poison, static1, width32, ragged, slow, mixing, versions),
+    *(half, double, label, scores, external),
+):
     make()

@@ -19,7 +19,7 @@ pub fn key(n: u64) -> CacheKey {
 }
 
 fn answer(labels: usize) -> Arc<Answer> {
-    Arc::new(Answer::Classification(vec![Label { label: "tone".into(), score: 1.0 }; labels]))
+    Arc::new(Answer::Classification(vec![Label { label: "tone".into(), score: Some(1.0) }; labels]))
 }
 
 fn config(max_entries: usize, admission: AdmissionPolicy) -> Config {

@@ -13,7 +13,8 @@ use localization::Localizer;
 use sferic_actors::outcome::{Answer, Failure, FailureCode, NamedTensor};
 
 use super::output_section::OutputConfig;
-use super::port::{Axis, Dtype, Output, Port};
+use super::port::{Axis, Dtype, Elements, Port};
+use super::values::{Output, Reading, Values};
 
 /// What a bundle's outputs mean, checked against the ONNX file.
 #[derive(Debug, Clone)]
@@ -34,8 +35,9 @@ enum Kind {
 #[derive(Debug, Clone)]
 struct Wanted {
     name: Arc<str>,
-    /// For float32 `[B, width]`: the widths it may have. `None`: any type and shape with the batch axis first.
-    widths: Option<Vec<usize>>,
+    reading: Reading,
+    /// For numbers `[B, width]` that are read as float32: the widths it may have.
+    widths: Vec<usize>,
 }
 
 impl Head {
@@ -44,7 +46,13 @@ impl Head {
     /// # Errors
     /// In words: the output, what it is, and what was expected.
     pub fn new(config: &OutputConfig, ports: &[Port]) -> Result<Self, String> {
-        let named = |name: &str, widths: Vec<usize>| Wanted { name: name.into(), widths: Some(widths) };
+        let named = |name: &str, widths: Vec<usize>| Wanted { name: name.into(), reading: Reading::Floats, widths };
+        let declared = |name: &str| {
+            ports.iter().find(|port| port.name == name).ok_or_else(|| {
+                let names: Vec<_> = ports.iter().map(|port| format!("`{}`", port.name)).collect();
+                format!("[output] names `{name}`, model.onnx has no such output; it has {}", names.join(", "))
+            })
+        };
         let (kind, outputs) = match config {
             OutputConfig::Localization { position, origin, uncertainty, uncertainty_units, uncertainty_scale, confidence } => {
                 let mut outputs = vec![named(position, vec![2]), named(uncertainty, vec![2, 3])];
@@ -54,23 +62,18 @@ impl Head {
                 (Kind::Localization(localizer), outputs)
             }
             OutputConfig::Classification { logits, activation, labels, top_k } => {
-                let classifier = Classifier {
-                    activation: *activation,
-                    labels: labels.iter().map(|label| label.as_str().into()).collect(),
-                    top_k: *top_k,
-                };
-                (Kind::Classification(classifier), vec![named(logits, vec![labels.len()])])
+                let reading = classification::reading(declared(logits)?, labels.len());
+                let classifier = Classifier::new(reading, *activation, labels, *top_k);
+                (Kind::Classification(classifier), vec![Wanted { reading, ..named(logits, vec![labels.len()]) }])
             }
             OutputConfig::Tensors => {
-                (Kind::Tensors, ports.iter().map(|port| Wanted { name: port.name.as_str().into(), widths: None }).collect())
+                let as_is = |port: &Port| Wanted { reading: Reading::AsIs, ..named(&port.name, Vec::new()) };
+                (Kind::Tensors, ports.iter().map(as_is).collect())
             }
         };
         let mut batch_of_one = false;
         for wanted in &outputs {
-            let port = ports.iter().find(|port| *port.name == *wanted.name).ok_or_else(|| {
-                let names: Vec<_> = ports.iter().map(|port| format!("`{}`", port.name)).collect();
-                format!("[output] names `{}`, model.onnx has no such output; it has {}", wanted.name, names.join(", "))
-            })?;
+            let port = declared(&wanted.name)?;
             wanted.declared(port)?;
             batch_of_one |= port.axes.first() == Some(&Axis::Fixed(1));
         }
@@ -86,9 +89,9 @@ impl Head {
         self
     }
 
-    /// Names of the outputs it reads, in the order [`check`](Self::check) and [`answer`](Self::answer) take them.
-    pub fn outputs(&self) -> impl Iterator<Item = &str> {
-        self.outputs.iter().map(|wanted| &*wanted.name)
+    /// Names of the outputs it reads and how, in the order [`check`](Self::check) and [`answer`](Self::answer) take them.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, Reading)> {
+        self.outputs.iter().map(|wanted| (&*wanted.name, wanted.reading))
     }
 
     /// Whether the ONNX file declares one of its outputs for one frame only.
@@ -101,7 +104,11 @@ impl Head {
     /// # Errors
     /// In words: the output, its type and shape, and what was expected.
     pub fn check(&self, outputs: &[Output<'_>], batch: usize) -> Result<(), String> {
-        self.outputs.iter().zip(outputs).try_for_each(|(wanted, output)| wanted.came(output, batch))
+        self.outputs.iter().zip(outputs).try_for_each(|(wanted, output)| wanted.came(output, batch))?;
+        let (Kind::Classification(classifier), [Output { values: Values::ScoreMaps(maps), .. }, ..]) = (&self.kind, outputs) else {
+            return Ok(());
+        };
+        maps.iter().try_for_each(|map| classifier.in_order(map).map(drop)).map_err(|error| self.of_first(&error))
     }
 
     /// The answer for one frame of a batch that [`check`](Self::check) has passed.
@@ -119,11 +126,19 @@ impl Head {
             Kind::Localization(localizer) => {
                 localizer.answer(floats(0).unwrap_or_default(), floats(1).unwrap_or_default(), floats(2)).map(Answer::Localization)
             }
-            Kind::Classification(classifier) => Ok(Answer::Classification(classifier.answer(floats(0).unwrap_or_default()))),
+            Kind::Classification(classifier) => {
+                let values = outputs.first().map_or(Values::Floats(&[]), |output| output.frame(frame));
+                classifier.answer(values).map(Answer::Classification).map_err(|error| failed(self.of_first(&error)))
+            }
             Kind::Tensors => Ok(Answer::Tensors(
                 self.outputs.iter().zip(outputs).map(|(wanted, output)| named_tensor(&wanted.name, output, frame)).collect(),
             )),
         }
+    }
+
+    fn of_first(&self, error: &str) -> String {
+        let name = self.outputs.first().map(|wanted| &*wanted.name).unwrap_or_default();
+        format!("output `{name}` {error}")
     }
 
     /// An answer that came from elsewhere, as one of this head's with its own names; `None` where it can be none.
@@ -148,43 +163,52 @@ impl Wanted {
     fn declared(&self, port: &Port) -> Result<(), String> {
         let batch_first = matches!(port.axes.first(), Some(Axis::Free(_) | Axis::Fixed(1)));
         let width = |axis: &Axis| match axis {
-            Axis::Fixed(width) => self.widths.iter().flatten().any(|wanted| wanted == width),
+            Axis::Fixed(width) => self.widths.contains(width),
             Axis::Free(_) => true,
         };
-        let fits = match &self.widths {
-            Some(_) => port.dtype == Some(Dtype::Float32) && port.axes.len() == 2 && batch_first && width(&port.axes[1]),
-            None => port.dtype.is_some() && batch_first,
+        let fits = match (self.reading, port.elements) {
+            (Reading::AsIs, Elements::Numbers(_)) | (Reading::Classes, _) => batch_first,
+            (Reading::Floats, Elements::Numbers(dtype)) => {
+                dtype != Dtype::Bool && port.axes.len() == 2 && batch_first && width(&port.axes[1])
+            }
+            (Reading::ScoreMaps, Elements::ScoreMaps) => true,
+            _ => false,
         };
         if fits { Ok(()) } else { Err(format!("output {port}, expected {}", self.expected("B"))) }
     }
 
     fn came(&self, output: &Output<'_>, batch: usize) -> Result<(), String> {
         let batch_first = output.shape.first() == Some(&batch);
-        let fits = match &self.widths {
-            Some(widths) => output.dtype() == Dtype::Float32 && output.shape.len() == 2 && batch_first && widths.contains(&output.shape[1]),
-            None => batch_first,
+        let fits = match (self.reading, output.values) {
+            (Reading::AsIs, _) => batch_first,
+            (Reading::Floats, Values::Floats(_)) => output.shape.len() == 2 && batch_first && self.widths.contains(&output.shape[1]),
+            (Reading::Classes, Values::Classes(_)) => batch_first && matches!(output.shape, [_] | [_, 1]),
+            (Reading::ScoreMaps, Values::ScoreMaps(_)) => output.shape.len() == 1 && batch_first,
+            _ => false,
         };
         if fits {
             return Ok(());
         }
         let expected = self.expected(&batch.to_string());
-        Err(format!("output `{}` came as {} {:?}, expected {expected}", self.name, output.dtype().name(), output.shape))
+        Err(format!("output `{}` came as {} {:?}, expected {expected}", self.name, output.type_name(), output.shape))
     }
 
     fn expected(&self, batch: &str) -> String {
-        match &self.widths {
-            Some(widths) => {
-                let shapes: Vec<_> = widths.iter().map(|width| format!("[{batch}, {width}]")).collect();
+        match self.reading {
+            Reading::Floats => {
+                let shapes: Vec<_> = self.widths.iter().map(|width| format!("[{batch}, {width}]")).collect();
                 format!("float32 {}", shapes.join(" or "))
             }
-            None => format!("a tensor of numbers with the batch axis first, [{batch}, …]"),
+            Reading::Classes => format!("one label a frame, [{batch}] or [{batch}, 1]"),
+            Reading::ScoreMaps => format!("one map a frame, [{batch}]"),
+            Reading::AsIs => format!("a tensor of numbers with the batch axis first, [{batch}, …]"),
         }
     }
 }
 
 fn named_tensor(name: &Arc<str>, output: &Output<'_>, frame: usize) -> NamedTensor {
     let shape = std::iter::once(1).chain(output.shape.iter().skip(1).copied()).collect();
-    NamedTensor { name: Arc::clone(name), shape, dtype: output.dtype().name(), data: output.frame(frame).to_bytes() }
+    NamedTensor { name: Arc::clone(name), shape, dtype: output.type_name(), data: output.frame(frame).to_bytes() }
 }
 
 fn failed(message: impl Into<String>) -> Failure {

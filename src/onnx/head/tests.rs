@@ -1,10 +1,10 @@
 use super::super::output_section::{Activation, Origin, Scale, Units};
-use super::super::port::Values;
+use super::super::values::{Class, ScoreMap};
 use super::*;
 
 fn port(name: &str, dtype: Dtype, axes: &str) -> Port {
     let axes = axes.split(' ').map(|axis| axis.parse().map_or_else(|_| Axis::Free(axis.into()), Axis::Fixed)).collect();
-    Port { name: name.into(), dtype: Some(dtype), axes }
+    Port { name: name.into(), elements: Elements::Numbers(dtype), axes }
 }
 
 fn localization(confidence: Option<&str>) -> OutputConfig {
@@ -21,7 +21,7 @@ fn localization(confidence: Option<&str>) -> OutputConfig {
 fn classification() -> OutputConfig {
     OutputConfig::Classification {
         logits: "logits".into(),
-        activation: Activation::None,
+        activation: Some(Activation::None),
         labels: vec!["a".into(), "b".into(), "c".into()],
         top_k: 2,
     }
@@ -48,7 +48,7 @@ fn outputs_are_found_by_name_in_any_order() {
         port("position", Dtype::Float32, "B W"),
     ];
     let head = Head::new(&localization(Some("confidence")), &ports).expect("refused");
-    assert_eq!(head.outputs().collect::<Vec<_>>(), ["position", "sigma", "confidence"]);
+    assert_eq!(head.outputs().collect::<Vec<_>>(), ["position", "sigma", "confidence"].map(|name| (name, Reading::Floats)));
     assert!(!head.batch_of_one());
     let fixed = [port("sigma", Dtype::Float32, "1 2"), port("position", Dtype::Float32, "1 2")];
     assert!(Head::new(&localization(None), &fixed).expect("refused").batch_of_one());
@@ -59,7 +59,8 @@ fn a_refusal_tells_the_output_and_what_was_expected() {
     let sigma = port("sigma", Dtype::Float32, "B 2");
     let head = |position: Port| Head::new(&localization(None), &[sigma.clone(), position]);
     refused(head(port("location", Dtype::Float32, "B 2")), &["`position`", "it has `sigma`, `location`"]);
-    refused(head(port("position", Dtype::Float64, "B 2")), &["`position`, float64 [B, 2]", "expected float32 [B, 2]"]);
+    refused(head(port("position", Dtype::Bool, "B 2")), &["`position`, bool [B, 2]", "expected float32 [B, 2]"]);
+    refused(head(Port { elements: Elements::Strings, ..port("position", Dtype::Bool, "B 2") }), &["`position`, string [B, 2]"]);
     refused(head(port("position", Dtype::Float32, "B 3")), &["float32 [B, 3]", "expected float32 [B, 2]"]);
     refused(head(port("position", Dtype::Float32, "2")), &["float32 [2]"]);
     refused(head(port("position", Dtype::Float32, "4 2")), &["float32 [4, 2]"]);
@@ -67,8 +68,48 @@ fn a_refusal_tells_the_output_and_what_was_expected() {
     refused(Head::new(&localization(None), &wide), &["`sigma`, float32 [B, 4]", "float32 [B, 2] or [B, 3]"]);
     let logits = [port("logits", Dtype::Float32, "B 4")];
     refused(Head::new(&classification(), &logits), &["`logits`, float32 [B, 4]", "float32 [B, 3]"]);
-    let text = Port { dtype: None, ..port("text", Dtype::Bool, "B") };
-    refused(Head::new(&OutputConfig::Tensors, &[text]), &["`text`, an unsupported type [B]", "tensor of numbers"]);
+    let text = Port { elements: Elements::Unsupported, ..port("text", Dtype::Bool, "B") };
+    refused(Head::new(&OutputConfig::Tensors, std::slice::from_ref(&text)), &["`text`, an unsupported type [B]", "tensor of numbers"]);
+    refused(Head::new(&OutputConfig::Tensors, &[Port { elements: Elements::Strings, ..text }]), &["`text`, string [B]"]);
+    refused(Head::new(&classification(), &[port("logits", Dtype::Int64, "4")]), &["`logits`, int64 [4]", "[B] or [B, 1]"]);
+}
+
+#[test]
+fn numbers_of_any_type_are_read_as_float32_and_tensors_as_they_are() {
+    for dtype in [Dtype::Float16, Dtype::Bfloat16, Dtype::Float64, Dtype::Int32] {
+        let ports = [port("sigma", dtype, "B 2"), port("position", dtype, "B 2")];
+        let head = Head::new(&localization(None), &ports).expect("refused");
+        assert!(head.outputs().all(|(_, reading)| reading == Reading::Floats));
+        let head = Head::new(&OutputConfig::Tensors, &ports).expect("refused");
+        assert!(head.outputs().all(|(_, reading)| reading == Reading::AsIs));
+    }
+}
+
+#[test]
+fn labels_and_maps_are_answers() {
+    let maps = Port { elements: Elements::ScoreMaps, ..port("logits", Dtype::Float32, "B") };
+    let head = Head::new(&classification(), &[Port { axes: Vec::new(), ..maps }]).expect("refused");
+    let map = |scores: [f32; 3]| scores.into_iter().zip(0..).map(|(score, class)| (Class::Number(class), score)).collect::<ScoreMap>();
+    let maps = [map([0.5, 0.25, 0.25]), map([0.0, f32::NAN, 0.0])];
+    let outputs = [Output { shape: &[2], values: Values::ScoreMaps(&maps) }];
+    assert_eq!(head.check(&outputs, 2), Ok(()));
+    let Ok(Answer::Classification(labels)) = head.answer(&outputs, 0) else { panic!("refused") };
+    assert_eq!((labels.len(), &*labels[0].label, labels[0].score), (2, "a", Some(0.5)));
+    assert_eq!(head.answer(&outputs, 1).expect_err("answered").message, "output `logits` is not finite at element 1");
+    refused(head.check(&[Output { shape: &[1], values: Values::ScoreMaps(&maps[..1]) }], 2), &["maps from class to score [1]"]);
+    let few = [vec![(Class::Number(0), 1.0)]];
+    refused(head.check(&[Output { shape: &[1], values: Values::ScoreMaps(&few) }], 1), &["`logits` has no score for the label \"b\""]);
+
+    let head = Head::new(&classification(), &[port("logits", Dtype::Int64, "B 1")]).expect("refused");
+    let classes = [Class::Number(2), Class::Number(3)];
+    let outputs = [Output { shape: &[2, 1], values: Values::Classes(&classes) }];
+    assert_eq!(head.check(&outputs, 2), Ok(()));
+    let Ok(Answer::Classification(labels)) = head.answer(&outputs, 0) else { panic!("refused") };
+    assert_eq!((labels.len(), &*labels[0].label, labels[0].score), (1, "c", None));
+    let failure = head.answer(&outputs, 1).expect_err("answered");
+    assert_eq!(failure.code, FailureCode::InferenceFailed);
+    assert_eq!(failure.message, "output `logits` gives the class 3, none of the 3 labels of model.toml");
+    refused(head.check(&[Output { shape: &[1, 2], values: Values::Classes(&classes) }], 1), &["classes [1, 2]", "[1] or [1, 1]"]);
 }
 
 #[test]
@@ -99,7 +140,7 @@ fn classes_are_told_frame_by_frame() {
     let head = Head::new(&classification(), &[port("logits", Dtype::Float32, "B 3")]).expect("refused");
     let Ok(Answer::Classification(labels)) = head.answer(&[floats(&[2, 3], &[3.0, 2.0, 1.0, 1.0, 2.0, 3.0])], 1) else { panic!("refused") };
     let told: Vec<_> = labels.iter().map(|label| (&*label.label, label.score)).collect();
-    assert_eq!(told, [("c", 3.0), ("b", 2.0)]);
+    assert_eq!(told, [("c", Some(3.0)), ("b", Some(2.0))]);
 }
 
 #[test]
