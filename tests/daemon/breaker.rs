@@ -31,7 +31,7 @@ fn path(repository: &TempDir) -> &str {
 
 /// `poison` fails on it, `degrees` does not.
 fn bad(id: &str, model: &str) -> Value {
-    with(&frame(id, &[[-0.95, 0.1]; 8]), &[("model", model.into()), ("cache_enabled", false.into())])
+    with(&frame(id, &[[-0.95, 0.1]; 16]), &[("model", model.into()), ("cache_enabled", false.into())])
 }
 
 fn good(id: &str, model: &str) -> Value {

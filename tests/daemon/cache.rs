@@ -64,7 +64,7 @@ async fn failures_are_not_remembered() {
     }
     let world = World::start(&["poison"], &[("BREAKER__FAILURE_THRESHOLD", "100")]).await;
     for n in 1..=3 {
-        assert_eq!(world.ask(&frame(&n.to_string(), &[[-0.95, 0.1]; 8])).await.body["code"], "inference_failed");
+        assert_eq!(world.ask(&frame(&n.to_string(), &[[-0.95, 0.1]; 16])).await.body["code"], "inference_failed");
         assert_eq!(world.statistics().await["cache"]["misses"], n, "each is tried anew");
     }
 }

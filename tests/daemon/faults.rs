@@ -168,7 +168,7 @@ async fn a_model_that_keeps_failing_is_left_alone_and_the_others_answer() {
         return;
     }
     let world = World::start(&["degrees", "poison"], &[]).await;
-    let poison = |id| with(&frame(id, &[[-0.95, 0.1]; 8]), &[("model", "poison".into())]);
+    let poison = |id| with(&frame(id, &[[-0.95, 0.1]; 16]), &[("model", "poison".into())]);
     for id in ["1", "2", "3"] {
         assert_eq!(world.ask(&poison(id)).await.body["code"], "inference_failed");
     }

@@ -20,7 +20,7 @@ async fn a_repeated_fault_is_told_once_a_second_with_its_trace_and_without_sampl
     ];
     let mut daemon = Daemon::start_piped(server.url(), &settings).await;
     let client = async_nats::connect(server.url()).await.unwrap();
-    let poison = pack(&frame("bad", &[[-0.95, 0.1]; 8]));
+    let poison = pack(&frame("bad", &[[-0.95, 0.1]; 16]));
     for n in 0..50 {
         let mut headers = HeaderMap::new();
         headers.insert("traceparent", format!("00-{:032x}-b7ad6b7169203331-01", 0xa0 + n));
