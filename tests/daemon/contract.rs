@@ -304,7 +304,7 @@ async fn an_outcome_larger_than_the_server_takes_says_so() {
     std::fs::write(&config, "max_payload: 1024").unwrap();
     let server = sferic::nats::PrivateServer::start(&["--config", config.to_str().unwrap()]).await.unwrap();
     let world = World::on(server, &["tensors"], &[]).await;
-    let (payload, headers) = as_json(&json!({"iq_data": [[0.5, 0.25]], "session_id": "s".repeat(350)}));
+    let (payload, headers) = as_json(&json!({"iq_data": vec![[0.5, 0.25]; 16], "session_id": "s".repeat(350)}));
     let reply = world.ask_raw(payload, headers).await;
     assert_eq!(reply.body["code"], "internal", "{}", reply.body);
     let message = reply.body["message"].as_str().unwrap();
