@@ -17,8 +17,27 @@ fn one_sample_less_than_a_window_is_not_enough() {
     // Also where padding would have made up for it.
     let centered = FeatureConfig { center: true, ..config };
     assert!(matches!(extract(&centered, &cf32(&components[2..]), Datatype::Cf32Le), Err(FrameError::NotEnoughSamples { .. })));
+}
+
+#[test]
+fn the_fewest_samples_are_counted_before_any_padding() {
     let iq = FeatureConfig { kind: Kind::Iq, ..FeatureConfig::default() };
-    assert_eq!(extract(&iq, &[0; 8], Datatype::Cf32Le).unwrap().1, [1, 2, 1]);
+    let fewest = |frames, min_samples| FeatureConfig { frames, min_samples, ..iq.clone() }.min_samples();
+    assert_eq!(fewest(None, None), 16);
+    assert_eq!([1, 2, 32, 33].map(|frames| fewest(Some(frames), None)), [1, 1, 16, 17]);
+    assert_eq!((fewest(Some(1024), Some(3)), fewest(None, Some(500))), (3, 500));
+    for (config, fewest) in [
+        (FeatureConfig { frames: Some(40), ..iq.clone() }, 20),
+        (FeatureConfig { min_samples: Some(1), ..iq }, 1),
+        (FeatureConfig { min_samples: Some(1500), ..FeatureConfig::default() }, 1500),
+    ] {
+        let bytes = cf32(&noise(2 * fewest, 3));
+        assert!(extract(&config, &bytes, Datatype::Cf32Le).is_ok(), "{config:?}");
+        if fewest > 1 {
+            let error = extract(&config, &bytes[8..], Datatype::Cf32Le).unwrap_err();
+            assert_eq!(error.to_string(), format!("{} samples, at least {fewest} needed", fewest - 1));
+        }
+    }
 }
 
 #[test]

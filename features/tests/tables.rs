@@ -79,7 +79,7 @@ fn tables() {
     let error = toml::from_str::<FeatureConfig>("n_ftt = 512").unwrap_err().to_string();
     assert!(error.contains("n_ftt"), "{error}");
     assert!(toml::from_str::<FeatureConfig>("window = 'kaiser'").is_err());
-    for good in ["power = 1", "n_fft = 17\nn_mels = 4", "kind = 'iq'\nn_fft = 3", "sides = 'positive'\nn_mels = 5"] {
+    for good in ["power = 1", "n_fft = 17\nn_mels = 4", "kind = 'iq'\nn_fft = 3", "sides = 'positive'\nn_mels = 5", "min_samples = 1024"] {
         assert_eq!(config(good).validate(), Ok(()), "{good}");
     }
     for (bad, words) in [
@@ -89,6 +89,8 @@ fn tables() {
         ("n_mels = 127", "n_mels is 127, must be even with sides = \"two_sided\""),
         ("num_channels = 0", "num_channels is 0, must be 1 to 1048576"),
         ("frames = 0", "frames is 0, must be 1 to 16777216"),
+        ("min_samples = 1023", "min_samples is 1023, must be 1024 to 16777216"),
+        ("kind = 'iq'\nmin_samples = 0", "min_samples is 0, must be 1 to 16777216"),
         ("power = 0", "power is 0, must be above 0 and at most 16"),
         ("floor = 0", "floor is 0, must be a positive normal float32"),
         ("floor = nan", "floor is NaN, must be a positive normal float32"),

@@ -108,7 +108,11 @@ mod tests {
 
     /// `model.onnx` with an initialiser in each of the files named: the fields of `ModelProto` and below, by hand.
     fn graph(locations: &[&str]) -> Vec<u8> {
-        let field = |number: u8, content: &[u8]| [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat();
+        // A length below 2^14, in two bytes.
+        let field = |number: u8, content: &[u8]| {
+            let [low, high] = [content.len() & 0x7f, content.len() >> 7].map(|bits| u8::try_from(bits).unwrap());
+            [&[number << 3 | 2, low | 0x80, high], content].concat()
+        };
         let entry = |key: &str, value: &str| field(13, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat());
         let tensor = |location: &&str| {
             let data_location = [14 << 3, 1];

@@ -223,6 +223,11 @@ impl SharedSession {
     }
 }
 
+/// What the library says: some of its messages have several lines.
+pub(crate) fn one_line(error: &ort::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// What a run gave. Dropped, its memory goes to the next run on an input of the same shape.
 pub(crate) struct RunOutputs<'s> {
     tensors: Option<RunTensors>,

@@ -2,6 +2,23 @@
 
 use super::*;
 
+/// Fixtures as exporters write them, with those that answer the same in float32.
+fn catalog() -> Option<Arc<Catalog>> {
+    const NAMES: [&str; 7] = ["classes", "double", "external", "half", "label", "metres", "scores"];
+    static CATALOG: LazyLock<Option<Arc<Catalog>>> = LazyLock::new(|| load(&NAMES));
+    CATALOG.clone()
+}
+
+#[test]
+fn every_export_loads() {
+    let Some(catalog) = catalog() else { return };
+    assert_eq!(catalog.refused(), []);
+    assert_eq!(catalog.models().len(), 9);
+    for model in catalog.models() {
+        assert!(!model.batch_variant(), "{}", model.id());
+    }
+}
+
 fn labels(catalog: &Arc<Catalog>, model: &str, batch: &[Tensor]) -> Vec<Vec<(String, Option<f64>)>> {
     let answer = |answer: Result<Answer, _>| {
         let Ok(Answer::Classification(labels)) = answer else { panic!("{answer:?}") };
