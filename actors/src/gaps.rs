@@ -1,8 +1,8 @@
 //! Frames that are known to be missed: the gaps in each source's `seq`.
 //!
 //! Pure: it is told the time. A number that is passed over is missing until its frame comes late, or for [`WINDOW`]; then it is due to be
-//! accounted for. Resets, repeats and reordering are no gaps: where a sequence can be read in two ways, the one with fewer missing
-//! frames is taken.
+//! accounted for. Resets, repeats and reordering are no gaps, nor are steps of a source that has never sent two numbers in a row: where
+//! a sequence can be read in two ways, the one with fewer missing frames is taken.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -55,6 +55,8 @@ struct Count {
     high: u64,
     /// What would follow on the last number, where that was behind and such as a source begins with, 0 or 1; else [`NONE`].
     behind: u64,
+    /// It has sent two numbers in a row. Before that they may be anything: samples, milliseconds.
+    is_by_one: bool,
     gaps: VecDeque<Gap>,
 }
 
@@ -62,6 +64,12 @@ struct Count {
 struct Gap {
     missing: Range<u64>,
     due: Instant,
+}
+
+impl Gap {
+    fn frames(&self) -> u64 {
+        self.missing.end - self.missing.start
+    }
 }
 
 impl Default for Gaps {
@@ -74,10 +82,13 @@ impl Gaps {
     /// A frame of `source` with this number has come. Returns whether a gap opened.
     pub fn observe(&mut self, source: &str, seq: u64, now: Instant) -> bool {
         let Some(count) = self.sources.get_mut(source) else {
-            let count = Count { next: seq.saturating_add(1), high: 0, behind: NONE, gaps: VecDeque::new() };
+            let count = Count { next: seq.saturating_add(1), high: 0, behind: NONE, is_by_one: false, gaps: VecDeque::new() };
             self.sources.put(source.to_owned(), count);
-            if self.sources.len() > MAX_SOURCES {
-                self.sources.pop_lru();
+            if self.sources.len() > MAX_SOURCES
+                && let Some((source, count)) = self.sources.pop_lru()
+                && !count.gaps.is_empty()
+            {
+                self.due.push(Missed { source, frames: count.gaps.iter().map(Gap::frames).sum() });
             }
             return false;
         };
@@ -85,7 +96,7 @@ impl Gaps {
         let was_missing = !count.gaps.is_empty() && count.fill(seq);
         // As a rule it is the next one.
         if seq == count.next {
-            count.next = seq.saturating_add(1);
+            (count.next, count.is_by_one) = (seq.saturating_add(1), true);
             return false;
         }
         if was_missing {
@@ -95,7 +106,7 @@ impl Gaps {
         if count.gaps.len() == MAX_OPEN
             && let Some(oldest) = count.gaps.pop_front()
         {
-            self.due.push(Missed { source: source.to_owned(), frames: oldest.missing.end - oldest.missing.start });
+            self.due.push(Missed { source: source.to_owned(), frames: oldest.frames() });
         }
         let due = now + WINDOW;
         count.gaps.push_back(Gap { missing, due });
@@ -116,7 +127,7 @@ impl Gaps {
             let Some(count) = self.sources.peek_mut(&source) else { continue };
             let mut frames = 0;
             while count.gaps.front().is_some_and(|gap| gap.due <= now) {
-                frames += count.gaps.pop_front().map_or(0, |gap| gap.missing.end - gap.missing.start);
+                frames += count.gaps.pop_front().map_or(0, |gap| gap.frames());
             }
             if frames > 0 {
                 missed.push(Missed { source, frames });
@@ -135,7 +146,7 @@ impl Count {
             // Beyond the count that a reset left, so it may go on with that one.
             let from = if seq >= self.high { self.next.max(self.high) } else { self.next };
             self.next = following;
-            return (seq > from && seq - from <= MAX_GAP).then_some(from..seq);
+            return (self.is_by_one && seq > from && seq - from <= MAX_GAP).then_some(from..seq);
         }
         // Behind: a repeat, or a source that begins to count anew, which its second frame shows.
         if seq == second {
@@ -236,6 +247,7 @@ mod tests {
             (vec![90, 91, 0, 1, 2], 0, "a reset"),
             (vec![90, 91, 0, 1, 4], 2, "a gap after a reset"),
             (vec![90, 91, 0, 1, 2, 3, 92, 93], 0, "two that count alike under one name"),
+            (vec![0, 8192, 16384, 24576], 0, "a count of samples"),
             (vec![0, 1, 1 << 40, (1 << 40) + 1], 0, "a jump is a new count"),
             (vec![u64::MAX - 1, u64::MAX, 0, 1], 0, "the end of all numbers"),
         ] {
@@ -246,12 +258,13 @@ mod tests {
     #[test]
     fn a_gap_is_due_when_nothing_fills_it_in_time() {
         let (mut gaps, start) = (Gaps::default(), Instant::now());
-        assert!(!gaps.observe("a", 0, start) && gaps.observe("a", 3, start) && !gaps.observe("b", 9, start));
+        assert!(!gaps.observe("a", 0, start) && !gaps.observe("a", 1, start));
+        assert!(gaps.observe("a", 4, start) && !gaps.observe("b", 9, start));
         assert_eq!(gaps.next_due(), Some(start + WINDOW));
         assert_eq!(gaps.take_due(start + WINDOW - Duration::from_nanos(1)), []);
-        assert!(!gaps.observe("a", 1, start + WINDOW / 2));
+        assert!(!gaps.observe("a", 2, start + WINDOW / 2));
         assert_eq!(gaps.take_due(start + WINDOW), [Missed { source: "a".into(), frames: 1 }]);
-        assert!(!gaps.observe("a", 2, start + WINDOW), "too late; it is received as well as missed");
+        assert!(!gaps.observe("a", 3, start + WINDOW), "too late; it is received as well as missed");
         assert_eq!(gaps.take_due(start + 2 * WINDOW), []);
     }
 
@@ -262,18 +275,26 @@ mod tests {
             gaps.observe(&n.to_string(), 0, now);
         }
         assert_eq!(gaps.sources.len(), MAX_SOURCES);
+        gaps.observe("s", 0, now);
         for n in 0..4 * MAX_OPEN as u64 {
-            gaps.observe("s", 2 * n, now);
+            gaps.observe("s", 2 * n + 1, now);
         }
         assert!(gaps.sources.peek("s").is_some_and(|count| count.gaps.len() <= MAX_OPEN));
         let sum: u64 = gaps.take_due(now + WINDOW).iter().map(|missed| missed.frames).sum();
         assert_eq!(sum, 4 * MAX_OPEN as u64 - 1, "however many are open, all are accounted for");
+        // Also those of a source that is forgotten.
+        gaps.observe("s", 10_000, now);
+        for n in 0..2 * MAX_SOURCES {
+            gaps.observe(&n.to_string(), 0, now);
+        }
+        assert!(gaps.sources.peek("s").is_none() && gaps.take_due(now).iter().any(|missed| missed.source == "s"));
     }
 
     proptest! {
         /// Frames left out of a run are missed, but for those before the first and after the last that comes.
         #[test]
-        fn a_run_with_holes_misses_its_holes(numbers in subsequence((0..200u64).collect::<Vec<_>>(), 1..200)) {
+        fn a_run_with_holes_misses_its_holes(some in subsequence((2..200u64).collect::<Vec<_>>(), 1..198)) {
+            let numbers = [vec![0, 1], some].concat();
             let holes = numbers[numbers.len() - 1] - numbers[0] + 1 - numbers.len() as u64;
             prop_assert_eq!(missed(numbers), holes);
         }

@@ -25,12 +25,14 @@ pub struct Control {
     pub input: InputSwitch,
     pub prefix: String,
     pub queue_group: String,
+    /// Tells this process from the other members, whichever client its service has.
+    pub instance: String,
 }
 
 impl Control {
     /// Starts the service.
     pub async fn serve(self: &Arc<Self>, connection: &Connection) -> anyhow::Result<Service> {
-        let metadata = [("prefix", &self.prefix), ("queue_group", &self.queue_group)];
+        let metadata = [("prefix", &self.prefix), ("queue_group", &self.queue_group), ("instance", &self.instance)];
         let metadata: HashMap<_, _> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
         let (asked, circuits, counted) = (Arc::clone(self), Arc::clone(&self.plant.circuits), Arc::clone(self));
         let endpoints = vec![

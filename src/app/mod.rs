@@ -86,6 +86,7 @@ impl App {
             permissions: outcomes.permissions(),
         });
         let unseen = Arc::<Unseen>::default();
+        let instance = uuid::Uuid::now_v7().to_string();
         let ports = Ports {
             source,
             decoder: Arc::new(FrameDecoder::new(Arc::clone(&catalog), &circuits, settings)),
@@ -105,6 +106,7 @@ impl App {
             input: frames.switch().clone(),
             prefix: prefix.clone(),
             queue_group: queue_group.clone(),
+            instance: instance.clone(),
         });
         // Before the subscription: who shares the frames is seen by its service.
         let service = control.serve(&connection).await?;
@@ -128,7 +130,7 @@ impl App {
         }
         pages.open(http::Daemon { health, metrics });
         readiness.stage.started();
-        let peers = Peers::new(connection.clone(), service.id(), prefix, queue_group);
+        let peers = Peers::new(connection.clone(), service.id(), &instance, prefix, queue_group);
         let plant = pipeline.plant();
         let accounting = missed::account(Arc::clone(&plant.gaps), Arc::clone(&plant.ledger), recorded, unseen, peers.clone());
         let mut background = vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 use futures::future::select_all;
 
-use crate::nats::Connection;
+use crate::nats::{Action, Connection};
 
 /// Returns once the server has answered everything that was asked of it before, so that a refusal would be known.
 pub async fn settle(connection: &Connection) {
@@ -13,8 +13,8 @@ pub async fn settle(connection: &Connection) {
     }
 }
 
-/// Returns the server's words once it refuses one of these subjects, of which there is at least one.
-pub async fn of_any(connection: &Connection, subjects: impl IntoIterator<Item = &String>) -> String {
-    let of_each = subjects.into_iter().map(|subject| connection.refusals().refused(subject, 0).boxed());
+/// Returns the server's words once it refuses this of one of these subjects, of which there is at least one.
+pub async fn of_any(connection: &Connection, action: Action, subjects: impl IntoIterator<Item = &String>) -> String {
+    let of_each = subjects.into_iter().map(|subject| connection.refusals().refused(action, subject, 0).boxed());
     select_all(of_each).await.0
 }

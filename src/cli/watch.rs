@@ -15,7 +15,7 @@ use super::outcome::Outcome;
 use super::output::Output;
 use super::stages::Breakdown;
 use super::{ConnectArgs, geojson, refusal};
-use crate::nats;
+use crate::nats::{self, Action};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,7 +74,7 @@ impl WatchArgs {
             messages.push(subscribed.with_context(|| format!("cannot listen to {subject:?}"))?);
         }
         let mut messages = select_all(messages);
-        let mut refused = pin!(refusal::of_any(&connection, &subjects));
+        let mut refused = pin!(refusal::of_any(&connection, Action::Subscribe, &subjects));
         tokio::select! {
             biased;
             words = &mut refused => bail!(refused_subscription(&words)),

@@ -15,7 +15,7 @@ use sferic_actors::supervision::Task;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::refusals::Refusals;
+use super::refusals::{Action, Refusals};
 use super::sign_in::SignIn;
 use super::{options, sign_in, words};
 use crate::settings::Nats;
@@ -278,7 +278,8 @@ impl Connection {
                 echo.next().await
             };
             tokio::select! {
-                words = self.refusals().refused(&inbox, 0) => return Err(words),
+                words = self.refusals().refused(Action::Subscribe, &inbox, 0) => return Err(words),
+                words = self.refusals().refused(Action::Publish, &inbox, 0) => return Err(words),
                 echoed = tokio::time::timeout(ECHO_TIMEOUT, echoed) => match echoed {
                     Ok(Some(_)) => return Ok(()),
                     // The client has ended; or the connection may have been lost meanwhile, and the message with it.
@@ -292,6 +293,8 @@ impl Connection {
     /// Closes the connection after what is queued has been sent; at once where there is none.
     pub async fn close(self, bound: Duration) {
         self.shared.closing.store(true, Relaxed);
+        // Whoever waits for another client looks again.
+        self.shared.state.send_modify(|_| {});
         if !self.is_up() {
             return;
         }
@@ -368,7 +371,7 @@ impl Shared {
     fn saw(&self, generation: u64, event: Event) {
         let connection = &self.name;
         match event {
-            Event::Connected => self.up(generation),
+            Event::Connected => self.connected(generation),
             Event::Disconnected | Event::Closed => self.disconnected(),
             Event::Draining => {}
             Event::LameDuckMode => tracing::info!(%event, "NATS"),
@@ -406,6 +409,14 @@ impl Shared {
             self.disconnected()
         }
         false
+    }
+
+    fn connected(&self, generation: u64) {
+        if self.state.borrow().down.is_none() {
+            // The event of the end before it was dropped; it is another connection all the same.
+            self.state.send_modify(|state| state.epoch += 1);
+        }
+        self.up(generation);
     }
 
     fn up(&self, generation: u64) {

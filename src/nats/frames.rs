@@ -13,6 +13,7 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Connection;
+use super::refusals::Action;
 
 /// How long after the server refused the subscription it is asked for again: permissions change while a connection is up.
 const RETRY: Duration = Duration::from_secs(2);
@@ -74,7 +75,6 @@ impl InputSwitch {
 /// How to end the reading of frames.
 #[derive(Debug)]
 pub struct Frames {
-    connection: Connection,
     switch: InputSwitch,
     ended: oneshot::Receiver<()>,
 }
@@ -85,13 +85,11 @@ impl Frames {
         &self.switch
     }
 
-    /// Ends the subscription and waits, at most `bound`, until all that had been sent to it is read. Without a connection there is
-    /// nothing more to read.
+    /// Ends the subscription and waits, at most `bound`, until all that had been sent to it is read.
     pub async fn stop(self, bound: Duration) {
         self.switch.want(Input::Stopped);
         tokio::select! {
             _ = self.ended => {}
-            () = self.connection.lost(Duration::ZERO) => {}
             () = tokio::time::sleep(bound) => tracing::warn!("the subscription did not end in time"),
         }
     }
@@ -119,7 +117,7 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
         Some((arrival(message, skip), reading))
     });
     let switch = InputSwitch { wanted, is: being };
-    (source.boxed(), Frames { connection: connection.clone(), switch, ended })
+    (source.boxed(), Frames { switch, ended })
 }
 
 /// Where this member stands in its queue group. It reads in the first two places.
@@ -129,8 +127,8 @@ enum Place {
     /// Going; with the echo behind which nothing more comes.
     Leaving(Subscriber, Waiting<()>),
     Left,
-    /// Not let in until it asks again, then.
-    Refused(Instant),
+    /// Not let in until it asks again, then; what had come before is still read.
+    Refused(Subscriber, Instant),
     /// The client of this generation has ended, and the subscription with it.
     Ended(u64),
 }
@@ -146,7 +144,8 @@ type Waiting<T> = Option<BoxFuture<'static, T>>;
 
 /// The server's answer to the request for the subscription.
 enum Answer {
-    Confirmed,
+    /// When there had been so many refusals.
+    Confirmed(u64),
     /// In its words.
     Refused(String),
 }
@@ -183,16 +182,19 @@ impl Reading {
                         None => self.place = Place::Left,
                     },
                     () = arrive(echo) => {}
+                    // Nothing more can come.
+                    () = self.connection.lost(Duration::ZERO) => *echo = None,
                 },
                 // What has come is read to its end; a budget of the runtime that is used up would look like the end.
                 Place::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
                     Some(Some(message)) => return Some(message),
                     Some(None) | None => self.place = Place::Left,
                 },
-                Place::Left | Place::Refused(_) | Place::Ended(_) if wanted == Input::Stopped => return None,
-                Place::Refused(again) => {
+                Place::Left | Place::Refused(..) | Place::Ended(_) if wanted == Input::Stopped => return None,
+                Place::Refused(subscriber, again) => {
                     let again = *again;
                     tokio::select! {
+                        Some(message) = subscriber.next() => return Some(message),
                         () = tokio::time::sleep_until(again) => self.place = Place::Left,
                         () = changed(&mut self.wanted) => {}
                     }
@@ -234,47 +236,44 @@ impl Reading {
     async fn join(&mut self) {
         // Why it was refused last stands until the server answers anew.
         self.is.send_modify(|is| is.0 = Input::Joining);
-        let generation = self.connection.generation();
-        let refused = refused(&self.connection, &self.subject);
-        let subscribed = self.connection.client().queue_subscribe(self.subject.clone(), self.queue_group.clone()).await;
+        let (connection, subject) = (self.connection.clone(), self.subject.clone());
+        let (generation, after) = (connection.generation(), connection.refusals().count());
+        let subscribed = connection.client().queue_subscribe(subject.clone(), self.queue_group.clone()).await;
         let Ok(subscriber) = subscribed else {
             self.place = Place::Ended(generation);
             return;
         };
-        let connection = self.connection.clone();
         let answer = async move {
             tokio::select! {
-                words = refused => Answer::Refused(words),
-                () = confirmed(&connection) => Answer::Confirmed,
+                biased;
+                words = connection.refusals().refused(Action::Subscribe, &subject, after) => Answer::Refused(words),
+                () = confirmed(&connection) => Answer::Confirmed(after),
             }
         };
         self.place = Place::Joined(Joined { subscriber, generation }, Some(answer.boxed()));
     }
 
     fn answered(&mut self, answer: Answer) {
-        match (answer, &mut self.place) {
+        let Place::Joined(_, waiting) = &mut self.place else { return };
+        match answer {
             // A client that connects again subscribes again, and what was granted may be refused then.
-            (Answer::Confirmed, Place::Joined(_, answer)) => {
+            Answer::Confirmed(after) => {
                 self.is.send_replace((Input::Reading, None));
-                *answer = Some(refused(&self.connection, &self.subject).map(Answer::Refused).boxed());
+                let (connection, subject) = (self.connection.clone(), self.subject.clone());
+                let refused = async move { connection.refusals().refused(Action::Subscribe, &subject, after).await };
+                *waiting = Some(refused.map(Answer::Refused).boxed());
             }
-            (Answer::Confirmed, _) => {}
-            (Answer::Refused(words), _) => {
+            Answer::Refused(words) => {
                 if self.is.borrow().1.as_ref() != Some(&words) {
                     tracing::warn!(subject = self.subject, words, "the server refuses the subscription; asking again and again");
                 }
                 self.is.send_replace((Input::Joining, Some(words)));
-                self.place = Place::Refused(Instant::now() + RETRY);
+                if let Place::Joined(Joined { subscriber, .. }, _) = std::mem::replace(&mut self.place, Place::Left) {
+                    self.place = Place::Refused(subscriber, Instant::now() + RETRY);
+                }
             }
         }
     }
-}
-
-/// The server's words when it next refuses the subscription.
-fn refused(connection: &Connection, subject: &str) -> BoxFuture<'static, String> {
-    let (connection, subject) = (connection.clone(), subject.to_owned());
-    let before = connection.refusals().times(&subject);
-    async move { connection.refusals().refused(&subject, before).await }.boxed()
 }
 
 /// A refusal goes through a task of its own, so one echo may overtake it; two do not.

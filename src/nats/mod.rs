@@ -20,6 +20,6 @@ pub use peers::{Member, Peers};
 pub use permissions::Permissions;
 pub use private::PrivateServer;
 pub use probe::Probe;
-pub use refusals::{Refusals, Refused};
+pub use refusals::{Action, Refusals};
 pub use service::{Endpoint, Health, ModelHealth, Refusal, Service};
 pub use sign_in::NoConnection;

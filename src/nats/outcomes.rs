@@ -56,8 +56,8 @@ impl Outcomes {
         results
     }
 
-    /// Hands all to the client and waits until they have left. Where the client ends meanwhile, all go to the next one: of those that
-    /// it had taken, it had sent none as a rule, since it sends what it takes before it reads on.
+    /// Hands all to the client and waits until they have left. Where the client ends meanwhile, all go to the next one, with the same
+    /// `Nats-Msg-Id`: which of them it had sent cannot be known, and an outcome that comes twice is better than none.
     async fn send_all(&self, outcomes: &mut [Outcome], asked: &mut Vec<Asked>) -> Result<Vec<Result<End, Untold>>, Untold> {
         for _ in 0..MAX_CLIENTS {
             if !self.connection.is_up_within(self.bound).await {

@@ -36,13 +36,13 @@ pub struct Peers {
     connection: Connection,
     own_id: watch::Receiver<String>,
     own: Member,
+    instance: String,
     last_seen: Option<Instant>,
 }
 
 /// The part of an answer to `$SRV.PING` that matters here.
 #[derive(Deserialize)]
 struct Pong {
-    id: String,
     metadata: Option<PongMetadata>,
 }
 
@@ -50,6 +50,7 @@ struct Pong {
 struct PongMetadata {
     prefix: Option<String>,
     queue_group: Option<String>,
+    instance: Option<String>,
 }
 
 /// The part of an answer to `$SRV.STATS` that matters here.
@@ -76,10 +77,11 @@ struct Circuit {
 }
 
 impl Peers {
-    /// Looks for those that share `prefix` and `queue_group` with the service `own_id`.
-    pub fn new(connection: Connection, own_id: watch::Receiver<String>, prefix: &str, queue_group: &str) -> Self {
+    /// Looks for those that share `prefix` and `queue_group` with the service `own_id`, whose metadata have this `instance`: unlike the
+    /// id it stays the same when the client is made anew.
+    pub fn new(connection: Connection, own_id: watch::Receiver<String>, instance: &str, prefix: &str, queue_group: &str) -> Self {
         let own = Member { prefix: prefix.to_owned(), queue_group: queue_group.to_owned(), state: Input::Reading };
-        Self { connection, own_id, own, last_seen: None }
+        Self { connection, own_id, own, instance: instance.to_owned(), last_seen: None }
     }
 
     /// Whether another member reads its input and has a model that runs.
@@ -100,8 +102,7 @@ impl Peers {
     }
 
     async fn ask(&mut self, patience: Duration) -> bool {
-        let (own, own_id) = (self.own.clone(), self.own_id.borrow().clone());
-        let is_there = self.any_answers("$SRV.PING.sferic", patience, |answer| is_member(&own, &own_id, answer)).await;
+        let is_there = self.any_answers("$SRV.PING.sferic", patience, |answer| is_member(&self.own, &self.instance, answer)).await;
         if is_there {
             self.last_seen = Some(Instant::now());
         }
@@ -127,10 +128,10 @@ impl Peers {
     }
 }
 
-fn is_member(own: &Member, own_id: &str, answer: &[u8]) -> bool {
-    let Ok(Pong { id, metadata: Some(metadata) }) = serde_json::from_slice(answer) else { return false };
+fn is_member(own: &Member, instance: &str, answer: &[u8]) -> bool {
+    let Ok(Pong { metadata: Some(metadata) }) = serde_json::from_slice(answer) else { return false };
     let is_own = |text: Option<String>, own: &str| text.as_deref() == Some(own);
-    id != own_id && is_own(metadata.prefix, &own.prefix) && is_own(metadata.queue_group, &own.queue_group)
+    !is_own(metadata.instance, instance) && is_own(metadata.prefix, &own.prefix) && is_own(metadata.queue_group, &own.queue_group)
 }
 
 fn is_well(own: &Member, own_id: &str, answer: &[u8]) -> bool {
@@ -167,7 +168,8 @@ mod tests {
             assert_eq!(found, well, "{id} {group} {input} {circuits:?}");
         }
         for (id, group, member) in [("other", "sferic", true), ("other", "another", false), ("own", "sferic", false)] {
-            let pong = json!({"name": "sferic", "id": id, "version": "1.0.0", "metadata": {"prefix": "iq", "queue_group": group}});
+            let pong =
+                json!({"name": "sferic", "id": id, "version": "1.0.0", "metadata": {"prefix": "iq", "queue_group": group, "instance": id}});
             assert_eq!(is_member(&own, "own", pong.to_string().as_bytes()), member, "{id} {group}");
         }
         assert!(!is_member(&own, "own", br#"{"id": "other"}"#) && !is_member(&own, "own", b"no JSON"));

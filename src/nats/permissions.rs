@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Connection;
+use super::refusals::Action;
 
 /// Subjects known to be allowed; with more sources than this all are asked about again.
 const MAX_ALLOWED: usize = 4096;
@@ -29,9 +30,17 @@ pub struct Permissions {
 struct Known {
     /// The connection, and how many refusals there had been.
     as_of: (u64, u64),
-    /// With how often they had been refused when they were accepted.
+    /// With how many refusals there had been before they were accepted.
     allowed: HashMap<String, u64>,
-    refused: HashMap<String, (Instant, String)>,
+    refused: Option<Refused>,
+}
+
+/// The subject refused last.
+#[derive(Debug)]
+struct Refused {
+    subject: String,
+    words: String,
+    at: Instant,
 }
 
 /// A subject that was published to without knowing whether it is allowed.
@@ -39,7 +48,8 @@ struct Known {
 pub(super) struct Asked {
     subject: String,
     index: usize,
-    refused_before: u64,
+    /// How many refusals there had been.
+    after: u64,
 }
 
 impl Permissions {
@@ -51,8 +61,8 @@ impl Permissions {
     pub fn refused(&self) -> Option<(String, String)> {
         let known = self.known();
         let is_of_now = known.as_of.0 == self.connection.epoch();
-        let recent = known.refused.iter().filter(|(_, (at, _))| is_of_now && at.elapsed() < REFUSED_FOR);
-        recent.max_by_key(|(_, (at, _))| *at).map(|(subject, (_, words))| (subject.clone(), words.clone()))
+        let refused = known.refused.as_ref().filter(|refused| is_of_now && refused.at.elapsed() < REFUSED_FOR)?;
+        Some((refused.subject.clone(), refused.words.clone()))
     }
 
     /// Forgets what another connection or a refusal has made doubtful.
@@ -62,9 +72,9 @@ impl Permissions {
         let mut known = self.known();
         if known.as_of.0 != as_of.0 {
             known.allowed.clear();
-            known.refused.clear();
+            known.refused = None;
         } else if known.as_of.1 != as_of.1 {
-            known.allowed.retain(|subject, times| refusals.times(subject) == *times);
+            known.allowed.retain(|subject, after| refusals.since(Action::Publish, subject, *after).is_none());
         }
         known.as_of = as_of;
     }
@@ -72,8 +82,7 @@ impl Permissions {
     /// What is to be asked of a subject that is about to be published to, where it is not known to be allowed.
     pub(super) fn unknown(&self, subject: &str, index: usize) -> Option<Asked> {
         let is_allowed = self.known().allowed.contains_key(subject);
-        let refused_before = || self.connection.refusals().times(subject);
-        (!is_allowed).then(|| Asked { subject: subject.to_owned(), index, refused_before: refused_before() })
+        (!is_allowed).then(|| Asked { subject: subject.to_owned(), index, after: self.connection.refusals().count() })
     }
 
     /// Waits for the server's answer and gives those it refuses, by index and with its words.
@@ -84,24 +93,22 @@ impl Permissions {
                 let _ = self.connection.echo().await;
             }
         };
-        // Without an answer they count as allowed, as all are after the first.
-        let _ = tokio::time::timeout(bound, echoes).await;
+        // Without an answer they pass, as all do after the first, but the next ones are asked about again.
+        let is_answered = tokio::time::timeout(bound, echoes).await.is_ok();
         let mut refused = Vec::new();
-        for Asked { subject, index, refused_before } in asked {
-            let refusal = self.connection.refusals().get(&subject);
+        for Asked { subject, index, after } in asked {
             let mut known = self.known();
-            match refusal {
-                Some(refusal) if refusal.times > refused_before => {
-                    known.refused.insert(subject, (Instant::now(), refusal.words.clone()));
-                    refused.push((index, refusal.words));
+            if let Some(words) = self.connection.refusals().since(Action::Publish, &subject, after) {
+                known.refused = Some(Refused { subject, words: words.clone(), at: Instant::now() });
+                refused.push((index, words));
+            } else if is_answered {
+                if known.allowed.len() >= MAX_ALLOWED {
+                    known.allowed.clear();
                 }
-                _ => {
-                    if known.allowed.len() >= MAX_ALLOWED {
-                        known.allowed.clear();
-                    }
-                    known.refused.remove(&subject);
-                    known.allowed.insert(subject, refusal.map_or(0, |refusal| refusal.times));
+                if known.refused.as_ref().is_some_and(|refused| refused.subject == subject) {
+                    known.refused = None;
                 }
+                known.allowed.insert(subject, after);
             }
         }
         refused

@@ -1,77 +1,89 @@
 //! What the server refuses: it says so on the connection, not to whoever asked.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// Subjects that are told apart; a sender may choose any number of reply subjects.
-const MAX_SUBJECTS: usize = 256;
+/// Refusals that are kept; a sender may choose any number of reply subjects. The oldest is forgotten first.
+const MAX_KEPT: usize = 1024;
 
-/// The subjects that the server has refused to publish to or to subscribe to.
-#[derive(Debug, Default)]
-pub struct Refusals {
-    by_subject: Mutex<HashMap<String, Refused>>,
-    seen: watch::Sender<u64>,
+/// What a client may be refused to do with a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Send to it.
+    Publish,
+    /// Receive from it.
+    Subscribe,
 }
 
-/// One subject's refusals.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// How often the server has refused it.
-    pub times: u64,
-    /// The server's words of the last time.
-    pub words: String,
+/// What the server has refused, in the order it said so: each refusal has a number, so that whoever asks for something first takes
+/// [`count`](Self::count) and then looks for a later refusal.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    last: Mutex<HashMap<(Action, String), Refused>>,
+    count: watch::Sender<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Refused {
+    number: u64,
+    words: String,
 }
 
 impl Refusals {
     /// Reads what the server says; of anything but a refusal nothing is kept.
     pub(super) fn saw(&self, words: &str) {
-        let Some(subject) = refused_subject(words) else { return };
-        let mut by_subject = self.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_subject.len() >= MAX_SUBJECTS && !by_subject.contains_key(subject) {
-            by_subject.clear();
+        let Some((action, subject)) = read(words) else { return };
+        let mut last = self.last();
+        let number = *self.count.borrow() + 1;
+        last.insert((action, subject.to_owned()), Refused { number, words: words.to_owned() });
+        if last.len() > MAX_KEPT {
+            last.retain(|_, refused| refused.number + MAX_KEPT as u64 / 2 > number);
         }
-        let refusal = by_subject.entry(subject.to_owned()).or_insert(Refused { times: 0, words: String::new() });
-        refusal.times += 1;
-        words.clone_into(&mut refusal.words);
-        drop(by_subject);
-        self.seen.send_modify(|seen| *seen += 1);
+        drop(last);
+        self.count.send_replace(number);
     }
 
-    /// Counts all refusals.
+    /// How many there were.
     pub fn count(&self) -> u64 {
-        *self.seen.borrow()
+        *self.count.borrow()
     }
 
-    /// How often, and how, a subject was refused.
-    pub fn get(&self, subject: &str) -> Option<Refused> {
-        self.by_subject.lock().unwrap_or_else(PoisonError::into_inner).get(subject).cloned()
+    /// The server's words, where it has refused this since there were `after` refusals.
+    pub fn since(&self, action: Action, subject: &str, after: u64) -> Option<String> {
+        let last = self.last();
+        let refused = last.get(&(action, subject.to_owned())).filter(|refused| refused.number > after);
+        refused.map(|refused| refused.words.clone())
     }
 
-    /// How often a subject was refused.
-    pub fn times(&self, subject: &str) -> u64 {
-        self.get(subject).map_or(0, |refusal| refusal.times)
-    }
-
-    /// Waits until a subject has been refused more than `before` times; gives the server's words.
-    pub async fn refused(&self, subject: &str, before: u64) -> String {
-        let mut seen = self.seen.subscribe();
+    /// Waits until the server refuses this, or has done so since there were `after` refusals; gives its words.
+    pub async fn refused(&self, action: Action, subject: &str, after: u64) -> String {
+        let mut count = self.count.subscribe();
         loop {
-            if let Some(refusal) = self.get(subject).filter(|refusal| refusal.times > before) {
-                return refusal.words;
+            count.mark_unchanged();
+            if let Some(words) = self.since(action, subject, after) {
+                return words;
             }
             // The sender is our own.
-            let _ = seen.changed().await;
+            let _ = count.changed().await;
         }
+    }
+
+    fn last(&self) -> MutexGuard<'_, HashMap<(Action, String), Refused>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The subject of `Permissions Violation for Publish to "s"` and `… for Subscription to "s"`, with or without a queue group.
-fn refused_subject(words: &str) -> Option<&str> {
+/// Reads `Permissions Violation for Publish to "s"` and `… for Subscription to "s"`, with or without a queue group.
+fn read(words: &str) -> Option<(Action, &str)> {
     let (what, rest) = words.split_once(" to \"")?;
     let (subject, _) = rest.split_once('"')?;
-    what.to_ascii_lowercase().starts_with("permissions violation for").then_some(subject)
+    match what.to_ascii_lowercase().strip_prefix("permissions violation for ")? {
+        "publish" => Some((Action::Publish, subject)),
+        "subscription" => Some((Action::Subscribe, subject)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +91,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_refusal_is_known_by_its_subject() {
+    async fn a_refusal_is_known_by_action_and_subject() {
         let refusals = Refusals::default();
         for words in [
             r#"Permissions Violation for Publish to "iq.frames.A""#,
@@ -91,22 +103,26 @@ mod tests {
             refusals.saw(words);
         }
         assert_eq!(refusals.count(), 3);
-        assert_eq!((refusals.times("iq.frames.A"), refusals.times("iq.frames.>"), refusals.times("x")), (2, 1, 0));
-        let words = refusals.refused("iq.frames.>", 0).await;
+        assert!(refusals.since(Action::Publish, "iq.frames.A", 2).is_some());
+        assert_eq!(refusals.since(Action::Publish, "iq.frames.A", 3), None);
+        assert_eq!(refusals.since(Action::Publish, "iq.frames.>", 0), None, "that was a subscription");
+        let words = refusals.refused(Action::Subscribe, "iq.frames.>", 0).await;
         assert!(words.contains("using queue"), "{words}");
-        let (words, ()) = tokio::join!(refusals.refused("iq.frames.A", 2), async {
+        let (words, ()) = tokio::join!(refusals.refused(Action::Publish, "iq.frames.A", 3), async {
             refusals.saw(r#"Permissions Violation for Publish to "iq.frames.A", again"#);
         });
         assert!(words.contains("again"), "{words}");
     }
 
     #[test]
-    fn however_many_subjects_are_refused_few_are_kept() {
+    fn however_many_subjects_are_refused_the_latest_are_known() {
         let refusals = Refusals::default();
-        for n in 0..10 * MAX_SUBJECTS {
+        for n in 0..10 * MAX_KEPT {
+            let before = refusals.count();
             refusals.saw(&format!("Permissions Violation for Publish to \"reply.{n}\""));
+            assert!(refusals.since(Action::Publish, &format!("reply.{n}"), before).is_some());
         }
-        assert!(refusals.by_subject.lock().unwrap().len() <= MAX_SUBJECTS);
-        assert_eq!(refusals.count(), 10 * MAX_SUBJECTS as u64);
+        assert!(refusals.last().len() <= MAX_KEPT);
+        assert_eq!(refusals.count(), 10 * MAX_KEPT as u64);
     }
 }

@@ -122,10 +122,10 @@ impl Visit for Said {
     }
 }
 
-/// Reads an `Option<io::Error>` as `Debug` writes it. What the client made up itself is about a message; the system's errors are not.
+/// Reads an `Option<io::Error>` as `Debug` writes it. What the client says itself is about a message; what the system or TLS says is not.
 fn reason(debug: &str) -> Reason {
     let inner = debug.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(debug);
-    let is_about_a_message = inner.starts_with("Custom {");
+    let is_about_a_message = ["InvalidInput", "Other"].iter().any(|kind| inner.starts_with(&format!("Custom {{ kind: {kind},")));
     let quoted = inner.split_once("error: ").map(|(_, error)| error.strip_suffix(" }").unwrap_or(error).trim_matches('"'));
     let message = inner.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"')).map(|(message, _)| message);
     let text = match inner {

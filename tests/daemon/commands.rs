@@ -53,6 +53,10 @@ async fn each_name_is_a_source_and_what_is_odd_is_said() {
     for path in &paths {
         std::fs::write(path, [1; 16]).unwrap();
     }
+    // Somebody hears them.
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let _frames = client.subscribe("iq.frames.>").await.unwrap();
+    client.flush().await.unwrap();
     let mut command = sferic(&["publish", "--url", server.url(), "--json", "--datatype", "ci8_le"]);
     let (code, out, err) = output(command.args(&paths)).await;
     assert_eq!(code, 0, "{err}");

@@ -356,7 +356,7 @@ async fn an_outcome_larger_than_the_server_takes_says_so() {
     let mut baggage = HeaderMap::new();
     baggage.insert("baggage", format!("k={}", "v".repeat(600)));
     let text = |length: usize| Value::from("é".repeat(length));
-    let short = with(&steady("cut"), &[("samples", Value::Binary(vec![0; 8]))]);
+    let short = with(&steady("cut"), &[("samples", Value::Binary(vec![0; 16 * 8]))]);
     let empty = map(&[("frame_id", "cut".into())]);
     let cases = [
         (with(&short, &[("session_id", long.as_str().into())]), HeaderMap::new()),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::cli::outcome::{Outcome, is_acknowledgement};
 use crate::cli::output::Output;
 use crate::cli::refusal;
-use crate::nats::Connection;
+use crate::nats::{Action, Connection};
 
 /// Frames that may be unanswered at once.
 const MAX_OUTSTANDING: usize = 32;
@@ -92,7 +92,7 @@ impl<'a> Flight<'a> {
         let flight = Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
         if flight.waiting.is_some() {
             flight.settle().await?;
-            if let Some(words) = refusal::of_any(connection, [&subject]).now_or_never() {
+            if let Some(words) = refusal::of_any(connection, Action::Publish, [&subject]).now_or_never() {
                 bail!(
                     "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one that this user may \
                      subscribe to"
@@ -153,7 +153,7 @@ impl<'a> Flight<'a> {
         let number = self.tally.sent;
         self.publish(subject, message.clone(), true).await?;
         self.settle().await?;
-        let refused = refusal::of_any(self.connection, [&subject.to_owned()]).now_or_never();
+        let refused = refusal::of_any(self.connection, Action::Publish, [&subject.to_owned()]).now_or_never();
         let mut is_heard = refused.is_none();
         // What the server said has come; a budget of the runtime that is used up would look like the end.
         while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
@@ -186,7 +186,7 @@ impl<'a> Flight<'a> {
         let flushed = tokio::time::timeout(self.bounds.connection, self.connection.client().flush()).await;
         flushed.context("the server did not take every frame in time")?.context("the server did not take every frame")?;
         self.settle().await?;
-        match refusal::of_any(self.connection, &self.subjects).now_or_never() {
+        match refusal::of_any(self.connection, Action::Publish, &self.subjects).now_or_never() {
             Some(words) => Err(refused_publication(&words)),
             None => Ok(()),
         }

@@ -178,9 +178,9 @@ mod tests {
             (Elements::Numbers(Dtype::Int32), &[batch.clone(), one.clone()], 3, Reading::Classes),
             (Elements::Numbers(Dtype::Int8), &[batch.clone(), one.clone()], 1, Reading::Floats),
             (Elements::Numbers(Dtype::Int8), &[batch.clone(), three.clone()], 3, Reading::Floats),
-            (Elements::Numbers(Dtype::Float16), &[batch.clone()], 3, Reading::Floats),
-            (Elements::Numbers(Dtype::Bool), &[batch.clone()], 3, Reading::Floats),
-            (Elements::Strings, &[batch.clone()], 3, Reading::Classes),
+            (Elements::Numbers(Dtype::Float16), std::slice::from_ref(&batch), 3, Reading::Floats),
+            (Elements::Numbers(Dtype::Bool), std::slice::from_ref(&batch), 3, Reading::Floats),
+            (Elements::Strings, std::slice::from_ref(&batch), 3, Reading::Classes),
             (Elements::ScoreMaps, &[], 3, Reading::ScoreMaps),
         ] {
             assert_eq!(reading(&port(elements, axes), labels), expected, "{elements:?} {axes:?}");
