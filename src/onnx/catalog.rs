@@ -31,7 +31,7 @@ pub struct Refused {
     pub version: String,
     /// The folder.
     pub folder: PathBuf,
-    /// Why, in words.
+    /// Why, in words on one line.
     pub reason: String,
 }
 
@@ -59,8 +59,8 @@ pub struct CatalogError {
 }
 
 impl Catalog {
-    /// Loads and warms every `<repository>/<name>/<version>`. A folder that can't be used is [refused](Self::refused) and the others
-    /// are loaded. Files beside the folders, and what starts with a dot, are passed over.
+    /// Loads and warms every `<repository>/<name>/<version>`. A folder that can't be used is [refused](Self::refused) with a warning, and
+    /// the others are loaded. Files beside the folders, and what starts with a dot, are passed over.
     ///
     /// # Errors
     /// [`CatalogError`]: the repository is no readable folder.
@@ -71,14 +71,14 @@ impl Catalog {
             let versions = match versions(&name, &folder) {
                 Ok(versions) => versions,
                 Err(reason) => {
-                    catalog.refuse(Refused { name, version: String::new(), folder, reason });
+                    catalog.refuse(name, String::new(), folder, &reason);
                     continue;
                 }
             };
             for (version, folder) in versions {
                 match check_version(&version).and_then(|()| Model::load(&name, &version, &folder, runtime, options)) {
                     Ok(model) => catalog.add(Arc::new(model)),
-                    Err(reason) => catalog.refuse(Refused { name: name.clone(), version, folder, reason }),
+                    Err(reason) => catalog.refuse(name.clone(), version, folder, &reason),
                 }
             }
         }
@@ -96,10 +96,11 @@ impl Catalog {
         self.models.push(model);
     }
 
-    fn refuse(&mut self, refused: Refused) {
-        let Refused { name, version, folder, reason } = &refused;
-        tracing::warn!(model = %name, version, folder = %folder.display(), reason, "model bundle refused");
-        self.refused.push(refused);
+    fn refuse(&mut self, name: String, version: String, folder: PathBuf, reason: &str) {
+        // Some messages of the library have several lines.
+        let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+        tracing::warn!(model = name, version, folder = %folder.display(), reason, "model bundle refused");
+        self.refused.push(Refused { name, version, folder, reason });
     }
 
     /// Every loaded version, by name and rising version.

@@ -82,8 +82,9 @@ pub(crate) struct SessionOptions {
 }
 
 impl SharedSession {
-    /// Makes a session of the bytes of an ONNX file and its external data, so that what was hashed is what runs. What none of the `providers` takes is left
-    /// to the CPU. With `profile`, the start of a file name, it writes down its runs until [`end_profile`](Self::end_profile).
+    /// Makes a session of the bytes of an ONNX file and its external data, so that what was hashed is what runs. What none of the
+    /// `providers` takes is left to the CPU. With `profile`, the start of a file name, it writes down its runs until
+    /// [`end_profile`](Self::end_profile).
     pub(crate) fn open(
         environment: &Environment,
         onnx: &OnnxFile,
@@ -221,11 +222,6 @@ impl SharedSession {
     fn lock_spare(&self) -> MutexGuard<'_, Vec<RunTensors>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What the library says: some of its messages have several lines.
-pub(crate) fn one_line(error: &ort::Error) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What a run gave. Dropped, its memory goes to the next run on an input of the same shape.

@@ -10,7 +10,7 @@ use super::input::{Input, width};
 use super::library::Runtime;
 use super::model::Options;
 use super::provider::Threads;
-use super::session::{SessionOptions, SharedSession, one_line};
+use super::session::{SessionOptions, SharedSession};
 use super::warmup::{RUNS, RUNS_TIME, noise, numbers, run};
 use crate::settings::ExecutionProvider;
 use sferic_features::Kind;
@@ -81,7 +81,7 @@ impl<'a> Trial<'a> {
             memory_pattern: features.kind != Kind::Iq || features.frames.is_some(),
         };
         let mut cpu = SharedSession::open(runtime.environment(), &bundle.onnx, options, &[], None)
-            .map_err(|error| format!("onnx runtime can't load model.onnx: {}", one_line(&error)))?;
+            .map_err(|error| format!("onnx runtime can't load model.onnx: {error}"))?;
         let input = Input::new(features, &cpu.input_ports())?;
         let head = Head::new(&bundle.output, &cpu.output_ports())?;
         cpu.select(&input.name, head.outputs()).map_err(|error| error.to_string())?;
@@ -99,7 +99,7 @@ impl<'a> Trial<'a> {
 
     fn open_profiled(&self, providers: &[ExecutionProvider], profile: Option<&std::path::Path>) -> Result<SharedSession, String> {
         let (environment, onnx) = (self.runtime.environment(), &self.bundle.onnx);
-        let mut session = SharedSession::open(environment, onnx, self.options, providers, profile).map_err(|error| one_line(&error))?;
+        let mut session = SharedSession::open(environment, onnx, self.options, providers, profile).map_err(|error| error.to_string())?;
         session.select(&self.input.name, self.head.outputs()).map_err(|error| error.to_string())?;
         Ok(session)
     }
