@@ -99,7 +99,10 @@ impl Outcomes {
         }
         if let Some(reply_to) = outcome.envelope.reply_to.as_ref().filter(|_| !outcome.told.reply) {
             let headers = with_service_error(headers, outcome.result.as_ref().err());
-            publish(client, reply_to.clone(), headers, payload).await?;
+            // It is published all the same where the requester has named no subject that can be.
+            if let Err(error) = publish(client, reply_to.clone(), headers, payload).await {
+                tracing::debug!(%error, reply_to, "no reply could be sent");
+            }
             outcome.told.reply = true;
         }
         Ok(end)

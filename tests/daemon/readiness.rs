@@ -76,13 +76,14 @@ async fn free_port() -> u16 {
     tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-/// Users who may do all, not read frames, and not publish outcomes.
+/// Users who may do all, not read frames, not publish frames, and not publish outcomes.
 fn permissions() -> TempDir {
     let folder = TempDir::new().unwrap();
     let text = r#"
         authorization { users = [
             {user: all, password: secret}
             {user: deaf, password: secret, permissions: {publish: ">", subscribe: {deny: ["iq.frames.>"]}}}
+            {user: reader, password: secret, permissions: {publish: {deny: ["iq.frames.>"]}, subscribe: ">"}}
             {user: mute, password: secret, permissions: {publish: {deny: ["iq.predictions.*", "iq.failures.*"]}, subscribe: ">"}}
         ] }"#;
     std::fs::write(folder.path().join("server.conf"), text).unwrap();
@@ -189,6 +190,29 @@ async fn a_refused_subscription_is_no_readiness() {
     let (_, body) = daemon.ready().await;
     assert_eq!(body["status"], "disconnected", "{body}");
     assert!(body["reason"].as_str().unwrap().contains("iq.frames.>"), "{body}");
+    daemon.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_the_server_refuses_does_not_end_the_subscription() {
+    if !tools_are_there() {
+        return;
+    }
+    let conf = permissions();
+    let (server, client) = server_with(conf.path()).await;
+    let daemon = Running::start(server.url(), "reader").await;
+    daemon.becomes(200, PATIENCE).await;
+    // The daemon answers on the subject that it reads, and may not.
+    client.publish_with_reply("iq.frames.s", "iq.frames.>", pack(&steady("odd")).into()).await.unwrap();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        let (code, body) = daemon.ready().await;
+        assert_eq!(code, 200, "{body}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let reply = client.request("iq.frames.s", pack(&steady("good")).into()).await.unwrap();
+    assert!(Reply::of(reply).body["position"].is_object());
+    assert_eq!(daemon.app.plant().ledger.counts().received, 2);
     daemon.app.shut_down().await;
 }
 
