@@ -176,7 +176,9 @@ async fn circuits_are_listed_and_forced_over_the_control_endpoint() {
     // By its id, one daemon of several.
     let info = world.client.request("$SRV.INFO.sferic", "".into()).await.unwrap();
     let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
-    assert_eq!(info["metadata"], json!({"prefix": "iq", "queue_group": "sferic"}));
+    let instance = &info["metadata"]["instance"];
+    assert!(instance.is_string());
+    assert_eq!(info["metadata"], json!({"prefix": "iq", "queue_group": "sferic", "instance": instance}));
     let id = info["id"].as_str().unwrap();
     assert_eq!(control(&world.client, &format!("health.{id}"), "").await.unwrap()["status"], "ok");
     let (code, _) = control(&world.client, &format!("breaker.{id}"), "[").await.unwrap_err();

@@ -92,7 +92,7 @@ impl<'a> Flight<'a> {
         let flight = Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
         if flight.waiting.is_some() {
             flight.settle().await?;
-            if let Some(words) = refusal::of_any(connection, Action::Publish, [&subject]).now_or_never() {
+            if let Some(words) = refusal::of_any(connection, Action::Subscribe, [&subject]).now_or_never() {
                 bail!(
                     "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one that this user may \
                      subscribe to"
