@@ -182,7 +182,6 @@ async fn what_unreadable_messages_cost_is_counted() {
     assert_eq!(report.repeated(), 0, "no frame has two outcomes");
     assert_eq!(ledger.lost, report.missing(), "a frame has an outcome or is lost");
     assert!(*silence < DEAF, "{silence:?} without an outcome");
-    assert!(report.missing() > 0, "nothing was unreadable");
 }
 
 #[tokio::test(flavor = "multi_thread")]
