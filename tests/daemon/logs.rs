@@ -41,3 +41,33 @@ async fn a_repeated_fault_is_told_once_a_second_with_its_trace_and_without_sampl
     assert!(told.len() as u64 + unsaid <= 50);
     assert!(!log.contains("0.95"), "a sample is in the log:\n{log}");
 }
+
+#[tokio::test]
+async fn what_a_sender_chooses_stays_within_its_line_of_the_log() {
+    if !tools_are_there() {
+        return;
+    }
+    let server = PrivateServer::start(&[]).await.unwrap();
+    let models = repository(&["degrees"]);
+    let source = "x\u{1b}[31m\u{7f}\u{9b}2J\u{202e}\u{7}";
+    for format in ["text", "json"] {
+        let settings = [
+            ("MODELS__REPOSITORY", models.path().to_str().unwrap()),
+            ("MODELS__DEFAULT", "degrees"),
+            ("TELEMETRY__LOG", "debug"),
+            ("TELEMETRY__LOG_FORMAT", format),
+        ];
+        let mut daemon = Daemon::start_piped(server.url(), &settings).await;
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let reply = client.request(format!("iq.frames.{source}"), vec![0xc1].into()).await.unwrap();
+        assert_eq!(Reply::of(reply).body["source"], source);
+        daemon.signal("TERM").await;
+        let log = daemon.stderr_to_its_end().await;
+        let line = log.lines().find(|line| line.contains("frame failed")).unwrap_or_else(|| panic!("{log}"));
+        assert!(line.contains("2J"), "the source is in it: {line}");
+        assert_eq!(log.chars().find(|c| *c != '\n' && (c.is_control() || *c == '\u{202e}')), None, "{log:?}");
+        if format == "json" {
+            assert_eq!(serde_json::from_str::<serde_json::Value>(line).unwrap()["fields"]["source"], source);
+        }
+    }
+}

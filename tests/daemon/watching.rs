@@ -128,6 +128,5 @@ async fn a_refused_subject_ends_it_at_once() {
         let (code, out, err) = ended.await.expect("it goes on waiting");
         assert_eq!((code, out.as_str()), (1, ""), "{err}");
         assert!(err.contains(r#"refuses the subscription: Permissions Violation for Subscription to "iq.predictions.>""#), "{err}");
-        assert!(!err.contains("listening"), "{err}");
     }
 }

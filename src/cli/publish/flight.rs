@@ -22,6 +22,9 @@ const MAX_OUTSTANDING: usize = 32;
 /// Later than anything that is waited for.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long the refusal of the last frame may take to be known after the server has answered.
+const REFUSAL_GRACE: Duration = Duration::from_millis(100);
+
 /// How often a frame that nobody heard is sent again.
 const RESEND_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -85,21 +88,20 @@ impl<'a> Flight<'a> {
     /// Outcomes are waited for, and the server refuses the subject on which they would come.
     pub async fn new(connection: &'a Connection, bounds: Bounds, output: &'a Output, json: bool) -> anyhow::Result<Self> {
         let inbox = connection.client().new_inbox();
-        let subject = format!("{inbox}.*");
-        let answers = connection.subscribe(subject.clone()).await.context("cannot listen to answers")?;
+        let answers = connection.subscribe(format!("{inbox}.*")).await.context("cannot listen to answers")?;
         let waiting = bounds.outcome.map(|patience| Waiting { patience, pending: BTreeMap::new(), lost: BTreeSet::new() });
         let (subjects, last_event, tally) = (BTreeSet::new(), Instant::now(), Tally::default());
         let flight = Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
         if flight.waiting.is_some() {
             flight.settle().await?;
-            if let Some(words) = refusal::of_any(connection, Action::Subscribe, [&subject]).now_or_never() {
-                bail!(
-                    "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one that this user may \
-                     subscribe to"
-                );
-            }
         }
-        Ok(flight)
+        let refused = refused(connection, &flight.subjects, flight.inbox().as_ref()).now_or_never();
+        refused.map_or(Ok(flight), Err)
+    }
+
+    /// The subject on which outcomes come, where they are waited for.
+    fn inbox(&self) -> Option<String> {
+        self.waiting.as_ref().map(|_| format!("{}.*", self.inbox))
     }
 
     /// Sends a frame; the first of a subject again and again until somebody hears it. Gives how long nobody did.
@@ -186,10 +188,16 @@ impl<'a> Flight<'a> {
         let flushed = tokio::time::timeout(self.bounds.connection, self.connection.client().flush()).await;
         flushed.context("the server did not take every frame in time")?.context("the server did not take every frame")?;
         self.settle().await?;
-        match refusal::of_any(self.connection, Action::Publish, &self.subjects).now_or_never() {
-            Some(words) => Err(refused_publication(&words)),
-            None => Ok(()),
-        }
+        // Of frames that are waited for it would be known by now.
+        let grace = if self.waiting.is_some() { Duration::ZERO } else { REFUSAL_GRACE };
+        let inbox = self.inbox();
+        let refused = refused(self.connection, &self.subjects, inbox.as_ref());
+        tokio::time::timeout(grace, refused).await.map_or(Ok(()), Err)
+    }
+
+    /// Whether the server has refused frames or their outcomes.
+    pub fn is_refused(&self) -> bool {
+        refused(self.connection, &self.subjects, self.inbox().as_ref()).now_or_never().is_some()
     }
 
     /// Waits until a frame is due and there is room for it, and prints what comes meanwhile.
@@ -225,24 +233,25 @@ impl<'a> Flight<'a> {
 
     /// Takes one answer, or gives up on the frames whose time is over, or returns at `until`.
     async fn step(&mut self, until: Instant) -> anyhow::Result<()> {
-        let Some(waiting) = &mut self.waiting else {
-            sleep_until(until).await;
-            return Ok(());
-        };
-        let wake = waiting.pending.values().next().map_or(until, |deadline| until.min(*deadline));
-        tokio::select! {
+        let first = self.waiting.as_ref().and_then(|waiting| waiting.pending.values().next());
+        let wake = first.map_or(until, |deadline| until.min(*deadline));
+        let inbox = self.inbox();
+        let message = tokio::select! {
             // An answer that is here is taken before its frame is given up on.
             biased;
-            message = self.answers.next() => self.take(&message.context("the connection is closed")?),
-            () = sleep_until(wake) => {
-                let now = Instant::now();
-                while let Some(first) = waiting.pending.first_entry().filter(|first| *first.get() <= now) {
-                    waiting.lost.insert(first.remove_entry().0);
-                    self.output.advance();
-                }
-                Ok(())
-            }
+            message = self.answers.next() => Some(message.context("the connection is closed")?),
+            error = refused(self.connection, &self.subjects, inbox.as_ref()) => return Err(error),
+            () = sleep_until(wake) => None,
+        };
+        if let Some(message) = message {
+            return self.take(&message);
         }
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        while let Some(first) = waiting.pending.first_entry().filter(|first| *first.get() <= Instant::now()) {
+            waiting.lost.insert(first.remove_entry().0);
+            self.output.advance();
+        }
+        Ok(())
     }
 
     fn take(&mut self, message: &Message) -> anyhow::Result<()> {
@@ -282,6 +291,16 @@ impl<'a> Flight<'a> {
 /// The number of the frame that a message answers.
 fn number_of(message: &Message) -> Option<u64> {
     message.subject.rsplit('.').next()?.parse().ok()
+}
+
+/// Returns once the server refuses one of the subjects to which frames were sent, or the inbox on which outcomes come.
+async fn refused(connection: &Connection, subjects: &BTreeSet<String>, inbox: Option<&String>) -> anyhow::Error {
+    tokio::select! {
+        words = refusal::of_any(connection, Action::Publish, subjects) => refused_publication(&words),
+        words = refusal::of_any(connection, Action::Subscribe, inbox) => anyhow::anyhow!(
+            "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one that this user may subscribe to"
+        ),
+    }
 }
 
 fn refused_publication(words: &str) -> anyhow::Error {

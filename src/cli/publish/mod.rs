@@ -118,13 +118,15 @@ impl PublishArgs {
         let mut pacer = Pacer::new(self.rate);
         let played = self.play(&plan, &settings, &connection, &output, &mut flight, &mut pacer).await;
         // Whatever stopped it, what is on its way is still waited for.
-        let finished = flight.finish().await;
+        let mut done = played.and(flight.finish().await);
+        if done.is_ok() {
+            done = flight.confirm().await;
+        }
         output.finish();
-        if flight.tally.sent > 0 {
+        if flight.tally.sent > 0 && !flight.is_refused() {
             self.summarise(&flight, &pacer, &output, patience);
         }
-        played.and(finished)?;
-        flight.confirm().await?;
+        done?;
 
         let reconnects = connection.traffic().connects.saturating_sub(1);
         if flight.tally.unheard > 0 {
