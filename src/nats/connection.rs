@@ -3,32 +3,19 @@
 //! The client reconnects by itself, but a message that it cannot read may end its task (async-nats 0.51 asserts that a header value
 //! holds no lone CR). Its end is seen here and a new client is made; whoever needs one asks for [`Connection::client`] each time.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use async_nats::connection::State as ClientState;
-use async_nats::{Client, Event, Message, ServerError, Subscriber};
+use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use sferic_actors::supervision::Task;
-use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 
+use super::keeper::{Shared, State, Traffic, keep};
 use super::refusals::{Action, Refusals};
-use super::sign_in::SignIn;
-use super::{options, sign_in, words};
 use crate::settings::Nats;
-use crate::throttle::Throttle;
-
-/// The shortest time between two clients, so that messages that end each of them do not keep a core busy.
-const RESTART_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How long until the next attempt where no client can be made at all, its credentials' file being gone, say.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How often the client is asked for its state.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// How long an echo may take before it is asked for again.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,54 +27,6 @@ pub struct Connection {
     client: Arc<RwLock<Client>>,
     shared: Arc<Shared>,
     _keeper: Arc<Task>,
-}
-
-/// How the connection stands.
-#[derive(Debug, Clone)]
-struct State {
-    /// Counts the clients.
-    generation: u64,
-    /// Counts the connections, of all clients together.
-    epoch: u64,
-    down: Option<Down>,
-}
-
-#[derive(Debug, Clone)]
-struct Down {
-    since: Instant,
-    reason: String,
-}
-
-/// What the keeper, the client's events and the handles share.
-#[derive(Debug)]
-struct Shared {
-    nats: Nats,
-    name: String,
-    state: watch::Sender<State>,
-    refusals: Refusals,
-    closing: AtomicBool,
-    restarts: AtomicU64,
-    dropped: AtomicU64,
-    unreadable: AtomicU64,
-    /// What went through clients that have ended.
-    ended: Mutex<Traffic>,
-    slow: Throttle,
-    others: Throttle,
-}
-
-/// What went through the connection.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Traffic {
-    /// Connections made, the first among them.
-    pub connects: u64,
-    /// Messages received.
-    pub in_messages: u64,
-    /// Messages sent.
-    pub out_messages: u64,
-    /// Bytes received.
-    pub in_bytes: u64,
-    /// Bytes sent.
-    pub out_bytes: u64,
 }
 
 /// Connects as the settings say. `name` is how the server lists the client.
@@ -113,21 +52,8 @@ pub async fn connect_when_there(nats: &Nats, name: &str) -> anyhow::Result<Conne
 
 impl Connection {
     async fn open(nats: &Nats, name: &str, wait: bool) -> anyhow::Result<Self> {
-        let down = Some(Down { since: Instant::now(), reason: format!("no NATS server yet at {}", nats.shown_url()) });
-        let (state, receiver) = watch::channel(State { generation: 1, epoch: 0, down });
-        let shared = Arc::new(Shared {
-            nats: nats.clone(),
-            name: name.to_owned(),
-            state,
-            refusals: Refusals::default(),
-            closing: AtomicBool::new(false),
-            restarts: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            unreadable: AtomicU64::new(0),
-            ended: Mutex::default(),
-            slow: Throttle::new(Duration::from_secs(1)),
-            others: Throttle::new(Duration::from_secs(1)),
-        });
+        let shared = Shared::new(nats, name);
+        let state = shared.state.subscribe();
         let (client, ended) = Shared::make_client(&shared, 1, wait).await?;
         if !wait {
             // The event that says so may still be on its way.
@@ -135,7 +61,7 @@ impl Connection {
         }
         let client = Arc::new(RwLock::new(client));
         let keeper = Task::spawn(keep(Arc::clone(&shared), Arc::clone(&client), ended));
-        Ok(Self { state: receiver, client, shared, _keeper: Arc::new(keeper) })
+        Ok(Self { state, client, shared, _keeper: Arc::new(keeper) })
     }
 
     /// The client of now. Not to be kept: it may end.
@@ -306,188 +232,5 @@ impl Connection {
             }
         };
         let _ = tokio::time::timeout(bound, closing).await;
-    }
-}
-
-/// Makes a new client whenever one has ended.
-async fn keep(shared: Arc<Shared>, client: Arc<RwLock<Client>>, mut ended: Ended) {
-    loop {
-        // The sender goes with the client's last task. Events are dropped where too many come, so the client is asked as well.
-        let mut disagreed = false;
-        while tokio::time::timeout(LOOK, &mut ended).await.is_err() {
-            let state = client.read().unwrap_or_else(PoisonError::into_inner).connection_state();
-            disagreed = shared.disagrees_with(&state) && (!disagreed || shared.agree_with(&state));
-        }
-        if shared.closing.load(Relaxed) {
-            shared.down("the connection is closed".to_owned());
-            return;
-        }
-        let began = Instant::now();
-        let reason = words::of_panic().unwrap_or_else(|| "for no known reason".to_owned());
-        tracing::error!(connection = shared.name, reason, "the NATS client ended; it is made anew");
-        shared.restarts.fetch_add(1, Relaxed);
-        shared.unreadable.fetch_add(1, Relaxed);
-        shared.down(format!("the NATS client ended: {reason}"));
-        let gone = client.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let sum = shared.ended().plus(&gone);
-        *shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = sum;
-        let generation = shared.state.borrow().generation + 1;
-        let (new, its_end) = loop {
-            match Shared::make_client(&shared, generation, true).await {
-                Ok(made) => break made,
-                Err(error) => {
-                    shared.down(format!("no NATS client can be made: {error:#}"));
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        };
-        ended = its_end;
-        *client.write().unwrap_or_else(PoisonError::into_inner) = new;
-        shared.state.send_modify(|state| state.generation = generation);
-        tokio::time::sleep_until(began + RESTART_INTERVAL).await;
-    }
-}
-
-/// Resolves, to an error, when the client has ended.
-type Ended = oneshot::Receiver<()>;
-
-impl Shared {
-    /// Makes a client; one that waits for a server is there at once.
-    async fn make_client(shared: &Arc<Self>, generation: u64, wait: bool) -> anyhow::Result<(Client, Ended)> {
-        let (alive, ended) = oneshot::channel();
-        let watching = Arc::clone(shared);
-        let sign_in = SignIn::of(&shared.nats)?;
-        let options = options::of(&shared.nats, &shared.name, &sign_in).await?.event_callback(move |event| {
-            let _ends_with_the_client = &alive;
-            watching.saw(generation, event);
-            std::future::ready(())
-        });
-        let options = if wait { options.retry_on_initial_connect() } else { options };
-        let connecting = options.connect(sign_in::addresses(&shared.nats)).await;
-        let client = connecting.map_err(|error| sign_in.explain(&error, &shared.nats.shown_url()))?;
-        Ok((client, ended))
-    }
-
-    fn saw(&self, generation: u64, event: Event) {
-        let connection = &self.name;
-        match event {
-            Event::Connected => self.connected(generation),
-            Event::Disconnected | Event::Closed => self.disconnected(),
-            Event::Draining => {}
-            Event::LameDuckMode => tracing::info!(%event, "NATS"),
-            Event::SlowConsumer(id) => {
-                self.dropped.fetch_add(1, Relaxed);
-                if let Some(unsaid) = self.slow.pass(Instant::now()) {
-                    tracing::error!(subscription = id, unsaid, "the NATS client dropped messages: a buffer was full");
-                }
-            }
-            event => {
-                match &event {
-                    Event::ServerError(ServerError::Other(words)) => self.refusals.saw(words),
-                    // Attempts to connect that failed.
-                    Event::ClientError(error) => self.still_down(&error.to_string()),
-                    _ => {}
-                }
-                if let Some(unsaid) = self.others.pass(Instant::now()) {
-                    tracing::warn!(connection, %event, unsaid, "NATS");
-                }
-            }
-        }
-    }
-
-    fn disagrees_with(&self, client: &ClientState) -> bool {
-        let is_up = self.state.borrow().down.is_none();
-        *client != ClientState::Pending && is_up != (*client == ClientState::Connected)
-    }
-
-    /// Makes up for an event that was dropped. Nothing is left to disagree about then.
-    fn agree_with(&self, client: &ClientState) -> bool {
-        let generation = self.state.borrow().generation;
-        if *client == ClientState::Connected {
-            self.up(generation)
-        } else {
-            self.disconnected()
-        }
-        false
-    }
-
-    fn connected(&self, generation: u64) {
-        if self.state.borrow().down.is_none() {
-            // The event of the end before it was dropped; it is another connection all the same.
-            self.state.send_modify(|state| state.epoch += 1);
-        }
-        self.up(generation);
-    }
-
-    fn up(&self, generation: u64) {
-        let is_news = self.state.send_if_modified(|state| {
-            let is_news = state.down.is_some() && state.generation <= generation;
-            if is_news {
-                (state.down, state.epoch) = (None, state.epoch + 1);
-            }
-            is_news
-        });
-        if is_news {
-            tracing::info!(connection = self.name, server = self.nats.shown_url(), "connected to NATS");
-        }
-    }
-
-    fn disconnected(&self) {
-        if self.closing.load(Relaxed) {
-            self.down("the connection is closed".to_owned());
-        }
-        if self.state.borrow().down.is_some() {
-            return;
-        }
-        let reason = words::of_disconnect();
-        let unreadable = reason.as_ref().is_some_and(|words| words.is_about_a_message);
-        self.unreadable.fetch_add(unreadable.into(), Relaxed);
-        let reason = reason.map_or_else(|| "the server closed the connection".to_owned(), |words| words.text);
-        tracing::warn!(connection = self.name, reason, unreadable, "disconnected from NATS");
-        self.down(format!("disconnected from NATS at {}: {reason}", self.nats.shown_url()));
-    }
-
-    fn down(&self, reason: String) {
-        self.state.send_modify(|state| {
-            let since = state.down.as_ref().map_or_else(Instant::now, |down| down.since);
-            state.down = Some(Down { since, reason });
-        });
-    }
-
-    /// Says why it is not back yet.
-    fn still_down(&self, why: &str) {
-        let detail = words::of_attempt().unwrap_or_else(|| why.trim_start_matches("nats: ").to_owned());
-        let reason = format!("no connection to NATS at {}: {detail}", self.nats.shown_url());
-        self.state.send_if_modified(|state| match &mut state.down {
-            Some(down) => {
-                down.reason = reason;
-                true
-            }
-            None => false,
-        });
-    }
-
-    /// Returns once the connection is closed on purpose and down.
-    async fn closed(&self) {
-        let mut state = self.state.subscribe();
-        // The sender is our own, so this ends only with the condition.
-        let _ = state.wait_for(|state| state.down.is_some() && self.closing.load(Relaxed)).await;
-    }
-
-    fn ended(&self) -> Traffic {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Traffic {
-    fn plus(self, client: &Client) -> Self {
-        let of_client = client.statistics();
-        Self {
-            connects: self.connects + of_client.connects.load(Relaxed),
-            in_messages: self.in_messages + of_client.in_messages.load(Relaxed),
-            out_messages: self.out_messages + of_client.out_messages.load(Relaxed),
-            in_bytes: self.in_bytes + of_client.in_bytes.load(Relaxed),
-            out_bytes: self.out_bytes + of_client.out_bytes.load(Relaxed),
-        }
     }
 }

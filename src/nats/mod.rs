@@ -2,6 +2,7 @@
 
 mod connection;
 mod frames;
+mod keeper;
 mod options;
 mod outcomes;
 mod peers;
@@ -13,8 +14,9 @@ mod service;
 mod sign_in;
 pub mod words;
 
-pub use connection::{Connection, Traffic, connect, connect_when_there};
+pub use connection::{Connection, connect, connect_when_there};
 pub use frames::{Frames, Input, InputSwitch, subscribe};
+pub use keeper::Traffic;
 pub use outcomes::Outcomes;
 pub use peers::{Member, Peers};
 pub use permissions::Permissions;
