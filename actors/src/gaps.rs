@@ -1,6 +1,6 @@
 //! Frames that are known to be missed: the gaps in each source's `seq`.
 //!
-//! Pure: it is told the time. A number that is passed over is missing until its frame comes late, or for [`WINDOW`]; then it is due to be
+//! Pure: the time is an argument. A number that is passed over is missing until its frame comes late, or for [`WINDOW`]; then it is due to be
 //! accounted for. Resets, repeats and reordering are no gaps, nor are steps of a source that has never sent two numbers in a row: where
 //! a sequence can be read in two ways, the one with fewer missing frames is taken.
 

@@ -34,7 +34,7 @@ pub enum BundleError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// A file is a placeholder.
+    /// A file is a pointer of Git LFS.
     #[error("{} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`", .0.display())]
     LfsPointer(PathBuf),
     /// The ONNX file can't be parsed.

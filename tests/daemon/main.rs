@@ -6,6 +6,7 @@ mod cache;
 mod commands;
 mod contract;
 mod faults;
+mod frames;
 mod input;
 mod logs;
 mod metrics;

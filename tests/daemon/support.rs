@@ -267,6 +267,12 @@ pub fn with(frame: &Value, changes: &[(&str, Value)]) -> Value {
     Value::Map(entries)
 }
 
+/// A GeoJSON Point.
+pub fn point(longitude: f64, latitude: f64) -> Value {
+    let coordinates = Value::Array(vec![longitude.into(), latitude.into()]);
+    Value::Map(vec![("type".into(), "Point".into()), ("coordinates".into(), coordinates)])
+}
+
 /// A frame whose answer is worked out by hand: of model `degrees`, 90·I and 360·Q degrees.
 pub fn steady(id: &str) -> Value {
     frame(id, &[[0.5, 0.25]; 64])
