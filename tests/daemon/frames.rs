@@ -38,6 +38,7 @@ async fn what_senders_write_in_other_ways_means_the_same() {
     assert_eq!((&asked.body["seq"], &asked.body["session_id"]), (&json!(null), &json!(null)));
 }
 
+#[tokio::test]
 async fn an_outcome_larger_than_the_server_takes_says_so() {
     if !tools_are_there() {
         return;
