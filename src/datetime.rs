@@ -5,11 +5,14 @@ use jiff::{SignedDuration, Timestamp};
 /// Where the seconds of `2016-12-31T23:59:60.5Z` end.
 const SECONDS_END: usize = 19;
 
+/// In seconds.
+const DAY: i64 = 86_400;
+
 /// A point and as many fraction digits as a nanosecond has.
 const FRACTION: usize = 10;
 
 /// Reads an RFC 3339 time with its offset. The fraction may have any number of digits and is cut to nanoseconds; second 60, a
-/// leap second, is the first one of the next minute, as Unix time counts. `None` for text that is no such time.
+/// leap second at the end of a day of UTC, is the first one of the next day, as Unix time counts. `None` for text that is no such time.
 pub fn parse(text: &str) -> Option<Timestamp> {
     let is_leap = matches!(text.as_bytes(), [_, _, _, _, b'-', _, _, b'-', _, _, _, _, _, b':', _, _, b':', b'6', b'0', ..]);
     match text.parse() {
@@ -25,7 +28,8 @@ pub fn parse(text: &str) -> Option<Timestamp> {
         return format!("{whole}{fraction}{offset}").parse().ok();
     }
     let before = format!("{}59{fraction}{offset}", &whole[..SECONDS_END - 2]);
-    before.parse::<Timestamp>().ok()?.checked_add(SignedDuration::from_secs(1)).ok()
+    let time = before.parse::<Timestamp>().ok()?.checked_add(SignedDuration::from_secs(1)).ok()?;
+    (time.as_second().rem_euclid(DAY) == 0).then_some(time)
 }
 
 #[cfg(test)]
@@ -47,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_second_is_the_first_of_the_next_minute() {
+    fn a_leap_second_is_the_first_of_the_next_day() {
         for (text, expected) in [
             ("2015-06-30T23:59:60Z", "2015-07-01T00:00:00Z"),
             ("2015-06-30T23:59:60.75Z", "2015-07-01T00:00:00.75Z"),
@@ -66,6 +70,8 @@ mod tests {
             "2020-08-13T06:52:20.1234567890",
             "2020-08-13T06:52:61Z",
             "2020-13-13T06:52:60Z",
+            "2020-08-13T06:52:60Z",
+            "2015-06-30T23:59:60+02:00",
             "2020-08-13T06:52:20.Z",
             "2020-08-13T06:52:20.12345678901xZ",
             "2020-08-13T06:52:2é.123456789012Z",

@@ -17,6 +17,7 @@ use anyhow::{Context, bail};
 use control::Control;
 pub use decoder::FrameDecoder;
 pub use extractor::extractors;
+use futures::{FutureExt, future};
 pub use missed::Unseen;
 use readiness::{Readiness, Stage};
 use sferic_actors::breaker::{self, Circuits};
@@ -166,9 +167,13 @@ impl App {
         &self.pipeline
     }
 
-    /// Returns when the supervisor has given up.
-    pub async fn failed(&mut self) {
-        self.pipeline.failed().await;
+    /// Returns, with the reason, when the supervisor has given up or one of the tasks beside the actors has panicked.
+    pub async fn failed(&mut self) -> &'static str {
+        let background = future::select_all(self.background.iter_mut().map(|task| task.ended().boxed()));
+        tokio::select! {
+            () = self.pipeline.failed() => "the actors ended more often than supervision.max_restarts allows",
+            _ = background => "a task of the daemon panicked",
+        }
     }
 
     /// Stops reading, waits for every frame in flight, stops the actors, sends what is queued, and closes the connection.

@@ -1,5 +1,6 @@
 //! `sferic doctor`: what is there, what is missing, and what to do about it.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ConnectArgs;
+use super::output::Output;
 use crate::app::{check_threads, load_models, options};
 use crate::nats::{self, NoConnection};
 use crate::onnx::{Catalog, Examination, Runtime, compiled_in, examine, usable};
@@ -40,7 +42,7 @@ impl Finding {
         Self { what: what.into(), result, details: json!({}) }
     }
 
-    fn print(&self, as_json: bool) {
+    fn print(&self, as_json: bool) -> io::Result<()> {
         let (mark, text) = match &self.result {
             Ok(text) => ("ok", text),
             Err(text) => ("missing", text),
@@ -50,9 +52,9 @@ impl Finding {
             if let (Some(line), Some(details)) = (line.as_object_mut(), self.details.as_object()) {
                 line.extend(details.clone());
             }
-            println!("{line}");
+            Output::plain().line(line)
         } else {
-            println!("{mark:<8} {:<24} {text}", self.what);
+            Output::plain().line(format_args!("{mark:<8} {:<24} {text}", self.what))
         }
     }
 }
@@ -67,15 +69,15 @@ impl DoctorArgs {
         let mut good = true;
         let mut tell = |finding: Finding| {
             good &= finding.result.is_ok();
-            finding.print(self.json);
+            finding.print(self.json)
         };
-        tell(server(&settings).await);
-        tell(threads(&settings));
+        tell(server(&settings).await)?;
+        tell(threads(&settings))?;
         match Runtime::open(given(&settings.onnx.library).map(Path::new)) {
-            Err(error) => tell(Finding::new("ONNX Runtime", Err(error.to_string()))),
+            Err(error) => tell(Finding::new("ONNX Runtime", Err(error.to_string())))?,
             Ok(runtime) => {
-                tell(library(&runtime));
-                let usable = providers(&settings, &runtime, &mut tell);
+                tell(library(&runtime))?;
+                let usable = providers(&settings, &runtime, &mut tell)?;
                 match load_models(&settings).await {
                     Ok(catalog) => {
                         let as_asked = models(&settings, &runtime, catalog, usable, self.json, &mut tell).await?;
@@ -83,7 +85,7 @@ impl DoctorArgs {
                     }
                     Err(error) => {
                         let what = format!("models in {}", settings.models.repository.display());
-                        tell(Finding::new(what, Err(format!("{error:#}"))));
+                        tell(Finding::new(what, Err(format!("{error:#}"))))?;
                     }
                 }
             }
@@ -122,7 +124,11 @@ fn library(runtime: &Runtime) -> Finding {
 
 /// Tells what the library has of the execution providers, and gives those that can be used. One that is not there is missing only
 /// where the configuration asks for it.
-fn providers(settings: &Settings, runtime: &Runtime, tell: &mut impl FnMut(Finding)) -> Vec<ExecutionProvider> {
+fn providers(
+    settings: &Settings,
+    runtime: &Runtime,
+    tell: &mut impl FnMut(Finding) -> io::Result<()>,
+) -> io::Result<Vec<ExecutionProvider>> {
     let mut found = Vec::new();
     for provider in ExecutionProvider::ALL {
         let (compiled, configured) = (compiled_in(runtime, provider), settings.pool.execution_providers.contains(&provider));
@@ -139,9 +145,9 @@ fn providers(settings: &Settings, runtime: &Runtime, tell: &mut impl FnMut(Findi
         if details["usable"] == true {
             found.push(provider);
         }
-        tell(Finding { what: format!("provider {provider}"), result, details });
+        tell(Finding { what: format!("provider {provider}"), result, details })?;
     }
-    found
+    Ok(found)
 }
 
 /// Tells which bundles are refused, and how each model does on each provider; whether all do on those that are configured.
@@ -151,24 +157,24 @@ async fn models(
     catalog: Catalog,
     usable: Vec<ExecutionProvider>,
     as_json: bool,
-    tell: &mut impl FnMut(Finding),
+    tell: &mut impl FnMut(Finding) -> io::Result<()>,
 ) -> anyhow::Result<bool> {
     for refused in catalog.refused() {
         let id = format!("model {}@{}", refused.name, refused.version);
-        tell(Finding::new(id.trim_end_matches('@'), Err(refused.reason.clone())));
+        tell(Finding::new(id.trim_end_matches('@'), Err(refused.reason.clone())))?;
     }
     let mut ids = Vec::new();
     for model in catalog.models() {
         let run = model.costs().first().map(|cost| cost.run).unwrap_or_default();
         let text = format!("{:.2} ms a frame alone, batches of up to {}", run.as_secs_f64() * 1e3, model.max_batch());
         let details = json!({"model": model.id().to_string(), "max_batch": model.max_batch(), "dispatch": model.dispatch()});
-        tell(Finding { what: format!("model {}", model.id()), result: Ok(text), details });
+        tell(Finding { what: format!("model {}", model.id()), result: Ok(text), details })?;
         ids.push(model.id().clone());
     }
     // Their memory is not to stand beside what is measured.
     drop(catalog);
     if !as_json {
-        println!("\n{HEADER}");
+        Output::plain().raw(format_args!("\n{HEADER}"))?;
     }
     let mut as_asked = true;
     for id in ids {
@@ -179,11 +185,8 @@ async fn models(
             let found = found.as_ref();
             let right = found.is_ok_and(|found| found.difference.is_small());
             as_asked &= right || !settings.pool.execution_providers.contains(&provider);
-            if as_json {
-                println!("{}", line(&id.to_string(), provider, found));
-            } else {
-                println!("{}", row(&id.to_string(), provider, found));
-            }
+            let id = id.to_string();
+            Output::plain().line(if as_json { line(&id, provider, found).to_string() } else { row(&id, provider, found) })?;
         }
     }
     Ok(as_asked)

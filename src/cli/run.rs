@@ -26,6 +26,9 @@ impl RunArgs {
         let settings = self.connect.settings()?;
         check_threads(&settings).map_err(|error| Usage(error.to_string()))?;
         logging::start(&settings.telemetry)?;
+        for key in settings.set_but_unbuilt() {
+            tracing::warn!(key, "is set, but does nothing yet");
+        }
         let mut app = App::start(&settings).await?;
         let (ready, server) = (app.ready(), settings.nats.shown_url());
         let saying = async {
@@ -35,7 +38,7 @@ impl RunArgs {
         };
         tokio::select! {
             requested = shutdown::requested() => requested?,
-            () = app.failed() => anyhow::bail!("the actors ended more often than supervision.max_restarts allows"),
+            reason = app.failed() => anyhow::bail!(reason),
             () = saying => {}
         }
         app.shut_down().await;

@@ -78,7 +78,7 @@ impl WatchArgs {
         tokio::select! {
             biased;
             words = &mut refused => bail!(refused_subscription(&words)),
-            () = refusal::settle(&connection) => {}
+            _ = connection.settled() => {}
         }
         let output = Output::plain();
         output.say(format!("listening to {} at {}", subjects.join(" and "), settings.nats.shown_url()));

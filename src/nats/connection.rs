@@ -20,6 +20,10 @@ use crate::settings::Nats;
 /// How long an echo may take before it is asked for again.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long the client may take to hand on what the server said before an echo: it queues that for a task of its own, so that the
+/// echo overtakes it, by microseconds where cores are free and by some milliseconds where other programs want them.
+const EVENT_LAG: Duration = Duration::from_millis(20);
+
 /// A handle to the connection; all clones are of the same one.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -214,6 +218,16 @@ impl Connection {
                 },
             }
         }
+    }
+
+    /// Returns once what the server refuses of everything that was asked of it before is known, in [`refusals`](Self::refusals).
+    ///
+    /// # Errors
+    /// The server refuses the echo, which settles it as well; in its words.
+    pub async fn settled(&self) -> Result<(), String> {
+        let echoed = self.echo().await;
+        tokio::time::sleep(EVENT_LAG).await;
+        echoed
     }
 
     /// Closes the connection after what is queued has been sent; at once where there is none.

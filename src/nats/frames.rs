@@ -276,12 +276,9 @@ impl Reading {
     }
 }
 
-/// A refusal goes through a task of its own, so one echo may overtake it; two do not.
 async fn confirmed(connection: &Connection) {
-    for _ in 0..2 {
-        if let Err(words) = connection.echo().await {
-            tracing::warn!(words, "the server cannot confirm the subscription");
-        }
+    if let Err(words) = connection.settled().await {
+        tracing::warn!(words, "the server cannot confirm the subscription");
     }
 }
 

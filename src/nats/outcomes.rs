@@ -64,7 +64,6 @@ impl Outcomes {
                 return Err(untold("connection_down", format!("the connection has been down for {:?}", self.bound)));
             }
             let (generation, client) = (self.connection.generation(), self.connection.client());
-            self.permissions.refresh();
             asked.clear();
             let sending = async {
                 let mut results = Vec::with_capacity(outcomes.len());

@@ -1,8 +1,7 @@
 //! Which outcome subjects the server lets the daemon publish to.
 //!
-//! A server says nothing of what it accepts, and of what it refuses it says so later. So the first outcome of each subject is followed by
-//! a round trip, after which a refusal would have come; from then on the subject counts as allowed until the connection is another or a
-//! refusal comes.
+//! A server says nothing of what it accepts, and of what it refuses it says so later. So after the first outcome of each subject is waited
+//! until a refusal would have come; from then on the subject counts as allowed until the connection is another or a refusal comes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +13,9 @@ use super::Connection;
 use super::refusals::Action;
 
 /// Subjects known to be allowed; with more sources than this all are asked about again.
-const MAX_ALLOWED: usize = 4096;
+const MAX_ALLOWED: usize = 65_536;
 
-/// How long after its last refusal a subject keeps the daemon from being ready, where nothing is published to it any more.
+/// How long after its last refusal a subject keeps the daemon from being ready, where others are published to and it is not.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// What is known of the subjects.
@@ -59,45 +58,51 @@ impl Permissions {
 
     /// The subject refused last and the server's words, while that keeps outcomes from going out.
     pub fn refused(&self) -> Option<(String, String)> {
-        let known = self.known();
-        let is_of_now = known.as_of.0 == self.connection.epoch();
-        let refused = known.refused.as_ref().filter(|refused| is_of_now && refused.at.elapsed() < REFUSED_FOR)?;
+        let known = self.refreshed();
+        let refused = known.refused.as_ref()?;
         Some((refused.subject.clone(), refused.words.clone()))
     }
 
-    /// Forgets what another connection or a refusal has made doubtful.
-    pub(super) fn refresh(&self) {
+    /// What is known now: what another connection or a refusal has made doubtful is forgotten.
+    fn refreshed(&self) -> MutexGuard<'_, Known> {
         let refusals = self.connection.refusals();
+        let mut guard = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = &mut *guard;
         let as_of = (self.connection.epoch(), refusals.count());
-        let mut known = self.known();
         if known.as_of.0 != as_of.0 {
             known.allowed.clear();
             known.refused = None;
         } else if known.as_of.1 != as_of.1 {
-            known.allowed.retain(|subject, after| refusals.since(Action::Publish, subject, *after).is_none());
+            known.allowed.retain(|subject, after| {
+                let words = refusals.since(Action::Publish, subject, *after);
+                let is_allowed = words.is_none();
+                if let Some(words) = words {
+                    known.refused = Some(Refused { subject: subject.clone(), words, at: Instant::now() });
+                }
+                is_allowed
+            });
         }
         known.as_of = as_of;
+        guard
     }
 
     /// What is to be asked of a subject that is about to be published to, where it is not known to be allowed.
     pub(super) fn unknown(&self, subject: &str, index: usize) -> Option<Asked> {
-        let is_allowed = self.known().allowed.contains_key(subject);
-        (!is_allowed).then(|| Asked { subject: subject.to_owned(), index, after: self.connection.refusals().count() })
+        let mut known = self.refreshed();
+        if known.allowed.contains_key(subject) {
+            known.refused.take_if(|refused| refused.at.elapsed() >= REFUSED_FOR);
+            return None;
+        }
+        Some(Asked { subject: subject.to_owned(), index, after: known.as_of.1 })
     }
 
     /// Waits for the server's answer and gives those it refuses, by index and with its words.
     pub(super) async fn ask(&self, asked: Vec<Asked>, bound: Duration) -> Vec<(usize, String)> {
-        let echoes = async {
-            // A refusal goes through a task of its own, so one echo may overtake it; two do not.
-            for _ in 0..2 {
-                let _ = self.connection.echo().await;
-            }
-        };
         // Without an answer they pass, as all do after the first, but the next ones are asked about again.
-        let is_answered = tokio::time::timeout(bound, echoes).await.is_ok();
+        let is_answered = tokio::time::timeout(bound, self.connection.settled()).await.is_ok();
         let mut refused = Vec::new();
+        let mut known = self.refreshed();
         for Asked { subject, index, after } in asked {
-            let mut known = self.known();
             if let Some(words) = self.connection.refusals().since(Action::Publish, &subject, after) {
                 known.refused = Some(Refused { subject, words: words.clone(), at: Instant::now() });
                 refused.push((index, words));
@@ -112,9 +117,5 @@ impl Permissions {
             }
         }
         refused
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -58,13 +58,10 @@ async fn probe(connection: Connection, echo: watch::Sender<Echo>) {
     let mut confirmed = 0;
     loop {
         let epoch = connection.epoch();
-        // What the server refuses of the subscriptions of a new connection may be overtaken by one echo, but not by two.
-        let echoes = if epoch == confirmed { 1 } else { 2 };
+        // Refused by the server is answered as well.
         let probing = async {
-            for _ in 0..echoes {
-                // Refused by the server is answered as well.
-                let _ = connection.echo().await;
-            }
+            // Of a new connection it is to be known what the server refuses of its subscriptions.
+            let _ = if epoch == confirmed { connection.echo().await } else { connection.settled().await };
         };
         match tokio::time::timeout(RECONNECT_AFTER, probing).await {
             Ok(()) if connection.epoch() == epoch => {

@@ -15,6 +15,11 @@ impl Task {
         Self(tokio::spawn(work))
     }
 
+    /// Returns when it has ended, by a panic too.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.0).await;
+    }
+
     /// Starts a task whose panic is told to `owner`.
     pub fn spawn_watched<M: Message>(
         work: impl Future<Output = ()> + Send + 'static,

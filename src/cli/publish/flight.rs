@@ -175,7 +175,7 @@ impl<'a> Flight<'a> {
     async fn settle(&self) -> anyhow::Result<()> {
         let bound = self.bounds.connection;
         tokio::select! {
-            () = refusal::settle(self.connection) => Ok(()),
+            _ = self.connection.settled() => Ok(()),
             () = self.connection.lost(bound) => bail!("the connection to NATS was lost for over {bound:?}"),
         }
     }
