@@ -1,6 +1,6 @@
 //! Memory and throughput of sessions shared by threads against a session each, for `ops/docs/adr/0002`:
 //!
-//! `cargo run --release --example session_memory -- <shared|own|prepacked> <threads> <bundle folder>`
+//! `cargo run --reset --example session_memory -- <shared|own|prepacked> <threads> <bundle folder>`
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use ort::session::Session;
 use ort::session::builder::PrepackedWeights;
 use ort::value::TensorRef;
-use sferic::onnx::{Model, Options, RunBrake, Runtime};
+use sferic::onnx::{Model, Options, RunTerminator, Runtime};
 use sferic_actors::frame::Tensor;
 
 const SHAPE: [usize; 3] = [1, 128, 61];
@@ -28,12 +28,12 @@ fn main() -> anyhow::Result<()> {
     let (loaded, rate, after) = match mode.as_str() {
         "shared" => {
             let model = load()?;
-            let runs = (0..threads).map(|_| || model.run(&[&input], &mut Vec::new(), &RunBrake::default()).is_ok()).collect();
+            let runs = (0..threads).map(|_| || model.run(&[&input], &mut Vec::new(), &RunTerminator::default()).is_ok()).collect();
             (resident()?, measure(runs)?, resident()?)
         }
         "own" => {
             let models = (0..threads).map(|_| load()).collect::<anyhow::Result<Vec<_>>>()?;
-            let runs = models.iter().map(|model| || model.run(&[&input], &mut Vec::new(), &RunBrake::default()).is_ok()).collect();
+            let runs = models.iter().map(|model| || model.run(&[&input], &mut Vec::new(), &RunTerminator::default()).is_ok()).collect();
             (resident()?, measure(runs)?, resident()?)
         }
         "prepacked" => {

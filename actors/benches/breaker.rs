@@ -14,22 +14,22 @@ fn circuit(config: Config) -> Arc<SharedCircuit> {
     Circuits::new(config).of(&Arc::new(ModelId { name: "localization".into(), version: "1".into(), digest: "0".repeat(64) }))
 }
 
-fn pass(circuit: &Arc<SharedCircuit>) {
-    let mut pass = circuit.admit().unwrap();
-    pass.check().unwrap();
-    pass.succeeded(RUN);
+fn permit(circuit: &Arc<SharedCircuit>) {
+    let mut permit = circuit.admit().unwrap();
+    permit.check().unwrap();
+    permit.succeeded(RUN);
 }
 
 fn breaker(c: &mut Criterion) {
     let mut group = c.benchmark_group("breaker");
     let plain = circuit(Config::default());
-    group.bench_function("closed", |b| b.iter(|| pass(&plain)));
+    group.bench_function("closed", |b| b.iter(|| permit(&plain)));
     group.bench_function("closed, each of two threads", |b| {
         b.iter_custom(|iterations| {
             let begun = Instant::now();
             std::thread::scope(|scope| {
                 for _ in 0..2 {
-                    scope.spawn(|| (0..iterations).for_each(|_| pass(&plain)));
+                    scope.spawn(|| (0..iterations).for_each(|_| permit(&plain)));
                 }
             });
             begun.elapsed()
@@ -39,11 +39,11 @@ fn breaker(c: &mut Criterion) {
     group.bench_function("closed, after a failure", |b| {
         b.iter(|| {
             failing.admit().unwrap().failed();
-            pass(&failing);
+            permit(&failing);
         });
     });
     let watching = circuit(Config { failure_share: 0.5, slow_share: 0.5, ..Config::default() });
-    group.bench_function("closed, shares watched", |b| b.iter(|| pass(&watching)));
+    group.bench_function("closed, shares watched", |b| b.iter(|| permit(&watching)));
     plain.force(Force::Open);
     group.bench_function("open", |b| b.iter(|| plain.admit().unwrap_err()));
 }

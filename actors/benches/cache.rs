@@ -50,7 +50,7 @@ fn cache(c: &mut Criterion) {
             let labels = ["am", "fm", "psk"].map(|label| Label { label: label.into(), score: Some(0.3) });
             let answer = Arc::new(Answer::Classification(labels.into()));
             assert!(matches!(store.find(key, &flight, Instant::now()), Found::Nothing), "a frame seen before");
-            store.land(key, &flight, &model, &answer, Instant::now());
+            store.finish(key, &flight, &model, &answer, Instant::now());
         };
         (0..4 * Config::default().max_entries).for_each(|_| miss());
         group.bench_function(format!("a miss, {admission:?}"), |b| b.iter(&mut miss));

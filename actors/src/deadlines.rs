@@ -18,49 +18,49 @@ const SWEEP_FROM: usize = 1024;
 /// Tells each frame when its time is up.
 #[derive(Debug)]
 pub struct Deadlines {
-    waiting: Mutex<Waiting>,
+    timers: Mutex<Timers>,
     sooner: Notify,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    entries: BinaryHeap<Reverse<Entry>>,
+struct Timers {
+    entries: BinaryHeap<Reverse<Timer>>,
     /// When the watch looks next; `None` while it waits for an entry.
-    looks_at: Option<Instant>,
+    wakes_at: Option<Instant>,
     sweep_at: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Timer {
     deadline: Instant,
     responder: Weak<Responder>,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
-        let waiting = Waiting { entries: BinaryHeap::new(), looks_at: None, sweep_at: SWEEP_FROM };
-        Self { waiting: Mutex::new(waiting), sooner: Notify::new() }
+        let timers = Timers { entries: BinaryHeap::new(), wakes_at: None, sweep_at: SWEEP_FROM };
+        Self { timers: Mutex::new(timers), sooner: Notify::new() }
     }
 }
 
 impl Deadlines {
     /// Watches over a frame until it is answered.
     pub fn watch(&self, deadline: Instant, responder: &Arc<Responder>) {
-        let mut waiting = self.lock();
-        if waiting.entries.len() >= waiting.sweep_at {
-            waiting.entries.retain(|Reverse(entry)| entry.responder.strong_count() > 0);
-            waiting.sweep_at = SWEEP_FROM.max(2 * waiting.entries.len());
+        let mut timers = self.lock();
+        if timers.entries.len() >= timers.sweep_at {
+            timers.entries.retain(|Reverse(entry)| entry.responder.strong_count() > 0);
+            timers.sweep_at = SWEEP_FROM.max(2 * timers.entries.len());
         }
-        waiting.entries.push(Reverse(Entry { deadline, responder: Arc::downgrade(responder) }));
-        if waiting.looks_at.is_none_or(|looks_at| deadline < looks_at) {
-            waiting.looks_at = Some(deadline);
-            drop(waiting);
+        timers.entries.push(Reverse(Timer { deadline, responder: Arc::downgrade(responder) }));
+        if timers.wakes_at.is_none_or(|wakes_at| deadline < wakes_at) {
+            timers.wakes_at = Some(deadline);
+            drop(timers);
             self.sooner.notify_one();
         }
     }
 
     /// Keeps the watch; never returns.
-    pub async fn keep(&self) {
+    pub async fn run(&self) {
         loop {
             let (late, next) = self.take_late(Instant::now());
             late.iter().for_each(|responder| responder.expire());
@@ -78,41 +78,41 @@ impl Deadlines {
 
     /// The frames whose time is up, and when to look again.
     fn take_late(&self, now: Instant) -> (Vec<Arc<Responder>>, Option<Instant>) {
-        let mut waiting = self.lock();
+        let mut timers = self.lock();
         let mut late = Vec::new();
         let next = loop {
-            let Some(Reverse(first)) = waiting.entries.peek() else { break None };
+            let Some(Reverse(first)) = timers.entries.peek() else { break None };
             match first.responder.upgrade() {
                 Some(_) if first.deadline > now => break Some(first.deadline),
                 Some(responder) => late.push(responder),
                 None => {}
             }
-            waiting.entries.pop();
+            timers.entries.pop();
         };
-        waiting.looks_at = next;
+        timers.wakes_at = next;
         (late, next)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Timers> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Timer {
     fn eq(&self, other: &Self) -> bool {
         self.deadline == other.deadline
     }
 }
 
-impl Eq for Entry {}
+impl Eq for Timer {}
 
-impl PartialOrd for Entry {
+impl PartialOrd for Timer {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
+impl Ord for Timer {
     fn cmp(&self, other: &Self) -> Ordering {
         self.deadline.cmp(&other.deadline)
     }
@@ -137,9 +137,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_frame_ends_at_its_own_deadline_whatever_the_order() {
         let (ledger, outcomes, deadlines) = (Arc::<Ledger>::default(), OutcomeQueue::new(8), Arc::<Deadlines>::default());
-        let keeping = tokio::spawn({
+        let running = tokio::spawn({
             let deadlines = Arc::clone(&deadlines);
-            async move { deadlines.keep().await }
+            async move { deadlines.run().await }
         });
         let start = Instant::now();
         let frames: Vec<_> = [300, 100, 200].map(|budget| frame(&ledger, &outcomes, &deadlines, budget)).into();
@@ -148,7 +148,7 @@ mod tests {
             tokio::time::sleep_until(start + Duration::from_millis(until)).await;
             assert_eq!(answered(), expected, "after {until} ms");
         }
-        keeping.abort();
+        running.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,22 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use crate::frame::Priority;
-use crate::responder::{LateRun, Responder};
+use crate::responder::{ExpiryListener, Responder};
 use crate::trail::{Run, Trail};
 
 /// One computation and those who wait for it. A frame that waits for nobody else's is alone in its own.
 #[derive(Debug)]
-pub struct Flight(Mutex<Waiting>);
+pub struct Flight(Mutex<FlightState>);
 
 #[derive(Debug)]
-struct Waiting {
+struct FlightState {
     /// In the order they came. The first that still waits is the one the work is done for.
     members: Vec<Member>,
     /// The latest of the members'.
     deadline: Instant,
     /// The highest of the members'.
     priority: Priority,
-    run: Option<Arc<dyn LateRun>>,
+    run: Option<Arc<dyn ExpiryListener>>,
     is_over: bool,
 }
 
@@ -56,7 +56,7 @@ impl Member {
     }
 }
 
-impl Waiting {
+impl FlightState {
     fn is_over(&mut self, now: Instant) -> bool {
         self.is_over |= !self.members.iter().any(|member| member.waits(now));
         self.is_over
@@ -78,25 +78,25 @@ impl Flight {
     pub fn new(member: Member) -> Arc<Self> {
         let responder = Arc::clone(&member.responder);
         let (deadline, priority) = (member.deadline, member.priority);
-        let waiting = Waiting { members: vec![member], deadline, priority, run: None, is_over: false };
-        let flight = Arc::new(Self(Mutex::new(waiting)));
-        responder.tell_when_late(Arc::<Self>::clone(&flight));
+        let state = FlightState { members: vec![member], deadline, priority, run: None, is_over: false };
+        let flight = Arc::new(Self(Mutex::new(state)));
+        responder.notify_on_expiry(Arc::<Self>::clone(&flight));
         flight
     }
 
     /// Takes in the frame of a flight of one.
-    pub fn take_in(self: &Arc<Self>, other: &Self, now: Instant) -> Joining {
-        let mut waiting = self.lock();
-        if waiting.is_over(now) {
+    pub fn join(self: &Arc<Self>, other: &Self, now: Instant) -> Joining {
+        let mut state = self.lock();
+        if state.is_over(now) {
             return Joining::Over;
         }
-        let before = waiting.priority;
-        let members = other.land();
-        members.iter().for_each(|member| waiting.add(member.clone()));
-        let is_raised = waiting.priority < before;
-        drop(waiting);
+        let before = state.priority;
+        let members = other.finish();
+        members.iter().for_each(|member| state.add(member.clone()));
+        let is_raised = state.priority < before;
+        drop(state);
         for member in members {
-            member.responder.tell_when_late(Arc::<Self>::clone(self));
+            member.responder.notify_on_expiry(Arc::<Self>::clone(self));
         }
         if is_raised { Joining::Raised } else { Joining::Joined }
     }
@@ -123,58 +123,58 @@ impl Flight {
 
     /// Says where the frame has been that the work is done for; the others only wait.
     pub fn note(&self, what: impl FnOnce(&mut Trail)) {
-        let waiting = self.lock();
-        if let Some(first) = waiting.members.iter().find(|member| !member.responder.is_answered()) {
+        let state = self.lock();
+        if let Some(first) = state.members.iter().find(|member| !member.responder.is_answered()) {
             first.responder.note(what);
         }
     }
 
     /// It is in this run from now on, which is told when nobody waits for it any more.
-    pub fn runs_in(&self, run: Run, late: &Arc<dyn LateRun>) {
+    pub fn runs_in(&self, run: Run, listener: &Arc<dyn ExpiryListener>) {
         self.note(|trail| trail.runs_in(run));
-        let mut waiting = self.lock();
-        if waiting.is_over(run.begun) {
-            drop(waiting);
-            late.one_is_late();
+        let mut state = self.lock();
+        if state.is_over(run.begun) {
+            drop(state);
+            listener.waiter_expired();
         } else {
-            waiting.run = Some(Arc::clone(late));
+            state.run = Some(Arc::clone(listener));
         }
     }
 
     /// It is over: those who waited, to be answered.
-    pub fn land(&self) -> Vec<Member> {
-        let mut waiting = self.lock();
-        waiting.is_over = true;
-        std::mem::take(&mut waiting.members)
+    pub fn finish(&self) -> Vec<Member> {
+        let mut state = self.lock();
+        state.is_over = true;
+        std::mem::take(&mut state.members)
     }
 
     /// The first that waits leaves; it is over where nobody is left. Gives the one that left, and the one that is the first now.
-    pub fn first_leaves(&self, now: Instant) -> (Option<Member>, Option<Member>) {
-        let mut waiting = self.lock();
+    pub fn shed_first(&self, now: Instant) -> (Option<Member>, Option<Member>) {
+        let mut state = self.lock();
         // Those whose time is up stay: whoever lands the flight tells them so, if the watch over the deadlines has not.
-        let first = waiting.members.iter().position(|member| member.waits(now)).map(|at| waiting.members.remove(at));
-        let left = || waiting.members.iter().filter(|member| member.waits(now));
+        let first = state.members.iter().position(|member| member.waits(now)).map(|at| state.members.remove(at));
+        let left = || state.members.iter().filter(|member| member.waits(now));
         let (next, priority) = (left().next().cloned(), left().map(|member| member.priority).min());
         match priority {
-            Some(priority) => waiting.priority = priority,
-            None => waiting.is_over = true,
+            Some(priority) => state.priority = priority,
+            None => state.is_over = true,
         }
         (first, next)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, FlightState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl LateRun for Flight {
+impl ExpiryListener for Flight {
     /// Another member's deadline has passed, and it was told.
-    fn one_is_late(&self) {
-        let mut waiting = self.lock();
-        let run = if waiting.members.iter().all(|member| member.responder.is_answered()) { waiting.run.take() } else { None };
-        waiting.is_over |= run.is_some();
-        drop(waiting);
-        run.inspect(|run| run.one_is_late());
+    fn waiter_expired(&self) {
+        let mut state = self.lock();
+        let run = if state.members.iter().all(|member| member.responder.is_answered()) { state.run.take() } else { None };
+        state.is_over |= run.is_some();
+        drop(state);
+        run.inspect(|run| run.waiter_expired());
     }
 }
 
@@ -202,20 +202,20 @@ mod tests {
     async fn it_has_the_latest_deadline_and_the_highest_priority_of_its_members() {
         let now = Instant::now();
         let flight = Flight::new(member(100, Priority::Normal));
-        assert_eq!(flight.take_in(&Flight::new(member(300, Priority::Low)), now), Joining::Joined);
-        assert_eq!(flight.take_in(&Flight::new(member(200, Priority::High)), now), Joining::Raised);
+        assert_eq!(flight.join(&Flight::new(member(300, Priority::Low)), now), Joining::Joined);
+        assert_eq!(flight.join(&Flight::new(member(200, Priority::High)), now), Joining::Raised);
         assert_eq!((flight.deadline(), flight.priority()), (now + Duration::from_millis(300), Priority::High));
 
         let at = |ms| now + Duration::from_millis(ms);
         assert!(!flight.is_over(at(299)));
         // The first one's time is up, so the one after it is the first.
-        let (first, next) = flight.first_leaves(at(150));
+        let (first, next) = flight.shed_first(at(150));
         assert_eq!((first.unwrap().deadline, next.unwrap().deadline), (at(300), at(200)));
         assert_eq!(flight.priority(), Priority::High);
-        let (first, next) = flight.first_leaves(at(150));
+        let (first, next) = flight.shed_first(at(150));
         assert_eq!((first.unwrap().deadline, next.is_none()), (at(200), true));
-        assert_eq!(flight.take_in(&Flight::new(member(1000, Priority::Normal)), at(150)), Joining::Over);
-        assert_eq!(flight.land().len(), 1, "the one whose time is up is still to be told");
+        assert_eq!(flight.join(&Flight::new(member(1000, Priority::Normal)), at(150)), Joining::Over);
+        assert_eq!(flight.finish().len(), 1, "the one whose time is up is still to be told");
     }
 
     #[tokio::test(start_paused = true)]
@@ -225,16 +225,16 @@ mod tests {
         let late = now + Duration::from_millis(100);
         assert!(flight.is_over(late));
         let joining = Flight::new(member(1000, Priority::Normal));
-        assert_eq!(flight.take_in(&joining, now), Joining::Over);
+        assert_eq!(flight.join(&joining, now), Joining::Over);
         assert!(!joining.is_over(now), "who could not join is still there to be computed");
-        assert_eq!(joining.land().len(), 1);
+        assert_eq!(joining.finish().len(), 1);
     }
 
     #[derive(Debug, Default)]
-    struct Told(std::sync::atomic::AtomicUsize);
+    struct Notified(std::sync::atomic::AtomicUsize);
 
-    impl LateRun for Told {
-        fn one_is_late(&self) {
+    impl ExpiryListener for Notified {
+        fn waiter_expired(&self) {
             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
@@ -242,21 +242,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn its_run_is_told_once_when_the_last_member_is_late() {
         let now = Instant::now();
-        let told = Arc::<Told>::default();
-        let count = || told.0.load(std::sync::atomic::Ordering::Relaxed);
-        let late: Arc<dyn LateRun> = Arc::<Told>::clone(&told);
+        let notified = Arc::<Notified>::default();
+        let count = || notified.0.load(std::sync::atomic::Ordering::Relaxed);
+        let listener: Arc<dyn ExpiryListener> = Arc::<Notified>::clone(&notified);
         let run = Run { id: 1, session: 0, batch_size: 1, begun: now, ended: None };
         let members = [100, 200].map(|ms| member(ms, Priority::Normal));
         let responders = members.clone().map(|member| member.responder);
         let [first, second] = members.map(Flight::new);
-        first.runs_in(run, &late);
-        assert_eq!(first.take_in(&second, now), Joining::Joined);
+        first.runs_in(run, &listener);
+        assert_eq!(first.join(&second, now), Joining::Joined);
         responders[0].expire();
         assert_eq!(count(), 0, "one still waits");
         responders[1].expire();
         responders[1].expire();
         assert_eq!(count(), 1);
-        first.runs_in(run, &late);
+        first.runs_in(run, &listener);
         assert_eq!(count(), 2, "a run that begins when it is over hears of it at once");
     }
 }

@@ -7,12 +7,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::admission::FramePermit;
-use crate::breaker::Pass;
+use crate::breaker::CircuitPermit;
 use crate::cache::{CacheKey, CacheStore};
 use crate::flight::{Flight, Member};
 use crate::frame::{ModelId, Priority};
 use crate::outcome::{Answer, Failure, FailureCode, Prediction};
-use crate::responder::{LateRun, Responder, deadline_exceeded, dropped};
+use crate::responder::{ExpiryListener, Responder, deadline_exceeded, dropped};
 use crate::trail::{Run, Trail};
 
 /// One computation's way through the pipeline, for a frame and those equal ones that wait for it. It ends in [`Job::succeed`] or
@@ -31,7 +31,7 @@ pub struct Job {
     /// Where the answer is remembered.
     pub remember: Option<(Arc<CacheStore>, CacheKey)>,
     /// Leave of the model's circuit, which hears of the frame's end; or the failure that the frame gets if it has to be run.
-    leave: Result<Pass, Failure>,
+    circuit_permit: Result<CircuitPermit, Failure>,
     /// Its bytes, and the frame's place, which stays as long as they do, also where the deadline has answered it already.
     permits: Option<(OwnedSemaphorePermit, Arc<FramePermit>)>,
 }
@@ -44,7 +44,7 @@ pub struct JobParts {
     /// The model that answers.
     pub model: Arc<ModelId>,
     /// Leave of the model's circuit, or the failure that the frame gets if it has to be run.
-    pub leave: Result<Pass, Failure>,
+    pub circuit_permit: Result<CircuitPermit, Failure>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
     /// What a frame of this model costs a session, as measured before any frame came.
@@ -70,18 +70,18 @@ pub struct RunFacts {
 
 /// A frame that gives way to another one.
 #[derive(Debug)]
-pub struct GivesWay<T> {
+pub struct Shed<T> {
     /// Its reply slot.
-    pub first: Option<Arc<Responder>>,
+    pub responder: Option<Arc<Responder>>,
     /// What was to be computed, where nobody else waits for it; its permits are free when this is dropped.
-    pub whole: Option<T>,
+    pub work: Option<T>,
 }
 
-impl<T> GivesWay<T> {
+impl<T> Shed<T> {
     /// Answers it; the answer waits in the place of a refusal, and its own place is free.
-    pub fn tell(self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
-        if let Some(first) = self.first {
-            first.answer_from(refusal, failure);
+    pub fn answer(self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
+        if let Some(responder) = self.responder {
+            responder.answer_from(refusal, failure);
         }
     }
 }
@@ -97,7 +97,7 @@ impl Job {
             expected_run: parts.expected_run,
             received_at,
             remember: None,
-            leave: parts.leave,
+            circuit_permit: parts.circuit_permit,
             permits: Some((parts.permit.bytes, parts.permit.frame)),
         }
     }
@@ -133,32 +133,32 @@ impl Job {
     /// # Errors
     /// The failure the frame gets.
     pub fn check(&self) -> Result<(), Failure> {
-        self.leave.as_ref().map_err(Failure::clone).and_then(Pass::check)
+        self.circuit_permit.as_ref().map_err(Failure::clone).and_then(CircuitPermit::check)
     }
 
     /// It is in this run from now on.
-    pub fn runs_in(&self, run: Run, late: &Arc<dyn LateRun>) {
-        self.flight.runs_in(run, late);
+    pub fn runs_in(&self, run: Run, listener: &Arc<dyn ExpiryListener>) {
+        self.flight.runs_in(run, listener);
     }
 
     /// The model answered. Its circuit and the cache hear of it before the outcomes are queued.
     pub fn succeed(mut self, answer: Answer, facts: RunFacts) {
         let answer = Arc::new(answer);
         if self.flight.is_answered() {
-            self.overran(facts.inference);
-        } else if let Ok(pass) = &mut self.leave {
-            pass.succeeded(facts.inference);
+            self.timed_out(facts.inference);
+        } else if let Ok(permit) = &mut self.circuit_permit {
+            permit.succeeded(facts.inference);
         }
         if let Some((store, key)) = self.remember.take() {
-            store.land(key, &self.flight, &self.model, &answer, Instant::now());
+            store.finish(key, &self.flight, &self.model, &answer, Instant::now());
         }
         self.predict(&answer, facts.batch_size, false);
     }
 
     /// The frame's run ended, or was ended, after its deadline had answered it.
-    pub fn overran(&mut self, run: Duration) {
-        if let Ok(pass) = &mut self.leave {
-            pass.overran(run);
+    pub fn timed_out(&mut self, run: Duration) {
+        if let Ok(permit) = &mut self.circuit_permit {
+            permit.timed_out(run);
         }
     }
 
@@ -169,29 +169,29 @@ impl Job {
 
     /// It failed, and all who waited with it. The circuit hears of it first, where the model is to blame.
     pub fn fail(mut self, failure: Failure) {
-        if let Ok(pass) = &mut self.leave
+        if let Ok(permit) = &mut self.circuit_permit
             && failure.code == FailureCode::InferenceFailed
             && !self.flight.is_answered()
         {
-            pass.failed();
+            permit.failed();
         }
-        self.give_back();
+        self.release_probe();
         self.permits = None;
-        for member in self.flight.land() {
+        for member in self.flight.finish() {
             member.responder.answer(Err(failure.clone()));
         }
     }
 
     /// A probe's place is free again before its end is told.
-    fn give_back(&mut self) {
-        if let Ok(pass) = &mut self.leave {
-            pass.abandoned();
+    fn release_probe(&mut self) {
+        if let Ok(permit) = &mut self.circuit_permit {
+            permit.abandoned();
         }
     }
 
     /// The first of those who wait gives way to another frame. Whether there is a next one, in whose place the work goes on.
-    pub fn give_way(&mut self, now: Instant) -> (Option<Arc<Responder>>, bool) {
-        let (first, next) = self.flight.first_leaves(now);
+    pub fn shed_first(&mut self, now: Instant) -> (Option<Arc<Responder>>, bool) {
+        let (first, next) = self.flight.shed_first(now);
         match &next {
             Some(next) => {
                 self.received_at = next.received_at;
@@ -199,7 +199,7 @@ impl Job {
                     *place = next;
                 }
             }
-            None => self.give_back(),
+            None => self.release_probe(),
         }
         (first.map(|first| first.responder), next.is_some())
     }
@@ -209,7 +209,7 @@ impl Job {
     fn predict(&mut self, answer: &Arc<Answer>, batch_size: usize, cache_hit: bool) {
         self.permits = None;
         let mut is_first = !cache_hit;
-        for member in self.flight.land() {
+        for member in self.flight.finish() {
             if !is_first {
                 // It was with the cache until now, unless that knew the answer at once.
                 member.responder.note(|trail| trail.looked_up = trail.looked_up.or_else(|| Some(Instant::now())));
@@ -224,13 +224,13 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        self.give_back();
+        self.release_probe();
         if let Some((store, key)) = self.remember.take() {
             store.abandon(&key, &self.flight);
         }
         self.permits = None;
         let now = Instant::now();
-        for member in self.flight.land() {
+        for member in self.flight.finish() {
             // Work that nobody waits for is dropped, maybe just before the watch over the deadlines says so.
             let budget = member.deadline - member.received_at;
             member.responder.answer(Err(if now >= member.deadline { deadline_exceeded(budget) } else { dropped() }));

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 /// One reading of the ledger, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct LedgerCounts {
     /// Frames that arrived.
     pub received: u64,
     /// Frames that ended in a prediction that was published.
@@ -23,7 +23,7 @@ pub struct Counts {
     pub in_flight: u64,
 }
 
-impl Counts {
+impl LedgerCounts {
     /// Whether the outcome law holds.
     pub fn balance(&self) -> bool {
         self.received == self.predictions + self.failures + self.lost + self.in_flight
@@ -42,7 +42,7 @@ pub enum End {
 /// Counts frames in and out. One lock for all terms, so that a reading always balances.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    counts: Mutex<Counts>,
+    counts: Mutex<LedgerCounts>,
     idle: Notify,
 }
 
@@ -65,7 +65,7 @@ impl Ledger {
     }
 
     /// A consistent reading.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> LedgerCounts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,7 +82,7 @@ impl Ledger {
         }
     }
 
-    fn update(&self, change: impl FnOnce(&mut Counts)) {
+    fn update(&self, change: impl FnOnce(&mut LedgerCounts)) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut counts);
         if counts.in_flight == 0 {
@@ -135,12 +135,12 @@ mod tests {
         b.close(End::Failure);
         drop(c);
         let counts = ledger.counts();
-        assert_eq!(counts, Counts { received: 4, predictions: 1, failures: 1, lost: 1, in_flight: 1 });
+        assert_eq!(counts, LedgerCounts { received: 4, predictions: 1, failures: 1, lost: 1, in_flight: 1 });
         assert!(counts.balance());
         drop(d);
         assert_eq!(ledger.counts().lost, 2);
         ledger.missed(3);
-        assert_eq!(ledger.counts(), Counts { received: 7, predictions: 1, failures: 1, lost: 5, in_flight: 0 });
+        assert_eq!(ledger.counts(), LedgerCounts { received: 7, predictions: 1, failures: 1, lost: 5, in_flight: 0 });
         assert!(ledger.counts().balance());
     }
 

@@ -29,7 +29,7 @@ pub struct Outcome {
     /// The same, by the wall clock.
     pub timestamp: SystemTime,
     /// How far publishing has come; kept here so that a restarted publisher tells nobody twice.
-    pub told: Told,
+    pub published: Published,
     pub(crate) ticket: Ticket,
     /// Held until the outcome is published: this is what bounds the queue of outcomes.
     pub(crate) _permit: Option<Arc<FramePermit>>,
@@ -37,7 +37,7 @@ pub struct Outcome {
 
 /// Which of an outcome's destinations have it already.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
+pub struct Published {
     /// The outcome subject.
     pub subject: bool,
     /// The reply subject.
@@ -158,7 +158,7 @@ pub struct Failure {
     /// After how long trying again makes sense, where that is known.
     pub retry_after: Option<Duration>,
     /// Of an overloaded daemon's failure: what was full.
-    pub shed: Option<Shed>,
+    pub shed: Option<ShedReason>,
 }
 
 impl Failure {
@@ -168,14 +168,14 @@ impl Failure {
     }
 
     /// The failure of a frame there was no room for.
-    pub fn overloaded(shed: Shed, message: impl Into<String>) -> Self {
+    pub fn overloaded(shed: ShedReason, message: impl Into<String>) -> Self {
         Self { shed: Some(shed), ..Self::new(FailureCode::Overloaded, message) }
     }
 }
 
 /// Why there was no room for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Shed {
+pub enum ShedReason {
     /// `limits.in_flight_frames` were in flight.
     InFlightFrames,
     /// Its bytes did not fit into `limits.in_flight_bytes`.
@@ -187,13 +187,13 @@ pub enum Shed {
     /// By the measured service time it could not have made its deadline.
     TooLate,
     /// It gave way to another frame.
-    GaveWay,
+    Displaced,
 }
 
-impl Shed {
+impl ShedReason {
     /// All of them.
     pub const ALL: [Self; 6] =
-        [Self::InFlightFrames, Self::InFlightBytes, Self::SourceShare, Self::QueueFull, Self::TooLate, Self::GaveWay];
+        [Self::InFlightFrames, Self::InFlightBytes, Self::SourceShare, Self::QueueFull, Self::TooLate, Self::Displaced];
 
     /// As a label says it.
     pub fn as_str(self) -> &'static str {
@@ -203,7 +203,7 @@ impl Shed {
             Self::SourceShare => "source_share",
             Self::QueueFull => "queue_full",
             Self::TooLate => "too_late",
-            Self::GaveWay => "gave_way",
+            Self::Displaced => "displaced",
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use crate::breaker::Pass;
+use crate::breaker::CircuitPermit;
 use crate::frame::{Arrival, CacheKey, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
 use crate::ledger::End;
 use crate::outcome::{Answer, Failure, Outcome};
@@ -36,7 +36,7 @@ pub struct Decoded {
     /// The model that answers.
     pub model: Arc<ModelId>,
     /// Leave of the model's circuit, or the failure that the frame gets if it has to be run.
-    pub leave: Result<Pass, Failure>,
+    pub circuit_permit: Result<CircuitPermit, Failure>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
     /// What a frame of this model costs a session, as far as was measured before any frame came.
@@ -73,16 +73,16 @@ pub trait Runner: Send + 'static {
     fn run(&mut self, model: &ModelId, batch: &[&Tensor]) -> Result<Vec<Result<Answer, Failure>>, RunError>;
 
     /// What ends this runner's runs from another thread.
-    fn brake(&self) -> Arc<dyn Brake>;
+    fn canceller(&self) -> Arc<dyn RunCanceller>;
 }
 
 /// Ends a run under way, as soon as the library comes to a place where it can: between two kernels, say.
-pub trait Brake: Send + Sync + 'static {
+pub trait RunCanceller: Send + Sync + 'static {
     /// The run under way, and each one begun before the release, fails.
-    fn engage(&self);
+    fn cancel(&self);
 
     /// Runs begun from now on go through.
-    fn release(&self);
+    fn reset(&self);
 }
 
 /// Makes runners.
@@ -98,16 +98,16 @@ pub trait OutcomeSink: Send + Sync + 'static {
     /// Publishes each on its outcome subject and to its reply subject, marking in `outcome.told` what is done, so that a
     /// publication that was cut off can be taken up again. Returns once all have left, with how each frame ended as its subscribers
     /// see it (an outcome too large for the server ends as a failure). `Err`: it could not be published within the sink's bound.
-    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>>;
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>>;
 
     /// Hears of an outcome that will not be given to it again, because of what it does to the publisher.
-    fn gave_up(&self, _outcome: &Outcome, _untold: &Untold) {}
+    fn abandoned(&self, _outcome: &Outcome, _error: &PublishError) {}
 }
 
 /// Why an outcome could not be told. A sink says so itself, where it can say more of it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
-pub struct Untold {
+pub struct PublishError {
     /// In a word, as a label says it.
     pub reason: &'static str,
     /// In words.

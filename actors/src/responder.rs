@@ -12,7 +12,7 @@ use crate::admission::FramePermit;
 use crate::deadlines::Deadlines;
 use crate::frame::{Envelope, FrameInfo};
 use crate::ledger::Ticket;
-use crate::outcome::{Failure, FailureCode, Outcome, Prediction, Told};
+use crate::outcome::{Failure, FailureCode, Outcome, Prediction, Published};
 use crate::publish::OutcomeQueue;
 use crate::trail::Trail;
 
@@ -94,7 +94,7 @@ impl Unanswered {
             result,
             settled_at: Instant::now(),
             timestamp: SystemTime::now(),
-            told: Told::default(),
+            published: Published::default(),
             ticket: open.ticket,
             _permit: open.permit,
         });
@@ -122,19 +122,19 @@ pub struct Responder {
 #[derive(Debug)]
 struct Slot {
     unanswered: Option<Unanswered>,
-    late: Option<Arc<dyn LateRun>>,
+    listener: Option<Arc<dyn ExpiryListener>>,
 }
 
 /// What hears of each of its parts that nobody waits for any more: a flight of its frames, a run of its flights.
-pub trait LateRun: std::fmt::Debug + Send + Sync + 'static {
+pub trait ExpiryListener: std::fmt::Debug + Send + Sync + 'static {
     /// Nobody waits for one more of them.
-    fn one_is_late(&self);
+    fn waiter_expired(&self);
 }
 
 impl Responder {
     /// A slot for one frame, answered at `received_at + budget` if by nobody before.
     pub fn with_deadline(unanswered: Unanswered, received_at: Instant, budget: Duration, deadlines: &Deadlines) -> Arc<Self> {
-        let slot = Mutex::new(Slot { unanswered: Some(unanswered), late: None });
+        let slot = Mutex::new(Slot { unanswered: Some(unanswered), listener: None });
         let responder = Arc::new(Self { budget, slot });
         deadlines.watch(received_at + budget, &responder);
         responder
@@ -155,8 +155,8 @@ impl Responder {
     /// The frame's time is up.
     pub fn expire(&self) {
         if self.answer(Err(deadline_exceeded(self.budget))) {
-            let late = self.lock().late.take();
-            late.inspect(|late| late.one_is_late());
+            let listener = self.lock().listener.take();
+            listener.inspect(|listener| listener.waiter_expired());
         }
     }
 
@@ -168,13 +168,13 @@ impl Responder {
     }
 
     /// This is told when the frame's deadline has passed.
-    pub fn tell_when_late(&self, late: Arc<dyn LateRun>) {
+    pub fn notify_on_expiry(&self, listener: Arc<dyn ExpiryListener>) {
         let mut slot = self.lock();
         if slot.unanswered.is_some() {
-            slot.late = Some(late);
+            slot.listener = Some(listener);
         } else {
             drop(slot);
-            late.one_is_late();
+            listener.waiter_expired();
         }
     }
 

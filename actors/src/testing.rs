@@ -19,7 +19,7 @@ use crate::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Priority, T
 use crate::ledger::End;
 use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome};
 use crate::pipeline::Ports;
-use crate::ports::{Brake, Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, RunError, Runner, Untold};
+use crate::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, PublishError, Rejected, RunCanceller, RunError, Runner};
 
 /// What becomes of a fake frame: the word before the colon of its payload.
 pub type Behaviour = &'static str;
@@ -61,7 +61,7 @@ pub const SINK_PANICS: Behaviour = "sink-panics";
 pub struct Fakes {
     arrivals: Option<mpsc::UnboundedSender<Arrival>>,
     /// What the sink was given, in order: the frame's id, and the failure's code where it failed.
-    pub told: mpsc::UnboundedReceiver<(String, Option<FailureCode>)>,
+    pub published: mpsc::UnboundedReceiver<(String, Option<FailureCode>)>,
     /// The sizes of the batches that were run.
     pub runs: Arc<Mutex<Vec<usize>>>,
     /// How many frames were given to an extractor.
@@ -71,7 +71,7 @@ pub struct Fakes {
     /// How many predictions came without a run of their own.
     pub hits: Arc<AtomicU64>,
     /// Why outcomes were given up.
-    pub given_up: Arc<Mutex<Vec<&'static str>>>,
+    pub abandoned: Arc<Mutex<Vec<&'static str>>>,
     /// Lets slow runs and held features go on.
     pub gate: watch::Sender<bool>,
 }
@@ -82,13 +82,18 @@ impl Fakes {
         let circuits = Circuits::new(breaker);
         let model = Arc::new(ModelId { name: "fake".into(), version: "1".into(), digest: String::new() });
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
-        let (telling, told) = mpsc::unbounded_channel();
-        let (gate, given_up) = (watch::Sender::new(false), Arc::<Mutex<Vec<_>>>::default());
+        let (publishing, published) = mpsc::unbounded_channel();
+        let (gate, abandoned) = (watch::Sender::new(false), Arc::<Mutex<Vec<_>>>::default());
         let (frames_extracted, hits) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (runs, frames_run) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<AtomicU64>::default());
         let runner = {
             let (runs, frames_run, gate) = (Arc::clone(&runs), Arc::clone(&frames_run), gate.subscribe());
-            move || FakeRunner { runs: Arc::clone(&runs), frames_run: Arc::clone(&frames_run), gate: gate.clone(), brake: Arc::default() }
+            move || FakeRunner {
+                runs: Arc::clone(&runs),
+                frames_run: Arc::clone(&frames_run),
+                gate: gate.clone(),
+                canceller: Arc::default(),
+            }
         };
         let ports = Ports {
             source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
@@ -99,10 +104,10 @@ impl Fakes {
                 Arc::new(move || Box::new(FakeExtractor { gate: gate.clone(), frames_extracted: Arc::clone(&frames_extracted) }))
             },
             runners: Arc::new(move || Box::new(runner())),
-            sink: Arc::new(FakeSink { told: telling, hits: Arc::clone(&hits), given_up: Arc::clone(&given_up) }),
+            sink: Arc::new(FakeSink { published: publishing, hits: Arc::clone(&hits), abandoned: Arc::clone(&abandoned) }),
             shared_cache: None,
         };
-        (ports, Self { arrivals: Some(arrivals), told, runs, frames_extracted, frames_run, hits, given_up, gate })
+        (ports, Self { arrivals: Some(arrivals), published, runs, frames_extracted, frames_run, hits, abandoned, gate })
     }
 
     /// Lets a frame arrive.
@@ -136,7 +141,7 @@ impl Fakes {
     pub async fn outcomes(&mut self, count: usize) -> Vec<(String, Option<FailureCode>)> {
         let mut outcomes = Vec::with_capacity(count);
         while outcomes.len() < count {
-            match tokio::time::timeout(Duration::from_secs(10), self.told.recv()).await {
+            match tokio::time::timeout(Duration::from_secs(10), self.published.recv()).await {
                 Ok(Some(outcome)) => outcomes.push(outcome),
                 _ => panic!("{} of {count} outcomes came: {outcomes:?}", outcomes.len()),
             }
@@ -187,7 +192,7 @@ impl Decoder for FakeDecoder {
             info,
             samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
             model: Arc::clone(self.circuit.model()),
-            leave: self.circuit.admit(),
+            circuit_permit: self.circuit.admit(),
             max_batch: usize::MAX,
             expected_run: if behaviour == COSTLY { Duration::from_secs(3600) } else { Duration::ZERO },
             budget: budget(payload).unwrap_or(self.budget),
@@ -236,18 +241,18 @@ struct FakeRunner {
     runs: Arc<Mutex<Vec<usize>>>,
     frames_run: Arc<AtomicU64>,
     gate: watch::Receiver<bool>,
-    brake: Arc<FakeBrake>,
+    canceller: Arc<FakeCanceller>,
 }
 
 #[derive(Default)]
-struct FakeBrake(watch::Sender<bool>);
+struct FakeCanceller(watch::Sender<bool>);
 
-impl Brake for FakeBrake {
-    fn engage(&self) {
+impl RunCanceller for FakeCanceller {
+    fn cancel(&self) {
         self.0.send_replace(true);
     }
 
-    fn release(&self) {
+    fn reset(&self) {
         self.0.send_replace(false);
     }
 }
@@ -264,9 +269,9 @@ impl Runner for FakeRunner {
                     let _ = futures::executor::block_on(self.gate.wait_for(|&open| open));
                 }
                 SLOW => {
-                    let (mut gate, mut brake) = (self.gate.clone(), self.brake.0.subscribe());
-                    let (opened, braked) = (gate.wait_for(|&open| open).boxed(), brake.wait_for(|&engaged| engaged).boxed());
-                    if let futures::future::Either::Right(_) = futures::executor::block_on(futures::future::select(opened, braked)) {
+                    let (mut gate, mut canceller) = (self.gate.clone(), self.canceller.0.subscribe());
+                    let (opened, cancelled) = (gate.wait_for(|&open| open).boxed(), canceller.wait_for(|&cancelled| cancelled).boxed());
+                    if let futures::future::Either::Right(_) = futures::executor::block_on(futures::future::select(opened, cancelled)) {
                         return Err(RunError("ended by the brake".into()));
                     }
                 }
@@ -276,24 +281,24 @@ impl Runner for FakeRunner {
         Ok(batch.iter().map(|_| Ok(Answer::Classification(vec![Label { label: "fake".into(), score: Some(1.0) }]))).collect())
     }
 
-    fn brake(&self) -> Arc<dyn Brake> {
-        Arc::<FakeBrake>::clone(&self.brake)
+    fn canceller(&self) -> Arc<dyn RunCanceller> {
+        Arc::<FakeCanceller>::clone(&self.canceller)
     }
 }
 
 struct FakeSink {
-    told: mpsc::UnboundedSender<(String, Option<FailureCode>)>,
+    published: mpsc::UnboundedSender<(String, Option<FailureCode>)>,
     hits: Arc<AtomicU64>,
-    given_up: Arc<Mutex<Vec<&'static str>>>,
+    abandoned: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl OutcomeSink for FakeSink {
-    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>> {
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>> {
         async move { outcomes.iter_mut().map(|outcome| Ok(self.publish_one(outcome))).collect() }.boxed()
     }
 
-    fn gave_up(&self, _: &Outcome, untold: &Untold) {
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(untold.reason);
+    fn abandoned(&self, _: &Outcome, publish_error: &PublishError) {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(publish_error.reason);
     }
 }
 
@@ -303,13 +308,13 @@ impl FakeSink {
         let end = if code.is_some() { End::Failure } else { End::Prediction };
         assert_ne!(outcome.info.session_id.as_deref(), Some(SINK_PANICS), "as asked");
         // As a sink has to: what was published before a crash is not published again.
-        if std::mem::replace(&mut outcome.told.subject, true) {
+        if std::mem::replace(&mut outcome.published.subject, true) {
             return end;
         }
         if outcome.result.as_ref().is_ok_and(|prediction| prediction.cache_hit) {
             self.hits.fetch_add(1, Ordering::Relaxed);
         }
-        let _ = self.told.send((outcome.info.frame_id.clone(), code));
+        let _ = self.published.send((outcome.info.frame_id.clone(), code));
         end
     }
 }

@@ -15,8 +15,8 @@ use sferic_actors::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Pre
 use sferic_actors::job::{Job, JobParts};
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
-use sferic_actors::pipeline::{Config, Pipeline, Plant, Ports};
-use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, Untold};
+use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
+use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, PublishError, Rejected};
 use sferic_actors::responder::{Responder, Unanswered};
 use sferic_actors::{cache, model_pool, supervision};
 use sferic_features::{BufferPool, Datatype, Dtype};
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 pub struct Pool {
     pipeline: Pipeline,
     arrivals: mpsc::UnboundedSender<Arrival>,
-    told: Arc<Told>,
+    published: Arc<Published>,
     budget: Duration,
     feed: Feed,
     /// Frames given to the pool at once: a quarter of their budget's work, 16 to 64 of them.
@@ -37,13 +37,13 @@ pub struct Pool {
 /// Gives the pool frames as a preprocess worker would.
 #[derive(Clone)]
 struct Feed {
-    plant: Arc<Plant>,
+    shared_state: Arc<SharedState>,
     frame: Fixed,
     tensors: Prepared,
 }
 
 /// What came out.
-struct Told {
+struct Published {
     predictions: AtomicU64,
     failures: AtomicU64,
     /// One permit an outcome.
@@ -63,7 +63,7 @@ impl Pool {
         sessions: usize,
     ) -> anyhow::Result<Self> {
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
-        let told = Arc::new(Told {
+        let published = Arc::new(Published {
             predictions: AtomicU64::default(),
             failures: AtomicU64::default(),
             outcomes: Semaphore::new(0),
@@ -83,7 +83,7 @@ impl Pool {
                 move || Box::new(tensors.clone())
             }),
             runners: runners(Arc::clone(catalog)),
-            sink: Arc::new(Sink(Arc::clone(&told))),
+            sink: Arc::new(Sink(Arc::clone(&published))),
             shared_cache: None,
         };
         let config = Config {
@@ -96,9 +96,9 @@ impl Pool {
             supervision: supervision::Config::default(),
         };
         let pipeline = Pipeline::start(config, ports).await?;
-        let feed = Feed { plant: Arc::clone(pipeline.plant()), frame: fixed, tensors };
+        let feed = Feed { shared_state: Arc::clone(pipeline.shared_state()), frame: fixed, tensors };
         let quarter = budget.as_secs_f64() / 4.0 * sessions as f64 / model.frame_cost().as_secs_f64();
-        Ok(Self { pipeline, arrivals, told, budget, feed, outstanding: (quarter as usize).clamp(16, 64) })
+        Ok(Self { pipeline, arrivals, published, budget, feed, outstanding: (quarter as usize).clamp(16, 64) })
     }
 
     /// Predictions a second with always so many prepared frames given to the pool.
@@ -107,17 +107,17 @@ impl Pool {
         for _ in 0..self.outstanding {
             self.feed.enqueue()?;
         }
-        let (began, before) = (Instant::now(), self.told.predictions.load(Relaxed));
+        let (began, before) = (Instant::now(), self.published.predictions.load(Relaxed));
         tokio::time::sleep(time).await;
-        let rate = (self.told.predictions.load(Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+        let rate = (self.published.predictions.load(Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
         self.refill(None);
-        self.feed.plant.ledger.idle().await;
-        self.told.outcomes.forget_permits(usize::MAX);
+        self.feed.shared_state.ledger.idle().await;
+        self.published.outcomes.forget_permits(usize::MAX);
         Ok(rate)
     }
 
     fn refill(&self, feed: Option<Feed>) {
-        *self.told.refill.lock().unwrap_or_else(PoisonError::into_inner) = feed;
+        *self.published.refill.lock().unwrap_or_else(PoisonError::into_inner) = feed;
     }
 
     /// Predictions a second through the whole pipeline, with always 32 frames in flight.
@@ -142,7 +142,7 @@ impl Pool {
     pub async fn flood(&self, peak: f64, time: Duration) -> anyhow::Result<Value> {
         let calm = self.calm_latency_ms().await?;
         self.take_latencies();
-        let (before, failed_before) = (self.told.predictions.load(Relaxed), self.told.failures.load(Relaxed));
+        let (before, failed_before) = (self.published.predictions.load(Relaxed), self.published.failures.load(Relaxed));
         let (began, mut sent, mut rss) = (Instant::now(), 0u64, None);
         let mut tick = tokio::time::interval(Duration::from_millis(2));
         while began.elapsed() < time {
@@ -157,17 +157,17 @@ impl Pool {
             }
         }
         let seconds = began.elapsed().as_secs_f64();
-        let served = self.told.predictions.load(Relaxed) - before;
+        let served = self.published.predictions.load(Relaxed) - before;
         let (ended, late_rss) = (Instant::now(), resident_mib()?);
         let served_ms = self.take_latencies();
-        while self.told.predictions.load(Relaxed) + self.told.failures.load(Relaxed) - before - failed_before < sent {
+        while self.published.predictions.load(Relaxed) + self.published.failures.load(Relaxed) - before - failed_before < sent {
             self.outcome().await?;
         }
         while self.calm_latency_ms().await? > 2.0 * calm {}
         let back_after = ended.elapsed();
         // Those of the flood were not waited for one by one.
-        self.told.outcomes.forget_permits(usize::MAX);
-        let stats = self.pipeline.plant().queue.stats();
+        self.published.outcomes.forget_permits(usize::MAX);
+        let stats = self.pipeline.shared_state().queue.stats();
         Ok(json!({
             "offered_per_second": sent as f64 / seconds,
             "served_per_second": served as f64 / seconds,
@@ -196,7 +196,7 @@ impl Pool {
 
     /// The median of a few frames one at a time.
     async fn calm_latency_ms(&self) -> anyhow::Result<f64> {
-        self.told.outcomes.forget_permits(usize::MAX);
+        self.published.outcomes.forget_permits(usize::MAX);
         self.take_latencies();
         for _ in 0..9 {
             self.send()?;
@@ -206,7 +206,7 @@ impl Pool {
     }
 
     fn take_latencies(&self) -> Vec<f64> {
-        self.told.latencies_ms.lock().map(|mut latencies| std::mem::take(&mut *latencies)).unwrap_or_default()
+        self.published.latencies_ms.lock().map(|mut latencies| std::mem::take(&mut *latencies)).unwrap_or_default()
     }
 
     fn send(&self) -> anyhow::Result<()> {
@@ -215,26 +215,26 @@ impl Pool {
     }
 
     async fn outcome(&self) -> anyhow::Result<()> {
-        let told = tokio::time::timeout(Duration::from_secs(10), self.told.outcomes.acquire()).await;
-        told.context("no outcome within ten seconds")??.forget();
+        let published = tokio::time::timeout(Duration::from_secs(10), self.published.outcomes.acquire()).await;
+        published.context("no outcome within ten seconds")??.forget();
         Ok(())
     }
 }
 
 impl Feed {
     fn enqueue(&self) -> anyhow::Result<()> {
-        let plant = &self.plant;
+        let shared_state = &self.shared_state;
         let received_at = Instant::now();
-        let permit = plant.admission.admit("", 0)?;
-        let (ticket, place) = (plant.ledger.open(), Some(Arc::clone(&permit.frame)));
-        let unanswered = Unanswered::new(Envelope::default(), received_at, ticket, place, Arc::clone(&plant.outcomes));
+        let permit = shared_state.admission.admit("", 0)?;
+        let (ticket, place) = (shared_state.ledger.open(), Some(Arc::clone(&permit.frame)));
+        let unanswered = Unanswered::new(Envelope::default(), received_at, ticket, place, Arc::clone(&shared_state.outcomes));
         let Fixed { circuit, max_batch, expected_run, budget } = self.frame.clone();
-        let (model, leave) = (Arc::clone(circuit.model()), circuit.admit());
-        let responder = Responder::with_deadline(unanswered, received_at, budget, &plant.deadlines);
+        let (model, circuit_permit) = (Arc::clone(circuit.model()), circuit.admit());
+        let responder = Responder::with_deadline(unanswered, received_at, budget, &shared_state.deadlines);
         let job = Job::new(JobParts {
             responder,
             model,
-            leave,
+            circuit_permit,
             max_batch,
             expected_run,
             received_at,
@@ -242,7 +242,7 @@ impl Feed {
             priority: Priority::Normal,
             permit,
         });
-        plant.queue.push(PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() });
+        shared_state.queue.push(PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() });
         Ok(())
     }
 }
@@ -262,7 +262,7 @@ impl Decoder for Fixed {
             info: self.identify(payload, envelope),
             samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
             model: Arc::clone(self.circuit.model()),
-            leave: self.circuit.admit(),
+            circuit_permit: self.circuit.admit(),
             max_batch: self.max_batch,
             expected_run: self.expected_run,
             budget: self.budget,
@@ -295,10 +295,10 @@ impl FeatureWorker for Prepared {
     }
 }
 
-struct Sink(Arc<Told>);
+struct Sink(Arc<Published>);
 
 impl OutcomeSink for Sink {
-    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>> {
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>> {
         async move { outcomes.iter().map(|outcome| Ok(self.count(outcome))).collect() }.boxed()
     }
 }

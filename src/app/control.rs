@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sferic_actors::breaker::{Circuits, Force, SharedCircuit, State};
 use sferic_actors::frame::ModelId;
-use sferic_actors::pipeline::Plant;
+use sferic_actors::pipeline::SharedState;
 use sferic_features::BufferPool;
 
 use super::{Readiness, Unseen};
@@ -17,7 +17,7 @@ use crate::onnx::{Catalog, Refused};
 
 /// What the endpoints look at.
 pub struct Control {
-    pub plant: Arc<Plant>,
+    pub shared_state: Arc<SharedState>,
     pub catalog: Arc<Catalog>,
     pub readiness: Arc<Readiness>,
     pub unseen: Arc<Unseen>,
@@ -34,7 +34,7 @@ impl Control {
     pub async fn serve(self: &Arc<Self>, connection: &Connection) -> anyhow::Result<Service> {
         let metadata = [("prefix", &self.prefix), ("queue_group", &self.queue_group), ("instance", &self.instance)];
         let metadata: HashMap<_, _> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
-        let (asked, circuits, counted) = (Arc::clone(self), Arc::clone(&self.plant.circuits), Arc::clone(self));
+        let (asked, circuits, counted) = (Arc::clone(self), Arc::clone(&self.shared_state.circuits), Arc::clone(self));
         let endpoints = vec![
             Endpoint::new("health", move |_| std::future::ready(to_value(&asked.health()))),
             Endpoint::new("breaker", move |request| std::future::ready(breaker(&circuits, &request))),
@@ -44,7 +44,7 @@ impl Control {
 
     /// What `sferic.health` answers.
     pub fn health(&self) -> Health {
-        let state = |model: &Arc<ModelId>| match self.plant.circuits.of(model).state().0 {
+        let state = |model: &Arc<ModelId>| match self.shared_state.circuits.of(model).state().0 {
             State::Closed => "ready",
             state => state.name(),
         };
@@ -60,20 +60,20 @@ impl Control {
             reason: Some(reason),
         });
         let models = models.chain(failed).collect();
-        Health { status, reason, version: env!("CARGO_PKG_VERSION"), models, ledger: self.plant.ledger.counts() }
+        Health { status, reason, version: env!("CARGO_PKG_VERSION"), models, ledger: self.shared_state.ledger.counts() }
     }
 
     /// What the parts count, for `$SRV.STATS`.
     fn statistics(&self) -> Value {
-        let (frames, bytes) = self.plant.admission.in_use();
+        let (frames, bytes) = self.shared_state.admission.in_use();
         json!({
             "input": Member { prefix: self.prefix.clone(), queue_group: self.queue_group.clone(), state: self.input.is() },
-            "ledger": self.plant.ledger.counts(),
+            "ledger": self.shared_state.ledger.counts(),
             "unseen": self.unseen.frames(),
             "in_flight": {"frames": frames, "bytes": bytes},
-            "cache": self.plant.cache.stats(),
-            "pool": self.plant.queue.stats(),
-            "breaker": self.plant.circuits.stats(),
+            "cache": self.shared_state.cache.stats(),
+            "pool": self.shared_state.queue.stats(),
+            "breaker": self.shared_state.circuits.stats(),
             "buffers": self.buffers.stats(),
         })
     }

@@ -73,13 +73,13 @@ impl FrameDecoder {
             return Err(Failure::new(FailureCode::FrameTooLarge, message));
         }
         let asked = asked.as_ref().map_or(self.default_model.as_str(), Text::as_str);
-        let (model, leave) = self.routes.choose(asked, |model| model.fits(samples.channels, view.len(), samples.sample_rate))?;
+        let (model, circuit_permit) = self.routes.choose(asked, |model| model.fits(samples.channels, view.len(), samples.sample_rate))?;
         let cache_key = (self.cache_enabled && wants_cache).then(|| cache_key(&samples, model));
         Ok(Decoded {
             info: FrameInfo::default(),
             samples,
             model: Arc::clone(model.id()),
-            leave,
+            circuit_permit,
             max_batch: model.max_batch(),
             expected_run: model.frame_cost(),
             budget,

@@ -41,7 +41,7 @@ impl CatalogExtractor {
         let key = (Arc::clone(model.id()), rate.map(f64::to_bits));
         let extractor = self.plans.try_get_or_insert_mut(key, || {
             let extractor = Extractor::new(model.features(), samples.sample_rate)?;
-            model.tell_of_empty_bands(&extractor);
+            model.warn_of_empty_bands(&extractor);
             Ok::<_, FrameError>(extractor)
         })?;
         let view = Samples::new(&samples.bytes, samples.datatype, samples.channels)?;

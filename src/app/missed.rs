@@ -45,8 +45,8 @@ pub async fn account(gaps: Arc<GapWatch>, ledger: Arc<Ledger>, recorded: Arc<Rec
             }
             ledger.missed(frames);
             recorded.missed(&source, frames);
-            if let Some(unsaid) = throttle.pass(Instant::now()) {
-                tracing::warn!(source, frames, unsaid, "frames never came: their numbers are missing");
+            if let Some(suppressed) = throttle.pass(Instant::now()) {
+                tracing::warn!(source, frames, suppressed, "frames never came: their numbers are missing");
             }
         }
     }

@@ -19,9 +19,9 @@ pub use decoder::FrameDecoder;
 pub use extractor::extractors;
 use futures::{FutureExt, future};
 pub use missed::Unseen;
-use readiness::{Readiness, Stage};
+use readiness::{Lifecycle, Readiness};
 use sferic_actors::breaker::{self, Circuits};
-use sferic_actors::pipeline::{Config, Pipeline, Plant, Ports};
+use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::supervision::Task;
 use sferic_actors::{cache, model_pool, supervision};
 use sferic_features::BufferPool;
@@ -80,7 +80,7 @@ impl App {
         let recorded = Arc::new(Recorded::new(settings.telemetry.max_sources));
         let outcomes = Outcomes::new(connection.clone(), prefix, settings.nats.publish_timeout);
         let readiness = Arc::new(Readiness {
-            stage: Stage::default(),
+            lifecycle: Lifecycle::default(),
             connection: connection.clone(),
             probe: probe.clone(),
             input: frames.switch().clone(),
@@ -99,7 +99,7 @@ impl App {
         };
         let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
         let control = Arc::new(Control {
-            plant: Arc::clone(pipeline.plant()),
+            shared_state: Arc::clone(pipeline.shared_state()),
             catalog: Arc::clone(&catalog),
             readiness: Arc::clone(&readiness),
             unseen: Arc::clone(&unseen),
@@ -115,7 +115,7 @@ impl App {
         let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || control.health());
         let metrics = Arc::new(Metrics {
             recorded: Arc::clone(&recorded),
-            plant: Arc::clone(pipeline.plant()),
+            shared_state: Arc::clone(pipeline.shared_state()),
             catalog,
             buffers: buffers.clone(),
             connection: connection.clone(),
@@ -130,10 +130,10 @@ impl App {
             exporter.export_metrics(Arc::clone(&metrics));
         }
         pages.open(http::Daemon { health, metrics });
-        readiness.stage.started();
+        readiness.lifecycle.started();
         let peers = Peers::new(connection.clone(), service.id(), &instance, prefix, queue_group);
-        let plant = pipeline.plant();
-        let accounting = missed::account(Arc::clone(&plant.gaps), Arc::clone(&plant.ledger), recorded, unseen, peers.clone());
+        let shared_state = pipeline.shared_state();
+        let accounting = missed::account(Arc::clone(&shared_state.gaps), Arc::clone(&shared_state.ledger), recorded, unseen, peers.clone());
         let mut background = vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
         if settings.breaker.pause_input {
@@ -158,8 +158,8 @@ impl App {
     }
 
     /// What outlives the actors: the ledger and the gauges.
-    pub fn plant(&self) -> &Arc<Plant> {
-        self.pipeline.plant()
+    pub fn shared_state(&self) -> &Arc<SharedState> {
+        self.pipeline.shared_state()
     }
 
     /// The running pipeline; for tests that end its actors.
@@ -178,9 +178,9 @@ impl App {
 
     /// Stops reading, waits for every frame in flight, stops the actors, sends what is queued, and closes the connection.
     pub async fn shut_down(self) {
-        self.readiness.stage.stopping();
+        self.readiness.lifecycle.stopping();
         self.frames.stop(self.bound).await;
-        let plant = Arc::clone(self.pipeline.plant());
+        let shared_state = Arc::clone(self.pipeline.shared_state());
         self.pipeline.shut_down(self.bound).await;
         drop(self.background);
         self.service.stop().await;
@@ -192,7 +192,7 @@ impl App {
         if let Some(exporter) = self.exporter {
             exporter.close(self.bound).await;
         }
-        let counts = plant.ledger.counts();
+        let counts = shared_state.ledger.counts();
         tracing::info!(
             received = counts.received,
             predictions = counts.predictions,

@@ -18,7 +18,7 @@ pub async fn while_all_are_open(circuits: Arc<Circuits>, input: InputSwitch, pee
         changed.mark_unchanged();
         let all_are_open = circuits.are_all_open();
         // Asked each time: a member that was well may be so no more, and then somebody has to answer.
-        let pause = all_are_open && peers.one_is_well().await;
+        let pause = all_are_open && peers.any_healthy().await;
         if pause != is_paused {
             match pause {
                 true => tracing::warn!("every circuit is open: frames are left to the other members of the queue group"),

@@ -8,9 +8,9 @@ use crate::nats::{Connection, Input, InputSwitch, Permissions, Probe};
 
 /// How far the daemon has come by itself.
 #[derive(Debug, Default)]
-pub struct Stage(AtomicU8);
+pub struct Lifecycle(AtomicU8);
 
-impl Stage {
+impl Lifecycle {
     const STARTING: u8 = 0;
     const RUNNING: u8 = 1;
     const STOPPING: u8 = 2;
@@ -26,7 +26,7 @@ impl Stage {
 
 /// What readiness depends on.
 pub struct Readiness {
-    pub stage: Stage,
+    pub lifecycle: Lifecycle,
     pub connection: Connection,
     pub probe: Probe,
     pub input: InputSwitch,
@@ -56,7 +56,7 @@ pub async fn log_changes(readiness: Arc<Readiness>) {
 /// What is seen of all that at one moment.
 #[derive(Debug, Clone, Default)]
 struct View {
-    stage: u8,
+    lifecycle: u8,
     down: Option<String>,
     /// Counts the connections.
     epoch: u64,
@@ -74,7 +74,7 @@ impl Readiness {
         let epoch = self.connection.epoch();
         let input = self.input.is();
         View {
-            stage: self.stage.0.load(Ordering::Acquire),
+            lifecycle: self.lifecycle.0.load(Ordering::Acquire),
             down: self.connection.down(),
             epoch,
             is_confirmed: self.probe.has_confirmed(epoch),
@@ -90,7 +90,7 @@ impl Readiness {
 
 impl View {
     fn status(self) -> (&'static str, Option<String>) {
-        if self.stage == Stage::STOPPING {
+        if self.lifecycle == Lifecycle::STOPPING {
             return ("stopping", None);
         }
         // Before its first connection it has nothing to be disconnected from.
@@ -98,7 +98,7 @@ impl View {
         if let Some(reason) = self.down {
             return (without, Some(reason));
         }
-        if self.stage == Stage::STARTING {
+        if self.lifecycle == Lifecycle::STARTING {
             return ("starting", Some("the service is being started".to_owned()));
         }
         if let Some(words) = self.input_refused {
@@ -123,14 +123,14 @@ mod tests {
 
     #[test]
     fn each_cause_has_its_status_and_its_reason() {
-        let good = View { stage: Stage::RUNNING, epoch: 1, is_confirmed: true, ..View::default() };
+        let good = View { lifecycle: Lifecycle::RUNNING, epoch: 1, is_confirmed: true, ..View::default() };
         let words = || Some("its words".to_owned());
         for (view, status, reason) in [
             (good.clone(), "ok", ""),
-            (View { stage: Stage::STOPPING, down: words(), ..good.clone() }, "stopping", ""),
+            (View { lifecycle: Lifecycle::STOPPING, down: words(), ..good.clone() }, "stopping", ""),
             (View { epoch: 0, down: words(), ..good.clone() }, "starting", "its words"),
             (View { down: words(), ..good.clone() }, "disconnected", "its words"),
-            (View { stage: Stage::STARTING, ..good.clone() }, "starting", "being started"),
+            (View { lifecycle: Lifecycle::STARTING, ..good.clone() }, "starting", "being started"),
             (View { is_confirmed: false, ..good.clone() }, "starting", "not confirmed"),
             (View { is_joining: true, ..good.clone() }, "starting", "not confirmed"),
             (View { input_refused: words(), is_joining: true, ..good.clone() }, "disconnected", "subscription: its words"),

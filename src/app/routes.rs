@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sferic_actors::breaker::{Circuits, Pass, SharedCircuit};
+use sferic_actors::breaker::{CircuitPermit, Circuits, SharedCircuit};
 use sferic_actors::outcome::Failure;
 
 use crate::onnx::{Catalog, Model};
@@ -31,20 +31,20 @@ impl Routes {
         &self,
         asked: &str,
         fits: impl Fn(&Model) -> Result<(), Failure>,
-    ) -> Result<(&Arc<Model>, Result<Pass, Failure>), Failure> {
+    ) -> Result<(&Arc<Model>, Result<CircuitPermit, Failure>), Failure> {
         let index = self.catalog.index_of(asked)?;
         let model = &self.catalog.models()[index];
         fits(model)?;
-        let leave = self.circuits[index].admit();
-        if leave.is_err() && !asked.contains('@') {
+        let circuit_permit = self.circuits[index].admit();
+        if circuit_permit.is_err() && !asked.contains('@') {
             let older = self.catalog.models()[..index].iter().zip(&self.circuits).rev();
             let mut of_this_name = older.take_while(|(older, _)| older.id().name == model.id().name);
-            let well =
-                of_this_name.find_map(|(older, circuit)| fits(older).and_then(|()| circuit.admit()).ok().map(|pass| (older, Ok(pass))));
-            if let Some(well) = well {
-                return Ok(well);
+            let healthy =
+                of_this_name.find_map(|(older, circuit)| fits(older).and_then(|()| circuit.admit()).ok().map(|permit| (older, Ok(permit))));
+            if let Some(healthy) = healthy {
+                return Ok(healthy);
             }
         }
-        Ok((model, leave))
+        Ok((model, circuit_permit))
     }
 }

@@ -67,25 +67,25 @@ impl DoctorArgs {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.connect.settings()?;
         let mut good = true;
-        let mut tell = |finding: Finding| {
+        let mut report = |finding: Finding| {
             good &= finding.result.is_ok();
             finding.print(self.json)
         };
-        tell(server(&settings).await)?;
-        tell(threads(&settings))?;
+        report(server(&settings).await)?;
+        report(threads(&settings))?;
         match Runtime::open(given(&settings.onnx.library).map(Path::new)) {
-            Err(error) => tell(Finding::new("ONNX Runtime", Err(error.to_string())))?,
+            Err(error) => report(Finding::new("ONNX Runtime", Err(error.to_string())))?,
             Ok(runtime) => {
-                tell(library(&runtime))?;
-                let usable = providers(&settings, &runtime, &mut tell)?;
+                report(library(&runtime))?;
+                let usable = providers(&settings, &runtime, &mut report)?;
                 match load_models(&settings).await {
                     Ok(catalog) => {
-                        let as_asked = models(&settings, &runtime, catalog, usable, self.json, &mut tell).await?;
+                        let as_asked = models(&settings, &runtime, catalog, usable, self.json, &mut report).await?;
                         good &= as_asked;
                     }
                     Err(error) => {
                         let what = format!("models in {}", settings.models.repository.display());
-                        tell(Finding::new(what, Err(format!("{error:#}"))))?;
+                        report(Finding::new(what, Err(format!("{error:#}"))))?;
                     }
                 }
             }
@@ -127,7 +127,7 @@ fn library(runtime: &Runtime) -> Finding {
 fn providers(
     settings: &Settings,
     runtime: &Runtime,
-    tell: &mut impl FnMut(Finding) -> io::Result<()>,
+    report: &mut impl FnMut(Finding) -> io::Result<()>,
 ) -> io::Result<Vec<ExecutionProvider>> {
     let mut found = Vec::new();
     for provider in ExecutionProvider::ALL {
@@ -145,7 +145,7 @@ fn providers(
         if details["usable"] == true {
             found.push(provider);
         }
-        tell(Finding { what: format!("provider {provider}"), result, details })?;
+        report(Finding { what: format!("provider {provider}"), result, details })?;
     }
     Ok(found)
 }
@@ -157,18 +157,18 @@ async fn models(
     catalog: Catalog,
     usable: Vec<ExecutionProvider>,
     as_json: bool,
-    tell: &mut impl FnMut(Finding) -> io::Result<()>,
+    report: &mut impl FnMut(Finding) -> io::Result<()>,
 ) -> anyhow::Result<bool> {
     for refused in catalog.refused() {
         let id = format!("model {}@{}", refused.name, refused.version);
-        tell(Finding::new(id.trim_end_matches('@'), Err(refused.reason.clone())))?;
+        report(Finding::new(id.trim_end_matches('@'), Err(refused.reason.clone())))?;
     }
     let mut ids = Vec::new();
     for model in catalog.models() {
         let run = model.costs().first().map(|cost| cost.run).unwrap_or_default();
         let text = format!("{:.2} ms a frame alone, batches of up to {}", run.as_secs_f64() * 1e3, model.max_batch());
         let details = json!({"model": model.id().to_string(), "max_batch": model.max_batch(), "dispatch": model.dispatch()});
-        tell(Finding { what: format!("model {}", model.id()), result: Ok(text), details })?;
+        report(Finding { what: format!("model {}", model.id()), result: Ok(text), details })?;
         ids.push(model.id().clone());
     }
     // Their memory is not to stand beside what is measured.

@@ -12,7 +12,7 @@ const VERTICES: u32 = 64;
 const MAX_SEMI_AXIS: f64 = 1e7;
 
 /// A place on the map, `[longitude, latitude]` in degrees.
-type Place = [f64; 2];
+type LonLat = [f64; 2];
 
 /// A Feature whose geometry is a GeometryCollection: the position as a Point and, where the prediction has one, its
 /// ellipse as a Polygon (a MultiPolygon where it crosses the antimeridian). The properties are the prediction's other keys.
@@ -47,7 +47,7 @@ fn ellipse(outcome: &Outcome) -> Option<[f64; 3]> {
 }
 
 /// The ellipse's outline, counter-clockwise. Each longitude is the one nearest to the last, so they run on past ±180.
-fn outline([longitude, latitude]: Place, [semi_major, semi_minor, rotation]: [f64; 3]) -> Vec<Place> {
+fn outline([longitude, latitude]: LonLat, [semi_major, semi_minor, rotation]: [f64; 3]) -> Vec<LonLat> {
     let earth = Geodesic::wgs84();
     let turn = rotation.to_radians();
     let mut last = longitude;
@@ -69,20 +69,20 @@ fn nearest(longitude: f64, to: f64) -> f64 {
 }
 
 /// Which way an outline goes round a pole: 1 eastwards, so round the north pole, -1 westwards, round the south pole; 0: it does not.
-fn turns(outline: &[Place]) -> f64 {
+fn turns(outline: &[LonLat]) -> f64 {
     let [Some(first), Some(last)] = [outline.first(), outline.last()].map(|place| place.map(|place| place[0])) else { return 0.0 };
     ((nearest(first, last) - first) / 360.0).round()
 }
 
 /// The outline's inside as a geometry, cut at the antimeridian as RFC 7946 asks.
-fn area(outline: &[Place]) -> Value {
+fn area(outline: &[LonLat]) -> Value {
     let moved = |turns: f64| outline.iter().map(move |[longitude, latitude]| [longitude + 360.0 * turns, *latitude]);
     let turns = turns(outline);
     let mut parts = if turns == 0.0 {
         [-1.0, 0.0, 1.0].map(|turns| clip(&moved(turns).collect::<Vec<_>>())).to_vec()
     } else {
         // Round a pole: the outline over and over, longer than the map is wide, and back along the pole.
-        let mut band: Vec<Place> = [-2.0, -1.0, 0.0, 1.0, 2.0].into_iter().flat_map(|n| moved(turns * n)).collect();
+        let mut band: Vec<LonLat> = [-2.0, -1.0, 0.0, 1.0, 2.0].into_iter().flat_map(|n| moved(turns * n)).collect();
         let ends = [band.last(), band.first()].map(|place| place.map(|place| [place[0], 90.0 * turns]));
         band.extend(ends.into_iter().flatten());
         vec![clip(&band)]
@@ -96,13 +96,13 @@ fn area(outline: &[Place]) -> Value {
 }
 
 /// What of a ring lies on the map, from -180 to 180.
-fn clip(ring: &[Place]) -> Vec<Place> {
+fn clip(ring: &[LonLat]) -> Vec<LonLat> {
     beside(&beside(ring, -180.0, 1.0), 180.0, -1.0)
 }
 
 /// What of a ring lies on one side of a meridian: west (−1) or east (1); nothing where that has no area.
-fn beside(ring: &[Place], edge: f64, side: f64) -> Vec<Place> {
-    let inside = |point: &Place| (point[0] - edge) * side >= 0.0;
+fn beside(ring: &[LonLat], edge: f64, side: f64) -> Vec<LonLat> {
+    let inside = |point: &LonLat| (point[0] - edge) * side >= 0.0;
     if !ring.iter().any(|point| (point[0] - edge) * side > 0.0) {
         return Vec::new();
     }
@@ -122,7 +122,7 @@ fn beside(ring: &[Place], edge: f64, side: f64) -> Vec<Place> {
 }
 
 /// A linear ring: its last place is its first.
-fn closed(mut ring: Vec<Place>) -> Vec<Place> {
+fn closed(mut ring: Vec<LonLat>) -> Vec<LonLat> {
     if ring.first() != ring.last() {
         ring.extend(ring.first().copied());
     }
@@ -168,13 +168,13 @@ mod tests {
     }
 
     /// The rings of a prediction's ellipse, each checked: closed, counter-clockwise, on the map.
-    fn rings(latitude: f64, longitude: f64, [semi_major, semi_minor, rotation]: [f64; 3]) -> Vec<Vec<Place>> {
+    fn rings(latitude: f64, longitude: f64, [semi_major, semi_minor, rotation]: [f64; 3]) -> Vec<Vec<LonLat>> {
         let place = json!({"latitude": latitude, "longitude": longitude});
         let ellipse = json!({"semi_major": semi_major, "semi_minor": semi_minor, "rotation": rotation});
         let feature = feature(&outcome(&json!({"kind": "localization", "position": place, "ellipse": ellipse}).to_string())).unwrap();
         let shape = &feature["geometry"]["geometries"][1];
         let polygons = if shape["type"] == "Polygon" { json!([shape["coordinates"]]) } else { shape["coordinates"].clone() };
-        let polygons: Vec<[Vec<Place>; 1]> = serde_json::from_value(polygons).unwrap();
+        let polygons: Vec<[Vec<LonLat>; 1]> = serde_json::from_value(polygons).unwrap();
         let rings: Vec<_> = polygons.into_iter().map(|[ring]| ring).collect();
         for ring in &rings {
             assert!(ring.len() >= 4 && signed_area(&json!(ring)) > 0.0, "{latitude} {longitude}: {ring:?}");
@@ -184,8 +184,8 @@ mod tests {
         rings
     }
 
-    fn holds(rings: &[Vec<Place>], [x, y]: Place) -> bool {
-        let crosses = |two: &[Place]| {
+    fn holds(rings: &[Vec<LonLat>], [x, y]: LonLat) -> bool {
+        let crosses = |two: &[LonLat]| {
             let [[ax, ay], [bx, by]] = [two[0], two[1]];
             (ay > y) != (by > y) && x < (bx - ax) * (y - ay) / (by - ay) + ax
         };

@@ -103,29 +103,29 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
     let (is, being) = watch::channel((Input::Joining, None));
     let (ending, ended) = oneshot::channel();
     let skip = prefix.len() + ".frames.".len();
-    let reading = Reading {
+    let reader = Reader {
         connection: connection.clone(),
         subject,
         queue_group: queue_group.to_owned(),
-        place: Place::Left,
+        membership: Membership::Left,
         wanted: wanting,
         is,
         _ending: ending,
     };
-    let source = stream::unfold(reading, move |mut reading| async move {
-        let message = reading.next().await?;
-        Some((arrival(message, skip), reading))
+    let source = stream::unfold(reader, move |mut reader| async move {
+        let message = reader.next().await?;
+        Some((arrival(message, skip), reader))
     });
     let switch = InputSwitch { wanted, is: being };
     (source.boxed(), Frames { switch, ended })
 }
 
 /// Where this member stands in its queue group. It reads in the first two places.
-enum Place {
+enum Membership {
     /// In it, as soon as the server confirms it, and until it refuses it.
-    Joined(Joined, Waiting<Answer>),
+    Joined(Joined, Pending<Answer>),
     /// Going; with the echo behind which nothing more comes.
-    Leaving(Subscriber, Waiting<()>),
+    Leaving(Subscriber, Pending<()>),
     Left,
     /// Not let in until it asks again, then; what had come before is still read.
     Refused(Subscriber, Instant),
@@ -140,7 +140,7 @@ struct Joined {
 }
 
 /// Something awaited, until it is there.
-type Waiting<T> = Option<BoxFuture<'static, T>>;
+type Pending<T> = Option<BoxFuture<'static, T>>;
 
 /// The server's answer to the request for the subscription.
 enum Answer {
@@ -150,66 +150,66 @@ enum Answer {
     Refused(String),
 }
 
-struct Reading {
+struct Reader {
     connection: Connection,
     subject: String,
     queue_group: String,
-    place: Place,
+    membership: Membership,
     wanted: watch::Receiver<Input>,
     is: watch::Sender<Is>,
     /// Dropped with the stream's end, which is how its end is seen.
     _ending: oneshot::Sender<()>,
 }
 
-impl Reading {
+impl Reader {
     /// The next message; `None` once it is stopped and all is read, or the connection is closed.
     async fn next(&mut self) -> Option<Message> {
         loop {
             let wanted = *self.wanted.borrow_and_update();
-            match &mut self.place {
-                Place::Joined(..) if wanted != Input::Reading => self.leave(wanted).await,
-                Place::Joined(joined, answer) => tokio::select! {
+            match &mut self.membership {
+                Membership::Joined(..) if wanted != Input::Reading => self.leave(wanted).await,
+                Membership::Joined(joined, answer) => tokio::select! {
                     message = joined.subscriber.next() => match message {
                         Some(message) => return Some(message),
-                        None => self.place = Place::Ended(joined.generation),
+                        None => self.membership = Membership::Ended(joined.generation),
                     },
                     answer = arrive(answer) => self.answered(answer),
                     () = changed(&mut self.wanted) => {}
                 },
-                Place::Leaving(subscriber, echo @ Some(_)) => tokio::select! {
+                Membership::Leaving(subscriber, echo @ Some(_)) => tokio::select! {
                     message = subscriber.next() => match message {
                         Some(message) => return Some(message),
-                        None => self.place = Place::Left,
+                        None => self.membership = Membership::Left,
                     },
                     () = arrive(echo) => {}
                     // Nothing more can come.
                     () = self.connection.lost(Duration::ZERO) => *echo = None,
                 },
                 // What has come is read to its end; a budget of the runtime that is used up would look like the end.
-                Place::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
+                Membership::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
                     Some(Some(message)) => return Some(message),
-                    Some(None) | None => self.place = Place::Left,
+                    Some(None) | None => self.membership = Membership::Left,
                 },
-                Place::Left | Place::Refused(..) | Place::Ended(_) if wanted == Input::Stopped => return None,
-                Place::Refused(subscriber, again) => {
+                Membership::Left | Membership::Refused(..) | Membership::Ended(_) if wanted == Input::Stopped => return None,
+                Membership::Refused(subscriber, again) => {
                     let again = *again;
                     tokio::select! {
                         Some(message) = subscriber.next() => return Some(message),
-                        () = tokio::time::sleep_until(again) => self.place = Place::Left,
+                        () = tokio::time::sleep_until(again) => self.membership = Membership::Left,
                         () = changed(&mut self.wanted) => {}
                     }
                 }
-                Place::Ended(generation) => {
+                Membership::Ended(generation) => {
                     let generation = *generation;
                     self.is.send_replace((Input::Joining, None));
                     tokio::select! {
                         is_there = self.connection.renewed(generation) => if !is_there { return None },
                         () = changed(&mut self.wanted) => continue,
                     }
-                    self.place = Place::Left;
+                    self.membership = Membership::Left;
                 }
-                Place::Left if wanted == Input::Reading => self.join().await,
-                Place::Left => {
+                Membership::Left if wanted == Input::Reading => self.join().await,
+                Membership::Left => {
                     self.is.send_replace((wanted, None));
                     changed(&mut self.wanted).await;
                 }
@@ -222,14 +222,14 @@ impl Reading {
     /// ends the subscription there at once), for which the library waits for ever.
     async fn leave(&mut self, wanted: Input) {
         self.is.send_replace((wanted, None));
-        if let Place::Joined(Joined { mut subscriber, .. }, _) = std::mem::replace(&mut self.place, Place::Left)
+        if let Membership::Joined(Joined { mut subscriber, .. }, _) = std::mem::replace(&mut self.membership, Membership::Left)
             && subscriber.unsubscribe_after(u64::MAX).await.is_ok()
         {
             let connection = self.connection.clone();
             let echo = async move {
                 let _ = connection.echo().await;
             };
-            self.place = Place::Leaving(subscriber, Some(echo.boxed()));
+            self.membership = Membership::Leaving(subscriber, Some(echo.boxed()));
         }
     }
 
@@ -240,7 +240,7 @@ impl Reading {
         let (generation, after) = (connection.generation(), connection.refusals().count());
         let subscribed = connection.client().queue_subscribe(subject.clone(), self.queue_group.clone()).await;
         let Ok(subscriber) = subscribed else {
-            self.place = Place::Ended(generation);
+            self.membership = Membership::Ended(generation);
             return;
         };
         let answer = async move {
@@ -250,11 +250,11 @@ impl Reading {
                 () = confirmed(&connection) => Answer::Confirmed(after),
             }
         };
-        self.place = Place::Joined(Joined { subscriber, generation }, Some(answer.boxed()));
+        self.membership = Membership::Joined(Joined { subscriber, generation }, Some(answer.boxed()));
     }
 
     fn answered(&mut self, answer: Answer) {
-        let Place::Joined(_, waiting) = &mut self.place else { return };
+        let Membership::Joined(_, waiting) = &mut self.membership else { return };
         match answer {
             // A client that connects again subscribes again, and what was granted may be refused then.
             Answer::Confirmed(after) => {
@@ -268,8 +268,8 @@ impl Reading {
                     tracing::warn!(subject = self.subject, words, "the server refuses the subscription; asking again and again");
                 }
                 self.is.send_replace((Input::Joining, Some(words)));
-                if let Place::Joined(Joined { subscriber, .. }, _) = std::mem::replace(&mut self.place, Place::Left) {
-                    self.place = Place::Refused(subscriber, Instant::now() + RETRY);
+                if let Membership::Joined(Joined { subscriber, .. }, _) = std::mem::replace(&mut self.membership, Membership::Left) {
+                    self.membership = Membership::Refused(subscriber, Instant::now() + RETRY);
                 }
             }
         }
@@ -283,7 +283,7 @@ async fn confirmed(connection: &Connection) {
 }
 
 /// Waits for what is awaited and forgets it; for ever where nothing is.
-async fn arrive<T>(waiting: &mut Waiting<T>) -> T {
+async fn arrive<T>(waiting: &mut Pending<T>) -> T {
     let arrived = match waiting {
         Some(awaited) => awaited.await,
         None => std::future::pending().await,

@@ -158,8 +158,8 @@ impl Shared {
             Event::LameDuckMode => tracing::info!(%event, "NATS"),
             Event::SlowConsumer(id) => {
                 self.dropped.fetch_add(1, Relaxed);
-                if let Some(unsaid) = self.slow.pass(Instant::now()) {
-                    tracing::error!(subscription = id, unsaid, "the NATS client dropped messages: a buffer was full");
+                if let Some(suppressed) = self.slow.pass(Instant::now()) {
+                    tracing::error!(subscription = id, suppressed, "the NATS client dropped messages: a buffer was full");
                 }
             }
             event => {
@@ -169,8 +169,8 @@ impl Shared {
                     Event::ClientError(error) => self.still_down(&error.to_string()),
                     _ => {}
                 }
-                if let Some(unsaid) = self.others.pass(Instant::now()) {
-                    tracing::warn!(connection, %event, unsaid, "NATS");
+                if let Some(suppressed) = self.others.pass(Instant::now()) {
+                    tracing::warn!(connection, %event, suppressed, "NATS");
                 }
             }
         }
@@ -201,14 +201,14 @@ impl Shared {
     }
 
     pub(super) fn up(&self, generation: u64) {
-        let is_news = self.state.send_if_modified(|state| {
-            let is_news = state.down.is_some() && state.generation <= generation;
-            if is_news {
+        let has_changed = self.state.send_if_modified(|state| {
+            let has_changed = state.down.is_some() && state.generation <= generation;
+            if has_changed {
                 (state.down, state.epoch) = (None, state.epoch + 1);
             }
-            is_news
+            has_changed
         });
-        if is_news {
+        if has_changed {
             tracing::info!(connection = self.name, server = self.nats.shown_url(), "connected to NATS");
         }
     }

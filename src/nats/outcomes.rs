@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{Failure, Outcome};
-use sferic_actors::ports::{OutcomeSink, Untold};
+use sferic_actors::ports::{OutcomeSink, PublishError};
 
 use super::Connection;
 use super::permissions::{Asked, Permissions};
@@ -42,15 +42,15 @@ impl Outcomes {
         self.permissions.clone()
     }
 
-    async fn publish_all(&self, outcomes: &mut [Outcome]) -> Vec<Result<End, Untold>> {
+    async fn publish_all(&self, outcomes: &mut [Outcome]) -> Vec<Result<End, PublishError>> {
         let mut asked = Vec::new();
         let mut results = match self.send_all(outcomes, &mut asked).await {
             Ok(results) => results,
-            Err(untold) => return vec![Err(untold); outcomes.len()],
+            Err(publish_error) => return vec![Err(publish_error); outcomes.len()],
         };
         if !asked.is_empty() {
             for (index, words) in self.permissions.ask(asked, self.bound).await {
-                results[index] = Err(untold("refused", words));
+                results[index] = Err(publish_error("refused", words));
             }
         }
         results
@@ -58,10 +58,10 @@ impl Outcomes {
 
     /// Hands all to the client and waits until they have left. Where the client ends meanwhile, all go to the next one, with the same
     /// `Nats-Msg-Id`: which of them it had sent cannot be known, and an outcome that comes twice is better than none.
-    async fn send_all(&self, outcomes: &mut [Outcome], asked: &mut Vec<Asked>) -> Result<Vec<Result<End, Untold>>, Untold> {
+    async fn send_all(&self, outcomes: &mut [Outcome], asked: &mut Vec<Asked>) -> Result<Vec<Result<End, PublishError>>, PublishError> {
         for _ in 0..MAX_CLIENTS {
             if !self.connection.is_up_within(self.bound).await {
-                return Err(untold("connection_down", format!("the connection has been down for {:?}", self.bound)));
+                return Err(publish_error("connection_down", format!("the connection has been down for {:?}", self.bound)));
             }
             let (generation, client) = (self.connection.generation(), self.connection.client());
             asked.clear();
@@ -75,34 +75,35 @@ impl Outcomes {
             match tokio::time::timeout(self.bound, sending).await {
                 Ok(Ok(results)) => return Ok(results),
                 Ok(Err(_)) => {
-                    outcomes.iter_mut().for_each(|outcome| (outcome.told.subject, outcome.told.reply) = (false, false));
+                    outcomes.iter_mut().for_each(|outcome| (outcome.published.subject, outcome.published.reply) = (false, false));
                     let _ = tokio::time::timeout(self.bound, self.connection.renewed(generation)).await;
                 }
-                Err(_) => return Err(untold("not_sent", format!("the client did not send it within {:?}", self.bound))),
+                Err(_) => return Err(publish_error("not_sent", format!("the client did not send it within {:?}", self.bound))),
             }
         }
-        Err(untold("client_ended", format!("{MAX_CLIENTS} NATS clients ended before it was sent")))
+        Err(publish_error("client_ended", format!("{MAX_CLIENTS} NATS clients ended before it was sent")))
     }
 
-    async fn send(&self, client: &Client, outcome: &mut Outcome, index: usize, asked: &mut Vec<Asked>) -> Result<End, Untold> {
-        let (payload, headers) = Self::encode(outcome, client.max_payload()).map_err(|error| untold("not_encodable", error.to_string()))?;
+    async fn send(&self, client: &Client, outcome: &mut Outcome, index: usize, asked: &mut Vec<Asked>) -> Result<End, PublishError> {
+        let (payload, headers) =
+            Self::encode(outcome, client.max_payload()).map_err(|error| publish_error("not_encodable", error.to_string()))?;
         let (end, subject) = match &outcome.result {
             Ok(_) => (End::Prediction, &self.predictions),
             Err(_) => (End::Failure, &self.failures),
         };
-        if !outcome.told.subject {
+        if !outcome.published.subject {
             let subject = format!("{subject}{}", outcome.envelope.source);
             asked.extend(self.permissions.unknown(&subject, index));
             publish(client, subject, headers.clone(), payload.clone()).await?;
-            outcome.told.subject = true;
+            outcome.published.subject = true;
         }
-        if let Some(reply_to) = outcome.envelope.reply_to.as_ref().filter(|_| !outcome.told.reply) {
+        if let Some(reply_to) = outcome.envelope.reply_to.as_ref().filter(|_| !outcome.published.reply) {
             let headers = with_service_error(headers, outcome.result.as_ref().err());
             // It is published all the same where the requester has named no subject that can be.
             if let Err(error) = publish(client, reply_to.clone(), headers, payload).await {
                 tracing::debug!(%error, reply_to, "no reply could be sent");
             }
-            outcome.told.reply = true;
+            outcome.published.reply = true;
         }
         Ok(end)
     }
@@ -124,21 +125,21 @@ impl Outcomes {
 }
 
 /// Gives a message to the client. That the client has ended is no error here: the flush finds it.
-async fn publish(client: &Client, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), Untold> {
+async fn publish(client: &Client, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), PublishError> {
     match client.publish_with_headers(subject, headers, payload).await {
-        Err(error) if error.kind() != PublishErrorKind::Send => Err(untold("not_published", error.to_string())),
+        Err(error) if error.kind() != PublishErrorKind::Send => Err(publish_error("not_published", error.to_string())),
         _ => Ok(()),
     }
 }
 
 impl OutcomeSink for Outcomes {
-    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>> {
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>> {
         self.publish_all(outcomes).boxed()
     }
 }
 
-fn untold(reason: &'static str, message: String) -> Untold {
-    Untold { reason, message }
+fn publish_error(reason: &'static str, message: String) -> PublishError {
+    PublishError { reason, message }
 }
 
 fn headers(outcome: &Outcome, content_type: &'static str) -> HeaderMap {

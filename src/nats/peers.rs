@@ -85,9 +85,9 @@ impl Peers {
     }
 
     /// Whether another member reads its input and has a model that runs.
-    pub async fn one_is_well(&self) -> bool {
+    pub async fn any_healthy(&self) -> bool {
         let (own, own_id) = (self.own.clone(), self.own_id.borrow().clone());
-        self.any_answers("$SRV.STATS.sferic", PATIENCE, |answer| is_well(&own, &own_id, answer)).await
+        self.any_answers("$SRV.STATS.sferic", PATIENCE, |answer| is_healthy(&own, &own_id, answer)).await
     }
 
     /// Asks whether another member is there, so that [`seen`](Self::seen) knows.
@@ -134,7 +134,7 @@ fn is_member(own: &Member, instance: &str, answer: &[u8]) -> bool {
     !is_own(metadata.instance, instance) && is_own(metadata.prefix, &own.prefix) && is_own(metadata.queue_group, &own.queue_group)
 }
 
-fn is_well(own: &Member, own_id: &str, answer: &[u8]) -> bool {
+fn is_healthy(own: &Member, own_id: &str, answer: &[u8]) -> bool {
     // What cannot be read is no member of this kind.
     let Ok(Statistics { id, endpoints }) = serde_json::from_slice(answer) else { return false };
     let data: Option<Data> = endpoints.into_iter().find_map(|endpoint| endpoint.data);
@@ -164,7 +164,7 @@ mod tests {
             ("other", "another", "reading", &["closed"], false),
             ("own", "sferic", "reading", &["closed"], false),
         ] {
-            let found = is_well(&own, "own", answer(id, group, input, circuits).as_bytes());
+            let found = is_healthy(&own, "own", answer(id, group, input, circuits).as_bytes());
             assert_eq!(found, well, "{id} {group} {input} {circuits:?}");
         }
         for (id, group, member) in [("other", "sferic", true), ("other", "another", false), ("own", "sferic", false)] {
@@ -173,6 +173,6 @@ mod tests {
             assert_eq!(is_member(&own, "own", pong.to_string().as_bytes()), member, "{id} {group}");
         }
         assert!(!is_member(&own, "own", br#"{"id": "other"}"#) && !is_member(&own, "own", b"no JSON"));
-        assert!(!is_well(&own, "own", b"{}") && !is_well(&own, "own", b"no JSON"));
+        assert!(!is_healthy(&own, "own", b"{}") && !is_healthy(&own, "own", b"no JSON"));
     }
 }

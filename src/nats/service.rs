@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
-use sferic_actors::ledger::Counts;
+use sferic_actors::ledger::LedgerCounts;
 use sferic_actors::supervision::Task;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -32,7 +32,7 @@ pub struct Health {
     /// Every version of every model.
     pub models: Vec<ModelHealth>,
     /// The outcome law.
-    pub ledger: Counts,
+    pub ledger: LedgerCounts,
 }
 
 /// One model's part of the health.
@@ -212,7 +212,7 @@ impl Running {
 
 async fn answer(name: &'static str, handler: Handler, client: Client, mut shared: service::endpoint::Endpoint, mut own: Subscriber) {
     loop {
-        let told = tokio::select! {
+        let replied = tokio::select! {
             Some(request) = shared.next() => {
                 let answer = handler(request.message.payload.clone()).await;
                 request.respond(answer.map(to_bytes).map_err(to_error)).await
@@ -223,7 +223,7 @@ async fn answer(name: &'static str, handler: Handler, client: Client, mut shared
             }
             else => return,
         };
-        if let Err(error) = told {
+        if let Err(error) = replied {
             tracing::warn!(endpoint = name, %error, "a control request could not be answered");
         }
     }

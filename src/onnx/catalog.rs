@@ -161,10 +161,10 @@ fn check_version(version: &str) -> Result<(), String> {
 
 /// Those of the providers that the library has and takes on. The others are told here once, and not by every model.
 fn usable_here(runtime: &Runtime, providers: &[ExecutionProvider]) -> Vec<ExecutionProvider> {
-    let told = |provider: ExecutionProvider| {
+    let is_usable = |provider: ExecutionProvider| {
         usable(runtime, provider).inspect_err(|reason| tracing::warn!(%provider, reason, "execution provider left out")).is_ok()
     };
-    providers.iter().copied().filter(|&provider| told(provider)).collect()
+    providers.iter().copied().filter(|&provider| is_usable(provider)).collect()
 }
 
 fn folders(parent: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {

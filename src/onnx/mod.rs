@@ -42,7 +42,7 @@ pub use output_section::{Activation, Origin, OutputConfig, Scale, Units};
 pub use port::{Axis, Dtype, Elements, Port};
 pub use provider::{compiled_in, usable};
 pub use runner::{OnnxRunner, runners};
-pub use session::RunBrake;
+pub use session::RunTerminator;
 pub use trial::Difference;
 pub use values::{Class, Output, Reading, ScoreMap, Values};
 pub use warmup::BatchCost;

@@ -15,7 +15,7 @@ use super::head::{CONFIDENCE_INTERVAL, Head};
 use super::input::Input;
 use super::library::Runtime;
 use super::onnx_file::hexadecimal;
-use super::session::{RunBrake, SharedSession};
+use super::session::{RunTerminator, SharedSession};
 use super::trial::Trial;
 use super::warmup::{BatchCost, WarmUp, warm_up};
 use crate::settings::ExecutionProvider;
@@ -97,13 +97,13 @@ impl Model {
         };
         if let Some(rate) = model.features.sample_rate_hz {
             let extractor = Extractor::new(&model.features, Some(rate)).map_err(|error| format!("[features] {error}"))?;
-            model.tell_of_empty_bands(&extractor);
+            model.warn_of_empty_bands(&extractor);
         }
         Ok(model)
     }
 
     /// Warns of bands that catch no bin, the first time it is called: at load, or where only a frame says the rate, at the first one.
-    pub fn tell_of_empty_bands(&self, extractor: &Extractor) {
+    pub fn warn_of_empty_bands(&self, extractor: &Extractor) {
         self.empty_bands_told.call_once(|| extractor.warn_of_empty_bands(&self.id.to_string()));
     }
 
@@ -113,8 +113,8 @@ impl Model {
     }
 
     /// An answer that came from elsewhere, as one of this model's with the model's own names; `None` where it can be none.
-    pub fn recognise(&self, answer: Answer) -> Option<Answer> {
-        self.head.recognise(answer)
+    pub fn rebind(&self, answer: Answer) -> Option<Answer> {
+        self.head.rebind(answer)
     }
 
     /// What the model is given.
@@ -173,12 +173,17 @@ impl Model {
         self.input.fits(&self.features, channels, instants, sample_rate_hz)
     }
 
-    /// Runs once on tensors of one shape; `scratch` holds the input of more than one, `brake` can end the run. One result a tensor, in
+    /// Runs once on tensors of one shape; `scratch` holds the input of more than one, `canceller` can end the run. One result a tensor, in
     /// order.
     ///
     /// # Errors
     /// The run failed as a whole.
-    pub fn run(&self, batch: &[&Tensor], scratch: &mut Vec<f32>, brake: &RunBrake) -> Result<Vec<Result<Answer, Failure>>, RunError> {
+    pub fn run(
+        &self,
+        batch: &[&Tensor],
+        scratch: &mut Vec<f32>,
+        canceller: &RunTerminator,
+    ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
         let Some(first) = batch.first() else { return Ok(Vec::new()) };
         if let Some(other) = batch.iter().find(|tensor| tensor.shape != first.shape) {
             return Err(RunError(format!("a batch of tensors {:?} and {:?}", first.shape, other.shape)));
@@ -192,7 +197,7 @@ impl Model {
             }
         };
         let failed = |error: ort::Error| RunError(format!("{}: {error}", self.id));
-        let outputs = self.session.run(&self.input.shape(batch.len(), first.shape), data, brake).map_err(failed)?;
+        let outputs = self.session.run(&self.input.shape(batch.len(), first.shape), data, canceller).map_err(failed)?;
         let views = outputs.views().map_err(failed)?;
         self.head.check(&views, batch.len()).map_err(|error| RunError(format!("{}: {error}", self.id)))?;
         let answer = |(frame, tensor): (usize, &&Tensor)| {

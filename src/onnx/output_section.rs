@@ -82,7 +82,7 @@ pub enum Activation {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OutputSection {
-    kind: Kind,
+    kind: OutputKind,
     position: Option<String>,
     position_units: Option<Units>,
     origin: Option<Origin>,
@@ -98,7 +98,7 @@ pub(crate) struct OutputSection {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum OutputKind {
     Localization,
     Classification,
     Tensors,
@@ -109,9 +109,9 @@ impl OutputSection {
     pub(crate) fn read(self) -> Result<OutputConfig, String> {
         self.refuse_keys_of_other_kinds()?;
         match self.kind {
-            Kind::Localization => self.localization(),
-            Kind::Classification => self.classification(),
-            Kind::Tensors => Ok(OutputConfig::Tensors),
+            OutputKind::Localization => self.localization(),
+            OutputKind::Classification => self.classification(),
+            OutputKind::Tensors => Ok(OutputConfig::Tensors),
         }
     }
 
@@ -131,12 +131,12 @@ impl OutputSection {
             ("labels", self.labels.is_some()),
             ("top_k", self.top_k.is_some()),
         ];
-        let of = |keys: &[(&'static str, bool)], kind: Kind, name: &str| match keys.iter().find(|(_, present)| *present) {
+        let of = |keys: &[(&'static str, bool)], kind: OutputKind, name: &str| match keys.iter().find(|(_, present)| *present) {
             Some((key, _)) if self.kind != kind => Err(format!("[output] {key} is a key of kind = \"{name}\" only")),
             _ => Ok(()),
         };
-        of(&localization, Kind::Localization, "localization")?;
-        of(&classification, Kind::Classification, "classification")
+        of(&localization, OutputKind::Localization, "localization")?;
+        of(&classification, OutputKind::Classification, "classification")
     }
 
     fn localization(self) -> Result<OutputConfig, String> {

@@ -13,7 +13,7 @@ use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use ort::session::{RunOptions, Session};
 use ort::sys::OrtValue;
 use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorRef, ValueType};
-use sferic_actors::ports::Brake;
+use sferic_actors::ports::RunCanceller;
 
 use super::onnx_file::OnnxFile;
 use super::port::{Axis, Dtype, Elements, Port};
@@ -39,9 +39,9 @@ pub(crate) struct SharedSession {
 
 /// Ends runs from another thread, by ONNX Runtime's own terminate flag, which it looks at between kernels. The default one does nothing.
 #[derive(Default)]
-pub struct RunBrake(Option<RunOptions>);
+pub struct RunTerminator(Option<RunOptions>);
 
-impl RunBrake {
+impl RunTerminator {
     /// A brake for the runs it is given to.
     ///
     /// # Errors
@@ -51,20 +51,20 @@ impl RunBrake {
     }
 }
 
-impl std::fmt::Debug for RunBrake {
+impl std::fmt::Debug for RunTerminator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("RunBrake").field(&self.0.is_some()).finish()
     }
 }
 
-impl Brake for RunBrake {
-    fn engage(&self) {
+impl RunCanceller for RunTerminator {
+    fn cancel(&self) {
         if let Some(Err(error)) = self.0.as_ref().map(RunOptions::terminate) {
             tracing::warn!(%error, "a run could not be ended");
         }
     }
 
-    fn release(&self) {
+    fn reset(&self) {
         if let Some(Err(error)) = self.0.as_ref().map(RunOptions::unterminate) {
             tracing::error!(%error, "runs of this session stay ended");
         }
@@ -161,9 +161,9 @@ impl SharedSession {
         Ok(())
     }
 
-    /// Runs once on the calling thread, unless `brake` ends it. `shape` is the whole input's and `data` holds as many values.
+    /// Runs once on the calling thread, unless `canceller` ends it. `shape` is the whole input's and `data` holds as many values.
     #[allow(unsafe_code)]
-    pub(crate) fn run(&self, shape: &[i64], data: &[f32], brake: &RunBrake) -> Result<RunOutputs<'_>, ort::Error> {
+    pub(crate) fn run(&self, shape: &[i64], data: &[f32], canceller: &RunTerminator) -> Result<RunOutputs<'_>, ort::Error> {
         let input = InputValue::new(self.input_dtype, shape, data)?;
         let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
         let spare = self.take_spare(shape);
@@ -171,7 +171,7 @@ impl SharedSession {
             Some(spare) => spare.outputs.iter().map(OutputValue::ptr).collect(),
             None => vec![ptr::null_mut(); output_names.len()],
         };
-        let options = brake.0.as_ref().map_or(ptr::null(), RunOptions::ptr);
+        let options = canceller.0.as_ref().map_or(ptr::null(), RunOptions::ptr);
         // SAFETY: `OrtApi::Run` may be called on one session from many threads: ONNX Runtime guarantees it, keeps what a run
         // changes in an execution frame of its own, and takes a lock where an execution provider can't run concurrently.
         // `Session::run` asks for `&mut` out of caution and changes nothing of the Rust struct; no `&mut Session` exists here.

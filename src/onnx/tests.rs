@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use sferic_actors::frame::{ModelId, Tensor};
 use sferic_actors::outcome::{Answer, FailureCode};
-use sferic_actors::ports::{Brake, Runner};
+use sferic_actors::ports::{RunCanceller, Runner};
 
 use super::provider::Threads;
 use super::session::{RunOutputs, SessionOptions, SharedSession};
@@ -105,9 +105,9 @@ fn metres_classes_and_tensors_come_through() {
     assert_eq!(labels.iter().map(|label| &*label.label).collect::<Vec<_>>(), ["i", "loud"]);
     assert!(labels[0].score > labels[1].score && labels.iter().filter_map(|label| label.score).sum::<f64>() < 1.0);
     let Answer::Tensors(tensors) = one("tensors") else { panic!() };
-    let told: Vec<_> = tensors.iter().map(|tensor| (&*tensor.name, tensor.dtype, &tensor.shape[..], tensor.data.len())).collect();
+    let described: Vec<_> = tensors.iter().map(|tensor| (&*tensor.name, tensor.dtype, &tensor.shape[..], tensor.data.len())).collect();
     assert_eq!(
-        told,
+        described,
         [
             ("mean", "float32", &[1, 2][..], 8),
             ("count", "int64", &[1], 8),
@@ -137,7 +137,7 @@ fn outputs_in_hand_are_not_written_again_and_those_given_back_are() {
     let options = SessionOptions { threads: Threads { sessions: 1, intra: 1 }, memory_pattern: false };
     let mut session = SharedSession::open(runtime.environment(), &onnx, options, &[], None).expect("opened");
     session.select("x", [("position", Reading::Floats)].into_iter()).expect("named");
-    let run = |level: f32| session.run(&[1, 1, 2, 8], &[level; 16], &RunBrake::default()).expect("failed");
+    let run = |level: f32| session.run(&[1, 1, 2, 8], &[level; 16], &RunTerminator::default()).expect("failed");
     let latitude = |outputs: &RunOutputs<'_>| {
         let latitude = &outputs.views().expect("a view")[0].floats(0)[0];
         (latitude.round(), std::ptr::from_ref(latitude))
@@ -290,17 +290,17 @@ fn the_slow_model_is_slow_enough_to_be_overtaken() {
     assert!(model.max_batch() == 1 && model.costs()[0].run.as_millis() > 800, "{:?}", model.costs());
 
     let input = Tensor { shape: [1, 2, 8], data: vec![0.5; 16].into() };
-    let brake = RunBrake::new().expect("no run options");
+    let canceller = RunTerminator::new().expect("no run options");
     let ended = thread::scope(|scope| {
-        let running = scope.spawn(|| model.run(&[&input], &mut Vec::new(), &brake));
+        let running = scope.spawn(|| model.run(&[&input], &mut Vec::new(), &canceller));
         // Also one that is engaged before the run begins ends it.
-        brake.engage();
+        canceller.cancel();
         running.join().expect("panicked")
     });
     let error = ended.expect_err("the run went to its end").to_string();
     assert!(error.contains("terminate"), "{error}");
-    brake.release();
-    assert!(model.run(&[&input], &mut Vec::new(), &brake).is_ok());
+    canceller.reset();
+    assert!(model.run(&[&input], &mut Vec::new(), &canceller).is_ok());
 }
 
 #[test]
@@ -330,9 +330,9 @@ fn the_measuring_models_load_and_run() {
         let tensor =
             |k: usize| Tensor { shape: [1, 128, 61], data: (0..128 * 61).map(|i| ((i * (k + 7)) as f32).sin()).collect::<Vec<_>>().into() };
         let tensors = [tensor(0), tensor(1)];
-        let both = model.run(&[&tensors[0], &tensors[1]], &mut Vec::new(), &RunBrake::default()).expect("failed");
+        let both = model.run(&[&tensors[0], &tensors[1]], &mut Vec::new(), &RunTerminator::default()).expect("failed");
         for (tensor, answer) in tensors.iter().zip(both) {
-            let alone = model.run(&[tensor], &mut Vec::new(), &RunBrake::default()).expect("failed").remove(0).expect("failed");
+            let alone = model.run(&[tensor], &mut Vec::new(), &RunTerminator::default()).expect("failed").remove(0).expect("failed");
             assert!((latitude(&answer.expect("failed")) - latitude(&alone)).abs() < 1e-7);
         }
     }
@@ -358,7 +358,7 @@ fn widths_and_batches_that_vary_do_not_make_memory_grow() {
             // Every width once, in no order; 101 and 120 have no common factor.
             let (width, batch) = (32 + 4 * (round * 101 % 120) + offset, 1 + round % 4);
             let tensors: Vec<_> = (0..batch).map(|_| Tensor { shape: [1, 128, width], data: vec![0.1; 128 * width].into() }).collect();
-            model.run(&tensors.iter().collect::<Vec<_>>(), &mut gathered, &RunBrake::default()).expect("failed");
+            model.run(&tensors.iter().collect::<Vec<_>>(), &mut gathered, &RunTerminator::default()).expect("failed");
         }
         resident_kib()
     };

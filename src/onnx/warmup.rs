@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::head::Head;
 use super::input::Input;
-use super::session::{RunBrake, SharedSession};
+use super::session::{RunTerminator, SharedSession};
 use super::values::{Class, Output, Values};
 
 /// Time of a run at one batch size.
@@ -122,7 +122,7 @@ pub(crate) fn run<T>(
     look: impl FnOnce(&[Output<'_>]) -> Result<T, String>,
 ) -> Result<T, String> {
     let failed = |error: ort::Error| format!("a run on {shape:?} failed: {error}");
-    let outputs = session.run(shape, data, &RunBrake::default()).map_err(failed)?;
+    let outputs = session.run(shape, data, &RunTerminator::default()).map_err(failed)?;
     look(&outputs.views().map_err(failed)?)
 }
 

@@ -36,7 +36,7 @@ use sferic_features::Datatype;
 pub use data::DataFile;
 pub use error::RecordingError;
 pub use reader::{Frames, RecordedFrame};
-pub use stream::{Cut, Geolocation, Span, Stream};
+pub use stream::{ByteSpan, Cut, Geolocation, Stream};
 pub use write::{Annotation, SigmfWriter};
 
 use files::{extension, find};

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::files::{extension, stem};
 use super::hints::{self, Hints};
 use super::name::datatype_of_extension;
-use super::{DataFile, Overrides, Recording, RecordingError, Span, Stream};
+use super::{ByteSpan, DataFile, Overrides, Recording, RecordingError, Stream};
 
 /// Opens a file of samples without a header.
 ///
@@ -29,7 +29,7 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Recording, RecordingEr
         datatype,
         num_channels: 1,
         sample_rate: overrides.sample_rate.or(hints.sample_rate),
-        streams: vec![Stream { frequency: hints.frequency, spans: vec![Span { byte: 0, len }], ..Stream::default() }],
+        streams: vec![Stream { frequency: hints.frequency, spans: vec![ByteSpan { byte: 0, len }], ..Stream::default() }],
         sha512: None,
         warnings: if rest > 0 { vec![data.partial_sample(rest)] } else { Vec::new() },
         notes: notes(path, &hints, overrides),

@@ -26,11 +26,11 @@ pub struct RecordedFrame {
 pub struct Frames<'a> {
     recording: &'a Recording,
     file: Option<File>,
-    places: Box<dyn Iterator<Item = Place> + Send + 'a>,
+    locations: Box<dyn Iterator<Item = FrameLocation> + Send + 'a>,
 }
 
 /// Which instants a frame holds.
-struct Place {
+struct FrameLocation {
     stream: usize,
     offset: u64,
     len: u64,
@@ -64,10 +64,10 @@ impl Recording {
             *start += stream.len();
             Some(*start - stream.len())
         });
-        let places = self.streams.iter().zip(starts).enumerate().flat_map(move |(index, (stream, start))| {
-            cut.frames(stream.len()).map(move |(offset, len)| Place { stream: index, offset, len, position: start + offset })
+        let locations = self.streams.iter().zip(starts).enumerate().flat_map(move |(index, (stream, start))| {
+            cut.frames(stream.len()).map(move |(offset, len)| FrameLocation { stream: index, offset, len, position: start + offset })
         });
-        Ok(Frames { recording: self, file: Some(file), places: Box::new(places) })
+        Ok(Frames { recording: self, file: Some(file), locations: Box::new(locations) })
     }
 }
 
@@ -77,13 +77,13 @@ impl Iterator for Frames<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let file = self.file.as_mut()?;
         let Recording { data, sample_rate, streams, .. } = self.recording;
-        let place = self.places.next()?;
-        let stream = streams.get(place.stream)?;
+        let location = self.locations.next()?;
+        let stream = streams.get(location.stream)?;
         let bytes_per_instant = self.recording.bytes_per_instant();
-        let mut bytes = vec![0; (place.len * bytes_per_instant) as usize];
+        let mut bytes = vec![0; (location.len * bytes_per_instant) as usize];
         let mut read = || -> io::Result<()> {
             let mut rest = bytes.as_mut_slice();
-            for span in stream.spans_of(place.offset, place.len, bytes_per_instant) {
+            for span in stream.spans_of(location.offset, location.len, bytes_per_instant) {
                 let (part, after) = rest.split_at_mut((span.len * bytes_per_instant) as usize);
                 file.seek(SeekFrom::Start(data.offset + span.byte))?;
                 file.read_exact(part)?;
@@ -97,10 +97,10 @@ impl Iterator for Frames<'_> {
         }
         Some(Ok(RecordedFrame {
             bytes,
-            position: place.position,
+            position: location.position,
             frequency: stream.frequency,
-            datetime: stream.datetime_at(place.offset, *sample_rate),
-            geolocation: stream.geolocation_at(place.offset).cloned(),
+            datetime: stream.datetime_at(location.offset, *sample_rate),
+            geolocation: stream.geolocation_at(location.offset).cloned(),
         }))
     }
 }

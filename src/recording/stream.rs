@@ -34,7 +34,7 @@ impl Geolocation {
 
 /// Samples that lie side by side in the data file.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Span {
+pub struct ByteSpan {
     /// Where the first one starts in the data file, bytes.
     pub byte: u64,
     /// How many sample instants.
@@ -47,7 +47,7 @@ pub struct Stream {
     /// Centre frequency, Hz, where it is known.
     pub frequency: Option<f64>,
     /// Where the samples are; headers inside the data file part them.
-    pub spans: Vec<Span>,
+    pub spans: Vec<ByteSpan>,
     /// When the instant of an offset was sampled, by rising offset.
     pub stamps: Vec<(u64, Timestamp)>,
     /// Where the receiver was from an offset on, by rising offset; `None` where that is not known.
@@ -85,12 +85,12 @@ impl Stream {
     }
 
     /// Where `len` instants from `offset` are in the data file. What lies past the end is left out.
-    pub fn spans_of(&self, offset: u64, len: u64, bytes_per_instant: u64) -> impl Iterator<Item = Span> {
+    pub fn spans_of(&self, offset: u64, len: u64, bytes_per_instant: u64) -> impl Iterator<Item = ByteSpan> {
         let mut start = 0;
         self.spans.iter().filter_map(move |span| {
             let from = offset.max(start);
             let to = (offset + len).min(start + span.len);
-            let part = Span { byte: span.byte + from.saturating_sub(start) * bytes_per_instant, len: to.saturating_sub(from) };
+            let part = ByteSpan { byte: span.byte + from.saturating_sub(start) * bytes_per_instant, len: to.saturating_sub(from) };
             start += span.len;
             (part.len > 0).then_some(part)
         })
@@ -176,7 +176,7 @@ mod tests {
             let mut byte = 0;
             for len in lens {
                 byte += gap;
-                stream.spans.push(Span { byte, len });
+                stream.spans.push(ByteSpan { byte, len });
                 at.extend((0..len).map(|n| byte + 4 * n));
                 byte += 4 * len;
             }

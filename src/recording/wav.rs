@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use sferic_features::Datatype;
 
 use super::files::stem;
-use super::{DataFile, Overrides, Recording, RecordingError, Span, Stream, hints};
+use super::{ByteSpan, DataFile, Overrides, Recording, RecordingError, Stream, hints};
 
 /// A size that was not known when the header was written, or does not fit into it.
 const UNKNOWN: u64 = u32::MAX as u64;
@@ -61,7 +61,7 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Option<Recording>, Rec
         sample_rate,
         streams: vec![Stream {
             frequency: stated.or(named),
-            spans: vec![Span { byte: 0, len }],
+            spans: vec![ByteSpan { byte: 0, len }],
             stamps: auxi.and_then(|auxi| auxi.start).map(|start| (0, start)).into_iter().collect(),
             ..Stream::default()
         }],

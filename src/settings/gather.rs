@@ -52,7 +52,7 @@ pub struct Receiver {
     pub source: String,
     /// Where it is, for frames without `geolocation`.
     #[serde(default)]
-    pub position: Option<Place>,
+    pub position: Option<ReceiverPosition>,
     /// Delay of its antenna, cables and filters; subtracted from its arrival times.
     #[serde(default, with = "units::duration")]
     pub delay: Duration,
@@ -71,7 +71,7 @@ fn yes() -> bool {
 /// A place on the Earth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section of keys")]
-pub struct Place {
+pub struct ReceiverPosition {
     /// Degrees north, WGS 84.
     pub latitude: f64,
     /// Degrees east, WGS 84.
@@ -99,7 +99,7 @@ impl Receiver {
     }
 }
 
-impl Place {
+impl ReceiverPosition {
     fn validate(self, check: &mut Check) {
         for (key, degrees, limit) in [("latitude", self.latitude, 90.0), ("longitude", self.longitude, 180.0)] {
             let fault = format!("is {}, must be from -{limit} to {limit} degrees", Number(degrees));

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use check::Check;
 pub use error::{Problem, SettingsError};
-pub use gather::{Gather, Place, Receiver};
+pub use gather::{Gather, Receiver, ReceiverPosition};
 pub use guards::{Breaker, Buffers, Limits, WhenFull};
 pub use jetstream::Jetstream;
 pub use load::{load, load_with_env};

@@ -41,7 +41,7 @@ pub struct Nats {
     /// How long one connection attempt may take.
     #[serde(with = "units::duration")]
     pub connect_timeout: Duration,
-    /// How long an outcome waits to be told while the connection is down; after that it is lost.
+    /// How long an outcome waits to be published while the connection is down; after that it is lost.
     #[serde(with = "units::duration")]
     pub publish_timeout: Duration,
 }

@@ -23,7 +23,7 @@ use crate::onnx::Catalog;
 use crate::settings::{Settings, SharedKind};
 
 /// Keeps bytes under keys.
-trait Place: Send + Sync + 'static {
+trait Backend: Send + Sync + 'static {
     /// What is kept under `key`, a text of hexadecimal digits.
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Bytes>, SharedCacheError>>;
 
@@ -58,14 +58,14 @@ pub fn open(settings: &Settings, catalog: &Arc<Catalog>) -> anyhow::Result<Optio
     })
 }
 
-impl<P: Place> SharedCache for Answers<P> {
+impl<P: Backend> SharedCache for Answers<P> {
     fn get(&self, key: CacheKey, model: Arc<ModelId>) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
         async move {
             let Some(value) = self.place.get(hexadecimal(&key)).await? else { return Ok(None) };
             let model = self.catalog.get(&model).ok_or_else(|| SharedCacheError(format!("{model} is not loaded")))?;
             let nonsense = || SharedCacheError(format!("what it holds is no answer of {}", model.id()));
             let Remembered { answer, age } = codec::decode(&value, SystemTime::now()).ok_or_else(nonsense)?;
-            let answer = model.recognise(answer).ok_or_else(nonsense)?;
+            let answer = model.rebind(answer).ok_or_else(nonsense)?;
             Ok((age < self.ttl).then_some(Remembered { answer, age }))
         }
         .boxed()

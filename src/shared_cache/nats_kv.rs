@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use sferic_actors::ports::SharedCacheError;
 use sferic_actors::supervision::Task;
 
-use super::{Place, failed};
+use super::{Backend, failed};
 use crate::nats;
 use crate::settings::{Nats, SharedCache, given};
 
@@ -79,7 +79,7 @@ async fn open(nats: &Nats, config: &Config) -> anyhow::Result<Store> {
     }
 }
 
-impl Place for NatsKv {
+impl Backend for NatsKv {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Bytes>, SharedCacheError>> {
         async move { self.store()?.get(key).await.map_err(failed) }.boxed()
     }

@@ -9,7 +9,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError, RedisResult, cmd};
 use sferic_actors::ports::SharedCacheError;
 
-use super::{Place, failed};
+use super::{Backend, failed};
 
 /// How long one connection attempt may take, and the longest pause between two.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl Redis {
     }
 }
 
-impl Place for Redis {
+impl Backend for Redis {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Bytes>, SharedCacheError>> {
         async move {
             let mut connection = self.connection.clone();

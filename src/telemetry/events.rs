@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{FailureCode, Outcome};
-use sferic_actors::ports::Untold;
+use sferic_actors::ports::PublishError;
 use tokio::time::Instant;
 
 use super::metrics::Recorded;
@@ -31,12 +31,12 @@ impl Events {
     }
 
     /// A frame's outcome was told. A failure that is the model's or the daemon's own is a fault; others are the sender's business.
-    pub fn told(&self, outcome: &Outcome, end: End, told_at: Instant, begun: Option<&Begun>) {
-        self.recorded.told(outcome, end, told_at, begun.and_then(Begun::exemplar));
+    pub fn published(&self, outcome: &Outcome, end: End, published_at: Instant, begun: Option<&Begun>) {
+        self.recorded.published(outcome, end, published_at, begun.and_then(Begun::exemplar));
         let Err(failure) = &outcome.result else { return };
         let (frame_id, source, code) = (&outcome.info.frame_id, &outcome.envelope.source, failure.code.as_str());
         let is_fault = matches!(failure.code, FailureCode::InferenceFailed | FailureCode::Internal);
-        if is_fault && let Some(unsaid) = self.faults.pass(told_at) {
+        if is_fault && let Some(suppressed) = self.faults.pass(published_at) {
             let model = outcome.trail.model.as_ref().map(ToString::to_string);
             tracing::warn!(
                 frame_id,
@@ -45,7 +45,7 @@ impl Events {
                 model,
                 code,
                 error = failure.message,
-                unsaid,
+                suppressed,
                 "frame failed"
             );
         } else {
@@ -54,12 +54,12 @@ impl Events {
     }
 
     /// A frame's outcome could not be told to anyone.
-    pub fn lost(&self, outcome: &Outcome, untold: &Untold, begun: Option<&Begun>) {
-        self.recorded.lost(outcome, untold);
-        if let Some(unsaid) = self.lost.pass(Instant::now()) {
+    pub fn lost(&self, outcome: &Outcome, publish_error: &PublishError, begun: Option<&Begun>) {
+        self.recorded.lost(outcome, publish_error);
+        if let Some(suppressed) = self.lost.pass(Instant::now()) {
             let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
             let trace_id = trace_id(outcome, begun);
-            tracing::warn!(frame_id, source, trace_id, reason = untold.reason, error = %untold, unsaid, "outcome lost");
+            tracing::warn!(frame_id, source, trace_id, reason = publish_error.reason, error = %publish_error, suppressed, "outcome lost");
         }
     }
 }

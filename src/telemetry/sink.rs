@@ -6,7 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::Outcome;
-use sferic_actors::ports::{OutcomeSink, Untold};
+use sferic_actors::ports::{OutcomeSink, PublishError};
 use tokio::time::Instant;
 
 use super::events::Events;
@@ -28,19 +28,19 @@ impl<S: OutcomeSink> Observed<S> {
 }
 
 impl<S: OutcomeSink> OutcomeSink for Observed<S> {
-    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, Untold>>> {
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>> {
         async move {
             let begin = |outcome| self.traces.as_ref().and_then(|traces| traces.begin(outcome));
             let begun: Vec<_> = outcomes.iter_mut().map(begin).collect();
             let results = self.sink.publish(outcomes).await;
-            let told_at = Instant::now();
+            let published_at = Instant::now();
             for ((outcome, begun), result) in outcomes.iter().zip(begun).zip(&results) {
                 match result {
-                    Ok(end) => self.events.told(outcome, *end, told_at, begun.as_ref()),
-                    Err(untold) => self.events.lost(outcome, untold, begun.as_ref()),
+                    Ok(end) => self.events.published(outcome, *end, published_at, begun.as_ref()),
+                    Err(publish_error) => self.events.lost(outcome, publish_error, begun.as_ref()),
                 }
                 if let (Some(traces), Some(begun)) = (&self.traces, begun) {
-                    traces.end(outcome, begun, result, told_at);
+                    traces.end(outcome, begun, result, published_at);
                 }
             }
             results
@@ -48,7 +48,7 @@ impl<S: OutcomeSink> OutcomeSink for Observed<S> {
         .boxed()
     }
 
-    fn gave_up(&self, outcome: &Outcome, untold: &Untold) {
-        self.events.lost(outcome, untold, None);
+    fn abandoned(&self, outcome: &Outcome, publish_error: &PublishError) {
+        self.events.lost(outcome, publish_error, None);
     }
 }

@@ -44,9 +44,9 @@ impl Stage {
 }
 
 /// Where a frame's time went, in the order of [`Stage::ALL`]; a stage it did not pass to its end is `None`.
-pub fn durations(outcome: &Outcome, told_at: Instant) -> [Option<Duration>; Stage::ALL.len()] {
+pub fn durations(outcome: &Outcome, published_at: Instant) -> [Option<Duration>; Stage::ALL.len()] {
     let stages = outcome.trail.stages();
     let cache = outcome.trail.decoded.zip(outcome.trail.looked_up).map(|(from, to)| to.saturating_duration_since(from));
-    let publish = told_at.saturating_duration_since(outcome.settled_at);
+    let publish = published_at.saturating_duration_since(outcome.settled_at);
     [stages.decode, cache, stages.preprocess_wait, stages.features, stages.queue, stages.inference, Some(publish)]
 }

@@ -90,10 +90,10 @@ mod tests {
     #[test]
     fn both_sizes_are_told_and_what_it_would_have_been() {
         let failure = Failure::new(FailureCode::InvalidFrame, "…");
-        let told = too_large(Some(&failure), 2000, 1024);
-        assert_eq!(told.code, FailureCode::Internal);
+        let failure = too_large(Some(&failure), 2000, 1024);
+        assert_eq!(failure.code, FailureCode::Internal);
         for part in ["failure (invalid_frame)", "2000", "max_payload of 1024"] {
-            assert!(told.message.contains(part), "{}", told.message);
+            assert!(failure.message.contains(part), "{}", failure.message);
         }
         assert!(too_large(None, 2000, 1024).message.contains("the prediction has"));
     }

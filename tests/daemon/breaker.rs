@@ -252,8 +252,8 @@ async fn a_member_whose_model_is_broken_leaves_its_frames_to_the_other_and_none_
         assert!(reply.body["position"].is_object(), "its peer has all the frames: {}", reply.body);
     }
     bad_ones.store(false, Relaxed);
-    let is_well = |health: &serde_json::Value| health["status"] == "ok" && health["models"][0]["state"] == "ready";
-    until(&client, &format!("health.{broken_id}"), is_well).await;
+    let is_healthy = |health: &serde_json::Value| health["status"] == "ok" && health["models"][0]["state"] == "ready";
+    until(&client, &format!("health.{broken_id}"), is_healthy).await;
     stop.store(true, Relaxed);
     let outcomes = tokio::time::timeout(2 * PATIENCE, playing).await.expect("a frame is not answered").unwrap();
 

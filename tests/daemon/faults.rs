@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use sferic::app::App;
 use sferic::nats::PrivateServer;
-use sferic_actors::supervision::Stage;
+use sferic_actors::supervision::ActorRole;
 
 use crate::support::*;
 
@@ -34,11 +34,11 @@ async fn any_one_actor_can_be_killed_under_load() {
     let client = async_nats::connect(server.url()).await.unwrap();
 
     let mut sent = 0;
-    for stage in Stage::ALL {
-        let before = app.pipeline().find(stage).await.unwrap();
+    for role in ActorRole::ALL {
+        let before = app.pipeline().find(role).await.unwrap();
         let mut replies = FuturesUnordered::new();
         for n in 0..200 {
-            let frame = with(&steady(&format!("{stage:?}-{n}")), &[("cache_enabled", (n % 2 == 0).into())]);
+            let frame = with(&steady(&format!("{role:?}-{n}")), &[("cache_enabled", (n % 2 == 0).into())]);
             replies.push(client.request("iq.frames.k", pack(&frame).into()));
             sent += 1;
             if n == 100 {
@@ -49,25 +49,25 @@ async fn any_one_actor_can_be_killed_under_load() {
         }
         let mut count = 1;
         while let Some(reply) = replies.next().await {
-            reply.unwrap_or_else(|error| panic!("{stage:?}: a request without a reply: {error}"));
+            reply.unwrap_or_else(|error| panic!("{role:?}: a request without a reply: {error}"));
             count += 1;
         }
         assert_eq!(count, 200);
         let recovered = async {
-            while app.pipeline().find(stage).await.is_none_or(|actor| actor.get_id() == before.get_id())
-                || app.pipeline().find(Stage::Ingest).await.is_none()
+            while app.pipeline().find(role).await.is_none_or(|actor| actor.get_id() == before.get_id())
+                || app.pipeline().find(ActorRole::Ingest).await.is_none()
             {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(2), recovered).await.unwrap_or_else(|_| panic!("{stage:?} did not recover"));
+        tokio::time::timeout(Duration::from_secs(2), recovered).await.unwrap_or_else(|_| panic!("{role:?} did not recover"));
         let after = Reply::of(client.request("iq.frames.k", pack(&steady("after")).into()).await.unwrap());
         sent += 1;
-        assert!(after.body["position"].is_object(), "{stage:?}: {}", after.body);
+        assert!(after.body["position"].is_object(), "{role:?}: {}", after.body);
     }
-    let plant = std::sync::Arc::clone(app.plant());
+    let shared_state = std::sync::Arc::clone(app.shared_state());
     app.shut_down().await;
-    let counts = plant.ledger.counts();
+    let counts = shared_state.ledger.counts();
     assert!(counts.balance() && counts.in_flight == 0, "{counts:?}");
     assert_eq!((counts.received, counts.lost), (sent, 0), "{counts:?}");
 }
@@ -198,16 +198,16 @@ async fn outcomes_that_can_be_told_to_nobody_are_counted_as_lost() {
         client.publish("iq.frames.l", pack(&steady(&n.to_string())).into()).await.unwrap();
     }
     client.flush().await.unwrap();
-    let plant = std::sync::Arc::clone(app.plant());
+    let shared_state = std::sync::Arc::clone(app.shared_state());
     let received = async {
-        while plant.ledger.counts().received < 4 {
+        while shared_state.ledger.counts().received < 4 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, received).await.expect("the frames do not arrive");
     server.kill().await.unwrap();
-    tokio::time::timeout(PATIENCE, plant.ledger.idle()).await.expect("frames stay in flight");
-    let counts = plant.ledger.counts();
+    tokio::time::timeout(PATIENCE, shared_state.ledger.idle()).await.expect("frames stay in flight");
+    let counts = shared_state.ledger.counts();
     assert!(counts.balance(), "{counts:?}");
     assert_eq!(counts.predictions + counts.failures + counts.lost, 4);
     assert!(counts.lost >= 2, "what was computed after the end of the connection is lost: {counts:?}");

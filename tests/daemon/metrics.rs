@@ -68,8 +68,8 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
 
     // A reply is there before its frame's account is closed, and that before the session has let go of the frame.
     let ended = async {
-        app.plant().ledger.idle().await;
-        while app.plant().admission.in_use() != (0, 0) {
+        app.shared_state().ledger.idle().await;
+        while app.shared_state().admission.in_use() != (0, 0) {
             tokio::task::yield_now().await;
         }
     };

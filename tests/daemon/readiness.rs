@@ -58,7 +58,7 @@ impl Running {
     }
 
     fn lost(&self) -> u64 {
-        self.app.plant().ledger.counts().lost
+        self.app.shared_state().ledger.counts().lost
     }
 }
 
@@ -127,9 +127,9 @@ async fn readiness_follows_the_server_and_its_frames_are_accounted_for() {
     let load = tokio::spawn(load(server.url().to_owned(), Arc::clone(&sent), Arc::clone(&stop)));
     let (mut down, mut up) = (Duration::ZERO, Duration::ZERO);
     for round in 0..ROUNDS {
-        let before = daemon.app.plant().ledger.counts().predictions;
+        let before = daemon.app.shared_state().ledger.counts().predictions;
         let answering = async {
-            while daemon.app.plant().ledger.counts().predictions < before + 20 {
+            while daemon.app.shared_state().ledger.counts().predictions < before + 20 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -148,12 +148,12 @@ async fn readiness_follows_the_server_and_its_frames_are_accounted_for() {
     load.await.unwrap();
     let sent = sent.load(Relaxed);
     let accounted = async {
-        while daemon.app.plant().ledger.counts().received < sent || daemon.app.plant().ledger.counts().in_flight > 0 {
+        while daemon.app.shared_state().ledger.counts().received < sent || daemon.app.shared_state().ledger.counts().in_flight > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let in_time = tokio::time::timeout(PATIENCE, accounted).await;
-    let counts = daemon.app.plant().ledger.counts();
+    let counts = daemon.app.shared_state().ledger.counts();
     eprintln!("503 at most {down:?} after the server's end, 200 at most {up:?} after it was back; {sent} frames sent, {counts:?}");
     assert!(in_time.is_ok() && counts.balance() && counts.received == sent, "{sent} frames sent, {counts:?}");
     daemon.app.shut_down().await;
@@ -212,7 +212,7 @@ async fn a_reply_that_the_server_refuses_does_not_end_the_subscription() {
     }
     let reply = client.request("iq.frames.s", pack(&steady("good")).into()).await.unwrap();
     assert!(Reply::of(reply).body["position"].is_object());
-    assert_eq!(daemon.app.plant().ledger.counts().received, 2);
+    assert_eq!(daemon.app.shared_state().ledger.counts().received, 2);
     daemon.app.shut_down().await;
 }
 
@@ -236,7 +236,7 @@ async fn outcomes_that_the_server_refuses_are_lost_and_no_readiness() {
         }
     };
     tokio::time::timeout(PATIENCE, counted).await.expect("they are not lost");
-    let counts = daemon.app.plant().ledger.counts();
+    let counts = daemon.app.shared_state().ledger.counts();
     assert_eq!((counts.received, counts.predictions, counts.lost), (3, 0, 3), "{counts:?}");
     // Of a source that the server lets through nothing is lost.
     let reply = client.request("iq.frames.north.rx2", pack(&steady("good")).into()).await.unwrap();
@@ -272,7 +272,7 @@ async fn a_frame_that_another_member_may_have_had_is_not_lost() {
     let numbers: Vec<u64> = (0..200).collect();
     send("b", &numbers).await;
     let answered = async {
-        let received = || alone.app.plant().ledger.counts().received + other.app.plant().ledger.counts().received;
+        let received = || alone.app.shared_state().ledger.counts().received + other.app.shared_state().ledger.counts().received;
         while received() < 206 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -281,7 +281,7 @@ async fn a_frame_that_another_member_may_have_had_is_not_lost() {
     // Longer than a gap stays open.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!((alone.lost(), other.lost()), (2, 0));
-    assert!(other.app.plant().ledger.counts().received > 10, "the frames were not shared");
+    assert!(other.app.shared_state().ledger.counts().received > 10, "the frames were not shared");
     alone.app.shut_down().await;
     other.app.shut_down().await;
 }

@@ -263,7 +263,7 @@ async fn a_collector_that_comes_late_gets_what_waited() {
     client.request("iq.frames.t", pack(&steady("early")).into()).await.unwrap();
     let address = app.http_address().unwrap();
     let taken = async {
-        app.plant().ledger.idle().await;
+        app.shared_state().ledger.idle().await;
         while !get(address, "/metrics", "").await.1.contains("sferic_queue_depth{queue=\"traces\"} 0") {}
     };
     tokio::time::timeout(PATIENCE, taken).await.expect("the spans stay in the queue");

@@ -91,18 +91,18 @@ pub enum Call {
     /// The model failed on the frame.
     Failed,
     /// Its deadline passed in a run that was a slow one.
-    Overran,
+    TimedOut,
     /// Without a word about the model.
     Abandoned,
 }
 
 /// The time between two changes of a circuit's state. What was let through in one says nothing of the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Era(pub(super) u64);
+pub struct Epoch(pub(super) u64);
 
 /// What a circuit has done since it was made or reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct CircuitCounts {
     /// How often it opened.
     pub openings: u64,
     /// Frames it did not let through.
@@ -120,7 +120,7 @@ pub struct Counts {
 pub struct Circuit {
     config: Config,
     state: State,
-    era: Era,
+    epoch: Epoch,
     /// Why it is not closed.
     reason: Option<Reason>,
     /// Without a closing between them.
@@ -129,7 +129,7 @@ pub struct Circuit {
     window: Window,
     probes_out: u32,
     probes_succeeded: u32,
-    counts: Counts,
+    counts: CircuitCounts,
 }
 
 impl Circuit {
@@ -139,13 +139,13 @@ impl Circuit {
             window: Window::new(config.window, now),
             config,
             state: State::Closed,
-            era: Era(0),
+            epoch: Epoch(0),
             reason: None,
             openings_in_a_row: 0,
             failures_in_a_row: 0,
             probes_out: 0,
             probes_succeeded: 0,
-            counts: Counts::default(),
+            counts: CircuitCounts::default(),
         }
     }
 
@@ -160,8 +160,8 @@ impl Circuit {
     }
 
     /// Since when it stands there.
-    pub fn era(&self) -> Era {
-        self.era
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Why it is not closed.
@@ -175,7 +175,7 @@ impl Circuit {
     }
 
     /// What it has done.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> CircuitCounts {
         self.counts
     }
 
@@ -195,13 +195,13 @@ impl Circuit {
     }
 
     /// Whether a frame may pass; if not, the state that forbids it.
-    pub fn admit(&mut self, now: Instant) -> Result<Era, State> {
+    pub fn admit(&mut self, now: Instant) -> Result<Epoch, State> {
         match self.state(now) {
-            State::Closed => return Ok(self.era),
+            State::Closed => return Ok(self.epoch),
             State::HalfOpen if self.probes_out < self.config.success_threshold => {
                 self.probes_out += 1;
                 self.counts.probes += 1;
-                return Ok(self.era);
+                return Ok(self.epoch);
             }
             State::Open { .. } | State::HalfOpen => {}
         }
@@ -211,20 +211,20 @@ impl Circuit {
 
     /// A frame that passed in the era `admitted` has ended. `jitter`, a number in [-1, 1], spreads the
     /// reopening of many daemons.
-    pub fn ended(&mut self, admitted: Era, call: Call, now: Instant, jitter: impl FnOnce() -> f64) {
+    pub fn ended(&mut self, admitted: Epoch, call: Call, now: Instant, jitter: impl FnOnce() -> f64) {
         match call {
             Call::Failed => self.counts.failures += 1,
             Call::Succeeded { slow } => self.counts.slow += u64::from(slow),
-            Call::Overran => self.counts.slow += 1,
+            Call::TimedOut => self.counts.slow += 1,
             Call::Abandoned => {}
         }
         let state = self.state(now);
-        if admitted != self.era {
+        if admitted != self.epoch {
             return;
         }
         match (state, call) {
             (State::Closed, call) => self.called(call, now, jitter),
-            (State::HalfOpen, Call::Succeeded { slow: true } | Call::Overran) if self.config.slow_share > 0.0 => {
+            (State::HalfOpen, Call::Succeeded { slow: true } | Call::TimedOut) if self.config.slow_share > 0.0 => {
                 self.open(Reason::ProbeSlow, now, jitter);
             }
             (State::HalfOpen, Call::Succeeded { .. }) => {
@@ -235,7 +235,7 @@ impl Circuit {
                 }
             }
             (State::HalfOpen, Call::Failed) => self.open(Reason::ProbeFailed, now, jitter),
-            (State::HalfOpen, Call::Overran | Call::Abandoned) => self.probes_out -= 1,
+            (State::HalfOpen, Call::TimedOut | Call::Abandoned) => self.probes_out -= 1,
             // In an open era nothing is let through.
             (State::Open { .. }, _) => {}
         }
@@ -252,7 +252,7 @@ impl Circuit {
             }
             Force::Close => self.close(),
             Force::Reset => {
-                self.counts = Counts::default();
+                self.counts = CircuitCounts::default();
                 self.close();
             }
         }
@@ -262,10 +262,10 @@ impl Circuit {
         match call {
             Call::Failed => self.failures_in_a_row += 1,
             Call::Succeeded { .. } => self.failures_in_a_row = 0,
-            Call::Overran => {}
+            Call::TimedOut => {}
             Call::Abandoned => return,
         }
-        let slow = matches!(call, Call::Succeeded { slow: true } | Call::Overran);
+        let slow = matches!(call, Call::Succeeded { slow: true } | Call::TimedOut);
         let tally = self.config.watches_shares().then(|| self.window.add(call == Call::Failed, slow, now));
         if let Some(reason) = self.verdict(tally) {
             self.open(reason, now, jitter);
@@ -303,7 +303,7 @@ impl Circuit {
 
     fn change(&mut self, state: State) {
         self.state = state;
-        self.era.0 += 1;
+        self.epoch.0 += 1;
         self.failures_in_a_row = 0;
         self.probes_out = 0;
         self.probes_succeeded = 0;

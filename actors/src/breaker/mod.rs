@@ -15,9 +15,9 @@ mod window;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use config::{Config, LONGEST_OPEN_FOR};
-pub use core::{Counts, Era, Force, Reason, State};
+pub use core::{CircuitCounts, Epoch, Force, Reason, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-pub use shared::{CircuitStats, Pass, SharedCircuit};
+pub use shared::{CircuitPermit, CircuitStats, SharedCircuit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 pub use window::Tally;
@@ -101,11 +101,11 @@ impl BreakerState {
         let now = Instant::now();
         let mut due: Option<Instant> = None;
         for circuit in self.circuits.all() {
-            let (state, era) = circuit.state();
+            let (state, epoch) = circuit.state();
             if let State::Open { until: Some(until) } = state {
                 due = Some(due.map_or(until, |due| due.min(until)));
             }
-            if !circuit.is_news(era) {
+            if !circuit.mark_announced(epoch) {
                 continue;
             }
             let (model, reason) = (circuit.model(), circuit.reason().map(tracing::field::display));

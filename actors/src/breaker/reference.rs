@@ -21,15 +21,15 @@ struct Reference {
     calls: Vec<(Instant, Call)>,
     openings: u32,
     /// Of each frame that passed: whether its end still counts.
-    passes: Vec<bool>,
+    permits: Vec<bool>,
     succeeded: u32,
-    counts: Counts,
+    counts: CircuitCounts,
 }
 
 impl Reference {
     fn change(&mut self, state: State) {
         self.state = state;
-        self.passes.iter_mut().for_each(|counts| *counts = false);
+        self.permits.iter_mut().for_each(|counts| *counts = false);
         self.succeeded = 0;
         self.calls.clear();
     }
@@ -43,7 +43,7 @@ impl Reference {
     }
 
     fn probes_out(&self) -> u32 {
-        self.passes.iter().filter(|&&counts| counts).count() as u32
+        self.permits.iter().filter(|&&counts| counts).count() as u32
     }
 
     fn admit(&mut self, now: Instant) -> bool {
@@ -55,7 +55,7 @@ impl Reference {
         };
         if admitted {
             self.counts.probes += u64::from(self.state == State::HalfOpen);
-            self.passes.push(true);
+            self.permits.push(true);
         } else {
             self.counts.refused += 1;
         }
@@ -63,11 +63,11 @@ impl Reference {
     }
 
     /// Whether the circuit opens.
-    fn end(&mut self, pass: usize, call: Call, now: Instant) -> bool {
+    fn end(&mut self, permit: usize, call: Call, now: Instant) -> bool {
         self.tick(now);
-        let counts = self.passes.remove(pass);
+        let counts = self.permits.remove(permit);
         self.counts.failures += u64::from(call == Call::Failed);
-        let slow = matches!(call, Call::Succeeded { slow: true } | Call::Overran);
+        let slow = matches!(call, Call::Succeeded { slow: true } | Call::TimedOut);
         let failed = call == Call::Failed;
         self.counts.slow += u64::from(slow);
         if !counts || call == Call::Abandoned {
@@ -83,14 +83,14 @@ impl Reference {
             return opens;
         }
         self.calls.push((now, call));
-        let said = self.calls.iter().rev().filter(|(_, call)| *call != Call::Overran);
+        let said = self.calls.iter().rev().filter(|(_, call)| *call != Call::TimedOut);
         let in_a_row = said.take_while(|(_, call)| *call == Call::Failed).count();
         // The window moves in tenths, from when the circuit was made.
         let step = |at: Instant| (at - self.began).as_micros() / (WINDOW.as_micros() / 10);
         let lately: Vec<_> = self.calls.iter().filter(|call| step(call.0) + 10 > step(now)).collect();
         let share = |of: fn(Call) -> bool| lately.iter().filter(|call| of(call.1)).count() as f64 / lately.len() as f64;
         let failures = share(|call| call == Call::Failed);
-        let slow = share(|call| matches!(call, Call::Succeeded { slow: true } | Call::Overran));
+        let slow = share(|call| matches!(call, Call::Succeeded { slow: true } | Call::TimedOut));
         let judged = lately.len() >= self.config.min_calls as usize;
         let Config { failure_threshold, failure_share, slow_share, .. } = self.config;
         in_a_row >= failure_threshold as usize
@@ -102,8 +102,8 @@ impl Reference {
 #[derive(Debug, Clone)]
 enum Step {
     Admit,
-    End { pass: prop::sample::Index, call: Call },
-    Check { pass: prop::sample::Index },
+    End { permit: prop::sample::Index, call: Call },
+    Check { permit: prop::sample::Index },
     Wait { ms: u64 },
     Force(Force),
 }
@@ -113,14 +113,14 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Call::Failed),
         3 => Just(Call::Succeeded { slow: false }),
         2 => Just(Call::Succeeded { slow: true }),
-        1 => Just(Call::Overran),
+        1 => Just(Call::TimedOut),
         1 => Just(Call::Abandoned),
     ];
-    let pass = any::<prop::sample::Index>;
+    let permit = any::<prop::sample::Index>;
     prop_oneof![
         12 => Just(Step::Admit),
-        12 => (pass(), call).prop_map(|(pass, call)| Step::End { pass, call }),
-        2 => pass().prop_map(|pass| Step::Check { pass }),
+        12 => (permit(), call).prop_map(|(permit, call)| Step::End { permit, call }),
+        2 => permit().prop_map(|permit| Step::Check { permit }),
         4 => (1u64..400).prop_map(|ms| Step::Wait { ms }),
         1 => (400u64..12_000).prop_map(|ms| Step::Wait { ms }),
         1 => prop_oneof![Just(Force::Open), Just(Force::Close), Just(Force::Reset)].prop_map(Step::Force),
@@ -151,11 +151,11 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
         state: State::Closed,
         calls: Vec::new(),
         openings: 0,
-        passes: Vec::new(),
+        permits: Vec::new(),
         succeeded: 0,
-        counts: Counts::default(),
+        counts: CircuitCounts::default(),
     };
-    let mut passes = Vec::new();
+    let mut permits = Vec::new();
     for step in steps {
         let now = Instant::now();
         match step {
@@ -163,22 +163,22 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let admitted = circuit.admit();
                 prop_assert_eq!(admitted.is_ok(), reference.admit(now));
                 match admitted {
-                    Ok(pass) => passes.push(pass),
+                    Ok(permit) => permits.push(permit),
                     Err(failure) => {
                         let wait = if let State::Open { until: Some(until) } = reference.state { Some(until - now) } else { None };
                         prop_assert_eq!(failure.retry_after, wait);
                     }
                 }
             }
-            Step::End { pass, call } if !passes.is_empty() => {
-                let index = pass.index(passes.len());
-                let mut pass = passes.remove(index);
+            Step::End { permit, call } if !permits.is_empty() => {
+                let index = permit.index(permits.len());
+                let mut permit = permits.remove(index);
                 match call {
-                    Call::Succeeded { slow: false } => pass.succeeded(SLOW - Duration::from_nanos(1)),
-                    Call::Succeeded { slow: true } => pass.succeeded(SLOW),
-                    Call::Failed => pass.failed(),
-                    Call::Overran => pass.overran(SLOW),
-                    Call::Abandoned => drop(pass),
+                    Call::Succeeded { slow: false } => permit.succeeded(SLOW - Duration::from_nanos(1)),
+                    Call::Succeeded { slow: true } => permit.succeeded(SLOW),
+                    Call::Failed => permit.failed(),
+                    Call::TimedOut => permit.timed_out(SLOW),
+                    Call::Abandoned => drop(permit),
                 }
                 if reference.end(index, call, now) {
                     let State::Open { until: Some(until) } = circuit.state().0 else {
@@ -193,10 +193,10 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     reference.change(State::Open { until: Some(until) });
                 }
             }
-            Step::Check { pass } if !passes.is_empty() => {
-                let index = pass.index(passes.len());
+            Step::Check { permit } if !permits.is_empty() => {
+                let index = permit.index(permits.len());
                 reference.tick(now);
-                prop_assert_eq!(passes[index].check().is_ok(), reference.passes[index] || reference.state == State::Closed);
+                prop_assert_eq!(permits[index].check().is_ok(), reference.permits[index] || reference.state == State::Closed);
             }
             Step::End { .. } | Step::Check { .. } => {}
             Step::Wait { ms } => tokio::time::advance(Duration::from_millis(ms)).await,
@@ -211,7 +211,7 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     reference.change(State::Closed);
                 }
                 if how == Force::Reset {
-                    reference.counts = Counts::default();
+                    reference.counts = CircuitCounts::default();
                 }
             }
         }

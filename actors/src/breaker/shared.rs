@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Config;
-use super::core::{Call, Circuit, Counts, Era, Force, Reason, State};
+use super::core::{Call, Circuit, CircuitCounts, Epoch, Force, Reason, State};
 use super::window::Tally;
 use crate::frame::ModelId;
 use crate::outcome::{Failure, FailureCode};
@@ -20,8 +20,8 @@ pub struct SharedCircuit {
     model: Arc<ModelId>,
     slow_call: Duration,
     guarded: Mutex<Guarded>,
-    /// A [`Glance`]; written under the lock.
-    glance: AtomicU64,
+    /// A [`Snapshot`]; written under the lock.
+    snapshot: AtomicU64,
     /// The last era that the world was told of.
     announced: AtomicU64,
     changed: watch::Sender<()>,
@@ -31,20 +31,20 @@ pub struct SharedCircuit {
 struct Guarded {
     circuit: Circuit,
     /// What refused frames are told, and in which era: made once for them all.
-    refusal: (Era, String),
+    refusal: (Epoch, String),
 }
 
 /// What can be seen of a circuit without its lock: the era, whether it is closed, and in the lowest bit whether it is quiet.
 #[derive(Debug, Clone, Copy)]
-struct Glance(u64);
+struct Snapshot(u64);
 
-impl Glance {
+impl Snapshot {
     fn at(circuit: &Circuit) -> Self {
-        Self(circuit.era().0 << 2 | u64::from(circuit.is_closed()) << 1 | u64::from(circuit.is_quiet()))
+        Self(circuit.epoch().0 << 2 | u64::from(circuit.is_closed()) << 1 | u64::from(circuit.is_quiet()))
     }
 
-    fn era(self) -> Era {
-        Era(self.0 >> 2)
+    fn epoch(self) -> Epoch {
+        Epoch(self.0 >> 2)
     }
 
     fn is_closed(self) -> bool {
@@ -75,16 +75,16 @@ pub struct CircuitStats {
     pub window: Option<Tally>,
     /// Since it was made or reset.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: CircuitCounts,
 }
 
 impl SharedCircuit {
     pub(super) fn new(model: Arc<ModelId>, config: Config, changed: watch::Sender<()>) -> Self {
         let slow_call = config.slow_call;
         let circuit = Circuit::new(config, Instant::now());
-        let (glance, announced) = (AtomicU64::new(Glance::at(&circuit).0), AtomicU64::new(circuit.era().0));
+        let (snapshot, announced) = (AtomicU64::new(Snapshot::at(&circuit).0), AtomicU64::new(circuit.epoch().0));
         let guarded = Mutex::new(Guarded { circuit, refusal: Default::default() });
-        Self { model, slow_call, guarded, glance, announced, changed }
+        Self { model, slow_call, guarded, snapshot, announced, changed }
     }
 
     /// Whose circuit it is.
@@ -93,19 +93,19 @@ impl SharedCircuit {
     }
 
     /// Leave for one frame, or the failure it gets.
-    pub fn admit(self: &Arc<Self>) -> Result<Pass, Failure> {
-        let glance = self.glance();
-        let admitted = if glance.is_closed() {
-            glance.era()
+    pub fn admit(self: &Arc<Self>) -> Result<CircuitPermit, Failure> {
+        let snapshot = self.snapshot();
+        let admitted = if snapshot.is_closed() {
+            snapshot.epoch()
         } else {
             self.with(|guarded, now| guarded.circuit.admit(now).map_err(|state| self.refuse(guarded, state, now)))?
         };
-        Ok(Pass { circuit: Arc::clone(self), admitted: Some(admitted) })
+        Ok(CircuitPermit { circuit: Arc::clone(self), admitted: Some(admitted) })
     }
 
     /// Where it stands, and since which change.
-    pub fn state(&self) -> (State, Era) {
-        self.with(|Guarded { circuit, .. }, now| (circuit.state(now), circuit.era()))
+    pub fn state(&self) -> (State, Epoch) {
+        self.with(|Guarded { circuit, .. }, now| (circuit.state(now), circuit.epoch()))
     }
 
     /// Why it is not closed.
@@ -114,8 +114,8 @@ impl SharedCircuit {
     }
 
     /// Whether the world has not been told of this era; from now on it has.
-    pub(super) fn is_news(&self, era: Era) -> bool {
-        self.announced.swap(era.0, Ordering::AcqRel) != era.0
+    pub(super) fn mark_announced(&self, epoch: Epoch) -> bool {
+        self.announced.swap(epoch.0, Ordering::AcqRel) != epoch.0
     }
 
     /// Does what somebody says.
@@ -144,10 +144,10 @@ impl SharedCircuit {
     fn with<R>(&self, work: impl FnOnce(&mut Guarded, Instant) -> R) -> R {
         let now = Instant::now();
         let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = guarded.circuit.era();
+        let before = guarded.circuit.epoch();
         let result = work(&mut guarded, now);
-        let has_changed = guarded.circuit.era() != before;
-        self.glance.store(Glance::at(&guarded.circuit).0, Ordering::Release);
+        let has_changed = guarded.circuit.epoch() != before;
+        self.snapshot.store(Snapshot::at(&guarded.circuit).0, Ordering::Release);
         drop(guarded);
         if has_changed {
             self.changed.send_replace(());
@@ -155,14 +155,14 @@ impl SharedCircuit {
         result
     }
 
-    fn glance(&self) -> Glance {
-        Glance(self.glance.load(Ordering::Acquire))
+    fn snapshot(&self) -> Snapshot {
+        Snapshot(self.snapshot.load(Ordering::Acquire))
     }
 
     fn refuse(&self, guarded: &mut Guarded, state: State, now: Instant) -> Failure {
-        let Guarded { circuit, refusal: (era, text) } = guarded;
-        if *era != circuit.era() {
-            *era = circuit.era();
+        let Guarded { circuit, refusal: (epoch, text) } = guarded;
+        if *epoch != circuit.epoch() {
+            *epoch = circuit.epoch();
             let reason = circuit.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
             *text = match state {
                 State::HalfOpen => format!("the circuit of {} is half-open, and its probes are under way", self.model),
@@ -182,20 +182,20 @@ fn retry_after(state: State, now: Instant) -> Option<Duration> {
 
 /// A frame's leave to be run. Dropped without a word, it gives a probe's place back.
 #[derive(Debug)]
-pub struct Pass {
+pub struct CircuitPermit {
     circuit: Arc<SharedCircuit>,
-    admitted: Option<Era>,
+    admitted: Option<Epoch>,
 }
 
-impl Pass {
+impl CircuitPermit {
     /// The frame got its prediction, after a run of this length. The first word of a frame counts.
     pub fn succeeded(&mut self, run: Duration) {
         self.end(Call::Succeeded { slow: run >= self.circuit.slow_call });
     }
 
     /// The frame's deadline had passed when its run of this length ended.
-    pub fn overran(&mut self, run: Duration) {
-        self.end(if run >= self.circuit.slow_call { Call::Overran } else { Call::Abandoned });
+    pub fn timed_out(&mut self, run: Duration) {
+        self.end(if run >= self.circuit.slow_call { Call::TimedOut } else { Call::Abandoned });
     }
 
     /// The model failed on the frame.
@@ -213,7 +213,7 @@ impl Pass {
     /// # Errors
     /// The failure the frame gets.
     pub fn check(&self) -> Result<(), Failure> {
-        if self.admitted.is_none_or(|admitted| self.circuit.glance().era() == admitted) {
+        if self.admitted.is_none_or(|admitted| self.circuit.snapshot().epoch() == admitted) {
             return Ok(());
         }
         self.circuit.with(|guarded, now| match guarded.circuit.state(now) {
@@ -224,11 +224,11 @@ impl Pass {
 
     fn end(&mut self, call: Call) {
         let Some(admitted) = self.admitted.take() else { return };
-        let glance = self.circuit.glance();
+        let snapshot = self.circuit.snapshot();
         let tells_nothing = match call {
-            Call::Succeeded { slow: false } => glance.is_quiet() || glance.era() != admitted,
-            Call::Abandoned => glance.is_closed() || glance.era() != admitted,
-            Call::Succeeded { slow: true } | Call::Failed | Call::Overran => false,
+            Call::Succeeded { slow: false } => snapshot.is_quiet() || snapshot.epoch() != admitted,
+            Call::Abandoned => snapshot.is_closed() || snapshot.epoch() != admitted,
+            Call::Succeeded { slow: true } | Call::Failed | Call::TimedOut => false,
         };
         if !tells_nothing {
             let jitter = || crate::supervision::jitter() * 2.0 - 1.0;
@@ -237,7 +237,7 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for CircuitPermit {
     fn drop(&mut self) {
         self.abandoned();
     }

@@ -41,7 +41,7 @@ async fn opens_refuses_probes_and_closes() {
     assert_eq!(circuit.state().0, State::HalfOpen);
     second.succeeded(QUICK);
     assert_eq!(circuit.state().0, State::Closed);
-    let Counts { openings, refused, probes, failures, slow } = circuit.stats().counts;
+    let CircuitCounts { openings, refused, probes, failures, slow } = circuit.stats().counts;
     assert_eq!((openings, refused, probes, failures, slow), (1, 3, 2, 3, 0));
 }
 
@@ -136,7 +136,7 @@ async fn by_hand_it_opens_for_good_closes_and_forgets() {
     fail(&circuit, 2);
     assert_eq!(circuit.state().0, State::Closed, "the run of failures began anew");
     circuit.force(Force::Reset);
-    assert_eq!(circuit.stats().counts, Counts::default());
+    assert_eq!(circuit.stats().counts, CircuitCounts::default());
     fail(&circuit, 3);
     assert!(circuit.admit().is_err(), "and it goes on by itself");
 }

@@ -80,11 +80,11 @@ impl Known {
 impl CacheStore {
     /// An empty store without a second level.
     pub fn new(config: &Config) -> Arc<Self> {
-        Self::before(None, config)
+        Self::with_shared(None, config)
     }
 
     /// An empty store before a second level.
-    pub fn before(shared: Option<Arc<Shared>>, config: &Config) -> Arc<Self> {
+    pub fn with_shared(shared: Option<Arc<Shared>>, config: &Config) -> Arc<Self> {
         let known = Known { entries: Entries::new(config), flights: HashMap::new(), hits: 0, misses: 0, coalesced: 0 };
         Arc::new(Self { ttl: config.ttl, known: Mutex::new(known), shared })
     }
@@ -110,7 +110,7 @@ impl CacheStore {
             return Found::Hit(answer);
         }
         if let Some(under_way) = known.flights.get(&key).and_then(Weak::upgrade) {
-            let joining = under_way.take_in(flight, now);
+            let joining = under_way.join(flight, now);
             if joining != Joining::Over {
                 known.coalesced += 1;
                 return Found::Joined { is_raised: joining == Joining::Raised };
@@ -122,7 +122,7 @@ impl CacheStore {
     }
 
     /// A computation has its answer: it is remembered, and nobody joins any more.
-    pub fn land(&self, key: CacheKey, flight: &Arc<Flight>, model: &Arc<ModelId>, answer: &Arc<Answer>, now: Instant) {
+    pub fn finish(&self, key: CacheKey, flight: &Arc<Flight>, model: &Arc<ModelId>, answer: &Arc<Answer>, now: Instant) {
         if let Some(shared) = &self.shared {
             shared.put(key, Arc::clone(model), Arc::clone(answer));
         }
@@ -132,7 +132,7 @@ impl CacheStore {
     }
 
     /// The second level had the answer.
-    fn land_shared(&self, key: CacheKey, flight: &Arc<Flight>, answer: &Arc<Answer>, age: Duration, now: Instant) {
+    fn finish_from_shared(&self, key: CacheKey, flight: &Arc<Flight>, answer: &Arc<Answer>, age: Duration, now: Instant) {
         let mut known = self.lock();
         (known.misses, known.hits) = (known.misses - 1, known.hits + 1);
         known.entries.insert(key, Arc::clone(answer), self.ttl.saturating_sub(age), now);
@@ -205,8 +205,8 @@ impl CacheArguments {
             }
             Found::Nothing => {
                 frame.job.remember = Some((Arc::clone(&self.store), key));
-                match self.store.shared.as_ref().and_then(|shared| Some((Arc::clone(shared), shared.may_ask(now)?))) {
-                    Some((shared, leave)) => drop(tokio::spawn(ask_shared(shared, leave, frame, key, myself.clone()))),
+                match self.store.shared.as_ref().and_then(|shared| Some((Arc::clone(shared), shared.try_lookup(now)?))) {
+                    Some((shared, lookup)) => drop(tokio::spawn(ask_shared(shared, lookup, frame, key, myself.clone()))),
                     None => self.compute(frame),
                 }
             }
@@ -214,7 +214,7 @@ impl CacheArguments {
     }
 
     fn compute(&self, frame: RawFrame) {
-        if let Err(failure) = frame.job.check().and_then(|()| self.queue.foresee(&frame.job)) {
+        if let Err(failure) = frame.job.check().and_then(|()| self.queue.predict_deadline(&frame.job)) {
             return frame.job.fail(failure);
         }
         frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
@@ -223,12 +223,12 @@ impl CacheArguments {
 }
 
 /// Asks the second level beside the actor's loop, which goes on meanwhile.
-async fn ask_shared(shared: Arc<Shared>, leave: Lookup, mut frame: RawFrame, key: CacheKey, cache: CacheRef) {
-    match shared.get(leave, key, &frame.job.model).await {
+async fn ask_shared(shared: Arc<Shared>, lookup: Lookup, mut frame: RawFrame, key: CacheKey, cache: CacheRef) {
+    match shared.get(lookup, key, &frame.job.model).await {
         Some(Remembered { answer, age }) => {
             let answer = Arc::new(answer);
             if let Some((store, key)) = frame.job.remember.take() {
-                store.land_shared(key, frame.job.flight(), &answer, age, Instant::now());
+                store.finish_from_shared(key, frame.job.flight(), &answer, age, Instant::now());
             }
             frame.job.answer_from_cache(&answer);
         }

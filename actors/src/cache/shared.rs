@@ -96,7 +96,7 @@ impl Shared {
     }
 
     /// Leave to ask; `None` where the frame is to be computed without.
-    pub fn may_ask(&self, now: Instant) -> Option<Lookup> {
+    pub fn try_lookup(&self, now: Instant) -> Option<Lookup> {
         let place = if self.rest().is_over(now) { Arc::clone(&self.lookups).try_acquire_owned().ok() } else { None };
         if place.is_none() {
             self.counters.not_asked.fetch_add(1, Relaxed);

@@ -17,7 +17,7 @@ use crate::gaps::GapWatch;
 use crate::job::{Job, JobParts};
 use crate::ledger::Ledger;
 use crate::model_pool::WorkQueue;
-use crate::outcome::{Failure, FailureCode, Shed};
+use crate::outcome::{Failure, FailureCode, ShedReason};
 use crate::ports::{Decoder, FrameSource};
 use crate::preprocess::FrameQueue;
 use crate::publish::OutcomeQueue;
@@ -115,7 +115,7 @@ impl IngestArguments {
         let job = Job::new(JobParts {
             responder: Responder::with_deadline(unanswered, received_at, decoded.budget, &self.deadlines),
             model: decoded.model,
-            leave: decoded.leave,
+            circuit_permit: decoded.circuit_permit,
             max_batch: decoded.max_batch,
             expected_run: decoded.expected_run,
             received_at,
@@ -136,11 +136,11 @@ impl IngestArguments {
     async fn make_room(&self, priority: Priority, source: &str, bytes: usize) -> Option<Permit> {
         loop {
             let refusal = self.outcomes.refusal().await;
-            let failure = || self.queue.gave_way();
-            if self.frames.gives_way(priority) > self.queue.gives_way(priority) {
-                self.frames.shed(priority)?.tell(failure(), refusal);
+            let failure = || self.queue.displaced();
+            if self.frames.shed_candidate(priority) > self.queue.shed_candidate(priority) {
+                self.frames.shed(priority)?.answer(failure(), refusal);
             } else {
-                self.queue.shed(priority)?.tell(failure(), refusal);
+                self.queue.shed(priority)?.answer(failure(), refusal);
             }
             if let Ok(permit) = self.admission.admit(source, bytes) {
                 return Some(permit);
@@ -153,9 +153,9 @@ fn refusal(refused: &Refused) -> Failure {
     let message = refused.to_string();
     match refused {
         Refused::NeverFits { .. } => Failure::new(FailureCode::FrameTooLarge, message),
-        Refused::Frames { .. } => Failure::overloaded(Shed::InFlightFrames, message),
-        Refused::Bytes { .. } => Failure::overloaded(Shed::InFlightBytes, message),
-        Refused::Source { .. } => Failure::overloaded(Shed::SourceShare, message),
+        Refused::Frames { .. } => Failure::overloaded(ShedReason::InFlightFrames, message),
+        Refused::Bytes { .. } => Failure::overloaded(ShedReason::InFlightBytes, message),
+        Refused::Source { .. } => Failure::overloaded(ShedReason::SourceShare, message),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Config;
-use super::lane::{Entry, Lane};
+use super::lane::{Lane, Queued};
 use crate::frame::{ModelId, Priority};
 use crate::priority::rank;
 
@@ -131,13 +131,13 @@ impl<T: Schedulable> Scheduler<T> {
         if !self.has_room(item.priority()) {
             return Err(item);
         }
-        let gave_way = (self.len() >= self.config.queue).then(|| self.shed(item.priority())).flatten();
-        self.lanes[item.priority() as usize].push_back(Entry { item, since: now, cost });
-        Ok(gave_way)
+        let displaced = (self.len() >= self.config.queue).then(|| self.shed(item.priority())).flatten();
+        self.lanes[item.priority() as usize].push_back(Queued { item, since: now, cost });
+        Ok(displaced)
     }
 
     /// The oldest item of the lowest priority, if that is not above `priority`: the one that would give way.
-    pub fn gives_way(&self, priority: Priority) -> Option<&T> {
+    pub fn shed_candidate(&self, priority: Priority) -> Option<&T> {
         let (level, at) = self.lowest_and_oldest(priority)?;
         self.lanes[level].get(at).map(|entry| &entry.item)
     }
@@ -148,7 +148,7 @@ impl<T: Schedulable> Scheduler<T> {
     }
 
     /// The same, with what [`put_back`](Self::put_back) needs.
-    pub fn take_oldest(&mut self, priority: Priority) -> Option<Entry<T>> {
+    pub fn take_oldest(&mut self, priority: Priority) -> Option<Queued<T>> {
         let (level, at) = self.lowest_and_oldest(priority)?;
         self.lanes[level].remove(at)
     }
@@ -160,7 +160,7 @@ impl<T: Schedulable> Scheduler<T> {
     }
 
     /// Puts an entry among those of its priority, where it would be had it always been of that.
-    pub fn put_back(&mut self, entry: Entry<T>) {
+    pub fn put_back(&mut self, entry: Queued<T>) {
         self.lanes[entry.item.priority() as usize].put_back(entry);
     }
 
@@ -224,7 +224,7 @@ impl<T: Schedulable> Scheduler<T> {
         let (model, shape) = head.item.batch_key();
         let key = (Arc::clone(model), shape);
         let limit = head.item.max_batch().min(self.config.max_batch).max(1);
-        let fits = |entry: &Entry<T>| {
+        let fits = |entry: &Queued<T>| {
             let (model, shape) = entry.item.batch_key();
             shape == key.1 && *model == key.0
         };

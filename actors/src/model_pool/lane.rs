@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// An item, since when it waits, and what it costs a session.
 #[derive(Debug)]
-pub struct Entry<T> {
+pub struct Queued<T> {
     pub(super) item: T,
     pub(super) since: Instant,
     pub(super) cost: Duration,
@@ -17,7 +17,7 @@ pub struct Entry<T> {
 /// Entries in the order they came, and what they cost together: that is asked for each item that comes.
 #[derive(Debug)]
 pub struct Lane<T> {
-    entries: VecDeque<Entry<T>>,
+    entries: VecDeque<Queued<T>>,
     cost: Duration,
 }
 
@@ -40,37 +40,37 @@ impl<T> Lane<T> {
         self.cost
     }
 
-    pub fn front(&self) -> Option<&Entry<T>> {
+    pub fn front(&self) -> Option<&Queued<T>> {
         self.entries.front()
     }
 
-    pub fn get(&self, at: usize) -> Option<&Entry<T>> {
+    pub fn get(&self, at: usize) -> Option<&Queued<T>> {
         self.entries.get(at)
     }
 
-    pub fn iter(&self) -> Iter<'_, Entry<T>> {
+    pub fn iter(&self) -> Iter<'_, Queued<T>> {
         self.entries.iter()
     }
 
-    pub fn push_back(&mut self, entry: Entry<T>) {
+    pub fn push_back(&mut self, entry: Queued<T>) {
         self.cost += entry.cost;
         self.entries.push_back(entry);
     }
 
     /// Puts an entry behind those that have waited as long.
-    pub fn put_back(&mut self, entry: Entry<T>) {
+    pub fn put_back(&mut self, entry: Queued<T>) {
         let at = self.entries.partition_point(|other| other.since <= entry.since);
         self.cost += entry.cost;
         self.entries.insert(at, entry);
     }
 
-    pub fn remove(&mut self, at: usize) -> Option<Entry<T>> {
+    pub fn remove(&mut self, at: usize) -> Option<Queued<T>> {
         let entry = self.entries.remove(at)?;
         self.cost -= entry.cost;
         Some(entry)
     }
 
-    pub fn drain(&mut self) -> impl Iterator<Item = Entry<T>> {
+    pub fn drain(&mut self) -> impl Iterator<Item = Queued<T>> {
         std::mem::take(self).entries.into_iter()
     }
 }

@@ -16,8 +16,8 @@ use super::core::{Load, Next, Refusal, Schedulable, Scheduler};
 use super::service_times::ServiceTimes;
 use super::stats::{Counters, PoolStats};
 use crate::frame::{ModelId, PreparedFrame, Priority};
-use crate::job::{GivesWay, Job};
-use crate::outcome::{Failure, FailureCode, Shed};
+use crate::job::{Job, Shed};
+use crate::outcome::{Failure, FailureCode, ShedReason};
 
 /// Pauses are not measured finer than this.
 const TIMER_TICK: Duration = Duration::from_millis(1);
@@ -48,7 +48,7 @@ impl Schedulable for PreparedFrame {
 #[derive(Debug)]
 pub struct WorkQueue {
     config: Config,
-    waiting: Mutex<Waiting>,
+    state: Mutex<QueueState>,
     pushed: Condvar,
     to_watch: Notify,
     counters: Counters,
@@ -63,11 +63,11 @@ pub enum RunEnd {
     /// As a whole, with an error.
     Failed,
     /// By the brake: nobody waited for it any more.
-    Braked,
+    Cancelled,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueueState {
     scheduler: Scheduler<PreparedFrame>,
     times: ServiceTimes,
     /// When each session's run is foreseen to end; `None` between runs.
@@ -79,7 +79,7 @@ struct Waiting {
     watched: bool,
 }
 
-impl Waiting {
+impl QueueState {
     fn load(&self, now: Instant) -> Load {
         let busy = self.busy_until.iter().flatten();
         Load {
@@ -98,7 +98,7 @@ impl Waiting {
 impl WorkQueue {
     /// Nothing waits.
     pub fn new(config: Config) -> Arc<Self> {
-        let waiting = Waiting {
+        let state = QueueState {
             scheduler: Scheduler::new(config.clone()),
             times: ServiceTimes::default(),
             busy_until: vec![None; config.sessions],
@@ -109,7 +109,7 @@ impl WorkQueue {
         let counters = Counters::new(config.sessions, config.max_batch);
         Arc::new(Self {
             config,
-            waiting: Mutex::new(waiting),
+            state: Mutex::new(state),
             pushed: Condvar::new(),
             to_watch: Notify::new(),
             counters,
@@ -118,10 +118,10 @@ impl WorkQueue {
     }
 
     /// Whether a frame could wait here now and still make its deadline; asked before its features are computed.
-    pub fn foresee(&self, job: &Job) -> Result<(), Failure> {
-        let waiting = self.lock();
-        let checked = if waiting.scheduler.has_room(job.priority()) { waiting.check(job, Instant::now()) } else { Err(Refusal::Full) };
-        drop(waiting);
+    pub fn predict_deadline(&self, job: &Job) -> Result<(), Failure> {
+        let state = self.lock();
+        let checked = if state.scheduler.has_room(job.priority()) { state.check(job, Instant::now()) } else { Err(Refusal::Full) };
+        drop(state);
         checked.map(drop).map_err(|refusal| self.refused(&refusal))
     }
 
@@ -131,54 +131,54 @@ impl WorkQueue {
         if frame.job.is_settled(now) {
             return;
         }
-        let mut waiting = self.lock();
-        let checked = if waiting.closed { Err(Refusal::Full) } else { waiting.check(&frame.job, now) };
+        let mut state = self.lock();
+        let checked = if state.closed { Err(Refusal::Full) } else { state.check(&frame.job, now) };
         // Answers are not given under the lock.
         match checked {
-            Ok(cost) => match waiting.scheduler.push(frame, cost, now) {
-                Ok(gave_way) => {
-                    let was_watched = std::mem::replace(&mut waiting.watched, true);
-                    let is_awaited = waiting.idle > 0;
-                    drop(waiting);
+            Ok(cost) => match state.scheduler.push(frame, cost, now) {
+                Ok(displaced) => {
+                    let was_watched = std::mem::replace(&mut state.watched, true);
+                    let is_awaited = state.idle > 0;
+                    drop(state);
                     if is_awaited {
                         self.pushed.notify_one();
                     }
                     if !was_watched {
                         self.to_watch.notify_one();
                     }
-                    if let Some(frame) = gave_way {
-                        frame.job.fail(self.gave_way());
+                    if let Some(frame) = displaced {
+                        frame.job.fail(self.displaced());
                     }
                 }
                 Err(frame) => {
-                    drop(waiting);
+                    drop(state);
                     frame.job.fail(self.refused(&Refusal::Full));
                 }
             },
             Err(refusal) => {
-                drop(waiting);
+                drop(state);
                 frame.job.fail(self.refused(&refusal));
             }
         }
     }
 
     /// The lowest priority that waits and since when, if it is not above `priority`: who would give way.
-    pub fn gives_way(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
-        let waiting = self.lock();
-        waiting.scheduler.gives_way(priority).map(|frame| (frame.job.priority(), Reverse(frame.job.received_at)))
+    pub fn shed_candidate(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
+        let state = self.lock();
+        state.scheduler.shed_candidate(priority).map(|frame| (frame.job.priority(), Reverse(frame.job.received_at)))
     }
 
     /// The oldest waiting frame of the lowest priority, if that is not above `priority`: it is to give way to an arriving one. Where others
     /// wait for the same computation, it goes on for them.
-    pub fn shed(&self, priority: Priority) -> Option<GivesWay<PreparedFrame>> {
-        let mut waiting = self.lock();
-        let mut entry = waiting.scheduler.take_oldest(priority)?;
-        let (first, goes_on) = entry.item.job.give_way(Instant::now());
+    pub fn shed(&self, priority: Priority) -> Option<Shed<PreparedFrame>> {
+        let mut state = self.lock();
+        let mut entry = state.scheduler.take_oldest(priority)?;
+        let (responder, goes_on) = entry.item.job.shed_first(Instant::now());
         if goes_on {
-            waiting.scheduler.put_back(entry);
-            return Some(GivesWay { first, whole: None });
+            state.scheduler.put_back(entry);
+            return Some(Shed { responder, work: None });
         }
-        Some(GivesWay { first, whole: Some(entry.item) })
+        Some(Shed { responder, work: Some(entry.item) })
     }
 
     /// The priority of something that may wait here has changed.
@@ -187,16 +187,16 @@ impl WorkQueue {
     }
 
     /// The failure of a frame that gave way, counted.
-    pub fn gave_way(&self) -> Failure {
+    pub fn displaced(&self) -> Failure {
         self.counters.shed.fetch_add(1, Relaxed);
-        Failure::overloaded(Shed::GaveWay, "the pipeline is full, and this frame was the oldest waiting one of the lowest priority")
+        Failure::overloaded(ShedReason::Displaced, "the pipeline is full, and this frame was the oldest waiting one of the lowest priority")
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {
         match refusal {
             Refusal::Full => {
                 self.counters.full.fetch_add(1, Relaxed);
-                Failure::overloaded(Shed::QueueFull, format!("{0} of {0} frames wait for a session", self.config.queue))
+                Failure::overloaded(ShedReason::QueueFull, format!("{0} of {0} frames wait for a session", self.config.queue))
             }
             Refusal::TooLate { after, budget, ahead } => {
                 self.counters.too_late.fetch_add(1, Relaxed);
@@ -205,7 +205,7 @@ impl WorkQueue {
                 let message = format!(
                     "by the measured service time, with {ahead} frames before it, this one would take {after:.1} ms and has {budget:.1} ms"
                 );
-                Failure::overloaded(Shed::TooLate, message)
+                Failure::overloaded(ShedReason::TooLate, message)
             }
         }
     }
@@ -213,25 +213,25 @@ impl WorkQueue {
     /// Blocks until there is something for `session` to run; `None` once the queue is closed.
     pub fn next_batch(&self, session: usize) -> Option<Vec<PreparedFrame>> {
         let mut dropped = Vec::new();
-        let mut waiting = self.lock();
+        let mut state = self.lock();
         loop {
-            if waiting.closed {
+            if state.closed {
                 return None;
             }
             let now = Instant::now();
-            let next = waiting.scheduler.next(now, &mut dropped);
+            let next = state.scheduler.next(now, &mut dropped);
             if let Next::Run(batch) = &next
                 && let Some(first) = batch.first()
             {
                 batch.iter().for_each(|frame| self.counters.acquired(now - frame.prepared_at));
-                let cost = waiting.times.of(&first.job.model, first.job.expected_run);
-                if let Some(until) = waiting.busy_until.get_mut(session) {
+                let cost = state.times.of(&first.job.model, first.job.expected_run);
+                if let Some(until) = state.busy_until.get_mut(session) {
                     *until = Some(now + cost * u32::try_from(batch.len()).unwrap_or(u32::MAX));
                 }
             }
             if !dropped.is_empty() {
                 // Their answers are not given under the lock.
-                drop(waiting);
+                drop(state);
                 self.count_settled(dropped.len());
                 dropped.clear();
                 if let Next::Run(batch) = next
@@ -239,7 +239,7 @@ impl WorkQueue {
                 {
                     return Some(batch);
                 }
-                waiting = self.lock();
+                state = self.lock();
                 continue;
             }
             let until = match next {
@@ -247,12 +247,12 @@ impl WorkQueue {
                 Next::WaitUntil(then) => Some(then),
                 Next::Idle => None,
             };
-            waiting.idle += 1;
-            waiting = match until {
-                Some(then) => self.pushed.wait_timeout(waiting, then - now).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.pushed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            state.idle += 1;
+            state = match until {
+                Some(then) => self.pushed.wait_timeout(state, then - now).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
-            waiting.idle -= 1;
+            state.idle -= 1;
         }
     }
 
@@ -263,7 +263,7 @@ impl WorkQueue {
             RunEnd::Answered => self.lock().times.observe(model, run, frames),
             // What it took says nothing of the next.
             RunEnd::Failed => {}
-            RunEnd::Braked => drop(self.counters.braked.fetch_add(1, Relaxed)),
+            RunEnd::Cancelled => drop(self.counters.cancelled.fetch_add(1, Relaxed)),
         }
     }
 
@@ -302,20 +302,20 @@ impl WorkQueue {
 
     /// Takes out what has waited too long, and says when to look again.
     fn take_overdue(&self) -> (Vec<PreparedFrame>, Option<Instant>) {
-        let mut waiting = self.lock();
-        let overdue = waiting.scheduler.take_overdue(Instant::now());
+        let mut state = self.lock();
+        let overdue = state.scheduler.take_overdue(Instant::now());
         self.counters.timeouts.fetch_add(overdue.len() as u64, Relaxed);
-        let next = waiting.scheduler.next_overdue();
-        waiting.watched = next.is_some();
+        let next = state.scheduler.next_overdue();
+        state.watched = next.is_some();
         (overdue, next)
     }
 
     /// How long outcomes may gather, at most `longest`: several will, and meanwhile no session runs out of frames.
-    pub fn can_spare(&self, longest: Duration) -> Option<Duration> {
-        let waiting = self.lock();
-        let frames = u32::try_from(waiting.scheduler.len()).unwrap_or(u32::MAX);
-        let sessions = u32::try_from(waiting.busy_until.len()).unwrap_or(u32::MAX);
-        let work = waiting.scheduler.cost() / sessions.max(1);
+    pub fn gathering_pause(&self, longest: Duration) -> Option<Duration> {
+        let state = self.lock();
+        let frames = u32::try_from(state.scheduler.len()).unwrap_or(u32::MAX);
+        let sessions = u32::try_from(state.busy_until.len()).unwrap_or(u32::MAX);
+        let work = state.scheduler.cost() / sessions.max(1);
         let pause = longest.min(work / 3);
         (pause >= TIMER_TICK && frames * pause >= 2 * work).then_some(pause)
     }
@@ -328,23 +328,23 @@ impl WorkQueue {
     /// What the pool counts.
     pub fn stats(&self) -> PoolStats {
         let (depth, active) = {
-            let waiting = self.lock();
-            (waiting.scheduler.len(), waiting.busy_until.iter().flatten().count())
+            let state = self.lock();
+            (state.scheduler.len(), state.busy_until.iter().flatten().count())
         };
         self.counters.read(depth, active)
     }
 
     /// Sends the sessions home; what still waits is dropped, and so answered.
     pub fn close(&self) {
-        let mut waiting = self.lock();
-        waiting.closed = true;
-        let rest = waiting.scheduler.drain();
-        drop(waiting);
+        let mut state = self.lock();
+        state.closed = true;
+        let rest = state.scheduler.drain();
+        drop(state);
         drop(rest);
         self.pushed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

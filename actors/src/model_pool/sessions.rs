@@ -13,44 +13,44 @@ use super::queue::{RunEnd, WorkQueue};
 use crate::frame::{ModelId, PreparedFrame, Tensor};
 use crate::job::RunFacts;
 use crate::outcome::{Answer, Failure, FailureCode};
-use crate::ports::{Brake, RunError, Runner, Runners};
-use crate::responder::LateRun;
+use crate::ports::{RunCanceller, RunError, Runner, Runners};
+use crate::responder::ExpiryListener;
 use crate::trail::Run;
 
 /// The threads. They outlive the pool actor, so that a restart does not reload models.
 #[derive(Debug)]
 pub struct Sessions {
     queue: Arc<WorkQueue>,
-    pedals: Vec<Arc<Pedal>>,
+    cancellers: Vec<Arc<SessionCanceller>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sessions {
     /// Starts `count` threads that pull from `queue`.
     pub fn spawn(count: usize, queue: &Arc<WorkQueue>, runners: &Runners) -> io::Result<Self> {
-        let pedals: Vec<_> = std::iter::repeat_with(Arc::<Pedal>::default).take(count).collect();
-        let threads = pedals
+        let cancellers: Vec<_> = std::iter::repeat_with(Arc::<SessionCanceller>::default).take(count).collect();
+        let threads = cancellers
             .iter()
             .enumerate()
-            .map(|(id, pedal)| {
+            .map(|(id, canceller)| {
                 let session = Session {
                     id,
                     queue: Arc::clone(queue),
                     runners: Arc::clone(runners),
-                    pedal: Arc::clone(pedal),
+                    canceller: Arc::clone(canceller),
                     runtime: Handle::current(),
                 };
                 std::thread::Builder::new().name(format!("session-{id}")).spawn(move || session.serve())
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { queue: Arc::clone(queue), pedals, threads })
+        Ok(Self { queue: Arc::clone(queue), cancellers, threads })
     }
 
     /// Closes the queue and ends the runs under way; their frames are dropped, and so answered.
     pub fn end_runs(&self) {
         self.queue.close();
-        for pedal in &self.pedals {
-            pedal.hold();
+        for canceller in &self.cancellers {
+            canceller.refuse_new();
         }
     }
 
@@ -65,75 +65,75 @@ impl Sessions {
 
 /// Presses the brake of one session, on the run it is meant for and on no other.
 #[derive(Default)]
-struct Pedal(Mutex<Pressing>);
+struct SessionCanceller(Mutex<CancelState>);
 
 #[derive(Default)]
-struct Pressing {
-    brake: Option<Arc<dyn Brake>>,
+struct CancelState {
+    canceller: Option<Arc<dyn RunCanceller>>,
     /// Number of the run under way, or of the last one.
     run: u64,
     is_running: bool,
-    is_pressed: bool,
+    was_cancelled: bool,
     /// No further run is to begin.
-    is_held: bool,
+    refuses_new: bool,
 }
 
-impl Pedal {
+impl SessionCanceller {
     /// The number of the run that begins now; `None` where none is to begin any more.
     fn begin(&self) -> Option<u64> {
-        let mut pressing = self.lock();
-        if pressing.is_held {
+        let mut state = self.lock();
+        if state.refuses_new {
             return None;
         }
-        if std::mem::take(&mut pressing.is_pressed)
-            && let Some(brake) = &pressing.brake
+        if std::mem::take(&mut state.was_cancelled)
+            && let Some(canceller) = &state.canceller
         {
-            brake.release();
+            canceller.reset();
         }
-        pressing.is_running = true;
-        pressing.run += 1;
-        Some(pressing.run)
+        state.is_running = true;
+        state.run += 1;
+        Some(state.run)
     }
 
     /// Whether the run was let go to its end.
     fn end(&self) -> bool {
-        let mut pressing = self.lock();
-        pressing.is_running = false;
-        !pressing.is_pressed
+        let mut state = self.lock();
+        state.is_running = false;
+        !state.was_cancelled
     }
 
     /// Ends this run if it is still under way.
-    fn press(&self, run: u64) {
-        let mut pressing = self.lock();
-        if run == pressing.run {
-            pressing.engage();
+    fn cancel(&self, run: u64) {
+        let mut state = self.lock();
+        if run == state.run {
+            state.cancel();
         }
     }
 
     /// Ends the run under way and lets none begin: a session may have taken a batch that it has not begun, or be between its halves.
-    fn hold(&self) {
-        let mut pressing = self.lock();
-        pressing.is_held = true;
-        pressing.engage();
+    fn refuse_new(&self) {
+        let mut state = self.lock();
+        state.refuses_new = true;
+        state.cancel();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pressing> {
+    fn lock(&self) -> MutexGuard<'_, CancelState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pressing {
-    fn engage(&mut self) {
+impl CancelState {
+    fn cancel(&mut self) {
         if self.is_running
-            && let Some(brake) = &self.brake
+            && let Some(canceller) = &self.canceller
         {
-            brake.engage();
-            self.is_pressed = true;
+            canceller.cancel();
+            self.was_cancelled = true;
         }
     }
 }
 
-impl std::fmt::Debug for Pedal {
+impl std::fmt::Debug for SessionCanceller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pedal").finish_non_exhaustive()
     }
@@ -142,15 +142,15 @@ impl std::fmt::Debug for Pedal {
 /// A run, and how many of its frames somebody still waits for.
 #[derive(Debug)]
 struct Watched {
-    pedal: Arc<Pedal>,
+    canceller: Arc<SessionCanceller>,
     run: u64,
     awaited: AtomicUsize,
 }
 
-impl LateRun for Watched {
-    fn one_is_late(&self) {
+impl ExpiryListener for Watched {
+    fn waiter_expired(&self) {
         if self.awaited.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.pedal.press(self.run);
+            self.canceller.cancel(self.run);
         }
     }
 }
@@ -159,7 +159,7 @@ struct Session {
     id: usize,
     queue: Arc<WorkQueue>,
     runners: Runners,
-    pedal: Arc<Pedal>,
+    canceller: Arc<SessionCanceller>,
     runtime: Handle,
 }
 
@@ -170,7 +170,7 @@ enum Ended {
     /// As a whole.
     Failed(RunError),
     /// By the brake: nobody waits for it.
-    Braked,
+    Cancelled,
 }
 
 impl Session {
@@ -182,7 +182,7 @@ impl Session {
             // A panic is a defect of the runner: its frames are dropped, and so answered, and a new runner takes over.
             if catch_unwind(AssertUnwindSafe(|| self.run(&mut *runner, batch))).is_err() {
                 tracing::error!("a session panicked; it is replaced");
-                self.pedal.end();
+                self.canceller.end();
                 runner = self.new_runner();
             }
             self.queue.free(self.id);
@@ -191,9 +191,9 @@ impl Session {
 
     fn new_runner(&self) -> Box<dyn Runner> {
         let runner = (self.runners)();
-        let mut pressing = self.pedal.lock();
-        pressing.brake = Some(runner.brake());
-        pressing.is_pressed = false;
+        let mut state = self.canceller.lock();
+        state.canceller = Some(runner.canceller());
+        state.was_cancelled = false;
         runner
     }
 
@@ -214,7 +214,7 @@ impl Session {
         let how = match ended {
             Ended::Answered(_) => RunEnd::Answered,
             Ended::Failed(_) => RunEnd::Failed,
-            Ended::Braked => RunEnd::Braked,
+            Ended::Cancelled => RunEnd::Cancelled,
         };
         self.queue.ran(self.id, &model, batch.len(), inference, how);
         match ended {
@@ -239,21 +239,21 @@ impl Session {
                 self.run(runner, rest);
             }
             // Its frames are answered already, or are by their drop.
-            Ended::Braked => batch.iter_mut().for_each(|frame| frame.job.overran(inference)),
+            Ended::Cancelled => batch.iter_mut().for_each(|frame| frame.job.timed_out(inference)),
         }
     }
 
     /// Runs once, unless no run is to begin any more; the run is ended when the deadline of its last frame has passed.
     fn run_watched(&self, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame], run: Run) -> Option<Ended> {
         let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
-        let pressed = self.pedal.begin()?;
+        let run_number = self.canceller.begin()?;
         // The frames' deadlines are watched already; when the last of them has passed, nobody waits for the run.
-        let late: Arc<dyn LateRun> =
-            Arc::new(Watched { pedal: Arc::clone(&self.pedal), run: pressed, awaited: AtomicUsize::new(batch.len()) });
-        batch.iter().for_each(|frame| frame.job.runs_in(run, &late));
+        let listener: Arc<dyn ExpiryListener> =
+            Arc::new(Watched { canceller: Arc::clone(&self.canceller), run: run_number, awaited: AtomicUsize::new(batch.len()) });
+        batch.iter().for_each(|frame| frame.job.runs_in(run, &listener));
         let result = runner.run(model, &tensors);
         Some(match result {
-            _ if !self.pedal.end() => Ended::Braked,
+            _ if !self.canceller.end() => Ended::Cancelled,
             Ok(answers) if answers.len() == batch.len() => Ended::Answered(answers),
             Ok(answers) => Ended::Failed(RunError(format!("the model gave {} answers for {} frames", answers.len(), batch.len()))),
             Err(error) => Ended::Failed(error),
@@ -275,35 +275,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_press_meant_for_one_run_hits_no_other_and_none_begins_once_held() {
-        let pedal = Pedal::default();
-        let brake = Arc::new(Engaged::default());
-        pedal.lock().brake = Some(Arc::<Engaged>::clone(&brake));
-        let first = pedal.begin().unwrap();
-        assert!(pedal.end(), "let go to its end");
-        let second = pedal.begin().unwrap();
-        pedal.press(first);
-        assert!(pedal.end(), "a late press for the first run leaves the second alone");
-        pedal.press(second);
-        assert!(!brake.is_engaged(), "a run that is over is not ended");
-        pedal.hold();
-        assert_eq!(pedal.begin(), None, "a batch taken before the hold is not begun after it");
+    fn cancelling_one_run_leaves_others_alone_and_none_begins_once_new_runs_are_refused() {
+        let session = SessionCanceller::default();
+        let canceller = Arc::new(FakeCanceller::default());
+        session.lock().canceller = Some(Arc::<FakeCanceller>::clone(&canceller));
+        let first = session.begin().unwrap();
+        assert!(session.end(), "not cancelled");
+        let second = session.begin().unwrap();
+        session.cancel(first);
+        assert!(session.end(), "a late cancellation of the first run leaves the second alone");
+        session.cancel(second);
+        assert!(!canceller.was_cancelled(), "a run that is over is not cancelled");
+        session.refuse_new();
+        assert_eq!(session.begin(), None, "a batch taken before new runs were refused is not begun after");
     }
 
     #[derive(Default)]
-    struct Engaged(std::sync::atomic::AtomicBool);
+    struct FakeCanceller(std::sync::atomic::AtomicBool);
 
-    impl Engaged {
-        fn is_engaged(&self) -> bool {
+    impl FakeCanceller {
+        fn was_cancelled(&self) -> bool {
             self.0.load(std::sync::atomic::Ordering::Relaxed)
         }
     }
 
-    impl Brake for Engaged {
-        fn engage(&self) {
+    impl RunCanceller for FakeCanceller {
+        fn cancel(&self) {
             self.0.store(true, std::sync::atomic::Ordering::Relaxed);
         }
-        fn release(&self) {
+        fn reset(&self) {
             self.0.store(false, std::sync::atomic::Ordering::Relaxed);
         }
     }

@@ -30,7 +30,7 @@ pub struct PoolStats {
     /// Seconds each session has spent in runs.
     pub busy_s: Vec<f64>,
     /// Runs that were ended because nobody waited for them any more.
-    pub braked: u64,
+    pub cancelled: u64,
     /// Frames whose work was never begun, by reason.
     pub not_begun: NotBegun,
 }
@@ -53,7 +53,7 @@ pub struct NotBegun {
 pub struct Counters {
     pub acquires: AtomicU64,
     pub timeouts: AtomicU64,
-    pub braked: AtomicU64,
+    pub cancelled: AtomicU64,
     pub settled: AtomicU64,
     pub too_late: AtomicU64,
     pub full: AtomicU64,
@@ -71,7 +71,7 @@ impl Counters {
         Self {
             acquires: AtomicU64::default(),
             timeouts: AtomicU64::default(),
-            braked: AtomicU64::default(),
+            cancelled: AtomicU64::default(),
             settled: AtomicU64::default(),
             too_late: AtomicU64::default(),
             full: AtomicU64::default(),
@@ -115,7 +115,7 @@ impl Counters {
             batch_sizes,
             waits: std::array::from_fn(|bucket| self.waits[bucket].load(Relaxed)),
             busy_s: all(&self.busy_ns).into_iter().map(|ns| ns as f64 / 1e9).collect(),
-            braked: self.braked.load(Relaxed),
+            cancelled: self.cancelled.load(Relaxed),
             not_begun: NotBegun {
                 settled: self.settled.load(Relaxed),
                 too_late: self.too_late.load(Relaxed),

@@ -115,13 +115,13 @@ fn the_oldest_of_the_lowest_priority_gives_way_to_one_not_below_it() {
     for (id, priority) in [(1, Priority::High), (2, Priority::Low), (3, Priority::Normal), (4, Priority::Low)] {
         assert_eq!(scheduler.push(item(id, priority), Duration::ZERO, now).unwrap(), None);
     }
-    let mut gave_way = |id, priority| scheduler.push(item(id, priority), Duration::ZERO, now).map(|item| item.map(|item| item.id));
-    assert_eq!(gave_way(5, Priority::Low).unwrap(), Some(2));
-    assert_eq!(gave_way(6, Priority::Critical).unwrap(), Some(4));
-    assert_eq!(gave_way(7, Priority::Critical).unwrap(), Some(5));
-    assert_eq!(gave_way(8, Priority::Low).unwrap_err().id, 8, "none as low is left");
-    assert_eq!(gave_way(9, Priority::Normal).unwrap(), Some(3));
-    assert_eq!(gave_way(10, Priority::High).unwrap(), Some(9));
+    let mut push = |id, priority| scheduler.push(item(id, priority), Duration::ZERO, now).map(|item| item.map(|item| item.id));
+    assert_eq!(push(5, Priority::Low).unwrap(), Some(2));
+    assert_eq!(push(6, Priority::Critical).unwrap(), Some(4));
+    assert_eq!(push(7, Priority::Critical).unwrap(), Some(5));
+    assert_eq!(push(8, Priority::Low).unwrap_err().id, 8, "none as low is left");
+    assert_eq!(push(9, Priority::Normal).unwrap(), Some(3));
+    assert_eq!(push(10, Priority::High).unwrap(), Some(9));
 }
 
 #[test]
@@ -285,12 +285,12 @@ proptest! {
                     // Features of one may take longer than those of the next.
                     let arrived_at = now - Duration::from_millis(took_ms);
                     let item = Item { id, model, columns, priority: levels[level], deadline, arrived_at };
-                    let gives_way = if reference.0.len() < queue { Ok(None) } else {
+                    let shed_candidate = if reference.0.len() < queue { Ok(None) } else {
                         shed_oldest.then(|| reference.shed(levels[level])).flatten().map(Some).ok_or(id)
                     };
                     let pushed = scheduler.push(item.clone(), item.cost(), now);
-                    prop_assert_eq!(pushed.map(|gone| gone.map(|item| item.id)).map_err(|item| item.id), gives_way);
-                    if gives_way.is_ok() {
+                    prop_assert_eq!(pushed.map(|gone| gone.map(|item| item.id)).map_err(|item| item.id), shed_candidate);
+                    if shed_candidate.is_ok() {
                         reference.0.push((item, now));
                     }
                 }

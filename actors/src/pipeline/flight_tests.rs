@@ -34,7 +34,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
 }
 
 fn stats(pipeline: &Pipeline) -> CacheStats {
-    pipeline.plant().cache.stats()
+    pipeline.shared_state().cache.stats()
 }
 
 /// 64 equal frames, of which one is computed and the others wait for it.
@@ -64,7 +64,7 @@ async fn all_end(pipeline: Pipeline, mut fakes: Fakes, expected: Option<FailureC
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_frames_at_once_cost_one_run_and_one_frames_bytes() {
     let (pipeline, fakes) = sixty_four(CACHED_SLOW).await;
-    let (frames, bytes) = pipeline.plant().admission.in_use();
+    let (frames, bytes) = pipeline.shared_state().admission.in_use();
     assert_eq!((frames, bytes), (64, "cached-slow!2:same#0".len()), "those that wait keep their frame permit and give their bytes back");
     fakes.gate.send_replace(true);
     let hits = Arc::clone(&fakes.hits);
@@ -82,11 +82,11 @@ async fn a_dying_worker_frees_all_who_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_leaves_none_without_an_outcome() {
     let (pipeline, fakes) = sixty_four(CACHED_HELD).await;
-    let worker = pipeline.find(Stage::Preprocess).await.unwrap();
+    let worker = pipeline.find(ActorRole::Preprocess).await.unwrap();
     worker.kill();
     // The thread goes on with the frame it has.
     fakes.gate.send_replace(true);
-    recovered(&pipeline, Stage::Preprocess, Some(worker.get_id())).await;
+    recovered(&pipeline, ActorRole::Preprocess, Some(worker.get_id())).await;
     all_end(pipeline, fakes, None, 1).await;
 }
 
@@ -123,8 +123,8 @@ async fn each_expires_alone_and_the_run_goes_on_for_the_others() {
     assert!(late.values().all(|code| *code == Some(DeadlineExceeded)) && !late.contains_key("same#patient"), "{late:?}");
     fakes.gate.send_replace(true);
     assert_eq!(fakes.outcomes(1).await, [("same#patient".to_owned(), None)]);
-    let queue = pipeline.plant().queue.stats();
-    assert_eq!((queue.braked, queue.frames_run), (0, 1));
+    let queue = pipeline.shared_state().queue.stats();
+    assert_eq!((queue.cancelled, queue.frames_run), (0, 1));
     assert_eq!(fakes.hits.load(Relaxed), 0, "the run was its own in the end");
     all_permits_are_back(&pipeline).await;
     finish(pipeline, fakes).await;
@@ -138,7 +138,7 @@ async fn a_run_ends_when_the_last_who_waits_has_expired_and_is_not_joined_after_
     fakes.send_with_budget(Priority::Normal, 150, CACHED_SLOW, "same#second");
     let late = codes(fakes.outcomes(2).await);
     assert!(late.values().all(|code| *code == Some(DeadlineExceeded)), "{late:?}");
-    until(|| pipeline.plant().queue.stats().braked == 1).await;
+    until(|| pipeline.shared_state().queue.stats().cancelled == 1).await;
     fakes.gate.send_replace(true);
     fakes.send(CACHED, "same#third");
     assert_eq!(fakes.outcomes(1).await, [("same#third".to_owned(), None)]);
@@ -154,20 +154,20 @@ async fn when_the_first_gives_way_the_next_takes_its_place() {
     fakes.send(SLOW, "runs");
     until(|| fakes.frames_run.load(Relaxed) == 1).await;
     fakes.send_from("", Priority::Low, CACHED, "same#first");
-    until(|| pipeline.plant().queue.depth() == 1).await;
+    until(|| pipeline.shared_state().queue.depth() == 1).await;
     fakes.send_from("", Priority::Low, CACHED, "same#second");
     until(|| stats(&pipeline).coalesced == 1).await;
     fakes.send(GOOD, "other");
-    until(|| pipeline.plant().queue.depth() == 2).await;
+    until(|| pipeline.shared_state().queue.depth() == 2).await;
     fakes.send(GOOD, "arriving");
     assert_eq!(fakes.outcomes(1).await, [("same#first".to_owned(), Some(Overloaded))]);
-    until(|| pipeline.plant().queue.depth() == 3).await;
+    until(|| pipeline.shared_state().queue.depth() == 3).await;
     fakes.send(GOOD, "next");
     assert_eq!(fakes.outcomes(1).await, [("same#second".to_owned(), Some(Overloaded))], "then it is the first");
     fakes.gate.send_replace(true);
     let rest = codes(fakes.outcomes(4).await);
     assert!(rest.values().all(Option::is_none), "{rest:?}");
-    assert_eq!(pipeline.plant().queue.stats().not_begun.shed, 2);
+    assert_eq!(pipeline.shared_state().queue.stats().not_begun.shed, 2);
     all_permits_are_back(&pipeline).await;
     finish(pipeline, fakes).await;
 }
@@ -178,9 +178,9 @@ async fn a_more_urgent_one_hurries_those_it_joins() {
     fakes.send(SLOW, "runs");
     until(|| fakes.frames_run.load(Relaxed) == 1).await;
     fakes.send(GOOD, "before");
-    until(|| pipeline.plant().queue.depth() == 1).await;
+    until(|| pipeline.shared_state().queue.depth() == 1).await;
     fakes.send_from("", Priority::Low, CACHED, "same#low");
-    until(|| pipeline.plant().queue.depth() == 2).await;
+    until(|| pipeline.shared_state().queue.depth() == 2).await;
     fakes.send_from("", Priority::Critical, CACHED, "same#critical");
     until(|| stats(&pipeline).coalesced == 1).await;
     fakes.gate.send_replace(true);
@@ -199,10 +199,10 @@ async fn so_it_is_where_frames_wait_for_a_worker() {
         fakes.send_from("", Priority::Low, CACHED, id);
         until(|| stats(&pipeline).coalesced == n as u64).await;
     }
-    until(|| pipeline.plant().frames.depth() == 1).await;
+    until(|| pipeline.shared_state().frames.depth() == 1).await;
     fakes.send(GOOD, "arriving");
     assert_eq!(fakes.outcomes(1).await, [("same#first".to_owned(), Some(Overloaded))]);
-    until(|| pipeline.plant().frames.depth() == 2).await;
+    until(|| pipeline.shared_state().frames.depth() == 2).await;
     fakes.send_from("", Priority::Critical, CACHED, "same#critical");
     assert_eq!(fakes.outcomes(1).await, [("same#second".to_owned(), Some(Overloaded))]);
     until(|| stats(&pipeline).coalesced == 3).await;

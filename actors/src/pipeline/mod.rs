@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod flight_tests;
+mod shared_state;
 #[cfg(test)]
 mod tests;
 
@@ -11,19 +12,16 @@ use std::time::Duration;
 
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, SpawnErr};
+pub use shared_state::SharedState;
 use tokio::sync::Mutex;
 
 use crate::admission::Admission;
 use crate::breaker::Circuits;
 use crate::cache::{self, CacheStore, Shared};
-use crate::deadlines::Deadlines;
-use crate::gaps::GapWatch;
-use crate::ledger::Ledger;
 use crate::model_pool::{self, Sessions, WorkQueue};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
-use crate::preprocess::FrameQueue;
 use crate::publish::OutcomeQueue;
-use crate::supervision::{self, Restarts, Stage, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
+use crate::supervision::{self, ActorRole, Restarts, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
 
 /// How large the pipeline is and how its parts behave.
 #[derive(Debug, Clone)]
@@ -62,36 +60,6 @@ pub struct Ports {
     pub shared_cache: Option<Arc<dyn SharedCache>>,
 }
 
-/// What outlives the actors and is given to each of their incarnations.
-pub struct Plant {
-    /// The outcome law.
-    pub ledger: Arc<Ledger>,
-    /// What the sources' counts tell of frames that never came.
-    pub gaps: Arc<GapWatch>,
-    /// The permits.
-    pub admission: Arc<Admission>,
-    /// The watch over the frames' deadlines.
-    pub deadlines: Arc<Deadlines>,
-    /// The outcomes not yet told.
-    pub outcomes: Arc<OutcomeQueue>,
-    /// The cache's entries.
-    pub cache: Arc<CacheStore>,
-    /// The circuits.
-    pub circuits: Arc<Circuits>,
-    /// What the feature workers pull from.
-    pub frames: Arc<FrameQueue>,
-    /// What the sessions pull from.
-    pub queue: Arc<WorkQueue>,
-    /// How often its actors were restarted.
-    pub restarts: Restarts,
-    pub(crate) pool: model_pool::Config,
-    pub(crate) workers: usize,
-    pub(crate) source: Arc<Mutex<FrameSource>>,
-    pub(crate) decoder: Arc<dyn Decoder>,
-    pub(crate) extractors: FeatureWorkers,
-    pub(crate) sink: Arc<dyn OutcomeSink>,
-}
-
 /// Why the pipeline could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -105,7 +73,7 @@ pub enum StartError {
 
 /// A running pipeline.
 pub struct Pipeline {
-    plant: Arc<Plant>,
+    shared_state: Arc<SharedState>,
     sessions: Sessions,
     supervisor: SupervisorRef,
     supervising: JoinHandle<()>,
@@ -118,7 +86,7 @@ impl Pipeline {
         let queue = WorkQueue::new(config.pool.clone());
         let shared = ports.shared_cache.map(|port| Shared::start(port, config.cache.shared_timeout));
         let cache = CacheStore::before(shared, &config.cache);
-        let plant = Arc::new(Plant {
+        let shared_state = Arc::new(SharedState {
             ledger: Arc::default(),
             gaps: Arc::default(),
             admission: Arc::new(Admission::new(config.in_flight_frames, config.in_flight_bytes, config.per_source_share)),
@@ -136,17 +104,17 @@ impl Pipeline {
             pool: config.pool,
             restarts: Restarts::default(),
         });
-        let sessions = Sessions::spawn(plant.pool.sessions, &queue, &ports.runners)?;
-        let arguments = SupervisorArguments { config: config.supervision, plant: Arc::clone(&plant) };
+        let sessions = Sessions::spawn(shared_state.pool.sessions, &queue, &ports.runners)?;
+        let arguments = SupervisorArguments { config: config.supervision, shared_state: Arc::clone(&shared_state) };
         let (supervisor, supervising) = Actor::spawn(None, Supervisor, arguments).await?;
-        let deadlines = Arc::clone(&plant.deadlines);
-        let watch = Task::spawn(async move { deadlines.keep().await });
-        Ok(Self { plant, sessions, supervisor, supervising, _watch: watch })
+        let deadlines = Arc::clone(&shared_state.deadlines);
+        let watch = Task::spawn(async move { deadlines.run().await });
+        Ok(Self { shared_state, sessions, supervisor, supervising, _watch: watch })
     }
 
     /// What outlives the actors: the ledger and the gauges.
-    pub fn plant(&self) -> &Arc<Plant> {
-        &self.plant
+    pub fn shared_state(&self) -> &Arc<SharedState> {
+        &self.shared_state
     }
 
     /// Returns when the supervisor has given up.
@@ -155,26 +123,26 @@ impl Pipeline {
     }
 
     /// The actor that runs a stage now; for tests that kill it.
-    pub async fn find(&self, stage: Stage) -> Option<ActorCell> {
-        self.ask(|reply| SupervisorMsg::Find(stage, reply), Duration::from_secs(1)).await.flatten()
+    pub async fn find(&self, role: ActorRole) -> Option<ActorCell> {
+        self.ask(|reply| SupervisorMsg::Find(role, reply), Duration::from_secs(1)).await.flatten()
     }
 
     /// Ends the pipeline: waits, at most `bound`, for every frame in flight, then stops actor after actor. What is still
     /// unfinished then is answered as dropped and told before the publisher stops. The source must have been stopped before.
     pub async fn shut_down(self, bound: Duration) {
-        if tokio::time::timeout(bound, self.plant.ledger.idle()).await.is_err() {
-            tracing::warn!(in_flight = self.plant.ledger.counts().in_flight, "frames still in flight are dropped");
+        if tokio::time::timeout(bound, self.shared_state.ledger.idle()).await.is_err() {
+            tracing::warn!(in_flight = self.shared_state.ledger.counts().in_flight, "frames still in flight are dropped");
             self.sessions.end_runs();
         }
-        self.ask(|reply| SupervisorMsg::Stop(Stage::ModelPool, reply), bound).await;
-        self.plant.frames.close();
+        self.ask(|reply| SupervisorMsg::Stop(ActorRole::ModelPool, reply), bound).await;
+        self.shared_state.frames.close();
         let sessions = self.sessions;
         let joined = tokio::task::spawn_blocking(move || sessions.join());
         if tokio::time::timeout(bound, joined).await.is_err() {
             tracing::warn!("a session is still in its run");
         }
         // The publisher goes on until everything is told.
-        let _ = tokio::time::timeout(bound, self.plant.ledger.idle()).await;
+        let _ = tokio::time::timeout(bound, self.shared_state.ledger.idle()).await;
         let supervisor = self.supervisor;
         let _ = supervisor.stop_and_wait(None, Some(bound)).await;
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::*;
 use crate::breaker;
 use crate::frame::Priority;
-use crate::ledger::Counts;
+use crate::ledger::LedgerCounts;
 use crate::outcome::FailureCode::{self, *};
 use crate::testing::*;
 
@@ -34,14 +34,14 @@ pub(super) async fn start(config: Config) -> (Pipeline, Fakes) {
 }
 
 /// Ends the pipeline and checks that all that came was told.
-pub(super) async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> Counts {
+pub(super) async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> LedgerCounts {
     fakes.stop();
-    let plant = Arc::clone(pipeline.plant());
+    let shared_state = Arc::clone(pipeline.shared_state());
     pipeline.shut_down(Duration::from_secs(5)).await;
-    let counts = plant.ledger.counts();
+    let counts = shared_state.ledger.counts();
     assert!(counts.balance(), "{counts:?}");
     assert_eq!(counts.in_flight, 0, "{counts:?}");
-    assert_eq!(plant.admission.in_use(), (0, 0), "permits come back");
+    assert_eq!(shared_state.admission.in_use(), (0, 0), "permits come back");
     counts
 }
 
@@ -84,7 +84,7 @@ async fn one_poison_in_a_batch_fails_alone() {
     for n in 0..10 {
         fakes.send(if n == 3 { POISON } else { GOOD }, n);
     }
-    while pipeline.plant().queue.depth() < 10 {
+    while pipeline.shared_state().queue.depth() < 10 {
         tokio::task::yield_now().await;
     }
     fakes.gate.send_replace(true);
@@ -120,7 +120,7 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
     }
     let answered = fakes.outcomes(3).await;
     assert!(answered.iter().all(|(_, code)| *code == Some(DeadlineExceeded)), "{answered:?}");
-    let (frames, bytes) = pipeline.plant().admission.in_use();
+    let (frames, bytes) = pipeline.shared_state().admission.in_use();
     assert!(frames >= 1 && bytes > 0, "the session still holds samples, so their permits are out");
     fakes.gate.send_replace(true);
     let frames_run = Arc::clone(&fakes.frames_run);
@@ -132,7 +132,7 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
 /// Waits until no permit is out.
 pub(super) async fn all_permits_are_back(pipeline: &Pipeline) {
     let back = async {
-        while pipeline.plant().admission.in_use() != (0, 0) {
+        while pipeline.shared_state().admission.in_use() != (0, 0) {
             tokio::task::yield_now().await;
         }
     };
@@ -150,20 +150,20 @@ async fn a_run_that_nobody_waits_for_is_ended_and_counts_against_nobody() {
         assert_eq!(fakes.outcomes(1).await, [(n.to_string(), Some(DeadlineExceeded))]);
         all_permits_are_back(&pipeline).await;
     }
-    let stats = pipeline.plant().queue.stats();
-    assert_eq!((stats.braked, stats.frames_run), (3, 3), "{stats:?}");
+    let stats = pipeline.shared_state().queue.stats();
+    assert_eq!((stats.cancelled, stats.frames_run), (3, 3), "{stats:?}");
     fakes.send(GOOD, "next");
     assert_eq!(fakes.outcomes(1).await, [("next".to_owned(), None)], "the brake is released and the circuit closed");
     finish(pipeline, fakes).await;
 }
 
 /// The pipeline is full of one frame that takes long, `begun` says where, and three that wait before it.
-async fn with_shed_oldest_a_waiting_frame_makes_room(long: Behaviour, begun: fn(&Fakes) -> &AtomicU64, depth: fn(&Plant) -> usize) {
+async fn with_shed_oldest_a_waiting_frame_makes_room(long: Behaviour, begun: fn(&Fakes) -> &AtomicU64, depth: fn(&SharedState) -> usize) {
     let shedding = model_pool::Config { sessions: 1, max_batch: 1, shed_oldest: true, ..config().pool };
     let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..config() }).await;
-    let plant = Arc::clone(pipeline.plant());
+    let shared_state = Arc::clone(pipeline.shared_state());
     let waiting = async |count| {
-        while depth(&plant) < count {
+        while depth(&shared_state) < count {
             tokio::task::yield_now().await;
         }
     };
@@ -189,18 +189,19 @@ async fn with_shed_oldest_a_waiting_frame_makes_room(long: Behaviour, begun: fn(
     // Where it waited for a worker, the long one's turn at the session is by its own priority.
     rest.retain(|(id, _)| id != "long");
     assert!(rest.iter().map(|(id, _)| id.as_str()).eq(["e", "a", "d"]), "{rest:?}");
-    assert_eq!(plant.queue.stats().not_begun.shed, 2);
+    assert_eq!(shared_state.queue.stats().not_begun.shed, 2);
     finish(pipeline, fakes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_shed_oldest_a_frame_makes_room_that_waits_for_a_session() {
-    with_shed_oldest_a_waiting_frame_makes_room(SLOW, |fakes| &fakes.frames_run, |plant| plant.queue.depth()).await;
+    with_shed_oldest_a_waiting_frame_makes_room(SLOW, |fakes| &fakes.frames_run, |shared_state| shared_state.queue.depth()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_shed_oldest_a_frame_makes_room_that_waits_for_a_worker() {
-    with_shed_oldest_a_waiting_frame_makes_room(SLOW_FEATURES, |fakes| &fakes.frames_extracted, |plant| plant.frames.depth()).await;
+    with_shed_oldest_a_waiting_frame_makes_room(SLOW_FEATURES, |fakes| &fakes.frames_extracted, |shared_state| shared_state.frames.depth())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +229,7 @@ async fn what_cannot_make_its_deadline_is_told_at_once() {
     }
     fakes.send(COSTLY, "hopeless");
     assert_eq!(fakes.outcomes(1).await, [("hopeless".to_owned(), Some(Overloaded))]);
-    assert_eq!(pipeline.plant().queue.stats().not_begun.too_late, 1);
+    assert_eq!(pipeline.shared_state().queue.stats().not_begun.too_late, 1);
     fakes.gate.send_replace(true);
     fakes.outcomes(1).await;
     finish(pipeline, fakes).await;
@@ -273,12 +274,12 @@ async fn a_frame_that_waits_too_long_for_a_session_is_told_so() {
     finish(pipeline, fakes).await;
 }
 
-/// Waits until every stage runs and `stage` is run by another actor than `ended`.
-pub(super) async fn recovered(pipeline: &Pipeline, stage: Stage, ended: Option<ractor::ActorId>) -> ActorCell {
+/// Waits until every stage runs and `role` is run by another actor than `ended`.
+pub(super) async fn recovered(pipeline: &Pipeline, role: ActorRole, ended: Option<ractor::ActorId>) -> ActorCell {
     let waiting = async {
         loop {
             // The last stage is up only when all are.
-            if let (Some(actor), Some(_)) = (pipeline.find(stage).await, pipeline.find(Stage::Ingest).await)
+            if let (Some(actor), Some(_)) = (pipeline.find(role).await, pipeline.find(ActorRole::Ingest).await)
                 && Some(actor.get_id()) != ended
             {
                 return actor;
@@ -287,16 +288,16 @@ pub(super) async fn recovered(pipeline: &Pipeline, stage: Stage, ended: Option<r
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(2), waiting).await;
-    in_time.unwrap_or_else(|_| panic!("{stage:?} did not recover within two seconds"))
+    in_time.unwrap_or_else(|_| panic!("{role:?} did not recover within two seconds"))
 }
 
 /// N frames, one actor after the other ended under load, N outcomes.
 async fn survives(end: impl Fn(&ActorCell)) {
-    for stage in Stage::ALL {
+    for role in ActorRole::ALL {
         let (pipeline, mut fakes) = start(config()).await;
         let mut ended = None;
         for round in 0..6 {
-            let actor = recovered(&pipeline, stage, ended).await;
+            let actor = recovered(&pipeline, role, ended).await;
             for n in 0..40 {
                 // Every second one is equal to others of its round.
                 if n % 2 == 0 {
@@ -311,16 +312,16 @@ async fn survives(end: impl Fn(&ActorCell)) {
             }
             let codes = codes(fakes.outcomes(40).await);
             let of_this_round = |id: &String| id.starts_with(&format!("{round}-"));
-            assert!(codes.keys().all(of_this_round), "{stage:?}, round {round}: {codes:?}");
+            assert!(codes.keys().all(of_this_round), "{role:?}, round {round}: {codes:?}");
         }
-        recovered(&pipeline, stage, ended).await;
+        recovered(&pipeline, role, ended).await;
         fakes.send(GOOD, "after");
-        assert_eq!(fakes.outcomes(1).await, [("after".to_owned(), None)], "{stage:?}");
-        let plant = Arc::clone(pipeline.plant());
+        assert_eq!(fakes.outcomes(1).await, [("after".to_owned(), None)], "{role:?}");
+        let shared_state = Arc::clone(pipeline.shared_state());
         let counts = finish(pipeline, fakes).await;
-        assert_eq!((counts.received, counts.lost), (241, 0), "{stage:?}: {counts:?}");
-        assert_eq!(Stage::ALL.map(|each| plant.restarts.of(each)), Stage::ALL.map(|each| if each == stage { 3 } else { 0 }));
-        assert!(counts.predictions > 120, "{stage:?}: undisturbed rounds are predicted: {counts:?}");
+        assert_eq!((counts.received, counts.lost), (241, 0), "{role:?}: {counts:?}");
+        assert_eq!(ActorRole::ALL.map(|each| shared_state.restarts.of(each)), ActorRole::ALL.map(|each| if each == role { 3 } else { 0 }));
+        assert!(counts.predictions > 120, "{role:?}: undisturbed rounds are predicted: {counts:?}");
     }
 }
 
@@ -350,14 +351,14 @@ async fn an_outcome_that_kills_the_publisher_is_given_up_after_three_tries() {
     fakes.send(SINK_PANICS, "bad");
     fakes.send(GOOD, "neighbour");
     assert_eq!(fakes.outcomes(1).await[0].0, "neighbour", "told, though a restart may have cost it its prediction");
-    while pipeline.plant().ledger.counts().lost == 0 {
+    while pipeline.shared_state().ledger.counts().lost == 0 {
         tokio::task::yield_now().await;
     }
     // The publisher that gave up goes on.
     fakes.send(GOOD, "after");
     assert_eq!(fakes.outcomes(1).await, [("after".to_owned(), None)]);
-    assert_eq!(*fakes.given_up.lock().unwrap(), ["publisher_died"], "told once");
-    assert_eq!(pipeline.plant().restarts.of(Stage::Publish), 3);
+    assert_eq!(*fakes.abandoned.lock().unwrap(), ["publisher_died"], "told once");
+    assert_eq!(pipeline.shared_state().restarts.of(ActorRole::Publish), 3);
     let counts = finish(pipeline, fakes).await;
     assert_eq!((counts.received, counts.lost), (3, 1));
 }
@@ -368,7 +369,7 @@ async fn too_many_restarts_end_the_pipeline() {
     let (mut pipeline, _fakes) = start(Config { supervision: frail, ..config() }).await;
     let killing = async {
         loop {
-            if let Some(actor) = pipeline.find(Stage::Cache).await {
+            if let Some(actor) = pipeline.find(ActorRole::Cache).await {
                 actor.kill();
             } else if pipeline.supervisor.get_status() == ractor::ActorStatus::Stopped {
                 return;
@@ -387,14 +388,14 @@ async fn what_is_unfinished_past_the_bound_is_told_before_the_end() {
     for n in 0..8 {
         fakes.send(SLOW, n);
     }
-    while pipeline.plant().ledger.counts().received < 8 {
+    while pipeline.shared_state().ledger.counts().received < 8 {
         tokio::task::yield_now().await;
     }
     fakes.stop();
-    let plant = Arc::clone(pipeline.plant());
+    let shared_state = Arc::clone(pipeline.shared_state());
     pipeline.shut_down(Duration::from_millis(100)).await;
-    let told = fakes.outcomes(8).await;
-    assert!(told.iter().all(|(_, code)| *code == Some(Internal)), "what waited and what ran is dropped and told: {told:?}");
-    assert_eq!((plant.ledger.counts().in_flight, plant.queue.stats().braked), (0, 2), "those that ran were ended");
-    assert!(plant.ledger.counts().balance());
+    let published = fakes.outcomes(8).await;
+    assert!(published.iter().all(|(_, code)| *code == Some(Internal)), "what waited and what ran is dropped and told: {published:?}");
+    assert_eq!((shared_state.ledger.counts().in_flight, shared_state.queue.stats().cancelled), (0, 2), "those that ran were ended");
+    assert!(shared_state.ledger.counts().balance());
 }

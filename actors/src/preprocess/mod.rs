@@ -9,7 +9,7 @@ mod worker;
 use std::sync::Arc;
 
 pub use queue::FrameQueue;
-use queue::Shift;
+use queue::WorkerGeneration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::model_pool::WorkQueue;
@@ -41,15 +41,15 @@ pub enum PreprocessMsg {}
 
 impl Actor for Preprocess {
     type Msg = PreprocessMsg;
-    type State = Shift;
+    type State = WorkerGeneration;
     type Arguments = PreprocessArguments;
 
-    async fn pre_start(&self, _: PreprocessRef, arguments: PreprocessArguments) -> Result<Shift, ActorProcessingErr> {
-        let shift = Shift::begin(&arguments.frames);
+    async fn pre_start(&self, _: PreprocessRef, arguments: PreprocessArguments) -> Result<WorkerGeneration, ActorProcessingErr> {
+        let generation = WorkerGeneration::begin(&arguments.frames);
         for id in 0..arguments.workers {
-            worker::hire(id, shift.number(), &arguments)?;
+            worker::spawn(id, generation.number(), &arguments)?;
         }
-        Ok(shift)
+        Ok(generation)
     }
 }
 

@@ -7,98 +7,98 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use crate::frame::{Priority, RawFrame};
-use crate::job::GivesWay;
+use crate::job::Shed;
 use crate::priority::rank;
 
 /// The queue. It outlives the actor, so a restart loses no frame; the permits bound it.
 #[derive(Debug, Default)]
 pub struct FrameQueue {
-    waiting: Mutex<Waiting>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueueState {
     levels: [VecDeque<(Instant, RawFrame)>; 4],
     /// Workers that wait for a frame.
     idle: usize,
     /// Changes whenever workers are to go home that were hired before.
-    shift: u64,
+    generation: u64,
     closed: bool,
 }
 
 impl FrameQueue {
     /// Lets a frame wait for a worker.
     pub fn push(&self, frame: RawFrame) {
-        let mut waiting = self.lock();
-        if waiting.closed {
-            drop(waiting);
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
             return drop(frame);
         }
-        waiting.levels[frame.job.priority() as usize].push_back((Instant::now(), frame));
-        let wake = waiting.idle > 0;
-        drop(waiting);
+        state.levels[frame.job.priority() as usize].push_back((Instant::now(), frame));
+        let wake = state.idle > 0;
+        drop(state);
         if wake {
             self.changed.notify_one();
         }
     }
 
     /// Workers of the shift that ends here go home; those hired from now on belong to the next.
-    fn change_shift(&self) -> u64 {
-        let mut waiting = self.lock();
-        waiting.shift += 1;
-        let shift = waiting.shift;
-        drop(waiting);
+    fn next_generation(&self) -> u64 {
+        let mut state = self.lock();
+        state.generation += 1;
+        let generation = state.generation;
+        drop(state);
         self.changed.notify_all();
-        shift
+        generation
     }
 
     /// Blocks until there is a frame to work on; `None` once the shift is over or the queue closed.
-    pub fn next(&self, shift: u64) -> Option<RawFrame> {
-        let mut waiting = self.lock();
+    pub fn next(&self, generation: u64) -> Option<RawFrame> {
+        let mut state = self.lock();
         loop {
-            if waiting.closed || waiting.shift != shift {
+            if state.closed || state.generation != generation {
                 return None;
             }
-            if let Some(frame) = waiting.take_first(Instant::now()) {
+            if let Some(frame) = state.take_first(Instant::now()) {
                 return Some(frame);
             }
-            waiting.idle += 1;
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-            waiting.idle -= 1;
+            state.idle += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 
     /// The lowest priority that waits and since when, if it is not above `priority`: who would give way.
-    pub fn gives_way(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
-        let waiting = self.lock();
-        let lowest = waiting.lowest(priority)?;
-        let (_, oldest) = waiting.levels[lowest].front()?;
+    pub fn shed_candidate(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
+        let state = self.lock();
+        let lowest = state.lowest(priority)?;
+        let (_, oldest) = state.levels[lowest].front()?;
         Some((oldest.job.priority(), Reverse(oldest.job.received_at)))
     }
 
     /// Lets the oldest frame of the lowest priority give way, if that is not above `priority`. Where others wait for the same
     /// computation, it goes on for them.
-    pub fn shed(&self, priority: Priority) -> Option<GivesWay<RawFrame>> {
-        let mut waiting = self.lock();
-        let lowest = waiting.lowest(priority)?;
-        let (since, mut frame) = waiting.levels[lowest].pop_front()?;
-        let (first, goes_on) = frame.job.give_way(Instant::now());
+    pub fn shed(&self, priority: Priority) -> Option<Shed<RawFrame>> {
+        let mut state = self.lock();
+        let lowest = state.lowest(priority)?;
+        let (since, mut frame) = state.levels[lowest].pop_front()?;
+        let (responder, goes_on) = frame.job.shed_first(Instant::now());
         if goes_on {
-            waiting.put_back(since, frame);
-            return Some(GivesWay { first, whole: None });
+            state.put_back(since, frame);
+            return Some(Shed { responder, work: None });
         }
-        Some(GivesWay { first, whole: Some(frame) })
+        Some(Shed { responder, work: Some(frame) })
     }
 
     /// The priority of something that may wait here has changed.
     pub fn reorder(&self) {
-        let mut waiting = self.lock();
-        for level in 0..waiting.levels.len() {
-            while let Some(at) = waiting.levels[level].iter().position(|(_, frame)| frame.job.priority() as usize != level)
-                && let Some((since, frame)) = waiting.levels[level].remove(at)
+        let mut state = self.lock();
+        for level in 0..state.levels.len() {
+            while let Some(at) = state.levels[level].iter().position(|(_, frame)| frame.job.priority() as usize != level)
+                && let Some((since, frame)) = state.levels[level].remove(at)
             {
-                waiting.put_back(since, frame);
+                state.put_back(since, frame);
             }
         }
     }
@@ -110,20 +110,20 @@ impl FrameQueue {
 
     /// Sends the workers home; what still waits is dropped, and so answered.
     pub fn close(&self) {
-        let mut waiting = self.lock();
-        waiting.closed = true;
-        let rest = std::mem::take(&mut waiting.levels);
-        drop(waiting);
+        let mut state = self.lock();
+        state.closed = true;
+        let rest = std::mem::take(&mut state.levels);
+        drop(state);
         drop(rest);
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
+impl QueueState {
     /// Puts a frame among those of its priority, where it would be had it always been of that.
     fn put_back(&mut self, since: Instant, frame: RawFrame) {
         let level = &mut self.levels[frame.job.priority() as usize];
@@ -144,15 +144,15 @@ impl Waiting {
 
 /// The time for which workers are hired. Dropped, it is over.
 #[derive(Debug)]
-pub struct Shift {
+pub struct WorkerGeneration {
     frames: Arc<FrameQueue>,
     number: u64,
 }
 
-impl Shift {
+impl WorkerGeneration {
     /// A shift that begins now.
     pub fn begin(frames: &Arc<FrameQueue>) -> Self {
-        Self { frames: Arc::clone(frames), number: frames.change_shift() }
+        Self { frames: Arc::clone(frames), number: frames.next_generation() }
     }
 
     /// What its workers ask for frames with.
@@ -161,8 +161,8 @@ impl Shift {
     }
 }
 
-impl Drop for Shift {
+impl Drop for WorkerGeneration {
     fn drop(&mut self) {
-        self.frames.change_shift();
+        self.frames.next_generation();
     }
 }

@@ -11,13 +11,13 @@ use crate::model_pool::WorkQueue;
 use crate::ports::FeatureWorker;
 
 /// Starts the thread of worker `id`, which ends with its shift.
-pub fn hire(id: usize, shift: u64, arguments: &PreprocessArguments) -> io::Result<()> {
+pub fn spawn(id: usize, generation: u64, arguments: &PreprocessArguments) -> io::Result<()> {
     let PreprocessArguments { extractors, frames, queue, .. } = arguments.clone();
     let runtime = tokio::runtime::Handle::current();
     let work = move || {
         let _clock = runtime.enter();
         let mut extractor = extractors();
-        while let Some(frame) = frames.next(shift) {
+        while let Some(frame) = frames.next(generation) {
             // A panic is a defect of the extractor: its frame is dropped, and so answered, and a new extractor takes over.
             if catch_unwind(AssertUnwindSafe(|| extract(&mut *extractor, frame, &queue))).is_err() {
                 tracing::error!("a feature worker panicked; it is replaced");

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use crate::admission::FramePermit;
 use crate::model_pool::WorkQueue;
 use crate::outcome::Outcome;
-use crate::ports::{OutcomeSink, Untold};
+use crate::ports::{OutcomeSink, PublishError};
 use crate::supervision::Task;
 
 /// Address of the publisher.
@@ -38,7 +38,7 @@ pub struct OutcomeQueue {
 #[derive(Debug)]
 struct Receiving {
     receiver: mpsc::Receiver<Outcome>,
-    in_hand: Vec<Outcome>,
+    pending: Vec<Outcome>,
 }
 
 impl OutcomeQueue {
@@ -47,7 +47,7 @@ impl OutcomeQueue {
         let (sender, receiver) = mpsc::channel(2 * max_frames);
         Arc::new(Self {
             sender,
-            receiver: Mutex::new(Receiving { receiver, in_hand: Vec::with_capacity(MAX_BATCH) }),
+            receiver: Mutex::new(Receiving { receiver, pending: Vec::with_capacity(MAX_BATCH) }),
             refusals: Arc::new(Semaphore::new(max_frames)),
         })
     }
@@ -76,24 +76,24 @@ impl OutcomeQueue {
     }
 
     /// Publishes what comes, as many at once as are there.
-    async fn tell(&self, sink: &dyn OutcomeSink, queue: &WorkQueue) {
+    async fn run(&self, sink: &dyn OutcomeSink, queue: &WorkQueue) {
         let mut receiving = self.receiver.lock().await;
-        let Receiving { receiver, in_hand } = &mut *receiving;
+        let Receiving { receiver, pending } = &mut *receiving;
         loop {
-            if in_hand.is_empty() && !receive(receiver, in_hand, queue).await {
+            if pending.is_empty() && !receive(receiver, pending, queue).await {
                 return;
             }
             // After a crash they are taken one by one, so that the one at fault is found and the others do not share its end.
-            let batch = if in_hand[0].told.attempts > 0 { 1 } else { in_hand.len() };
-            if in_hand[0].told.attempts == MAX_ATTEMPTS {
+            let batch = if pending[0].published.attempts > 0 { 1 } else { pending.len() };
+            if pending[0].published.attempts == MAX_ATTEMPTS {
                 let message = format!("the publisher died of it {MAX_ATTEMPTS} times");
                 // One that is dropped unclosed counts as lost.
-                sink.gave_up(&in_hand.remove(0), &Untold { reason: "publisher_died", message });
+                sink.abandoned(&pending.remove(0), &PublishError { reason: "publisher_died", message });
                 continue;
             }
-            in_hand[..batch].iter_mut().for_each(|outcome| outcome.told.attempts += 1);
-            let results = sink.publish(&mut in_hand[..batch]).await;
-            for (outcome, result) in in_hand.drain(..batch).zip(results) {
+            pending[..batch].iter_mut().for_each(|outcome| outcome.published.attempts += 1);
+            let results = sink.publish(&mut pending[..batch]).await;
+            for (outcome, result) in pending.drain(..batch).zip(results) {
                 // Why not is said by the sink.
                 if let Ok(end) = result {
                     outcome.close(end);
@@ -107,7 +107,7 @@ impl OutcomeQueue {
 /// than publishing does, so where many short runs are ahead one wake-up is for many outcomes.
 async fn receive(receiver: &mut mpsc::Receiver<Outcome>, into: &mut Vec<Outcome>, queue: &WorkQueue) -> bool {
     if receiver.is_empty()
-        && let Some(pause) = queue.can_spare(GATHERING)
+        && let Some(pause) = queue.gathering_pause(GATHERING)
     {
         tokio::time::sleep(pause).await;
     }
@@ -132,7 +132,7 @@ pub struct PublishArguments {
 #[derive(Debug)]
 pub enum PublishMsg {
     /// The publishing task panicked.
-    TellingPanicked,
+    PublishingPanicked,
 }
 
 impl Actor for Publish {
@@ -141,13 +141,13 @@ impl Actor for Publish {
     type Arguments = PublishArguments;
 
     async fn pre_start(&self, myself: PublishRef, arguments: PublishArguments) -> Result<Task, ActorProcessingErr> {
-        let telling = async move { arguments.outcomes.tell(&*arguments.sink, &arguments.queue).await };
-        Ok(Task::spawn_watched(telling, myself, || PublishMsg::TellingPanicked))
+        let publishing = async move { arguments.outcomes.run(&*arguments.sink, &arguments.queue).await };
+        Ok(Task::spawn_watched(publishing, myself, || PublishMsg::PublishingPanicked))
     }
 
     async fn handle(&self, _: PublishRef, message: PublishMsg, _: &mut Task) -> Result<(), ActorProcessingErr> {
         match message {
-            PublishMsg::TellingPanicked => Err("the publishing task panicked".into()),
+            PublishMsg::PublishingPanicked => Err("the publishing task panicked".into()),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::breaker::Breaker;
 use crate::cache::{Cache, CacheArguments, CacheRef};
 use crate::ingest::{Ingest, IngestArguments};
 use crate::model_pool::ModelPool;
-use crate::pipeline::Plant;
+use crate::pipeline::SharedState;
 use crate::preprocess::{Preprocess, PreprocessArguments};
 use crate::publish::{Publish, PublishArguments};
 
@@ -18,7 +18,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The children's roles, in the order they are started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum ActorRole {
     /// Tells outcomes.
     Publish,
     /// Says what the circuits do.
@@ -33,7 +33,7 @@ pub enum Stage {
     Ingest,
 }
 
-impl Stage {
+impl ActorRole {
     /// The one started first.
     pub const FIRST: Self = Self::Publish;
     /// All of them, in order.
@@ -55,76 +55,80 @@ impl Stage {
 /// The running children, and the references that those started later are given.
 #[derive(Default)]
 pub struct Children {
-    running: Vec<(Stage, ActorCell)>,
+    running: Vec<(ActorRole, ActorCell)>,
     cache: Option<CacheRef>,
 }
 
 impl Children {
     /// Which stage an actor runs.
-    pub fn stage_of(&self, id: ActorId) -> Option<Stage> {
-        self.running.iter().find(|(_, cell)| cell.get_id() == id).map(|&(stage, _)| stage)
+    pub fn role_of(&self, id: ActorId) -> Option<ActorRole> {
+        self.running.iter().find(|(_, cell)| cell.get_id() == id).map(|&(role, _)| role)
     }
 
     /// The actor that runs a stage.
-    pub fn find(&self, stage: Stage) -> Option<ActorCell> {
-        self.running.iter().find(|(running, _)| *running == stage).map(|(_, cell)| cell.clone())
+    pub fn find(&self, role: ActorRole) -> Option<ActorCell> {
+        self.running.iter().find(|(running, _)| *running == role).map(|(_, cell)| cell.clone())
     }
 
-    /// Stops `stage` and all started after it, the last first; one that does not stop in time is killed.
-    pub async fn stop_from(&mut self, stage: Stage) {
-        while let Some((_, cell)) = self.running.pop_if(|(running, _)| *running >= stage) {
+    /// Stops `role` and all started after it, the last first; one that does not stop in time is killed.
+    pub async fn stop_from(&mut self, role: ActorRole) {
+        while let Some((_, cell)) = self.running.pop_if(|(running, _)| *running >= role) {
             if cell.stop_and_wait(None, Some(STOP_TIMEOUT)).await.is_err() {
                 cell.kill();
             }
         }
     }
 
-    /// Starts `stage` and all after it.
-    pub async fn start_from(&mut self, stage: Stage, plant: &Arc<Plant>, supervisor: ActorCell) -> Result<(), SpawnErr> {
-        for stage in Stage::ALL.into_iter().filter(|&each| each >= stage) {
-            let cell = self.start(stage, plant, supervisor.clone()).await?;
-            self.running.push((stage, cell));
+    /// Starts `role` and all after it.
+    pub async fn start_from(&mut self, role: ActorRole, shared_state: &Arc<SharedState>, supervisor: ActorCell) -> Result<(), SpawnErr> {
+        for role in ActorRole::ALL.into_iter().filter(|&each| each >= role) {
+            let cell = self.start(role, shared_state, supervisor.clone()).await?;
+            self.running.push((role, cell));
         }
         Ok(())
     }
 
-    async fn start(&mut self, stage: Stage, plant: &Arc<Plant>, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+    async fn start(&mut self, role: ActorRole, shared_state: &Arc<SharedState>, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
         let missing = |what: &str| SpawnErr::StartupFailed(format!("{what} is not running").into());
-        Ok(match stage {
-            Stage::Publish => {
-                let (outcomes, sink, queue) = (Arc::clone(&plant.outcomes), Arc::clone(&plant.sink), Arc::clone(&plant.queue));
+        Ok(match role {
+            ActorRole::Publish => {
+                let (outcomes, sink, queue) =
+                    (Arc::clone(&shared_state.outcomes), Arc::clone(&shared_state.sink), Arc::clone(&shared_state.queue));
                 let arguments = PublishArguments { outcomes, sink, queue };
                 Actor::spawn_linked(None, Publish, arguments, supervisor).await?.0.get_cell()
             }
-            Stage::Breaker => Actor::spawn_linked(None, Breaker, Arc::clone(&plant.circuits), supervisor).await?.0.get_cell(),
-            Stage::ModelPool => Actor::spawn_linked(None, ModelPool, Arc::clone(&plant.queue), supervisor).await?.0.get_cell(),
-            Stage::Preprocess => {
+            ActorRole::Breaker => Actor::spawn_linked(None, Breaker, Arc::clone(&shared_state.circuits), supervisor).await?.0.get_cell(),
+            ActorRole::ModelPool => Actor::spawn_linked(None, ModelPool, Arc::clone(&shared_state.queue), supervisor).await?.0.get_cell(),
+            ActorRole::Preprocess => {
                 let arguments = PreprocessArguments {
-                    workers: plant.workers,
-                    extractors: Arc::clone(&plant.extractors),
-                    frames: Arc::clone(&plant.frames),
-                    queue: Arc::clone(&plant.queue),
+                    workers: shared_state.workers,
+                    extractors: Arc::clone(&shared_state.extractors),
+                    frames: Arc::clone(&shared_state.frames),
+                    queue: Arc::clone(&shared_state.queue),
                 };
                 Actor::spawn_linked(None, Preprocess, arguments, supervisor).await?.0.get_cell()
             }
-            Stage::Cache => {
-                let arguments =
-                    CacheArguments { store: Arc::clone(&plant.cache), frames: Arc::clone(&plant.frames), queue: Arc::clone(&plant.queue) };
+            ActorRole::Cache => {
+                let arguments = CacheArguments {
+                    store: Arc::clone(&shared_state.cache),
+                    frames: Arc::clone(&shared_state.frames),
+                    queue: Arc::clone(&shared_state.queue),
+                };
                 let (cache, _) = Actor::spawn_linked(None, Cache, arguments, supervisor).await?;
                 self.cache.insert(cache).get_cell()
             }
-            Stage::Ingest => {
+            ActorRole::Ingest => {
                 let arguments = IngestArguments {
-                    gaps: Arc::clone(&plant.gaps),
-                    source: Arc::clone(&plant.source),
-                    decoder: Arc::clone(&plant.decoder),
-                    ledger: Arc::clone(&plant.ledger),
-                    admission: Arc::clone(&plant.admission),
-                    deadlines: Arc::clone(&plant.deadlines),
-                    outcomes: Arc::clone(&plant.outcomes),
-                    frames: Arc::clone(&plant.frames),
-                    queue: Arc::clone(&plant.queue),
-                    shed_oldest: plant.pool.shed_oldest,
+                    gaps: Arc::clone(&shared_state.gaps),
+                    source: Arc::clone(&shared_state.source),
+                    decoder: Arc::clone(&shared_state.decoder),
+                    ledger: Arc::clone(&shared_state.ledger),
+                    admission: Arc::clone(&shared_state.admission),
+                    deadlines: Arc::clone(&shared_state.deadlines),
+                    outcomes: Arc::clone(&shared_state.outcomes),
+                    frames: Arc::clone(&shared_state.frames),
+                    queue: Arc::clone(&shared_state.queue),
+                    shed_oldest: shared_state.pool.shed_oldest,
                     cache: self.cache.clone().ok_or_else(|| missing("the cache"))?,
                 };
                 Actor::spawn_linked(None, Ingest, arguments, supervisor).await?.0.get_cell()

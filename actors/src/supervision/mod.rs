@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use backoff::Backoff;
 pub use backoff::jitter;
+pub use children::ActorRole;
 use children::Children;
-pub use children::Stage;
 pub use config::Config;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 pub use task::Task;
 use tokio::time::Instant;
 
-use crate::pipeline::Plant;
+use crate::pipeline::SharedState;
 
 /// Address of the supervisor.
 pub type SupervisorRef = ActorRef<SupervisorMsg>;
@@ -32,12 +32,12 @@ pub struct Supervisor;
 
 /// How often each stage has ended and made for a restart.
 #[derive(Debug, Default)]
-pub struct Restarts([AtomicU64; Stage::ALL.len()]);
+pub struct Restarts([AtomicU64; ActorRole::ALL.len()]);
 
 impl Restarts {
     /// Of one stage; those that were restarted along with it have none for that.
-    pub fn of(&self, stage: Stage) -> u64 {
-        self.0[stage as usize].load(Relaxed)
+    pub fn of(&self, role: ActorRole) -> u64 {
+        self.0[role as usize].load(Relaxed)
     }
 }
 
@@ -46,16 +46,16 @@ pub struct SupervisorArguments {
     /// How often and how soon it restarts.
     pub config: Config,
     /// What the children work with.
-    pub plant: Arc<Plant>,
+    pub shared_state: Arc<SharedState>,
 }
 
 /// What the supervisor remembers.
 pub struct SupervisorState {
-    plant: Arc<Plant>,
+    shared_state: Arc<SharedState>,
     children: Children,
     backoff: Backoff,
     /// The first stage that is down and waits for its restart.
-    down: Option<Stage>,
+    down: Option<ActorRole>,
 }
 
 /// What the supervisor is told.
@@ -64,30 +64,30 @@ pub enum SupervisorMsg {
     /// Start what is down.
     Restart,
     /// Stop this stage and all after it, the last first, for good.
-    Stop(Stage, RpcReplyPort<()>),
+    Stop(ActorRole, RpcReplyPort<()>),
     /// Which actor runs this stage now; for tests that kill it.
-    Find(Stage, RpcReplyPort<Option<ActorCell>>),
+    Find(ActorRole, RpcReplyPort<Option<ActorCell>>),
 }
 
 impl SupervisorState {
     async fn child_ended(&mut self, ended: &ActorCell, reason: &str, myself: &SupervisorRef) -> Result<(), ActorProcessingErr> {
         // One that was stopped on purpose, or along with an earlier one, is not among the children any more.
-        let Some(stage) = self.children.stage_of(ended.get_id()) else { return Ok(()) };
+        let Some(role) = self.children.role_of(ended.get_id()) else { return Ok(()) };
         let Some(delay) = self.backoff.next(Instant::now()) else {
-            return Err(format!("{stage:?} ended ({reason}); {}", self.backoff.exhausted()).into());
+            return Err(format!("{role:?} ended ({reason}); {}", self.backoff.exhausted()).into());
         };
-        tracing::error!(?stage, reason, restart_in_ms = delay.as_millis(), "actor ended");
-        self.plant.restarts.0[stage as usize].fetch_add(1, Relaxed);
-        self.children.stop_from(stage).await;
-        self.down = Some(self.down.map_or(stage, |down| down.min(stage)));
+        tracing::error!(?role, reason, restart_in_ms = delay.as_millis(), "actor ended");
+        self.shared_state.restarts.0[role as usize].fetch_add(1, Relaxed);
+        self.children.stop_from(role).await;
+        self.down = Some(self.down.map_or(role, |down| down.min(role)));
         myself.send_after(delay, || SupervisorMsg::Restart);
         Ok(())
     }
 
     async fn restart(&mut self, myself: &SupervisorRef) -> Result<(), ActorProcessingErr> {
-        if let Some(stage) = self.down.take() {
-            self.children.start_from(stage, &self.plant, myself.get_cell()).await?;
-            tracing::info!(from = ?stage, "actors restarted");
+        if let Some(role) = self.down.take() {
+            self.children.start_from(role, &self.shared_state, myself.get_cell()).await?;
+            tracing::info!(from = ?role, "actors restarted");
         }
         Ok(())
     }
@@ -100,20 +100,20 @@ impl Actor for Supervisor {
 
     async fn pre_start(&self, myself: SupervisorRef, arguments: SupervisorArguments) -> Result<SupervisorState, ActorProcessingErr> {
         let mut children = Children::default();
-        children.start_from(Stage::FIRST, &arguments.plant, myself.get_cell()).await?;
-        Ok(SupervisorState { plant: arguments.plant, children, backoff: Backoff::new(arguments.config), down: None })
+        children.start_from(ActorRole::FIRST, &arguments.shared_state, myself.get_cell()).await?;
+        Ok(SupervisorState { shared_state: arguments.shared_state, children, backoff: Backoff::new(arguments.config), down: None })
     }
 
     async fn handle(&self, myself: SupervisorRef, message: SupervisorMsg, state: &mut SupervisorState) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMsg::Restart => state.restart(&myself).await?,
-            SupervisorMsg::Stop(stage, done) => {
+            SupervisorMsg::Stop(role, done) => {
                 state.down = None;
-                state.children.stop_from(stage).await;
+                state.children.stop_from(role).await;
                 let _ = done.send(());
             }
-            SupervisorMsg::Find(stage, reply) => {
-                let _ = reply.send(state.children.find(stage));
+            SupervisorMsg::Find(role, reply) => {
+                let _ = reply.send(state.children.find(role));
             }
         }
         Ok(())

@@ -63,7 +63,7 @@ pub struct Flight<'a> {
     /// What answers begin with; the frame's number follows.
     inbox: String,
     answers: BoxStream<'static, Message>,
-    waiting: Option<Waiting>,
+    waiting: Option<Outstanding>,
     output: &'a Output,
     json: bool,
     /// When the last frame was sent or answered.
@@ -73,7 +73,7 @@ pub struct Flight<'a> {
 }
 
 /// The frames whose outcome is waited for.
-struct Waiting {
+struct Outstanding {
     patience: Duration,
     /// Until when, by the frame's number. All wait equally long, so the first expires first.
     pending: BTreeMap<u64, Instant>,
@@ -89,7 +89,7 @@ impl<'a> Flight<'a> {
     pub async fn new(connection: &'a Connection, bounds: Bounds, output: &'a Output, json: bool) -> anyhow::Result<Self> {
         let inbox = connection.client().new_inbox();
         let answers = connection.subscribe(format!("{inbox}.*")).await.context("cannot listen to answers")?;
-        let waiting = bounds.outcome.map(|patience| Waiting { patience, pending: BTreeMap::new(), lost: BTreeSet::new() });
+        let waiting = bounds.outcome.map(|patience| Outstanding { patience, pending: BTreeMap::new(), lost: BTreeSet::new() });
         let (subjects, last_event, tally) = (BTreeSet::new(), Instant::now(), Tally::default());
         let flight = Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
         if flight.waiting.is_some() {

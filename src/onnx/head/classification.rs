@@ -95,7 +95,7 @@ impl Classifier {
     }
 
     /// The same labels as this one's own; `None` where they are not, or not as many as it tells.
-    pub(super) fn recognise(&self, labels: Vec<Label>) -> Option<Vec<Label>> {
+    pub(super) fn rebind(&self, labels: Vec<Label>) -> Option<Vec<Label>> {
         let (scored, count) = match self.reading {
             Reading::Classes => (false, 1),
             _ => (true, self.top_k.min(self.labels.len())),
@@ -132,7 +132,7 @@ mod tests {
     use super::super::super::port::Dtype;
     use super::*;
 
-    fn told(activation: Activation, top_k: usize, logits: &[f32]) -> Vec<(String, f64)> {
+    fn best(activation: Activation, top_k: usize, logits: &[f32]) -> Vec<(String, f64)> {
         let labels: Vec<_> = (0..logits.len()).map(|index| index.to_string()).collect();
         let answer = Classifier::new(Reading::Floats, Some(activation), &labels, top_k).answer(Values::Floats(logits)).expect("an answer");
         answer.into_iter().map(|label| (label.label.to_string(), label.score.expect("a score"))).collect()
@@ -152,21 +152,21 @@ mod tests {
 
     #[test]
     fn the_best_come_first_and_equals_in_their_order() {
-        let best = told(Activation::None, 3, &[0.5, 2.0, -1.0, 2.0]);
+        let best = best(Activation::None, 3, &[0.5, 2.0, -1.0, 2.0]);
         assert_eq!(best, [("1".into(), 2.0), ("3".into(), 2.0), ("0".into(), 0.5)]);
-        assert_eq!(told(Activation::None, 9, &[1.0, 2.0]).len(), 2);
+        assert_eq!(best(Activation::None, 9, &[1.0, 2.0]).len(), 2);
     }
 
     #[test]
     fn softmax_has_its_known_values_and_does_not_overflow() {
-        let [(_, a), (_, b)] = told(Activation::Softmax, 2, &[1.0f32, 0.0])[..] else { panic!() };
+        let [(_, a), (_, b)] = best(Activation::Softmax, 2, &[1.0f32, 0.0])[..] else { panic!() };
         assert!((a - 0.731_058_578_630_004_9).abs() < 1e-15 && (a + b - 1.0).abs() < 1e-15);
-        assert_eq!(told(Activation::Softmax, 2, &[f32::MAX, -f32::MAX]), [("0".into(), 1.0), ("1".into(), 0.0)]);
+        assert_eq!(best(Activation::Softmax, 2, &[f32::MAX, -f32::MAX]), [("0".into(), 1.0), ("1".into(), 0.0)]);
     }
 
     #[test]
     fn sigmoid_is_each_by_itself() {
-        assert_eq!(told(Activation::Sigmoid, 3, &[0.0, f32::MAX, -f32::MAX]), [("1".into(), 1.0), ("0".into(), 0.5), ("2".into(), 0.0)]);
+        assert_eq!(best(Activation::Sigmoid, 3, &[0.0, f32::MAX, -f32::MAX]), [("1".into(), 1.0), ("0".into(), 0.5), ("2".into(), 0.0)]);
     }
 
     #[test]
@@ -229,20 +229,20 @@ mod tests {
     fn a_remembered_answer_has_scores_where_the_model_gives_some() {
         let label = |score| vec![Label { label: "am".into(), score }];
         let (alone, scored) = (classifier(Reading::Classes, &["am", "fm"]), classifier(Reading::Floats, &["am"]));
-        assert!(alone.recognise(label(None)).is_some() && alone.recognise(label(Some(1.0))).is_none());
-        assert!(scored.recognise(label(Some(1.0))).is_some() && scored.recognise(label(None)).is_none());
-        assert!(scored.recognise(label(Some(f64::NAN))).is_none());
+        assert!(alone.rebind(label(None)).is_some() && alone.rebind(label(Some(1.0))).is_none());
+        assert!(scored.rebind(label(Some(1.0))).is_some() && scored.rebind(label(None)).is_none());
+        assert!(scored.rebind(label(Some(f64::NAN))).is_none());
     }
 
     proptest! {
         #[test]
         fn scores_are_probabilities_in_falling_order(logits in prop::collection::vec(-1e4..1e4f32, 1..20), softmax in any::<bool>()) {
             let activation = if softmax { Activation::Softmax } else { Activation::Sigmoid };
-            let told = told(activation, logits.len(), &logits);
-            prop_assert!(told.iter().all(|(_, score)| (0.0..=1.0).contains(score)));
-            prop_assert!(told.windows(2).all(|pair| pair[0].1 >= pair[1].1));
+            let best = best(activation, logits.len(), &logits);
+            prop_assert!(best.iter().all(|(_, score)| (0.0..=1.0).contains(score)));
+            prop_assert!(best.windows(2).all(|pair| pair[0].1 >= pair[1].1));
             if softmax {
-                prop_assert!((told.iter().map(|(_, score)| score).sum::<f64>() - 1.0).abs() < 1e-12);
+                prop_assert!((best.iter().map(|(_, score)| score).sum::<f64>() - 1.0).abs() < 1e-12);
             }
         }
     }

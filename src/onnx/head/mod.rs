@@ -19,13 +19,13 @@ use super::values::{Output, Reading, Values};
 /// What a bundle's outputs mean, checked against the ONNX file.
 #[derive(Debug, Clone)]
 pub struct Head {
-    kind: Kind,
+    kind: HeadKind,
     outputs: Vec<Wanted>,
     batch_of_one: bool,
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum HeadKind {
     Localization(Localizer),
     Classification(Classifier),
     Tensors,
@@ -59,16 +59,16 @@ impl Head {
                 outputs.extend(confidence.as_deref().map(|name| named(name, vec![1])));
                 let (units, scale, confidence_interval) = (*uncertainty_units, *uncertainty_scale, CONFIDENCE_INTERVAL);
                 let localizer = Localizer { origin: *origin, units, scale, confidence_interval };
-                (Kind::Localization(localizer), outputs)
+                (HeadKind::Localization(localizer), outputs)
             }
             OutputConfig::Classification { logits, activation, labels, top_k } => {
                 let reading = classification::reading(declared(logits)?, labels.len());
                 let classifier = Classifier::new(reading, *activation, labels, *top_k);
-                (Kind::Classification(classifier), vec![Wanted { reading, ..named(logits, vec![labels.len()]) }])
+                (HeadKind::Classification(classifier), vec![Wanted { reading, ..named(logits, vec![labels.len()]) }])
             }
             OutputConfig::Tensors => {
                 let as_is = |port: &Port| Wanted { reading: Reading::AsIs, ..named(&port.name, Vec::new()) };
-                (Kind::Tensors, ports.iter().map(as_is).collect())
+                (HeadKind::Tensors, ports.iter().map(as_is).collect())
             }
         };
         let mut batch_of_one = false;
@@ -83,7 +83,7 @@ impl Head {
     /// The same with another probability for its ellipses to cover, above 0 and below 1.
     #[must_use]
     pub fn with_confidence_interval(mut self, confidence_interval: f64) -> Self {
-        if let Kind::Localization(localizer) = &mut self.kind {
+        if let HeadKind::Localization(localizer) = &mut self.kind {
             localizer.confidence_interval = confidence_interval;
         }
         self
@@ -105,7 +105,7 @@ impl Head {
     /// In words: the output, its type and shape, and what was expected.
     pub fn check(&self, outputs: &[Output<'_>], batch: usize) -> Result<(), String> {
         self.outputs.iter().zip(outputs).try_for_each(|(wanted, output)| wanted.came(output, batch))?;
-        let (Kind::Classification(classifier), [Output { values: Values::ScoreMaps(maps), .. }, ..]) = (&self.kind, outputs) else {
+        let (HeadKind::Classification(classifier), [Output { values: Values::ScoreMaps(maps), .. }, ..]) = (&self.kind, outputs) else {
             return Ok(());
         };
         maps.iter().try_for_each(|map| classifier.in_order(map).map(drop)).map_err(|error| self.of_first(&error))
@@ -123,14 +123,14 @@ impl Head {
         }
         let floats = |index: usize| outputs.get(index).map(|output| output.floats(frame));
         match &self.kind {
-            Kind::Localization(localizer) => {
+            HeadKind::Localization(localizer) => {
                 localizer.answer(floats(0).unwrap_or_default(), floats(1).unwrap_or_default(), floats(2)).map(Answer::Localization)
             }
-            Kind::Classification(classifier) => {
+            HeadKind::Classification(classifier) => {
                 let values = outputs.first().map_or(Values::Floats(&[]), |output| output.frame(frame));
                 classifier.answer(values).map(Answer::Classification).map_err(|error| failed(self.of_first(&error)))
             }
-            Kind::Tensors => Ok(Answer::Tensors(
+            HeadKind::Tensors => Ok(Answer::Tensors(
                 self.outputs.iter().zip(outputs).map(|(wanted, output)| named_tensor(&wanted.name, output, frame)).collect(),
             )),
         }
@@ -142,13 +142,13 @@ impl Head {
     }
 
     /// An answer that came from elsewhere, as one of this head's with its own names; `None` where it can be none.
-    pub fn recognise(&self, answer: Answer) -> Option<Answer> {
+    pub fn rebind(&self, answer: Answer) -> Option<Answer> {
         match (&self.kind, answer) {
-            (Kind::Localization(localizer), Answer::Localization(place)) => {
+            (HeadKind::Localization(localizer), Answer::Localization(place)) => {
                 localizer.could_have_said(&place).then_some(Answer::Localization(place))
             }
-            (Kind::Classification(classifier), Answer::Classification(labels)) => classifier.recognise(labels).map(Answer::Classification),
-            (Kind::Tensors, Answer::Tensors(tensors)) if tensors.len() == self.outputs.len() => {
+            (HeadKind::Classification(classifier), Answer::Classification(labels)) => classifier.rebind(labels).map(Answer::Classification),
+            (HeadKind::Tensors, Answer::Tensors(tensors)) if tensors.len() == self.outputs.len() => {
                 let own = |(wanted, tensor): (&Wanted, NamedTensor)| {
                     (wanted.name == tensor.name).then(|| NamedTensor { name: Arc::clone(&wanted.name), ..tensor })
                 };

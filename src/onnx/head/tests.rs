@@ -139,8 +139,8 @@ fn a_value_that_is_not_finite_fails_its_frame_alone() {
 fn classes_are_told_frame_by_frame() {
     let head = Head::new(&classification(), &[port("logits", Dtype::Float32, "B 3")]).expect("refused");
     let Ok(Answer::Classification(labels)) = head.answer(&[floats(&[2, 3], &[3.0, 2.0, 1.0, 1.0, 2.0, 3.0])], 1) else { panic!("refused") };
-    let told: Vec<_> = labels.iter().map(|label| (&*label.label, label.score)).collect();
-    assert_eq!(told, [("c", Some(3.0)), ("b", Some(2.0))]);
+    let best: Vec<_> = labels.iter().map(|label| (&*label.label, label.score)).collect();
+    assert_eq!(best, [("c", Some(3.0)), ("b", Some(2.0))]);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn features_beyond_float16_fail_their_frame_alone() {
     let Some(catalog) = catalog() else { return };
     let model = catalog.resolve("half").expect("there");
     let batch = [constant(0.5, 0.25, 20), constant(70_000.0, 0.25, 20)];
-    let answers = model.run(&batch.iter().collect::<Vec<_>>(), &mut Vec::new(), &RunBrake::default()).expect("failed");
+    let answers = model.run(&batch.iter().collect::<Vec<_>>(), &mut Vec::new(), &RunTerminator::default()).expect("failed");
     assert!(answers[0].is_ok());
     let failure = answers[1].as_ref().expect_err("answered");
     assert_eq!(failure.code, FailureCode::InvalidFrame);

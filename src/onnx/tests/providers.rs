@@ -61,9 +61,9 @@ fn openvino_is_shared_by_threads() {
                     let count = 1 + round % model.max_batch();
                     let tensors: Vec<Tensor> = (0..count).map(|k| constant(0.01 * (k + thread) as f32, 0.3, 16 + round % 20)).collect();
                     let batch: Vec<&Tensor> = tensors.iter().collect();
-                    let answers = model.run(&batch, &mut Vec::new(), &RunBrake::default()).expect("failed");
+                    let answers = model.run(&batch, &mut Vec::new(), &RunTerminator::default()).expect("failed");
                     for (tensor, answer) in batch.iter().zip(answers) {
-                        let right = cpu.run(&[tensor], &mut Vec::new(), &RunBrake::default()).expect("failed").remove(0);
+                        let right = cpu.run(&[tensor], &mut Vec::new(), &RunTerminator::default()).expect("failed").remove(0);
                         let [Ok(Answer::Localization(right)), Ok(Answer::Localization(found))] = [right, answer] else { panic!() };
                         // A millionth of a degree east is a tenth of a metre; the frames lie 10 m apart.
                         assert!((right.position.longitude - found.position.longitude).abs() < 1e-6, "{right:?} {found:?}");
@@ -95,10 +95,10 @@ fn a_provider_whose_outputs_are_off_is_left_out() {
     let (two, nine) = (bundle("2"), bundle("9"));
     let mut trial = Trial::new(&runtime, &two, &Options::default()).expect("refused");
     trial.cpu = Trial::new(&runtime, &nine, &Options::default()).expect("refused").cpu;
-    let mut told = Vec::new();
-    let (taken, chosen) = trial.choose(&[Openvino, Cpu], &mut |provider, reason| told.push((provider, reason)));
+    let mut rejected = Vec::new();
+    let (taken, chosen) = trial.choose(&[Openvino, Cpu], &mut |provider, reason| rejected.push((provider, reason)));
     assert!(taken.is_empty() && chosen.is_none());
-    let [(Openvino, reason)] = &told[..] else { panic!("{told:?}") };
+    let [(Openvino, reason)] = &rejected[..] else { panic!("{rejected:?}") };
     assert!(reason.contains("1.00e0") && reason.contains("rms") && reason.contains("1e-2"), "{reason}");
 }
 

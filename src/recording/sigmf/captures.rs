@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::metadata::{Capture, Global, Whole};
 use crate::datetime;
-use crate::recording::{DataFile, Geolocation, Span, Stream};
+use crate::recording::{ByteSpan, DataFile, Geolocation, Stream};
 
 /// A `core:datetime` further than this from where the count of samples puts it shows that samples are missing. Clocks
 /// that drift or count whole seconds stay below.
@@ -84,7 +84,7 @@ impl<'a> Layout<'a> {
             }
             match stream.spans.last_mut() {
                 Some(last) if last.byte + last.len * self.bytes_per_instant == byte => last.len += len,
-                _ => stream.spans.push(Span { byte, len }),
+                _ => stream.spans.push(ByteSpan { byte, len }),
             }
         }
         if past_the_end > 0 {

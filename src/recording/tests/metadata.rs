@@ -17,7 +17,7 @@ fn a_float_without_a_fraction_is_a_whole_number() {
     let global = json!({"core:num_channels": 2.0, "core:offset": 1e1, "core:trailing_bytes": 4.0});
     let captures = json!([{"core:sample_start": 13.0, "core:header_bytes": 2.0, "core:global_index": 1.5e1}]);
     let recording = sigmf(folder.path(), global, captures, 2 + 4 * 8 + 4).unwrap();
-    assert_eq!((recording.num_channels, recording.streams[0].spans.clone()), (2, vec![Span { byte: 14, len: 5 }]));
+    assert_eq!((recording.num_channels, recording.streams[0].spans.clone()), (2, vec![ByteSpan { byte: 14, len: 5 }]));
     for (global, captures, named) in [
         (json!({}), json!([{"core:sample_start": 3.5}]), "3.5 is no whole number"),
         (json!({}), json!([{"core:sample_start": -2.0}]), "-2.0 is no whole number"),
@@ -35,7 +35,7 @@ fn a_float_without_a_fraction_is_a_whole_number() {
 
 #[test]
 fn numbers_that_json_has_not_are_named_with_their_place() {
-    for (word, told) in [
+    for (word, expected) in [
         ("NaN", "NaN is no number in JSON, at line 3 column 11"),
         ("-NaN", "-NaN is"),
         ("nan", "nan is"),
@@ -53,8 +53,8 @@ fn numbers_that_json_has_not_are_named_with_their_place() {
                 continue;
             }
             let message = message(text(metadata));
-            let told = if key == "x:gain" { told.to_owned() } else { told.replace("11", "21") };
-            assert!(message.contains(&told), "{message}");
+            let expected = if key == "x:gain" { expected.to_owned() } else { expected.replace("11", "21") };
+            assert!(message.contains(&expected), "{message}");
         }
     }
 }

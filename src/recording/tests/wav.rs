@@ -166,7 +166,7 @@ fn a_dataset_in_wav_is_read_without_its_header() {
         let global = json!({"core:datatype": "ci16_le", "core:dataset": "a.wav", "core:trailing_bytes": 12});
         let captures = json!([{"core:sample_start": 0, "core:header_bytes": stated}]);
         let recording = sigmf(folder.path(), global, captures, 0).unwrap();
-        assert_eq!(recording.streams[0].spans, [Span { byte: header, len: 20 }]);
+        assert_eq!(recording.streams[0].spans, [ByteSpan { byte: header, len: 20 }]);
         assert_eq!(recording.warnings.iter().any(|warning| warning.contains("core:header_bytes")), warns);
     }
 }

@@ -66,7 +66,7 @@ fn documented() -> String {
 /// The defaults, and one element with every key in each list of sections.
 fn with_all_keys() -> Settings {
     let mut settings = Settings::default();
-    let place = Place { latitude: 45.07, longitude: 7.69, altitude: Some(240.0) };
+    let place = ReceiverPosition { latitude: 45.07, longitude: 7.69, altitude: Some(240.0) };
     let source = "north.rx2".to_owned();
     settings.receivers = vec![Receiver { source, position: Some(place), delay: Duration::ZERO, sigma: Some(2.0), moving: true }];
     settings.models.sources = vec![ModelSource {

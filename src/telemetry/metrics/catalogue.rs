@@ -2,7 +2,7 @@
 
 /// What a metric's numbers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows, from 0 at the daemon's start.
     Counter,
     /// Goes up and down.
@@ -19,7 +19,7 @@ pub struct Metric {
     /// UCUM: `s`, `By`, `1` for a share, `{frame}` for things that are counted; none for states.
     pub unit: &'static str,
     /// What its numbers are.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The labels, called attributes in OTLP.
     pub labels: &'static [&'static str],
     /// What it tells.
@@ -32,10 +32,10 @@ impl Metric {
         let unit = match (self.unit, self.kind) {
             ("s", _) => "_seconds",
             ("By", _) => "_bytes",
-            ("1", Kind::Gauge) => "_ratio",
+            ("1", MetricKind::Gauge) => "_ratio",
             _ => "",
         };
-        let total = if self.kind == Kind::Counter { "_total" } else { "" };
+        let total = if self.kind == MetricKind::Counter { "_total" } else { "" };
         format!("{}{unit}{total}", self.name.replace('.', "_"))
     }
 }
@@ -45,7 +45,7 @@ macro_rules! catalogue {
         $(
             #[doc = $help]
             pub static $constant: Metric =
-                Metric { name: $name, unit: $unit, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+                Metric { name: $name, unit: $unit, kind: MetricKind::$kind, labels: &[$($label),*], help: $help };
         )*
         /// All of them.
         pub static ALL: &[&Metric] = &[$(&$constant),*];
@@ -57,9 +57,9 @@ catalogue! {
     FRAMES: Counter "sferic.frames" "{frame}" ["outcome"] "Frames that ended: as a prediction, with a failure's code, or lost";
     FRAMES_RECEIVED: Counter "sferic.frames.received" "{frame}" [] "Frames that arrived; always those that ended and those in flight";
     FRAMES_SHED: Counter "sferic.frames.shed" "{frame}" ["reason" "source"] "Frames refused as overloaded, by what was full";
-    FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"] "Frames that nobody was answered about, by why: their outcome could not be published, or their number is missing (gap)";
-    FRAMES_UNSEEN: Counter "sferic.frames.unseen" "{frame}" [] "Frames missing in their sources' counts while another member of the queue group was there to have them";
-    FRAME_DURATION: Histogram "sferic.frame.duration" "s" ["outcome"] "From a frame's arrival until its outcome is told";
+    FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"] "Frames without a published outcome, by reason: why it could not be published, or a number missing in the source's seq (gap)";
+    FRAMES_UNSEEN: Counter "sferic.frames.unseen" "{frame}" [] "Frames missing in their sources' seq while another member of the queue group may have received them";
+    FRAME_DURATION: Histogram "sferic.frame.duration" "s" ["outcome"] "From a frame's arrival until its outcome is published";
     STAGE_DURATION: Histogram "sferic.stage.duration" "s" ["stage"] "Time of one frame in one stage";
     FRAME_PAYLOAD: Counter "sferic.frame.payload" "By" [] "Bytes of the messages of frames that ended";
     FRAME_SAMPLES: Counter "sferic.frame.samples" "{sample}" [] "Samples a channel of frames that were read";
@@ -68,28 +68,28 @@ catalogue! {
     IN_FLIGHT_FRAMES_LIMIT: Gauge "sferic.in_flight.frames.limit" "{frame}" [] "limits.in_flight_frames";
     IN_FLIGHT_PAYLOAD: Gauge "sferic.in_flight.payload" "By" [] "Bytes of the messages in the pipeline";
     IN_FLIGHT_PAYLOAD_LIMIT: Gauge "sferic.in_flight.payload.limit" "By" [] "limits.in_flight_bytes";
-    QUEUE_DEPTH: Gauge "sferic.queue.depth" "{item}" ["queue"] "What waits: frames for a feature worker (preprocess) and for a session, outcomes to be told, traces (frames' spans) to be exported";
-    QUEUE_LIMIT: Gauge "sferic.queue.limit" "{item}" ["queue"] "The most that may wait";
+    QUEUE_DEPTH: Gauge "sferic.queue.depth" "{item}" ["queue"] "Queued items: frames for a feature worker (preprocess) and for a session (sessions), outcomes to be published, traces (frames' spans) to be exported";
+    QUEUE_LIMIT: Gauge "sferic.queue.limit" "{item}" ["queue"] "The most that may be queued";
     // The cache, and the tensors lent to frames.
-    CACHE_LOOKUPS: Counter "sferic.cache.lookups" "{frame}" ["result"] "Frames that asked: hit, coalesced (waited for an equal one that was being computed), or miss";
-    CACHE_FORGOTTEN: Counter "sferic.cache.forgotten" "{entry}" ["reason"] "Answers remembered no longer or not at all: for cache.max_entries (size), cache.max_bytes (bytes), their age, or others asked for more often (not_admitted)";
-    CACHE_SHARED: Counter "sferic.cache.shared.lookups" "{frame}" ["result"] "Misses of the own cache by what the shared one said: hit, miss, timeout, error, or not_asked";
+    CACHE_LOOKUPS: Counter "sferic.cache.lookups" "{frame}" ["result"] "Lookups by result: hit, coalesced (waited for an equal frame that was being computed), or miss";
+    CACHE_EVICTED: Counter "sferic.cache.evicted" "{entry}" ["reason"] "Answers evicted or not admitted, by reason: cache.max_entries (size), cache.max_bytes (bytes), cache.ttl (age), or less often asked for than what they would replace (not_admitted)";
+    CACHE_SHARED: Counter "sferic.cache.shared.lookups" "{frame}" ["result"] "Lookups in the shared cache after a miss in the daemon's own: hit, miss, timeout, error, or not_asked";
     CACHE_SHARED_WRITES: Counter "sferic.cache.shared.writes" "{entry}" ["result"] "Answers written to the shared cache, or dropped";
-    CACHE_ENTRIES: Gauge "sferic.cache.entries" "{entry}" [] "Answers remembered";
+    CACHE_ENTRIES: Gauge "sferic.cache.entries" "{entry}" [] "Answers cached";
     CACHE_ENTRIES_LIMIT: Gauge "sferic.cache.entries.limit" "{entry}" [] "cache.max_entries";
-    CACHE_SIZE: Gauge "sferic.cache.size" "By" [] "What the remembered answers take";
+    CACHE_SIZE: Gauge "sferic.cache.size" "By" [] "Memory of the cached answers";
     CACHE_SIZE_LIMIT: Gauge "sferic.cache.size.limit" "By" [] "cache.max_bytes";
     BUFFERS_TAKEN: Counter "sferic.buffers.taken" "{buffer}" ["from"] "Tensors lent: from the pool, allocated for it, or allocated beyond its bound";
     BUFFERS_FREED: Counter "sferic.buffers.freed" "{buffer}" [] "Idle tensors freed, for age or to make room";
     BUFFERS: Gauge "sferic.buffers" "{buffer}" ["state"] "Tensors lent, and idle ones";
-    BUFFERS_SIZE: Gauge "sferic.buffers.size" "By" [] "What lent and idle tensors take";
-    BUFFERS_SIZE_PEAK: Gauge "sferic.buffers.size.peak" "By" [] "The most that has been";
+    BUFFERS_SIZE: Gauge "sferic.buffers.size" "By" [] "Memory of lent and idle tensors";
+    BUFFERS_SIZE_PEAK: Gauge "sferic.buffers.size.peak" "By" [] "The largest value of that since the start";
     BUFFERS_SIZE_LIMIT: Gauge "sferic.buffers.size.limit" "By" [] "buffers.max_bytes";
     // The sessions.
     SESSIONS: Gauge "sferic.sessions" "{session}" ["state"] "Session threads, in a run and idle";
-    SESSION_BUSY: Counter "sferic.session.busy" "s" ["session"] "Time a session has spent in runs; its rate is the busy share";
-    RUNS: Counter "sferic.runs" "{run}" [] "Runs of a model, those of halved batches among them";
-    RUNS_BRAKED: Counter "sferic.runs.braked" "{run}" [] "Runs ended because nobody waited for them any more";
+    SESSION_BUSY: Counter "sferic.session.busy" "s" ["session"] "Time a session has spent in runs; the rate is its utilisation";
+    RUNS: Counter "sferic.runs" "{run}" [] "Runs of a model, including those of halved batches";
+    RUNS_CANCELLED: Counter "sferic.runs.cancelled" "{run}" [] "Runs cancelled because the deadlines of all their frames had passed";
     BATCH_SIZE: Histogram "sferic.batch.size" "{frame}" [] "Frames in one run";
     POOL_TIMEOUTS: Counter "sferic.pool.timeouts" "{frame}" [] "Frames that waited for pool.acquire_timeout";
     NOT_BEGUN: Counter "sferic.frames.not_begun" "{frame}" ["reason"] "Frames whose work was never begun";
@@ -100,27 +100,27 @@ catalogue! {
     MODEL_MAX_BATCH: Gauge "sferic.model.batch.limit" "{frame}" ["model" "version"] "The most frames of a version in one run";
     DISPATCH_NODES: Gauge "sferic.model.dispatch.nodes" "1" ["model" "version" "provider"] "Share of the model's nodes that an execution provider runs";
     DISPATCH_TIME: Gauge "sferic.model.dispatch.time" "1" ["model" "version" "provider"] "Its share of the time, as profiled at the load";
-    BREAKER_STATE: Gauge "sferic.breaker.state" "" ["model" "version" "state"] "1 for where the circuit stands, 0 for where it does not";
-    BREAKER_OPENINGS: Counter "sferic.breaker.openings" "{opening}" ["model" "version"] "How often the circuit opened; it and the next four begin anew when the circuit is reset by hand";
-    BREAKER_REFUSED: Counter "sferic.breaker.refused" "{frame}" ["model" "version"] "Frames it did not let through";
-    BREAKER_PROBES: Counter "sferic.breaker.probes" "{frame}" ["model" "version"] "Frames it let through half-open";
+    BREAKER_STATE: Gauge "sferic.breaker.state" "" ["model" "version" "state"] "1 for the circuit's state, 0 for the others";
+    BREAKER_OPENINGS: Counter "sferic.breaker.openings" "{opening}" ["model" "version"] "Times the circuit opened; this and the next four restart at 0 when the circuit is reset by hand";
+    BREAKER_REFUSED: Counter "sferic.breaker.refused" "{frame}" ["model" "version"] "Frames refused by the open circuit";
+    BREAKER_PROBES: Counter "sferic.breaker.probes" "{frame}" ["model" "version"] "Frames let through as probes while half-open";
     BREAKER_FAILURES: Counter "sferic.breaker.failures" "{frame}" ["model" "version"] "Frames on which the model failed";
     BREAKER_SLOW: Counter "sferic.breaker.slow" "{frame}" ["model" "version"] "Frames whose run was slow, by breaker.slow_call";
     // The connection to NATS.
     NATS_CONNECTED: Gauge "sferic.nats.connected" "" [] "1 while the connection is up";
-    NATS_CONNECTS: Counter "sferic.nats.connects" "{connection}" [] "Connections made, the first among them";
-    NATS_CLIENT_RESTARTS: Counter "sferic.nats.client.restarts" "{restart}" [] "Clients that ended of a message they could not read, and were made anew";
-    NATS_UNREADABLE: Counter "sferic.nats.unreadable" "{message}" [] "Messages stepped over because the client could not read them; each ended a connection or the client, and what was on its way with it";
-    NATS_PROBE_AGE: Gauge "sferic.nats.probe.age" "s" [] "Time since the server last echoed the probe, which is sent once a second over the connection that frames come through";
+    NATS_CONNECTS: Counter "sferic.nats.connects" "{connection}" [] "Connections made, including the first";
+    NATS_CLIENT_RESTARTS: Counter "sferic.nats.client.restarts" "{restart}" [] "NATS clients that ended on a message they could not read and were replaced";
+    NATS_UNREADABLE: Counter "sferic.nats.unreadable" "{message}" [] "Messages skipped because the client could not read them; each ended a connection or the client, and lost the messages in transit";
+    NATS_PROBE_AGE: Gauge "sferic.nats.probe.age" "s" [] "Time since the server last echoed the probe that is sent once a second over the connection frames arrive on";
     NATS_DROPPED: Counter "sferic.nats.dropped" "{event}" [] "Times the client dropped messages because a subscription's buffer was full";
     NATS_MESSAGES: Counter "sferic.nats.messages" "{message}" ["direction"] "Messages received and sent";
     NATS_PAYLOAD: Counter "sferic.nats.payload" "By" ["direction"] "Their bytes";
     // The process and the telemetry itself.
-    ACTOR_RESTARTS: Counter "sferic.actor.restarts" "{restart}" ["actor"] "Actors that ended by themselves and were restarted, with those that depend on them";
-    TRACES: Counter "sferic.telemetry.traces" "{frame}" ["result"] "Frames whose spans were made or should have been: exported, queue_full, failed at the collector, limited to the failures and slow frames kept a second";
+    ACTOR_RESTARTS: Counter "sferic.actor.restarts" "{restart}" ["actor"] "Actors that failed and were restarted, together with those that depend on them";
+    TRACES: Counter "sferic.telemetry.traces" "{frame}" ["result"] "Frames whose spans were to be exported: exported, queue_full, failed (at the collector), limited (over the failures and slow frames kept per second)";
     EXPORTS: Counter "sferic.telemetry.exports" "{request}" ["signal" "result"] "Requests to the collector";
     BUILD_INFO: Gauge "sferic.build.info" "" ["version"] "1";
-    STATUS: Gauge "sferic.status" "" ["status"] "1 for what sferic.health says, 0 for the others";
+    STATUS: Gauge "sferic.status" "" ["status"] "1 for the status in sferic.health, 0 for the others";
     PROCESS_CPU: Counter "process.cpu" "s" [] "User and system time of the process (on Linux)";
     PROCESS_MEMORY: Gauge "process.resident_memory" "By" [] "Resident memory of the process (on Linux)";
     PROCESS_START: Gauge "process.start_time" "s" [] "When the daemon started, in seconds since 1970";

@@ -14,8 +14,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sferic_actors::cache::{Evicted, SharedStats};
-use sferic_actors::pipeline::Plant;
-use sferic_actors::supervision::Stage;
+use sferic_actors::pipeline::SharedState;
+use sferic_actors::supervision::ActorRole;
 use sferic_features::BufferPool;
 
 use self::catalogue as metrics;
@@ -34,7 +34,7 @@ pub struct Metrics {
     /// What is recorded when an outcome is told.
     pub recorded: Arc<Recorded>,
     /// What the pipeline's parts count.
-    pub plant: Arc<Plant>,
+    pub shared_state: Arc<SharedState>,
     /// The loaded models.
     pub catalog: Arc<Catalog>,
     /// The tensors lent to frames.
@@ -48,7 +48,7 @@ pub struct Metrics {
     /// The bounds.
     pub settings: Settings,
     /// What became of the export over OTLP, where there is one.
-    pub exports: Option<Arc<otlp::Counts>>,
+    pub exports: Option<Arc<otlp::ExportCounts>>,
     /// What `sferic.health` says.
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
     /// When it started.
@@ -67,8 +67,8 @@ impl Metrics {
         self.nats(&mut reading);
         self.exports(&mut reading);
         let to = &mut reading;
-        for stage in Stage::ALL {
-            to.count(&metrics::ACTOR_RESTARTS, [stage.as_str()], self.plant.restarts.of(stage));
+        for role in ActorRole::ALL {
+            to.count(&metrics::ACTOR_RESTARTS, [role.as_str()], self.shared_state.restarts.of(role));
         }
         to.count(&metrics::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1);
         let status = (self.health)().status;
@@ -85,7 +85,7 @@ impl Metrics {
     }
 
     fn frames(&self, to: &mut Reading) {
-        let counts = self.plant.ledger.counts();
+        let counts = self.shared_state.ledger.counts();
         to.count(&metrics::FRAMES_RECEIVED, [], counts.received);
         self.recorded.read(to);
         to.count(&metrics::FRAMES, ["lost"], counts.lost);
@@ -93,15 +93,15 @@ impl Metrics {
     }
 
     fn bounds(&self, to: &mut Reading) {
-        let (frames, bytes) = self.plant.admission.in_use();
+        let (frames, bytes) = self.shared_state.admission.in_use();
         let limits = &self.settings.limits;
         to.count(&metrics::IN_FLIGHT_FRAMES, [], frames as u64);
         to.count(&metrics::IN_FLIGHT_FRAMES_LIMIT, [], limits.in_flight_frames as u64);
         to.count(&metrics::IN_FLIGHT_PAYLOAD, [], bytes as u64);
         to.count(&metrics::IN_FLIGHT_PAYLOAD_LIMIT, [], limits.in_flight_bytes);
-        let (queue, outcomes) = (&self.plant.queue, &self.plant.outcomes);
+        let (queue, outcomes) = (&self.shared_state.queue, &self.shared_state.outcomes);
         for (name, depth, limit) in [
-            ("preprocess", self.plant.frames.depth(), limits.in_flight_frames),
+            ("preprocess", self.shared_state.frames.depth(), limits.in_flight_frames),
             ("sessions", queue.depth(), self.settings.pool.queue),
             ("outcomes", outcomes.depth(), outcomes.limit()),
         ] {
@@ -111,13 +111,13 @@ impl Metrics {
     }
 
     fn memory(&self, to: &mut Reading) {
-        let cache = self.plant.cache.stats();
+        let cache = self.shared_state.cache.stats();
         for (result, count) in [("hit", cache.hits), ("coalesced", cache.coalesced), ("miss", cache.misses)] {
             to.count(&metrics::CACHE_LOOKUPS, [result], count);
         }
         let Evicted { size, age, bytes, not_admitted } = cache.evicted;
         for (reason, count) in [("size", size), ("age", age), ("bytes", bytes), ("not_admitted", not_admitted)] {
-            to.count(&metrics::CACHE_FORGOTTEN, [reason], count);
+            to.count(&metrics::CACHE_EVICTED, [reason], count);
         }
         let SharedStats { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } = cache.shared.unwrap_or_default();
         for (result, count) in [("hit", hits), ("miss", misses), ("timeout", timeouts), ("error", errors), ("not_asked", not_asked)] {
@@ -146,20 +146,23 @@ impl Metrics {
     }
 
     fn sessions(&self, to: &mut Reading) {
-        let pool = self.plant.queue.stats();
+        let pool = self.shared_state.queue.stats();
         to.count(&metrics::SESSIONS, ["busy"], pool.active as u64);
         to.count(&metrics::SESSIONS, ["idle"], pool.busy_s.len().saturating_sub(pool.active) as u64);
         for (session, busy) in pool.busy_s.iter().enumerate() {
             to.number(&metrics::SESSION_BUSY, [&session.to_string()], *busy);
         }
         to.count(&metrics::RUNS, [], pool.inferences);
-        to.count(&metrics::RUNS_BRAKED, [], pool.braked);
+        to.count(&metrics::RUNS_CANCELLED, [], pool.cancelled);
         to.buckets(&metrics::BATCH_SIZE, [], Buckets::of_sizes(&pool.batch_sizes));
         to.count(&metrics::POOL_TIMEOUTS, [], pool.timeouts);
         let not_begun = pool.not_begun;
-        for (reason, count) in
-            [("settled", not_begun.settled), ("too_late", not_begun.too_late), ("queue_full", not_begun.full), ("gave_way", not_begun.shed)]
-        {
+        for (reason, count) in [
+            ("settled", not_begun.settled),
+            ("too_late", not_begun.too_late),
+            ("queue_full", not_begun.full),
+            ("displaced", not_begun.shed),
+        ] {
             to.count(&metrics::NOT_BEGUN, [reason], count);
         }
     }
@@ -176,7 +179,7 @@ impl Metrics {
                 to.number(&metrics::DISPATCH_TIME, [name, version, &share.provider], share.time);
             }
         }
-        for circuit in self.plant.circuits.stats() {
+        for circuit in self.shared_state.circuits.stats() {
             let (name, version) = (circuit.model.as_str(), circuit.version.as_str());
             for state in ["closed", "half_open", "open"] {
                 to.count(&metrics::BREAKER_STATE, [name, version, state], (state == circuit.state).into());
@@ -192,7 +195,7 @@ impl Metrics {
     fn exports(&self, to: &mut Reading) {
         let Some(counts) = &self.exports else { return };
         to.count(&metrics::QUEUE_DEPTH, ["traces"], counts.waiting());
-        to.count(&metrics::QUEUE_LIMIT, ["traces"], otlp::Counts::LIMIT);
+        to.count(&metrics::QUEUE_LIMIT, ["traces"], otlp::ExportCounts::LIMIT);
         for (result, count) in
             [("exported", &counts.exported), ("queue_full", &counts.queue_full), ("failed", &counts.failed), ("limited", &counts.limited)]
         {

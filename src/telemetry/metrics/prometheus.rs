@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::UNIX_EPOCH;
 
-use super::catalogue::{Kind, Metric};
+use super::catalogue::{Metric, MetricKind};
 use super::family::{Family, Reading, Value};
 use super::histogram::{Buckets, Exemplar};
 
@@ -58,9 +58,9 @@ impl Page {
             Format::Text => &name,
         };
         let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         self.line(format_args!("# HELP {title} {}\n# TYPE {title} {kind}\n", metric.help));
         for point in &family.points {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use opentelemetry::trace::{SpanId, TraceId};
 use sferic_actors::frame::ModelId;
 use sferic_actors::ledger::End;
-use sferic_actors::outcome::{FailureCode, Outcome, Shed};
-use sferic_actors::ports::Untold;
+use sferic_actors::outcome::{FailureCode, Outcome, ShedReason};
+use sferic_actors::ports::PublishError;
 use tokio::time::Instant;
 
 use super::catalogue as metrics;
@@ -20,16 +20,16 @@ const OTHER: &str = "other";
 
 /// Counts and histograms of all outcomes. One lock for all; only the publisher records.
 #[derive(Debug)]
-pub struct Recorded(Mutex<Counts>);
+pub struct Recorded(Mutex<RecordedCounts>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct RecordedCounts {
     predictions: u64,
     failures: [u64; FailureCode::ALL.len()],
     whole: [Histogram; 2],
     stages: [Histogram; Stage::ALL.len()],
     models: Vec<(Arc<ModelId>, ModelCounts)>,
-    shed: BySource<{ Shed::ALL.len() }>,
+    shed: BySource<{ ShedReason::ALL.len() }>,
     lost: HashMap<&'static str, BySource<1>>,
     payload_bytes: u64,
     samples: u64,
@@ -72,11 +72,11 @@ impl<const N: usize> BySource<N> {
 impl Recorded {
     /// Nothing yet. At most `max_sources` sources are told apart.
     pub fn new(max_sources: usize) -> Self {
-        Self(Mutex::new(Counts { max_sources, ..Counts::default() }))
+        Self(Mutex::new(RecordedCounts { max_sources, ..RecordedCounts::default() }))
     }
 
     /// Counts an outcome that was told; `of` is its trace and span, where they are kept.
-    pub fn told(&self, outcome: &Outcome, end: End, told_at: Instant, of: Option<(TraceId, SpanId)>) {
+    pub fn published(&self, outcome: &Outcome, end: End, published_at: Instant, of: Option<(TraceId, SpanId)>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = &mut *counts;
         let time = outcome.timestamp;
@@ -91,9 +91,9 @@ impl Recorded {
                 }
             }
         }
-        let whole = told_at.saturating_duration_since(outcome.received_at).as_secs_f64();
+        let whole = published_at.saturating_duration_since(outcome.received_at).as_secs_f64();
         counts.whole[usize::from(end == End::Failure)].record(whole, of, time);
-        let durations = durations(outcome, told_at);
+        let durations = durations(outcome, published_at);
         for (histogram, duration) in counts.stages.iter_mut().zip(durations) {
             if let Some(duration) = duration {
                 histogram.record(duration.as_secs_f64(), of, time);
@@ -118,10 +118,10 @@ impl Recorded {
     }
 
     /// Counts an outcome that could not be told.
-    pub fn lost(&self, outcome: &Outcome, untold: &Untold) {
+    pub fn lost(&self, outcome: &Outcome, publish_error: &PublishError) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let max_sources = counts.max_sources;
-        counts.lost.entry(untold.reason).or_default().count(&outcome.envelope.source, 0, max_sources);
+        counts.lost.entry(publish_error.reason).or_default().count(&outcome.envelope.source, 0, max_sources);
     }
 
     /// Counts frames that never came.
@@ -139,7 +139,7 @@ impl Recorded {
             reading.count(&metrics::FRAMES, [code.as_str()], counts.failures[code as usize]);
         }
         for (source, by_reason) in &counts.shed.0 {
-            for reason in Shed::ALL {
+            for reason in ShedReason::ALL {
                 reading.count(&metrics::FRAMES_SHED, [reason.as_str(), source], by_reason[reason as usize]);
             }
         }

@@ -11,37 +11,37 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use super::super::metrics::catalogue::Kind;
+use super::super::metrics::catalogue::MetricKind;
 use super::super::metrics::{Buckets, Family, Point, Reading, Value};
 use super::spans::nanoseconds;
 
 /// The request that tells `reading`; what is counted in it was counted from `started` on.
 pub fn request(reading: &Reading, resource: &Resource, started: SystemTime) -> ExportMetricsServiceRequest {
-    let span = Span { started: nanoseconds(started), now: nanoseconds(SystemTime::now()) };
-    let metrics = reading.families().iter().map(|family| span.metric(family)).collect();
+    let range = TimeRange { started: nanoseconds(started), now: nanoseconds(SystemTime::now()) };
+    let metrics = reading.families().iter().map(|family| range.metric(family)).collect();
     let scope_metrics = vec![ScopeMetrics { scope: Some((&super::scope(), None).into()), metrics, ..ScopeMetrics::default() }];
     let resource_metrics = vec![ResourceMetrics { resource: Some(resource.clone()), scope_metrics, ..ResourceMetrics::default() }];
     ExportMetricsServiceRequest { resource_metrics }
 }
 
 /// The time that a reading is about.
-struct Span {
+struct TimeRange {
     started: u64,
     now: u64,
 }
 
-impl Span {
+impl TimeRange {
     fn metric(&self, family: &Family) -> Metric {
         let cumulative = AggregationTemporality::Cumulative.into();
         let points = || family.points.iter();
         let data = match family.metric.kind {
-            Kind::Gauge => metric::Data::Gauge(Gauge { data_points: points().map(|point| self.number(family, point)).collect() }),
-            Kind::Counter => metric::Data::Sum(Sum {
+            MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points: points().map(|point| self.number(family, point)).collect() }),
+            MetricKind::Counter => metric::Data::Sum(Sum {
                 data_points: points().map(|point| self.number(family, point)).collect(),
                 aggregation_temporality: cumulative,
                 is_monotonic: true,
             }),
-            Kind::Histogram => metric::Data::Histogram(Histogram {
+            MetricKind::Histogram => metric::Data::Histogram(Histogram {
                 data_points: points().filter_map(|point| self.histogram(family, point)).collect(),
                 aggregation_temporality: cumulative,
             }),

@@ -22,7 +22,7 @@ use sferic_actors::supervision::jitter;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use self::queue::{Place, TraceQueue};
+pub use self::queue::{Reservation, TraceQueue};
 use self::spans::Spans;
 use self::transport::Transport;
 use super::metrics::Metrics;
@@ -59,7 +59,7 @@ impl Signal {
 
 /// What became of exports.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct ExportCounts {
     /// Frames whose spans were taken by the collector.
     pub exported: AtomicU64,
     /// Frames whose spans found the queue full.
@@ -73,7 +73,7 @@ pub struct Counts {
     waiting: AtomicU64,
 }
 
-impl Counts {
+impl ExportCounts {
     /// Frames whose spans wait.
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Relaxed)
@@ -96,7 +96,7 @@ pub struct Exporter {
 struct Link {
     transport: Transport,
     resource: opentelemetry_proto::tonic::resource::v1::Resource,
-    counts: Arc<Counts>,
+    counts: Arc<ExportCounts>,
     complaints: Throttle,
 }
 
@@ -107,7 +107,7 @@ impl Exporter {
     /// The endpoint is no address, or the system's root certificates can't be read for `https`.
     pub fn start(endpoint: &str, telemetry: &Telemetry) -> anyhow::Result<Self> {
         let transport = Transport::new(endpoint, telemetry.otlp_protocol).context("telemetry.otlp_endpoint")?;
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<ExportCounts>::default();
         let queue = TraceQueue::new(Arc::clone(&counts));
         let link = Arc::new(Link { transport, resource: (&resource()).into(), counts, complaints: Throttle::new(Duration::from_secs(60)) });
         let (closing, closed) = watch::channel(false);
@@ -121,7 +121,7 @@ impl Exporter {
     }
 
     /// What became of exports.
-    pub fn counts(&self) -> Arc<Counts> {
+    pub fn counts(&self) -> Arc<ExportCounts> {
         Arc::clone(&self.link.counts)
     }
 
@@ -212,9 +212,9 @@ impl Link {
             Err(failed) => Some(format!("{:#}", failed.error)),
         };
         if let Some(error) = complaint
-            && let Some(unsaid) = self.complaints.pass(tokio::time::Instant::now())
+            && let Some(suppressed) = self.complaints.pass(tokio::time::Instant::now())
         {
-            tracing::warn!(error, signal = signal.as_str(), unsaid, "telemetry could not be exported");
+            tracing::warn!(error, signal = signal.as_str(), suppressed, "telemetry could not be exported");
         }
         result.map(drop).map_err(|failed| failed.retry)
     }

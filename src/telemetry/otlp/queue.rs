@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::Counts;
+use super::ExportCounts;
 use super::spans::Spans;
 
 /// Frames whose spans wait for export; some 2 KB each.
@@ -20,39 +20,39 @@ pub struct TraceQueue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<QueuedSpans>,
     /// Rung for the first that waits, and once more where half of the places are taken.
     bell: Notify,
-    counts: Arc<Counts>,
+    counts: Arc<ExportCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueuedSpans {
     spans: Spans,
     frames: u64,
 }
 
 /// A place in the queue: where one frame's spans are to be written.
-pub struct Place<'a> {
-    waiting: MutexGuard<'a, Waiting>,
+pub struct Reservation<'a> {
+    waiting: MutexGuard<'a, QueuedSpans>,
     shared: &'a Shared,
 }
 
 impl TraceQueue {
     /// An empty one.
-    pub(super) fn new(counts: Arc<Counts>) -> Self {
+    pub(super) fn new(counts: Arc<ExportCounts>) -> Self {
         Self(Arc::new(Shared { waiting: Mutex::default(), bell: Notify::new(), counts }))
     }
 
     /// A place for one frame's spans; where there is none, the frame is counted as dropped.
-    pub fn reserve(&self) -> Option<Place<'_>> {
+    pub fn reserve(&self) -> Option<Reservation<'_>> {
         let shared = &*self.0;
         let waiting = shared.lock();
         if waiting.frames >= FRAMES || waiting.spans.size() >= BYTES {
             shared.counts.queue_full.fetch_add(1, Relaxed);
             return None;
         }
-        Some(Place { waiting, shared })
+        Some(Reservation { waiting, shared })
     }
 
     /// A failure or a slow frame is not kept: there are too many of them.
@@ -75,12 +75,12 @@ impl TraceQueue {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, QueuedSpans> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Deref for Place<'_> {
+impl Deref for Reservation<'_> {
     type Target = Spans;
 
     fn deref(&self) -> &Spans {
@@ -88,13 +88,13 @@ impl Deref for Place<'_> {
     }
 }
 
-impl DerefMut for Place<'_> {
+impl DerefMut for Reservation<'_> {
     fn deref_mut(&mut self) -> &mut Spans {
         &mut self.waiting.spans
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.waiting.frames += 1;
         self.shared.counts.waiting.store(self.waiting.frames, Relaxed);
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_and_counts_until_it_is_taken() {
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<ExportCounts>::default();
         let queue = TraceQueue::new(Arc::clone(&counts));
         for n in 0..FRAMES {
             assert!(queue.reserve().is_some(), "place {n}");
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn so_many_bytes_refuse_the_next_frame_and_taking_them_leaves_the_memory() {
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<ExportCounts>::default();
         let queue = TraceQueue::new(Arc::clone(&counts));
         let span = crate::telemetry::otlp::spans::Span {
             trace_id: 1.into(),

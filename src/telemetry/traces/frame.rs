@@ -4,7 +4,7 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind};
 use sferic_actors::frame::ModelId;
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
-use sferic_actors::ports::Untold;
+use sferic_actors::ports::PublishError;
 use sferic_actors::trail::Run;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ pub const SPANS: &[(&str, &str, &str, &str)] = &[
         "process <prefix>.frames.{source}",
         "consumer",
         "the sender's span, where there is one",
-        "the frame, from its arrival until its outcome is told",
+        "the frame, from its arrival until its outcome is published",
     ),
     ("decode", "internal", "the frame", "reading its encoding and hashing its samples"),
     ("cache", "internal", "the frame", "waiting for the cache, and its answer"),
@@ -36,7 +36,7 @@ pub const SPANS: &[(&str, &str, &str, &str)] = &[
         "publish <prefix>.predictions.{source}",
         "producer",
         "the frame",
-        "from the outcome until it is told (of a failure: `<prefix>.failures.{source}`); its context is in the outcome's headers",
+        "from the outcome until it is published (of a failure: `<prefix>.failures.{source}`); its context is in the outcome's headers",
     ),
     (
         "run",
@@ -115,22 +115,22 @@ pub struct FrameSpans<'a> {
     begun: &'a Begun,
     trace_state: String,
     clock: Clock,
-    untold: Option<&'a Untold>,
-    told_at: Instant,
+    publish_error: Option<&'a PublishError>,
+    published_at: Instant,
 }
 
 impl<'a> FrameSpans<'a> {
-    /// Those of this frame, whose outcome was told, or not, at `told_at`.
+    /// Those of this frame, whose outcome was told, or not, at `published_at`.
     pub fn new(
         names: &'a Names,
         outcome: &'a Outcome,
         begun: &'a Begun,
         clock: Clock,
-        told: &'a Result<End, Untold>,
-        told_at: Instant,
+        published: &'a Result<End, PublishError>,
+        published_at: Instant,
     ) -> Self {
         let trace_state = begun.parent.as_ref().map(|parent| parent.trace_state().header()).unwrap_or_default();
-        Self { names, outcome, begun, trace_state, clock, untold: told.as_ref().err(), told_at }
+        Self { names, outcome, begun, trace_state, clock, publish_error: published.as_ref().err(), published_at }
     }
 
     /// The frame was in this run, whose span is `run_span`; `halved`: which failed, so that its frames were in further ones.
@@ -188,22 +188,22 @@ impl<'a> FrameSpans<'a> {
 
     fn publish(&self, to: &mut Spans) {
         let subject = if self.failure().is_some() { &self.names.failures } else { &self.names.predictions };
-        let child = self.child(&subject.span, self.begun.publish, self.outcome.settled_at, self.told_at);
+        let child = self.child(&subject.span, self.begun.publish, self.outcome.settled_at, self.published_at);
         to.push(&Span { kind: SpanKind::Producer, ..child }, |span| {
             self.messaging(subject, span);
-            if let Some(untold) = self.untold {
-                span.attribute(names::ERROR_TYPE, untold.reason);
-                span.error(&untold.message);
+            if let Some(publish_error) = self.publish_error {
+                span.attribute(names::ERROR_TYPE, publish_error.reason);
+                span.error(&publish_error.message);
             }
         });
     }
 
     fn root(&self, to: &mut Spans) {
         let (outcome, trail, begun) = (self.outcome, &self.outcome.trail, self.begun);
-        let child = self.child(&self.names.frames.span, begun.root, outcome.received_at, self.told_at);
+        let child = self.child(&self.names.frames.span, begun.root, outcome.received_at, self.published_at);
         let parent = begun.parent.as_ref().map(SpanContext::span_id);
         to.push(&Span { kind: SpanKind::Consumer, parent, parent_is_remote: parent.is_some(), ..child }, |span| {
-            let code = match (self.untold, &outcome.result) {
+            let code = match (self.publish_error, &outcome.result) {
                 (Some(_), _) => "lost",
                 (None, Ok(_)) => "prediction",
                 (None, Err(failure)) => failure.code.as_str(),
@@ -229,8 +229,8 @@ impl<'a> FrameSpans<'a> {
                     [(names::EXCEPTION_TYPE, failure.code.as_str().into()), (names::EXCEPTION_MESSAGE, failure.message.as_str().into())];
                 span.event("exception", self.clock.at(outcome.settled_at), &attributes);
             }
-            let untold = self.untold.map(|untold| (untold.reason, &untold.message));
-            if let Some((kind, message)) = untold.or_else(|| self.failure().map(|failure| (code, &failure.message))) {
+            let publish_error = self.publish_error.map(|publish_error| (publish_error.reason, &publish_error.message));
+            if let Some((kind, message)) = publish_error.or_else(|| self.failure().map(|failure| (code, &failure.message))) {
                 span.attribute(names::ERROR_TYPE, kind);
                 span.error(message);
             }

@@ -16,7 +16,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry_sdk::trace::Sampler;
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{FailureCode, Outcome};
-use sferic_actors::ports::Untold;
+use sferic_actors::ports::PublishError;
 use tokio::time::Instant;
 
 use self::context::{new_span_id, new_trace_id};
@@ -24,7 +24,7 @@ use self::frame::{Clock, FrameSpans};
 pub use self::frame::{Names, SPANS};
 use self::runs::{Gathering, Joining, Runs};
 use self::sampler::{Allowance, KEPT_PER_SECOND, is_sampled};
-use super::otlp::{Place, TraceQueue};
+use super::otlp::{Reservation, TraceQueue};
 use crate::settings::Settings;
 
 /// Makes spans of outcomes and queues them for export.
@@ -97,7 +97,7 @@ impl Traces {
     /// Decides whether the frame's spans are kept, and puts its context into the headers of its outcome. Where a publisher has died of
     /// it before, its headers stand already, and of its spans nothing is told.
     pub fn begin(&self, outcome: &mut Outcome) -> Option<Begun> {
-        if outcome.told.attempts > 1 {
+        if outcome.published.attempts > 1 {
             return None;
         }
         let headers = &mut outcome.envelope.trace;
@@ -125,14 +125,14 @@ impl Traces {
     }
 
     /// The outcome was told, or could not be: queues the frame's spans where they are kept, and that of a run it was the last of.
-    pub fn end(&self, outcome: &Outcome, mut begun: Begun, told: &Result<End, Untold>, told_at: Instant) {
-        if told.is_err() && begun.kept.is_none() {
-            begun.kept = self.allowed(Kept::Lost, told_at);
+    pub fn end(&self, outcome: &Outcome, mut begun: Begun, published: &Result<End, PublishError>, published_at: Instant) {
+        if published.is_err() && begun.kept.is_none() {
+            begun.kept = self.allowed(Kept::Lost, published_at);
         }
         let trail = &outcome.trail;
-        let mut place = begun.kept.and_then(|_| self.queue.reserve());
+        let mut reservation = begun.kept.and_then(|_| self.queue.reserve());
         let clock = Clock::new(outcome);
-        let frame = place.is_some().then(|| FrameSpans::new(&self.names, outcome, &begun, clock, told, told_at));
+        let frame = reservation.is_some().then(|| FrameSpans::new(&self.names, outcome, &begun, clock, published, published_at));
         let mut over = Vec::new();
         let last = trail.runs().count().saturating_sub(1);
         for (index, run) in trail.runs().enumerate() {
@@ -140,17 +140,17 @@ impl Traces {
             let halved = index < last;
             let failed = halved || outcome.result.as_ref().is_err_and(|failure| failure.code == FailureCode::InferenceFailed);
             let time = [clock.at(run.begun), clock.at(run.ended.unwrap_or(outcome.settled_at))];
-            let joining = Joining { run, model: trail.model.as_ref(), time, failed, inference: inference.clone(), now: told_at };
+            let joining = Joining { run, model: trail.model.as_ref(), time, failed, inference: inference.clone(), now: published_at };
             let (context, ended) = self.runs().join(&joining);
             over.extend(ended);
-            if let (Some(frame), Some(place), Some(inference)) = (&frame, &mut place, &inference) {
-                frame.inference(run, inference, &context, halved, place);
+            if let (Some(frame), Some(reservation), Some(inference)) = (&frame, &mut reservation, &inference) {
+                frame.inference(run, inference, &context, halved, reservation);
             }
         }
-        if let (Some(frame), Some(place)) = (frame, &mut place) {
-            frame.finish(place);
+        if let (Some(frame), Some(reservation)) = (frame, &mut reservation) {
+            frame.finish(reservation);
         }
-        self.tell(&over, place);
+        self.tell(&over, reservation);
     }
 
     /// Queues what is known of runs whose frames are not all told; at the end.
@@ -160,11 +160,11 @@ impl Traces {
     }
 
     /// Queues the spans of these runs, in a frame's place where it has one.
-    fn tell(&self, runs: &[Gathering], place: Option<Place<'_>>) {
+    fn tell(&self, runs: &[Gathering], reservation: Option<Reservation<'_>>) {
         if !runs.is_empty()
-            && let Some(mut place) = place.or_else(|| self.queue.reserve())
+            && let Some(mut reservation) = reservation.or_else(|| self.queue.reserve())
         {
-            runs.iter().for_each(|run| run.write(&mut place));
+            runs.iter().for_each(|run| run.write(&mut reservation));
         }
     }
 

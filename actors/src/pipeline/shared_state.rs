@@ -1,0 +1,47 @@
+//! What outlives the actors.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::admission::Admission;
+use crate::breaker::Circuits;
+use crate::cache::CacheStore;
+use crate::deadlines::Deadlines;
+use crate::gaps::GapWatch;
+use crate::ledger::Ledger;
+use crate::model_pool::{self, WorkQueue};
+use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink};
+use crate::preprocess::FrameQueue;
+use crate::publish::OutcomeQueue;
+use crate::supervision::Restarts;
+
+/// State that outlives the actors. Every restarted actor is given the same.
+pub struct SharedState {
+    /// The outcome law.
+    pub ledger: Arc<Ledger>,
+    /// What the sources' counts tell of frames that never came.
+    pub gaps: Arc<GapWatch>,
+    /// The permits.
+    pub admission: Arc<Admission>,
+    /// The watch over the frames' deadlines.
+    pub deadlines: Arc<Deadlines>,
+    /// The outcomes not yet told.
+    pub outcomes: Arc<OutcomeQueue>,
+    /// The cache's entries.
+    pub cache: Arc<CacheStore>,
+    /// The circuits.
+    pub circuits: Arc<Circuits>,
+    /// What the feature workers pull from.
+    pub frames: Arc<FrameQueue>,
+    /// What the sessions pull from.
+    pub queue: Arc<WorkQueue>,
+    /// How often its actors were restarted.
+    pub restarts: Restarts,
+    pub(crate) pool: model_pool::Config,
+    pub(crate) workers: usize,
+    pub(crate) source: Arc<Mutex<FrameSource>>,
+    pub(crate) decoder: Arc<dyn Decoder>,
+    pub(crate) extractors: FeatureWorkers,
+    pub(crate) sink: Arc<dyn OutcomeSink>,
+}
