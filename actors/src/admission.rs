@@ -1,14 +1,14 @@
 //! The permits that bound the whole pipeline, in frames and in bytes.
 //!
-//! Actor mailboxes are unbounded; these are not. A frame takes its permits before it enters and carries them by value,
-//! so they come back wherever it ends.
+//! Actor mailboxes are unbounded, so the bound is here: a frame takes its permits before it enters the
+//! pipeline and carries them by value. They are released wherever it ends.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How much may be inside the pipeline at once.
+/// Bounds the frames and bytes in the pipeline.
 #[derive(Debug)]
 pub struct Admission {
     frames: Arc<Semaphore>,
@@ -18,7 +18,7 @@ pub struct Admission {
     sources: Option<Arc<Sources>>,
 }
 
-/// How many frames of each source are in flight; those of none are not listed.
+/// Frames in flight by source; sources without any are not listed.
 #[derive(Debug)]
 struct Sources {
     in_flight: Mutex<HashMap<Arc<str>, usize>>,
@@ -28,13 +28,13 @@ struct Sources {
 /// Why a frame was not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// As many frames as may be are in flight.
+    /// `limits.in_flight_frames` are in flight.
     #[error("the pipeline is full: {limit} of {limit} frames in flight")]
     Frames {
         /// `limits.in_flight_frames`.
         limit: usize,
     },
-    /// The frame's bytes do not fit beside those in flight.
+    /// The payload does not fit beside those in flight.
     #[error("the pipeline is full: {in_flight} of {limit} bytes in flight and this frame has {bytes}")]
     Bytes {
         /// Size of this frame's payload, bytes.
@@ -44,7 +44,7 @@ pub enum Refused {
         /// `limits.in_flight_bytes`.
         limit: usize,
     },
-    /// As many frames of its source as may be are in flight.
+    /// Its source has its share of the frames in flight.
     #[error("{limit} of {limit} frames of source {source_name:?} in flight, its share of {max_frames} by limits.per_source_share")]
     Source {
         /// The frame's source.
@@ -54,7 +54,7 @@ pub enum Refused {
         /// `limits.in_flight_frames`.
         max_frames: usize,
     },
-    /// The frame would not fit into an empty pipeline either.
+    /// The payload would not fit into an empty pipeline either.
     #[error("a frame of {bytes} bytes is over limits.in_flight_bytes, {limit}")]
     NeverFits {
         /// Size of this frame's payload, bytes.
@@ -64,8 +64,8 @@ pub enum Refused {
     },
 }
 
-/// The right to be in the pipeline. The frame's half goes with its answer, the bytes' half with its samples;
-/// the frame's half is shared, so that it stays as long as either.
+/// The permits of an admitted frame. The frame permit travels with its answer, the byte permit with its
+/// samples. The frame permit is shared, so that it is held as long as either.
 #[derive(Debug)]
 pub struct Permit {
     /// One frame.
@@ -74,7 +74,7 @@ pub struct Permit {
     pub bytes: OwnedSemaphorePermit,
 }
 
-/// One frame's place, in the pipeline or among the refusals to be told.
+/// The permit of one frame, in the pipeline or among the refusals that wait to be published.
 #[derive(Debug)]
 pub struct FramePermit {
     _place: OwnedSemaphorePermit,
@@ -82,13 +82,13 @@ pub struct FramePermit {
 }
 
 impl FramePermit {
-    /// A place outside the pipeline, which no source's share counts.
+    /// A permit outside the pipeline, which counts for no source.
     pub fn outside(place: OwnedSemaphorePermit) -> Arc<Self> {
         Arc::new(Self { _place: place, _share: None })
     }
 }
 
-/// One frame of its source's share.
+/// One frame counted in its source's share.
 #[derive(Debug)]
 struct SourceShare {
     sources: Arc<Sources>,
@@ -121,14 +121,15 @@ impl Drop for SourceShare {
 }
 
 impl Refused {
-    /// Whether the frame would be admitted if others made room.
+    /// Whether shedding another frame could admit this one.
     pub fn is_for_want_of_room(&self) -> bool {
         matches!(self, Self::Frames { .. } | Self::Bytes { .. })
     }
 }
 
 impl Admission {
-    /// At most `max_frames` frames and `max_bytes` bytes of payload at once, and of one source at most this share of the frames.
+    /// Admits at most `max_frames` frames and `max_bytes` bytes of payload at once, and of one source at most
+    /// this share of the frames.
     pub fn new(max_frames: usize, max_bytes: usize, per_source_share: f64) -> Self {
         let max_bytes = max_bytes.min(Semaphore::MAX_PERMITS);
         let limit = ((max_frames as f64 * per_source_share).floor() as usize).max(1);
@@ -136,7 +137,7 @@ impl Admission {
         Self { frames: Arc::new(Semaphore::new(max_frames)), bytes: Arc::new(Semaphore::new(max_bytes)), max_frames, max_bytes, sources }
     }
 
-    /// Takes the permits for one frame of `bytes` bytes, or says at once what is full.
+    /// Takes the permits for one frame of `bytes` bytes, or returns at once what is full.
     pub fn admit(&self, source: &str, bytes: usize) -> Result<Permit, Refused> {
         let never = Refused::NeverFits { bytes, limit: self.max_bytes };
         if bytes > self.max_bytes {
@@ -160,12 +161,12 @@ impl Admission {
         Ok(Permit { frame: Arc::new(FramePermit { _place: place, _share: share }), bytes })
     }
 
-    /// Frames and bytes that hold permits now.
+    /// Frames and bytes admitted now.
     pub fn in_use(&self) -> (usize, usize) {
         (self.max_frames - self.frames.available_permits(), self.max_bytes - self.bytes.available_permits())
     }
 
-    /// The most frames that can hold a permit at once.
+    /// The maximum number of frames admitted at once.
     pub fn max_frames(&self) -> usize {
         self.max_frames
     }
@@ -176,12 +177,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_by_frames_and_by_bytes_and_gives_back_on_drop() {
+    fn refuses_by_frames_and_by_bytes_and_releases_on_drop() {
         let admission = Admission::new(2, 100, 1.0);
         let admit = |bytes| admission.admit("a", bytes);
         let first = admit(60).unwrap();
         assert_eq!(admit(41).unwrap_err(), Refused::Bytes { bytes: 41, in_flight: 60, limit: 100 });
-        assert_eq!(admission.in_use(), (1, 60), "a refusal keeps no permit");
+        assert_eq!(admission.in_use(), (1, 60), "a refusal holds no permit");
         let second = admit(40).unwrap();
         assert_eq!(admit(0).unwrap_err(), Refused::Frames { limit: 2 });
         assert_eq!(admit(101).unwrap_err(), Refused::NeverFits { bytes: 101, limit: 100 });
@@ -190,17 +191,17 @@ mod tests {
     }
 
     #[test]
-    fn one_source_has_its_share_and_no_more() {
+    fn a_source_is_bounded_by_its_share() {
         let admission = Admission::new(8, 100, 0.25);
         let loud: Vec<_> = (0..2).map(|_| admission.admit("loud", 1).unwrap()).collect();
         let refused = admission.admit("loud", 1).unwrap_err();
         assert_eq!(refused, Refused::Source { source_name: "loud".into(), limit: 2, max_frames: 8 });
         assert!(!refused.is_for_want_of_room());
         let quiet = admission.admit("quiet", 1).unwrap();
-        assert_eq!(admission.in_use(), (3, 3), "a refusal keeps no permit");
+        assert_eq!(admission.in_use(), (3, 3), "a refusal holds no permit");
         drop(loud);
         assert!(admission.admit("loud", 1).is_ok());
         drop(quiet);
-        assert!(admission.sources.unwrap().in_flight.lock().unwrap().is_empty(), "sources without frames are forgotten");
+        assert!(admission.sources.unwrap().in_flight.lock().unwrap().is_empty(), "sources without frames are removed");
     }
 }

@@ -1,7 +1,8 @@
-//! One watch for the deadlines of all frames.
+//! One timer for the deadlines of all frames.
 //!
-//! Most frames are answered long before their deadline, so what one costs is what its entry costs: no task, no wake-up.
-//! Entries of answered frames lie until their time comes or until they are half of all.
+//! Most frames are answered long before their deadline, so a deadline costs one heap entry: no task, no
+//! wake-up. Entries of answered frames stay until their time, or until the heap has doubled since the last
+//! sweep.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -12,10 +13,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::responder::Responder;
 
-/// Entries below which answered frames are not looked for.
+/// Number of entries below which answered frames are not swept.
 const SWEEP_FROM: usize = 1024;
 
-/// Tells each frame when its time is up.
+/// Fails each frame at its deadline.
 #[derive(Debug)]
 pub struct Deadlines {
     timers: Mutex<Timers>,
@@ -25,7 +26,7 @@ pub struct Deadlines {
 #[derive(Debug)]
 struct Timers {
     entries: BinaryHeap<Reverse<Timer>>,
-    /// When the watch looks next; `None` while it waits for an entry.
+    /// The next wake-up; `None` while there is no entry.
     wakes_at: Option<Instant>,
     sweep_at: usize,
 }
@@ -44,7 +45,7 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// Watches over a frame until it is answered.
+    /// Adds a frame.
     pub fn watch(&self, deadline: Instant, responder: &Arc<Responder>) {
         let mut timers = self.lock();
         if timers.entries.len() >= timers.sweep_at {
@@ -59,7 +60,7 @@ impl Deadlines {
         }
     }
 
-    /// Keeps the watch; never returns.
+    /// Runs the timer; never returns.
     pub async fn run(&self) {
         loop {
             let (late, next) = self.take_late(Instant::now());
@@ -76,7 +77,7 @@ impl Deadlines {
         }
     }
 
-    /// The frames whose time is up, and when to look again.
+    /// Removes the frames whose deadline has passed; also returns the next deadline.
     fn take_late(&self, now: Instant) -> (Vec<Arc<Responder>>, Option<Instant>) {
         let mut timers = self.lock();
         let mut late = Vec::new();

@@ -1,6 +1,7 @@
-//! The frames that one computation answers: equal ones that came while it was under way wait for it together.
+//! The frames that one computation answers: equal frames that arrive while it is in progress wait for it
+//! (single flight).
 //!
-//! Invariant: a flight that anybody was told is over takes nobody in any more.
+//! Invariant: once `is_over` has returned true, no frame can join.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,17 +11,17 @@ use crate::frame::Priority;
 use crate::responder::{ExpiryListener, Responder};
 use crate::trail::{Run, Trail};
 
-/// One computation and those who wait for it. A frame that waits for nobody else's is alone in its own.
+/// One computation and the frames that wait for it. A frame without equals is alone in its flight.
 #[derive(Debug)]
 pub struct Flight(Mutex<FlightState>);
 
 #[derive(Debug)]
 struct FlightState {
-    /// In the order they came. The first that still waits is the one the work is done for.
+    /// In order of arrival. The work is done for the first that still waits.
     members: Vec<Member>,
-    /// The latest of the members'.
+    /// The latest deadline of the members.
     deadline: Instant,
-    /// The highest of the members'.
+    /// The highest priority of the members.
     priority: Priority,
     run: Option<Arc<dyn ExpiryListener>>,
     is_over: bool,
@@ -39,14 +40,14 @@ pub struct Member {
     pub priority: Priority,
 }
 
-/// What becomes of a frame that would join a flight.
+/// Result of joining a flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joining {
-    /// It waits with the others.
+    /// The frame waits with the others.
     Joined,
-    /// The same, and the flight is more urgent now.
+    /// The frame waits with the others and raised the priority of the flight.
     Raised,
-    /// The flight is over; it has to be computed itself.
+    /// The flight is over; the frame has to be computed itself.
     Over,
 }
 
@@ -65,7 +66,8 @@ impl FlightState {
     fn add(&mut self, member: Member) {
         self.deadline = self.deadline.max(member.deadline);
         self.priority = self.priority.min(member.priority);
-        // A long run of many short deadlines: those answered make room.
+        // Drops answered members before the vector grows: a long run may have many members of short
+        // deadlines.
         if self.members.len() == self.members.capacity() {
             self.members.retain(|member| !member.responder.is_answered());
         }
@@ -84,7 +86,7 @@ impl Flight {
         flight
     }
 
-    /// Takes in the frame of a flight of one.
+    /// Moves the member of `other`, a flight of one, into this flight.
     pub fn join(self: &Arc<Self>, other: &Self, now: Instant) -> Joining {
         let mut state = self.lock();
         if state.is_over(now) {
@@ -101,17 +103,17 @@ impl Flight {
         if is_raised { Joining::Raised } else { Joining::Joined }
     }
 
-    /// Whether nobody waits for it any more. If so, nobody will.
+    /// Whether no frame waits for it any more. Once true, it stays true.
     pub fn is_over(&self, now: Instant) -> bool {
         self.lock().is_over(now)
     }
 
-    /// Whether each of its members has its answer already.
+    /// Whether all its members are answered.
     pub fn is_answered(&self) -> bool {
         self.lock().members.iter().all(|member| member.responder.is_answered())
     }
 
-    /// When the last of its members' budgets ends.
+    /// The latest deadline of its members.
     pub fn deadline(&self) -> Instant {
         self.lock().deadline
     }
@@ -121,7 +123,7 @@ impl Flight {
         self.lock().priority
     }
 
-    /// Says where the frame has been that the work is done for; the others only wait.
+    /// Records progress in the trail of the first member that waits.
     pub fn note(&self, what: impl FnOnce(&mut Trail)) {
         let state = self.lock();
         if let Some(first) = state.members.iter().find(|member| !member.responder.is_answered()) {
@@ -129,7 +131,7 @@ impl Flight {
         }
     }
 
-    /// It is in this run from now on, which is told when nobody waits for it any more.
+    /// Enters a run; `listener` is notified when the last member expires.
     pub fn runs_in(&self, run: Run, listener: &Arc<dyn ExpiryListener>) {
         self.note(|trail| trail.runs_in(run));
         let mut state = self.lock();
@@ -141,17 +143,18 @@ impl Flight {
         }
     }
 
-    /// It is over: those who waited, to be answered.
+    /// Ends the flight and returns its members, to be answered.
     pub fn finish(&self) -> Vec<Member> {
         let mut state = self.lock();
         state.is_over = true;
         std::mem::take(&mut state.members)
     }
 
-    /// The first that waits leaves; it is over where nobody is left. Gives the one that left, and the one that is the first now.
+    /// Removes the first member that waits; the flight is over where none is left. Returns the removed member
+    /// and the one that is now the first.
     pub fn shed_first(&self, now: Instant) -> (Option<Member>, Option<Member>) {
         let mut state = self.lock();
-        // Those whose time is up stay: whoever lands the flight tells them so, if the watch over the deadlines has not.
+        // Expired members stay: whoever finishes the flight answers them if the deadline timer has not.
         let first = state.members.iter().position(|member| member.waits(now)).map(|at| state.members.remove(at));
         let left = || state.members.iter().filter(|member| member.waits(now));
         let (next, priority) = (left().next().cloned(), left().map(|member| member.priority).min());
@@ -168,7 +171,7 @@ impl Flight {
 }
 
 impl ExpiryListener for Flight {
-    /// Another member's deadline has passed, and it was told.
+    /// A member expired and was answered.
     fn waiter_expired(&self) {
         let mut state = self.lock();
         let run = if state.members.iter().all(|member| member.responder.is_answered()) { state.run.take() } else { None };
@@ -189,7 +192,7 @@ mod tests {
     use crate::publish::OutcomeQueue;
     use crate::responder::Unanswered;
 
-    /// A frame whose deadline nobody watches.
+    /// A frame without a deadline timer.
     fn member(budget_ms: u64, priority: Priority) -> Member {
         let (ledger, outcomes, now) = (Arc::<Ledger>::default(), OutcomeQueue::new(8), Instant::now());
         let unanswered = Unanswered::new(Envelope::default(), now, ledger.open(), None, outcomes);
@@ -208,25 +211,25 @@ mod tests {
 
         let at = |ms| now + Duration::from_millis(ms);
         assert!(!flight.is_over(at(299)));
-        // The first one's time is up, so the one after it is the first.
+        // The first member has expired, so the one after it is the first.
         let (first, next) = flight.shed_first(at(150));
         assert_eq!((first.unwrap().deadline, next.unwrap().deadline), (at(300), at(200)));
         assert_eq!(flight.priority(), Priority::High);
         let (first, next) = flight.shed_first(at(150));
         assert_eq!((first.unwrap().deadline, next.is_none()), (at(200), true));
         assert_eq!(flight.join(&Flight::new(member(1000, Priority::Normal)), at(150)), Joining::Over);
-        assert_eq!(flight.finish().len(), 1, "the one whose time is up is still to be told");
+        assert_eq!(flight.finish().len(), 1, "the expired one is still to be answered");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn once_it_was_told_to_be_over_nobody_joins() {
+    async fn once_it_is_over_no_frame_joins() {
         let now = Instant::now();
         let flight = Flight::new(member(100, Priority::Normal));
         let late = now + Duration::from_millis(100);
         assert!(flight.is_over(late));
         let joining = Flight::new(member(1000, Priority::Normal));
         assert_eq!(flight.join(&joining, now), Joining::Over);
-        assert!(!joining.is_over(now), "who could not join is still there to be computed");
+        assert!(!joining.is_over(now), "a frame that could not join is still to be computed");
         assert_eq!(joining.finish().len(), 1);
     }
 
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn its_run_is_told_once_when_the_last_member_is_late() {
+    async fn its_run_is_notified_once_when_the_last_member_expires() {
         let now = Instant::now();
         let notified = Arc::<Notified>::default();
         let count = || notified.0.load(std::sync::atomic::Ordering::Relaxed);
@@ -257,6 +260,6 @@ mod tests {
         responders[1].expire();
         assert_eq!(count(), 1);
         first.runs_in(run, &listener);
-        assert_eq!(count(), 2, "a run that begins when it is over hears of it at once");
+        assert_eq!(count(), 2, "a run that begins when it is over is notified at once");
     }
 }

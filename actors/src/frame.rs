@@ -1,4 +1,4 @@
-//! A frame, named by how far it has come: [`Arrival`] → [`RawFrame`] → [`PreparedFrame`] → outcome.
+//! A frame, named by its state: [`Arrival`] → [`RawFrame`] → [`PreparedFrame`] → outcome.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub struct Arrival {
     pub received_at: Instant,
 }
 
-/// Everything about a frame that its outcome needs and the pipeline does not look at.
+/// Metadata of a frame that its outcome needs and the pipeline does not read.
 #[derive(Debug, Clone, Default)]
 pub struct Envelope {
     /// The tokens after `<prefix>.frames.`.
@@ -44,7 +44,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// What people call it.
+    /// Its usual name.
     pub fn name(self) -> &'static str {
         match self {
             Self::MessagePack => "MessagePack",
@@ -85,9 +85,9 @@ pub struct FrameInfo {
 pub enum Priority {
     /// Before everything.
     Critical,
-    /// Before what is normal.
+    /// Before normal frames.
     High,
-    /// Where nothing is said.
+    /// The default.
     #[default]
     Normal,
     /// When there is room.
@@ -107,7 +107,7 @@ pub struct ModelId {
 
 impl PartialEq for ModelId {
     fn eq(&self, other: &Self) -> bool {
-        // Mostly asked of one and the same, several times a frame.
+        // Usually compares a reference with itself, several times per frame.
         std::ptr::eq(self, other) || self.digest == other.digest && self.version == other.version && self.name == other.name
     }
 }
@@ -124,7 +124,7 @@ impl std::fmt::Display for ModelId {
     }
 }
 
-/// SHA-256 over everything that decides a frame's answer.
+/// SHA-256 over everything that determines the answer to a frame.
 pub type CacheKey = [u8; 32];
 
 /// IQ samples as they came, not yet converted.
@@ -155,11 +155,11 @@ impl IqSamples {
 /// A decoded frame: its samples, and the [`Job`] that will be answered.
 #[derive(Debug)]
 pub struct RawFrame {
-    /// The answer owed.
+    /// The job that will be answered.
     pub job: Job,
-    /// What the answer is about.
+    /// Its samples.
     pub samples: IqSamples,
-    /// Where the answer is remembered; `None` where the frame does not want that.
+    /// Key of the answer in the cache; `None` where the frame asked for no caching.
     pub cache_key: Option<CacheKey>,
 }
 
@@ -175,9 +175,9 @@ pub struct Tensor {
 /// A frame whose features are computed.
 #[derive(Debug)]
 pub struct PreparedFrame {
-    /// The answer owed.
+    /// The job that will be answered.
     pub job: Job,
-    /// What the model gets.
+    /// The input of the model.
     pub tensor: Tensor,
     /// When it was ready.
     pub prepared_at: Instant,

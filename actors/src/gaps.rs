@@ -1,8 +1,9 @@
-//! Frames that are known to be missed: the gaps in each source's `seq`.
+//! Frames that are known to be missed: gaps in the `seq` of each source.
 //!
-//! Pure: the time is an argument. A number that is passed over is missing until its frame comes late, or for [`WINDOW`]; then it is due to be
-//! accounted for. Resets, repeats and reordering are no gaps, nor are steps of a source that has never sent two numbers in a row: where
-//! a sequence can be read in two ways, the one with fewer missing frames is taken.
+//! Pure: the time is an argument. A number that is skipped is missing until its frame comes late, or for
+//! [`WINDOW`]; then it is due to be counted. Resets, repeats and reordering are no gaps, nor are steps of a
+//! source that has never sent two consecutive numbers: where a sequence can be read in two ways, the one with
+//! fewer missing frames is assumed.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,7 +23,7 @@ const NONE: u64 = u64::MAX;
 /// A jump forward by more is a new count, not a gap.
 const MAX_GAP: u64 = 1 << 20;
 
-/// Sources whose count is known; the one seen longest ago is forgotten first.
+/// Maximum number of sources; the least recently seen is dropped first.
 const MAX_SOURCES: usize = 4096;
 
 /// Gaps of one source that wait to be filled; the oldest is due at once where there are more.
@@ -53,9 +54,10 @@ struct Count {
     next: u64,
     /// The highest `next` before the source began to count anew.
     high: u64,
-    /// What would follow on the last number, where that was behind and such as a source begins with, 0 or 1; else [`NONE`].
+    /// The number after the last one, where that was behind `next` and 0 or 1, as a restarted source sends;
+    /// else [`NONE`].
     behind: u64,
-    /// It has sent two numbers in a row. Before that they may be anything: samples, milliseconds.
+    /// Whether it has sent two consecutive numbers. Before that, they may be sample counts or milliseconds.
     is_by_one: bool,
     gaps: VecDeque<Gap>,
 }
@@ -79,7 +81,7 @@ impl Default for Gaps {
 }
 
 impl Gaps {
-    /// A frame of `source` with this number has come. Returns whether a gap opened.
+    /// Records a frame. Returns whether a gap opened.
     pub fn observe(&mut self, source: &str, seq: u64, now: Instant) -> bool {
         let Some(count) = self.sources.get_mut(source) else {
             let count = Count { next: seq.saturating_add(1), high: 0, behind: NONE, is_by_one: false, gaps: VecDeque::new() };
@@ -94,7 +96,7 @@ impl Gaps {
         };
         let restarted_with = std::mem::replace(&mut count.behind, NONE);
         let was_missing = !count.gaps.is_empty() && count.fill(seq);
-        // As a rule it is the next one.
+        // The usual case.
         if seq == count.next {
             (count.next, count.is_by_one) = (seq.saturating_add(1), true);
             return false;
@@ -138,8 +140,8 @@ impl Gaps {
 }
 
 impl Count {
-    /// Takes a number that is not the next one; gives those that it passes over. `second` is the one that would show a source that
-    /// counts anew.
+    /// Records a number that is not the next one; returns the numbers that it skips. `second` is the number
+    /// that would show that the source has restarted.
     fn take(&mut self, seq: u64, second: u64) -> Option<Range<u64>> {
         let following = seq.saturating_add(1);
         if seq > self.next {
@@ -148,7 +150,7 @@ impl Count {
             self.next = following;
             return (self.is_by_one && seq > from && seq - from <= MAX_GAP).then_some(from..seq);
         }
-        // Behind: a repeat, or a source that begins to count anew, which its second frame shows.
+        // Behind: a repeat, or a restarted source, which its second frame shows.
         if seq == second {
             self.high = self.high.max(self.next);
             self.next = following;
@@ -158,7 +160,7 @@ impl Count {
         None
     }
 
-    /// Whether the number was missing; it is so no more.
+    /// Removes a number from the missing ones; whether it was one.
     fn fill(&mut self, seq: u64) -> bool {
         let Some(at) = self.gaps.iter().position(|gap| gap.missing.contains(&seq)) else { return false };
         let Gap { missing, due } = &mut self.gaps[at];
@@ -174,7 +176,7 @@ impl Count {
     }
 }
 
-/// [`Gaps`] between ingest, which observes, and whoever accounts for what is missed.
+/// [`Gaps`] shared by ingest, which observes, and the task that counts what is missed.
 #[derive(Debug, Default)]
 pub struct GapWatch {
     gaps: Mutex<Gaps>,
@@ -182,7 +184,7 @@ pub struct GapWatch {
 }
 
 impl GapWatch {
-    /// A frame has come; one without a number tells nothing.
+    /// Records a frame; without a number it is ignored.
     pub fn observe(&self, source: &str, seq: Option<u64>, now: Instant) {
         let Some(seq) = seq else { return };
         if self.with(|gaps| gaps.observe(source, seq, now)) {
@@ -190,7 +192,7 @@ impl GapWatch {
         }
     }
 
-    /// Waits for a gap to open; tells when it is due.
+    /// Waits for an open gap; returns when it is due.
     pub async fn opened(&self) -> Instant {
         loop {
             if let Some(due) = self.with(|gaps| gaps.next_due()) {
@@ -282,7 +284,7 @@ mod tests {
         assert!(gaps.sources.peek("s").is_some_and(|count| count.gaps.len() <= MAX_OPEN));
         let sum: u64 = gaps.take_due(now + WINDOW).iter().map(|missed| missed.frames).sum();
         assert_eq!(sum, 4 * MAX_OPEN as u64 - 1, "however many are open, all are accounted for");
-        // Also those of a source that is forgotten.
+        // Also those of a source that is dropped.
         gaps.observe("s", 10_000, now);
         for n in 0..2 * MAX_SOURCES {
             gaps.observe(&n.to_string(), 0, now);

@@ -1,4 +1,4 @@
-//! The answer a frame is owed, carried through the pipeline by value.
+//! A frame in work, carried through the pipeline by value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use crate::outcome::{Answer, Failure, FailureCode, Prediction};
 use crate::responder::{ExpiryListener, Responder, deadline_exceeded, dropped};
 use crate::trail::{Run, Trail};
 
-/// One computation's way through the pipeline, for a frame and those equal ones that wait for it. It ends in [`Job::succeed`] or
-/// [`Job::fail`]; a job dropped before that, by a dying actor say, fails as `internal`, so no frame ends without an outcome.
+/// One computation, for a frame and the equal frames that wait for it. It ends in [`Job::succeed`] or
+/// [`Job::fail`]; a job dropped before that, by a failing actor for example, fails as `internal`, so every
+/// frame gets an outcome.
 #[derive(Debug)]
 pub struct Job {
     flight: Arc<Flight>,
@@ -26,24 +27,26 @@ pub struct Job {
     pub max_batch: usize,
     /// What a frame of this model costs a session, as measured before any frame came.
     pub expected_run: Duration,
-    /// When the frame arrived that it is done for.
+    /// Arrival of the first frame that still waits.
     pub received_at: Instant,
-    /// Where the answer is remembered.
+    /// Where the answer is to be cached.
     pub remember: Option<(Arc<CacheStore>, CacheKey)>,
-    /// Leave of the model's circuit, which hears of the frame's end; or the failure that the frame gets if it has to be run.
+    /// Permit of the model's circuit, to which the result is reported; or the failure of the frame if it has
+    /// to be run.
     circuit_permit: Result<CircuitPermit, Failure>,
-    /// Its bytes, and the frame's place, which stays as long as they do, also where the deadline has answered it already.
+    /// The permits of its bytes and of the frame. The frame's permit is held as long as the bytes are, even
+    /// where the deadline has answered the frame already.
     permits: Option<(OwnedSemaphorePermit, Arc<FramePermit>)>,
 }
 
-/// What a new job is made of.
+/// Parts of a new job.
 #[derive(Debug)]
 pub struct JobParts {
     /// The reply slot.
     pub responder: Arc<Responder>,
     /// The model that answers.
     pub model: Arc<ModelId>,
-    /// Leave of the model's circuit, or the failure that the frame gets if it has to be run.
+    /// Permit of the model's circuit, or the failure of the frame if it has to be run.
     pub circuit_permit: Result<CircuitPermit, Failure>,
     /// The most frames of this model that may share a run.
     pub max_batch: usize,
@@ -55,11 +58,11 @@ pub struct JobParts {
     pub budget: Duration,
     /// How urgent it is.
     pub priority: Priority,
-    /// Its place in the pipeline.
+    /// Its admission permit.
     pub permit: crate::admission::Permit,
 }
 
-/// How a run went for one frame of it.
+/// How a run went.
 #[derive(Debug)]
 pub struct RunFacts {
     /// How many frames shared the run.
@@ -68,17 +71,18 @@ pub struct RunFacts {
     pub inference: Duration,
 }
 
-/// A frame that gives way to another one.
+/// A frame that was shed for an arriving one.
 #[derive(Debug)]
 pub struct Shed<T> {
     /// Its reply slot.
     pub responder: Option<Arc<Responder>>,
-    /// What was to be computed, where nobody else waits for it; its permits are free when this is dropped.
+    /// The work, where no other frame waits for it; dropping it releases its permits.
     pub work: Option<T>,
 }
 
 impl<T> Shed<T> {
-    /// Answers it; the answer waits in the place of a refusal, and its own place is free.
+    /// Fails the frame. Its outcome takes the given refusal permit, so its admission permit is released at
+    /// once.
     pub fn answer(self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
         if let Some(responder) = self.responder {
             responder.answer_from(refusal, failure);
@@ -107,28 +111,28 @@ impl Job {
         self.flight.is_over(now)
     }
 
-    /// Those who wait for it.
+    /// The frames that wait for it.
     pub fn flight(&self) -> &Arc<Flight> {
         &self.flight
     }
 
-    /// When the last budget of those who wait for it ends.
+    /// The latest deadline of the frames that wait for it.
     pub fn deadline(&self) -> Instant {
         self.flight.deadline()
     }
 
-    /// How urgent the most urgent of those is.
+    /// The highest priority of the frames that wait for it.
     pub fn priority(&self) -> Priority {
         self.flight.priority()
     }
 
-    /// Says where the frame has been that it is done for.
+    /// Records progress in the trail of the first frame that waits.
     pub fn note(&self, what: impl FnOnce(&mut Trail)) {
         self.flight.note(what);
     }
 
-    /// Whether the model's circuit lets it be run. Asked before each part of the work: what waited while the circuit opened is not
-    /// begun any more.
+    /// Checks the circuit permit. Called before each part of the work: work that waited while the circuit
+    /// opened is not begun.
     ///
     /// # Errors
     /// The failure the frame gets.
@@ -136,12 +140,12 @@ impl Job {
         self.circuit_permit.as_ref().map_err(Failure::clone).and_then(CircuitPermit::check)
     }
 
-    /// It is in this run from now on.
+    /// Enters a run; `listener` is notified when the last frame that waits for this job expires.
     pub fn runs_in(&self, run: Run, listener: &Arc<dyn ExpiryListener>) {
         self.flight.runs_in(run, listener);
     }
 
-    /// The model answered. Its circuit and the cache hear of it before the outcomes are queued.
+    /// Ends with a prediction. The circuit and the cache are updated before the outcomes are queued.
     pub fn succeed(mut self, answer: Answer, facts: RunFacts) {
         let answer = Arc::new(answer);
         if self.flight.is_answered() {
@@ -155,19 +159,19 @@ impl Job {
         self.predict(&answer, facts.batch_size, false);
     }
 
-    /// The frame's run ended, or was ended, after its deadline had answered it.
+    /// Reports to the circuit a run that ended after all deadlines had passed.
     pub fn timed_out(&mut self, run: Duration) {
         if let Ok(permit) = &mut self.circuit_permit {
             permit.timed_out(run);
         }
     }
 
-    /// The cache answered.
+    /// Ends with an answer from the cache.
     pub fn answer_from_cache(mut self, answer: &Arc<Answer>) {
         self.predict(answer, 1, true);
     }
 
-    /// It failed, and all who waited with it. The circuit hears of it first, where the model is to blame.
+    /// Fails every frame that waits. Where the model is at fault, its circuit is updated first.
     pub fn fail(mut self, failure: Failure) {
         if let Ok(permit) = &mut self.circuit_permit
             && failure.code == FailureCode::InferenceFailed
@@ -182,14 +186,15 @@ impl Job {
         }
     }
 
-    /// A probe's place is free again before its end is told.
+    /// Releases the place of a probe before the outcome is published.
     fn release_probe(&mut self) {
         if let Ok(permit) = &mut self.circuit_permit {
             permit.abandoned();
         }
     }
 
-    /// The first of those who wait gives way to another frame. Whether there is a next one, in whose place the work goes on.
+    /// Sheds the first frame that waits. Returns it, and whether another frame waits, for which the work goes
+    /// on.
     pub fn shed_first(&mut self, now: Instant) -> (Option<Arc<Responder>>, bool) {
         let (first, next) = self.flight.shed_first(now);
         match &next {
@@ -204,14 +209,14 @@ impl Job {
         (first.map(|first| first.responder), next.is_some())
     }
 
-    /// Those who waited for the one it was done for are answered without a run of their own. Whoever hears of the answer finds the
-    /// permits back.
+    /// Answers every frame of the flight; all but the first count as cache hits. Permits are released first,
+    /// so a client that has its answer is not refused for its next frame.
     fn predict(&mut self, answer: &Arc<Answer>, batch_size: usize, cache_hit: bool) {
         self.permits = None;
         let mut is_first = !cache_hit;
         for member in self.flight.finish() {
             if !is_first {
-                // It was with the cache until now, unless that knew the answer at once.
+                // A frame that joined a flight was in the cache stage until now.
                 member.responder.note(|trail| trail.looked_up = trail.looked_up.or_else(|| Some(Instant::now())));
             }
             let (answer, model) = (Arc::clone(answer), Arc::clone(&self.model));
@@ -231,7 +236,7 @@ impl Drop for Job {
         self.permits = None;
         let now = Instant::now();
         for member in self.flight.finish() {
-            // Work that nobody waits for is dropped, maybe just before the watch over the deadlines says so.
+            // Expired work may be dropped just before the deadline timer fires.
             let budget = member.deadline - member.received_at;
             member.responder.answer(Err(if now >= member.deadline { deadline_exceeded(budget) } else { dropped() }));
         }

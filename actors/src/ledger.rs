@@ -1,7 +1,7 @@
 //! The outcome law: `received = predictions + failures + lost + in flight`, at every instant.
 //!
-//! Each term is counted on its own. A frame enters with a [`Ticket`], which goes with its answer until that
-//! answer has been told; a ticket that is dropped unclosed is a frame nobody was told about: lost.
+//! Each term is counted on its own. A frame enters with a [`Ticket`], which travels with its answer until
+//! that answer is published. A ticket dropped unclosed counts its frame as lost.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ pub struct LedgerCounts {
     pub predictions: u64,
     /// Frames that ended in a failure that was published.
     pub failures: u64,
-    /// Frames whose outcome could not be published, or that are known to have been missed.
+    /// Frames whose outcome could not be published, and frames known to have been missed.
     pub lost: u64,
     /// Frames that have no published outcome yet.
     pub in_flight: u64,
@@ -39,7 +39,7 @@ pub enum End {
     Failure,
 }
 
-/// Counts frames in and out. One lock for all terms, so that a reading always balances.
+/// Counts frames in and out. One lock for all terms, so that every reading balances.
 #[derive(Debug, Default)]
 pub struct Ledger {
     counts: Mutex<LedgerCounts>,
@@ -56,7 +56,7 @@ impl Ledger {
         Ticket { ledger: Some(Arc::clone(self)) }
     }
 
-    /// Counts frames that are known to have been missed: received, as far as their sources are concerned, and lost.
+    /// Counts frames that are known to have been missed as received and lost.
     pub fn missed(&self, frames: u64) {
         self.update(|counts| {
             counts.received += frames;
@@ -91,14 +91,14 @@ impl Ledger {
     }
 }
 
-/// One frame's place in the ledger.
+/// The open account of one frame in the ledger.
 #[derive(Debug)]
 pub struct Ticket {
     ledger: Option<Arc<Ledger>>,
 }
 
 impl Ticket {
-    /// Closes the frame's account: its outcome has been told.
+    /// Closes the account: the outcome was published.
     pub fn close(mut self, end: End) {
         if let Some(ledger) = self.ledger.take() {
             ledger.update(|counts| {

@@ -6,11 +6,11 @@
 //!           └ refused ┴──────────► Publish ◄───────┘  └ circuit ◄─┘ outcomes
 //! ```
 //!
-//! Nothing here names a broker, an inference library or an FFT: those stand behind [`ports`], and the
-//! root package brings them. So the tests of this crate need neither a server nor a library.
+//! Nothing here names a broker, an inference library or an FFT: those stand behind [`ports`] and are
+//! implemented by the root package. So the tests of this crate need neither a server nor a library.
 //!
-//! What must survive an actor's death lives outside it, in [`pipeline::Pipeline`]: the ledger, the permits, the
-//! outcomes not yet told, the queue the sessions pull from, the circuits, the cache's entries.
+//! State that must survive an actor lives outside it, in [`pipeline::SharedState`]: the ledger, the permits,
+//! the outcomes not yet published, the queue the sessions pull from, the circuits, the cache's entries.
 
 pub mod admission;
 pub mod breaker;

@@ -1,4 +1,4 @@
-//! What a frame ends in: a prediction or a typed failure, never both, never neither.
+//! The outcome of a frame: exactly one prediction or typed failure.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use crate::frame::{Envelope, FrameInfo, ModelId};
 use crate::ledger::{End, Ticket};
 use crate::trail::Trail;
 
-/// A frame's outcome on its way to whoever asked, with its place in the ledger.
+/// The outcome of a frame, on its way to NATS, with its ledger ticket.
 #[derive(Debug)]
 pub struct Outcome {
     /// The echoed part of the frame.
@@ -20,54 +20,55 @@ pub struct Outcome {
     pub envelope: Envelope,
     /// When the frame arrived.
     pub received_at: Instant,
-    /// Where it has been since.
+    /// The stages it has passed, with times.
     pub trail: Trail,
-    /// What became of it.
+    /// The prediction or the failure.
     pub result: Result<Prediction, Failure>,
     /// When that was settled.
     pub settled_at: Instant,
     /// The same, by the wall clock.
     pub timestamp: SystemTime,
-    /// How far publishing has come; kept here so that a restarted publisher tells nobody twice.
+    /// How far its publication has come; kept here so that a restarted publisher does not publish twice.
     pub published: Published,
     pub(crate) ticket: Ticket,
     /// Held until the outcome is published: this is what bounds the queue of outcomes.
     pub(crate) _permit: Option<Arc<FramePermit>>,
 }
 
-/// Which of an outcome's destinations have it already.
+/// Which destinations of an outcome have been served.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
     /// The outcome subject.
     pub subject: bool,
     /// The reply subject.
     pub reply: bool,
-    /// How often publishing was begun; a publisher that dies of one outcome must not die of it for ever.
+    /// How many publications were begun. Bounded, so that an outcome that crashes the publisher does not do
+    /// so for ever.
     pub attempts: u8,
 }
 
 impl Outcome {
     pub(crate) fn close(self, end: End) {
-        // When the ledger says that nothing is in flight, no permit may be out.
+        // Released first: when the ledger says that nothing is in flight, no permit is held.
         drop(self._permit);
         self.ticket.close(end);
     }
 }
 
-/// A model's answer to one frame, with how it came about.
+/// The answer of a model to one frame, with how it was produced.
 #[derive(Debug, Clone)]
 pub struct Prediction {
-    /// What the model says. Shared with the cache.
+    /// The answer; shared with the cache.
     pub answer: Arc<Answer>,
-    /// Which model said it.
+    /// The model that answered.
     pub model: Arc<ModelId>,
     /// How many frames shared the session run.
     pub batch_size: usize,
-    /// Answered without a run of its own.
+    /// Whether it was answered without a run of its own.
     pub cache_hit: bool,
 }
 
-/// What a model says, in the terms of its head.
+/// The answer of a model, by the kind of its head.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Answer {
     /// Where the emitter is.
@@ -157,36 +158,36 @@ pub struct Failure {
     pub message: String,
     /// After how long trying again makes sense, where that is known.
     pub retry_after: Option<Duration>,
-    /// Of an overloaded daemon's failure: what was full.
+    /// For `overloaded`: what was full.
     pub shed: Option<ShedReason>,
 }
 
 impl Failure {
-    /// A failure without a known time to wait.
+    /// A failure without a known retry time.
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after: None, shed: None }
     }
 
-    /// The failure of a frame there was no room for.
+    /// The `overloaded` failure of a frame.
     pub fn overloaded(shed: ShedReason, message: impl Into<String>) -> Self {
         Self { shed: Some(shed), ..Self::new(FailureCode::Overloaded, message) }
     }
 }
 
-/// Why there was no room for a frame.
+/// Why a frame was refused or shed as overloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ShedReason {
     /// `limits.in_flight_frames` were in flight.
     InFlightFrames,
     /// Its bytes did not fit into `limits.in_flight_bytes`.
     InFlightBytes,
-    /// Its source had its share, `limits.per_source_share`.
+    /// Its source had `limits.per_source_share` of the frames in flight.
     SourceShare,
     /// `pool.queue` frames waited for a session.
     QueueFull,
     /// By the measured service time it could not have made its deadline.
     TooLate,
-    /// It gave way to another frame.
+    /// It was shed for an arriving frame.
     Displaced,
 }
 
@@ -195,7 +196,7 @@ impl ShedReason {
     pub const ALL: [Self; 6] =
         [Self::InFlightFrames, Self::InFlightBytes, Self::SourceShare, Self::QueueFull, Self::TooLate, Self::Displaced];
 
-    /// As a label says it.
+    /// The reason as a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InFlightFrames => "in_flight_frames",
@@ -211,7 +212,7 @@ impl ShedReason {
 /// The failure codes of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureCode {
-    /// The frame can't be read, or breaks its own promises.
+    /// The frame can't be decoded, or contradicts itself.
     InvalidFrame,
     /// A datatype outside the list.
     UnsupportedDatatype,
@@ -225,7 +226,7 @@ pub enum FailureCode {
     ModelNotFound,
     /// The pipeline is full, or the frame could not make its deadline.
     Overloaded,
-    /// The circuit is open, or no session could be had in time.
+    /// The circuit is open, or no session was free within `pool.acquire_timeout`.
     ModelUnavailable,
     /// The budget ran out.
     DeadlineExceeded,
@@ -281,7 +282,7 @@ impl FailureCode {
         }
     }
 
-    /// Whether the same frame may fare better later.
+    /// Whether the same frame may succeed later.
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Overloaded | Self::ModelUnavailable | Self::DeadlineExceeded | Self::Internal)
     }

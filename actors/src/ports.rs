@@ -1,4 +1,4 @@
-//! The ports: what the actors need from the outside, and nothing of how it is done.
+//! The ports: the traits through which the actors reach the outside.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,76 +12,79 @@ use crate::frame::{Arrival, CacheKey, Envelope, FrameInfo, IqSamples, ModelId, P
 use crate::ledger::End;
 use crate::outcome::{Answer, Failure, Outcome};
 
-/// Frames as they arrive. It ends when reading has been stopped and all that was read has been given out.
+/// Frames as they arrive. The stream ends when reading was stopped and every frame read has been delivered.
 ///
 /// Invariant: waiting for the next item can be cancelled without losing one.
 pub type FrameSource = BoxStream<'static, Arrival>;
 
 /// Reads the encoding of frames.
 pub trait Decoder: Send + Sync + 'static {
-    /// Reads a frame without copying its samples and finds the model it is for.
+    /// Decodes a frame without copying its samples and selects the model for it.
     fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected>;
 
-    /// As much of the echoed part as can be had, with an id in any case; for a frame that is refused unread.
+    /// Extracts what an outcome echoes, as far as it can be read; an id in any case. For a frame that is
+    /// refused without being decoded.
     fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo;
 }
 
-/// A frame that was read and fits its model.
+/// A decoded frame that its model accepts.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The echoed part.
+    /// The part of the frame that its outcome echoes.
     pub info: FrameInfo,
     /// The samples.
     pub samples: IqSamples,
     /// The model that answers.
     pub model: Arc<ModelId>,
-    /// Leave of the model's circuit, or the failure that the frame gets if it has to be run.
+    /// Permit of the model's circuit, or the failure of the frame if it is not answered from the cache.
     pub circuit_permit: Result<CircuitPermit, Failure>,
-    /// The most frames of this model that may share a run.
+    /// Maximum batch size of the model.
     pub max_batch: usize,
-    /// What a frame of this model costs a session, as far as was measured before any frame came.
+    /// Session time per frame of this model, as measured at warm-up.
     pub expected_run: Duration,
-    /// The frame's time budget, clamped to what the daemon allows.
+    /// The frame's time budget, clamped to `limits.max_timeout`.
     pub budget: Duration,
     /// How urgent it is.
     pub priority: Priority,
-    /// Where its answer is remembered; `None` where the frame does not want that.
+    /// Key of its answer in the cache; `None` where the frame asked for no caching.
     pub cache_key: Option<CacheKey>,
 }
 
-/// A frame that could not be read, or that no model takes.
+/// A frame that could not be decoded or that its model does not accept.
 #[derive(Debug)]
 pub struct Rejected {
-    /// What could be salvaged.
+    /// The part of the frame that its outcome echoes, as far as it could be read.
     pub info: FrameInfo,
-    /// What is wrong with it.
+    /// Why it was rejected.
     pub failure: Failure,
 }
 
-/// Computes features on a thread of its own, with plans and scratch of its own.
+/// Computes features. Each worker has its own thread, FFT plans and scratch memory.
 pub trait FeatureWorker: Send + 'static {
-    /// The tensor `model` gets for these samples.
+    /// Computes the input tensor of `model` from these samples.
     fn extract(&mut self, model: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure>;
 }
 
 /// Makes feature workers.
 pub type FeatureWorkers = Arc<dyn Fn() -> Box<dyn FeatureWorker> + Send + Sync>;
 
-/// Runs models on a thread of its own.
+/// Runs models. Each session thread owns one runner.
 pub trait Runner: Send + 'static {
-    /// Runs `model` once on a batch of tensors of one shape; one result per tensor, in order. `Err` fails the whole batch.
+    /// Runs `model` once on a batch of tensors of one shape; one result per tensor, in order. `Err` fails the
+    /// whole batch.
     fn run(&mut self, model: &ModelId, batch: &[&Tensor]) -> Result<Vec<Result<Answer, Failure>>, RunError>;
 
-    /// What ends this runner's runs from another thread.
+    /// The handle that cancels runs of this runner from another thread.
     fn canceller(&self) -> Arc<dyn RunCanceller>;
 }
 
-/// Ends a run under way, as soon as the library comes to a place where it can: between two kernels, say.
+/// Cancels runs from another thread, at the next point where the library checks (ONNX Runtime: between
+/// kernels).
 pub trait RunCanceller: Send + Sync + 'static {
-    /// The run under way, and each one begun before the release, fails.
+    /// Makes the current run fail, and every run begun before [`reset`](Self::reset).
     fn cancel(&self);
 
-    /// Runs begun from now on go through.
+    /// Lets runs begun from now on complete.
     fn reset(&self);
 }
 
@@ -93,46 +96,49 @@ pub type Runners = Arc<dyn Fn() -> Box<dyn Runner> + Send + Sync>;
 #[error("{0}")]
 pub struct RunError(pub String);
 
-/// Tells outcomes to whoever asked.
+/// Publishes outcomes.
 pub trait OutcomeSink: Send + Sync + 'static {
-    /// Publishes each on its outcome subject and to its reply subject, marking in `outcome.told` what is done, so that a
-    /// publication that was cut off can be taken up again. Returns once all have left, with how each frame ended as its subscribers
-    /// see it (an outcome too large for the server ends as a failure). `Err`: it could not be published within the sink's bound.
+    /// Publishes each outcome on its outcome subject and to its reply subject. Marks in `outcome.published`
+    /// what is done, so that an interrupted publication can be resumed. Returns when all have been sent, with
+    /// how each frame ended as its subscribers see it (an outcome too large for the server ends as a
+    /// failure). `Err`: it could not be published within the bound of the sink.
     fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>>;
 
-    /// Hears of an outcome that will not be given to it again, because of what it does to the publisher.
+    /// Called once for an outcome abandoned because it crashed the publisher three times.
     fn abandoned(&self, _outcome: &Outcome, _error: &PublishError) {}
 }
 
-/// Why an outcome could not be told. A sink says so itself, where it can say more of it.
+/// Why an outcome could not be published.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct PublishError {
-    /// In a word, as a label says it.
+    /// The reason as a metric label.
     pub reason: &'static str,
-    /// In words.
+    /// The reason as text.
     pub message: String,
 }
 
-/// A cache that daemons share: the second level behind each one's own. It may take its time and may fail; its callers bound both.
+/// A cache shared by several daemons: the second level behind the cache of each. It may be slow and may fail;
+/// the caller bounds both.
 pub trait SharedCache: Send + Sync + 'static {
-    /// What is kept under this key for this model. `Err`: it could not be asked, or what it holds is no answer of this model.
+    /// Looks up the answer under this key. `Err`: the cache could not be read, or holds something that is no
+    /// answer of this model.
     fn get(&self, key: CacheKey, model: Arc<ModelId>) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>>;
 
-    /// Keeps an answer.
+    /// Stores an answer.
     fn put(&self, key: CacheKey, model: Arc<ModelId>, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>>;
 }
 
-/// An answer kept outside, with its age.
+/// An answer of the shared cache, with its age.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remembered {
     /// The answer.
     pub answer: Answer,
-    /// How long ago the model gave it.
+    /// Time since the model gave it.
     pub age: Duration,
 }
 
-/// Why the shared cache did not serve.
+/// Why the shared cache could not be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct SharedCacheError(pub String);

@@ -1,7 +1,8 @@
-//! A frame's reply: a slot that is taken once, by whoever settles the frame first.
+//! A frame's reply: a slot that is taken once, by whichever part of the daemon settles the frame first.
 //!
-//! Its deadline, the worker that has the frame and the frame's own drop all share the slot. So the deadline is kept even while
-//! a session still holds the samples, and a frame that is dropped anywhere still gets an answer.
+//! The deadline timer, the worker that holds the frame and the drop of the frame share the slot. So the
+//! deadline is kept even while a session holds the samples, and a frame that is dropped anywhere is still
+//! answered.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,7 +17,7 @@ use crate::outcome::{Failure, FailureCode, Outcome, Prediction, Published};
 use crate::publish::OutcomeQueue;
 use crate::trail::Trail;
 
-/// A frame that has no outcome yet. Dropped, by a panic say, it ends as `internal`.
+/// A frame without an outcome. If it is dropped, by a panic for example, it ends as `internal`.
 #[derive(Debug)]
 pub struct Unanswered {
     open: Option<Open>,
@@ -34,7 +35,7 @@ struct Open {
 }
 
 impl Unanswered {
-    /// A frame that has just arrived. `permit` is its place in the pipeline, or the leave to queue its refusal.
+    /// A frame that has just arrived. `permit` is its admission permit, or the permit to queue its refusal.
     pub fn new(
         envelope: Envelope,
         received_at: Instant,
@@ -52,7 +53,7 @@ impl Unanswered {
         self.open.as_ref().map_or(&NONE, |open| &open.envelope)
     }
 
-    /// Says what the outcome will echo.
+    /// Sets what the outcome echoes.
     pub fn identified(mut self, info: FrameInfo) -> Self {
         if let Some(open) = &mut self.open {
             open.info = info;
@@ -60,7 +61,7 @@ impl Unanswered {
         self
     }
 
-    /// Says where the frame has been.
+    /// Records progress in its trail.
     pub fn note(&mut self, what: impl FnOnce(&mut Trail)) {
         if let Some(open) = &mut self.open {
             what(&mut open.trail);
@@ -71,7 +72,7 @@ impl Unanswered {
         self.open.as_ref()?.permit.clone()
     }
 
-    /// Its place is another one from now on.
+    /// Replaces its permit.
     pub fn moved_to(mut self, permit: Option<Arc<FramePermit>>) -> Self {
         if let Some(open) = &mut self.open {
             open.permit = permit;
@@ -107,12 +108,12 @@ impl Drop for Unanswered {
     }
 }
 
-/// The failure of a frame that nobody finished.
+/// The failure of a frame that was dropped unfinished.
 pub fn dropped() -> Failure {
     Failure::new(FailureCode::Internal, "a part of the daemon stopped while it had this frame; send it again")
 }
 
-/// The slot.
+/// The reply slot of one frame.
 #[derive(Debug)]
 pub struct Responder {
     budget: Duration,
@@ -125,14 +126,14 @@ struct Slot {
     listener: Option<Arc<dyn ExpiryListener>>,
 }
 
-/// What hears of each of its parts that nobody waits for any more: a flight of its frames, a run of its flights.
+/// Notified when a waiter expires: a flight when one of its frames does, a run when one of its flights does.
 pub trait ExpiryListener: std::fmt::Debug + Send + Sync + 'static {
-    /// Nobody waits for one more of them.
+    /// One more waiter has expired.
     fn waiter_expired(&self);
 }
 
 impl Responder {
-    /// A slot for one frame, answered at `received_at + budget` if by nobody before.
+    /// A slot for one frame, which fails at `received_at + budget` unless it is answered before.
     pub fn with_deadline(unanswered: Unanswered, received_at: Instant, budget: Duration, deadlines: &Deadlines) -> Arc<Self> {
         let slot = Mutex::new(Slot { unanswered: Some(unanswered), listener: None });
         let responder = Arc::new(Self { budget, slot });
@@ -140,19 +141,20 @@ impl Responder {
         responder
     }
 
-    /// Answers the frame, unless somebody has: then `false`.
+    /// Answers the frame; `false` where it was answered before.
     pub fn answer(&self, result: Result<Prediction, Failure>) -> bool {
         self.take().map(|unanswered| unanswered.answer(result)).is_some()
     }
 
-    /// Answers the frame, unless somebody has; the answer waits in this place, and the frame's own is free.
+    /// Fails the frame unless it was answered before. Its outcome takes this permit instead of its own, which
+    /// is released.
     pub fn answer_from(&self, permit: Option<Arc<FramePermit>>, failure: Failure) {
         if let Some(unanswered) = self.take() {
             unanswered.moved_to(permit).answer(Err(failure));
         }
     }
 
-    /// The frame's time is up.
+    /// Fails the frame because its deadline has passed.
     pub fn expire(&self) {
         if self.answer(Err(deadline_exceeded(self.budget))) {
             let listener = self.lock().listener.take();
@@ -160,14 +162,14 @@ impl Responder {
         }
     }
 
-    /// Says where the frame has been, while it is unanswered.
+    /// Records progress in the trail, while the frame is unanswered.
     pub fn note(&self, what: impl FnOnce(&mut Trail)) {
         if let Some(unanswered) = &mut self.lock().unanswered {
             unanswered.note(what);
         }
     }
 
-    /// This is told when the frame's deadline has passed.
+    /// Notifies `listener` when the deadline has passed; at once where the frame is answered already.
     pub fn notify_on_expiry(&self, listener: Arc<dyn ExpiryListener>) {
         let mut slot = self.lock();
         if slot.unanswered.is_some() {
@@ -178,12 +180,12 @@ impl Responder {
         }
     }
 
-    /// The frame's place in the pipeline, while it is unanswered.
+    /// The frame's permit, while it is unanswered.
     pub fn permit(&self) -> Option<Arc<FramePermit>> {
         self.lock().unanswered.as_ref().and_then(Unanswered::permit)
     }
 
-    /// Whether somebody has answered.
+    /// Whether the frame was answered.
     pub fn is_answered(&self) -> bool {
         self.lock().unanswered.is_none()
     }

@@ -21,7 +21,7 @@ use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome};
 use crate::pipeline::Ports;
 use crate::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, PublishError, Rejected, RunCanceller, RunError, Runner};
 
-/// What becomes of a fake frame: the word before the colon of its payload.
+/// Behaviour of a fake frame: the word before the colon of its payload.
 pub type Behaviour = &'static str;
 
 /// Goes through.
@@ -50,17 +50,17 @@ pub const POISON: Behaviour = "poison";
 pub const RUNNER_PANICS: Behaviour = "runner-panics";
 /// Its run lasts until [`Fakes::gate`] is opened.
 pub const SLOW: Behaviour = "slow";
-/// Its run lasts until [`Fakes::gate`] is opened, whatever the brake does.
+/// Its run lasts until [`Fakes::gate`] is opened, and ignores cancellation.
 pub const STUCK: Behaviour = "stuck";
 /// Goes through; its run is expected to take an hour.
 pub const COSTLY: Behaviour = "costly";
 /// The sink panics, each time.
 pub const SINK_PANICS: Behaviour = "sink-panics";
 
-/// The other side of the ports.
+/// The test's side of the ports.
 pub struct Fakes {
     arrivals: Option<mpsc::UnboundedSender<Arrival>>,
-    /// What the sink was given, in order: the frame's id, and the failure's code where it failed.
+    /// The published outcomes in order: the id of the frame, and the code where it failed.
     pub published: mpsc::UnboundedReceiver<(String, Option<FailureCode>)>,
     /// The sizes of the batches that were run.
     pub runs: Arc<Mutex<Vec<usize>>>,
@@ -70,7 +70,7 @@ pub struct Fakes {
     pub frames_run: Arc<AtomicU64>,
     /// How many predictions came without a run of their own.
     pub hits: Arc<AtomicU64>,
-    /// Why outcomes were given up.
+    /// Reasons of abandoned outcomes.
     pub abandoned: Arc<Mutex<Vec<&'static str>>>,
     /// Lets slow runs and held features go on.
     pub gate: watch::Sender<bool>,
@@ -137,7 +137,7 @@ impl Fakes {
         self.arrivals = None;
     }
 
-    /// The next `count` outcomes, by the order they were told; panics after ten seconds without one.
+    /// The next `count` outcomes in order of publication; panics after ten seconds without one.
     pub async fn outcomes(&mut self, count: usize) -> Vec<(String, Option<FailureCode>)> {
         let mut outcomes = Vec::with_capacity(count);
         while outcomes.len() < count {
@@ -272,7 +272,7 @@ impl Runner for FakeRunner {
                     let (mut gate, mut canceller) = (self.gate.clone(), self.canceller.0.subscribe());
                     let (opened, cancelled) = (gate.wait_for(|&open| open).boxed(), canceller.wait_for(|&cancelled| cancelled).boxed());
                     if let futures::future::Either::Right(_) = futures::executor::block_on(futures::future::select(opened, cancelled)) {
-                        return Err(RunError("ended by the brake".into()));
+                        return Err(RunError("cancelled".into()));
                     }
                 }
                 _ => {}

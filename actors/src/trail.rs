@@ -1,6 +1,6 @@
-//! Where a frame has been, and when.
+//! The stages a frame has passed, with times.
 //!
-//! It lies beside the frame's reply and not in its job, so that also a frame whose deadline passes tells where it was then.
+//! Kept beside the reply slot and not in the job, so that an expired frame also reports how far it came.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,37 +10,37 @@ use tokio::time::Instant;
 
 use crate::frame::ModelId;
 
-/// A frame's way, as far as it has come; what it did not pass is `None`.
+/// Progress of a frame. What it has not reached is `None`.
 #[derive(Debug, Clone, Default)]
 pub struct Trail {
     /// Size of the message, bytes.
     pub payload_bytes: usize,
-    /// How its samples were written.
+    /// Datatype of its samples.
     pub datatype: Option<Datatype>,
     /// Samples a channel.
     pub samples: usize,
     /// The model it is for.
     pub model: Option<Arc<ModelId>>,
-    /// Ingest began to read it.
+    /// Ingest began to decode it.
     pub decode_begun: Option<Instant>,
-    /// It was read, and its samples hashed.
+    /// It was decoded and its samples were hashed.
     pub decoded: Option<Instant>,
-    /// The cache had looked for its answer.
+    /// The cache lookup ended.
     pub looked_up: Option<Instant>,
-    /// A worker began with its features.
+    /// A worker began its features.
     pub features_begun: Option<Instant>,
-    /// They were ready; from then on it waited for a session.
+    /// Its features were ready; from then on it waited for a session.
     pub features_ended: Option<Instant>,
-    /// The run it was in last.
+    /// Its latest run.
     pub run: Option<Run>,
-    /// Those before: the runs of a batch that failed and was halved.
+    /// Earlier runs: those of a batch that failed and was halved.
     pub earlier_runs: Vec<Run>,
 }
 
 /// A session's run of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// One number a run, the same for all its frames.
+    /// Number of the run, the same for all its frames.
     pub id: u64,
     /// The session.
     pub session: usize,
@@ -48,14 +48,14 @@ pub struct Run {
     pub batch_size: usize,
     /// When it began.
     pub begun: Instant,
-    /// When it was over; `None` for a frame that was answered before.
+    /// When it ended; `None` for a frame that was answered before.
     pub ended: Option<Instant>,
 }
 
-/// Time spent per stage; a stage the frame did not pass to its end is `None`.
+/// Time spent per stage; `None` for a stage that the frame did not complete.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stages {
-    /// Reading the frame's encoding and hashing its samples.
+    /// Decoding the frame and hashing its samples.
     pub decode: Option<Duration>,
     /// Waiting for a preprocess worker.
     pub preprocess_wait: Option<Duration>,
@@ -68,24 +68,24 @@ pub struct Stages {
 }
 
 impl Trail {
-    /// The frame is in this run from now on.
+    /// Enters a run.
     pub fn runs_in(&mut self, run: Run) {
         self.earlier_runs.extend(self.run.replace(run));
     }
 
-    /// The run it is in is over.
+    /// Records the end of the current run.
     pub fn ran(&mut self, ended: Instant) {
         if let Some(run) = &mut self.run {
             run.ended = Some(ended);
         }
     }
 
-    /// The runs it was in, the first one first.
+    /// Its runs in order.
     pub fn runs(&self) -> impl Iterator<Item = &Run> {
         self.earlier_runs.iter().chain(&self.run)
     }
 
-    /// Where the time went.
+    /// The time spent per stage.
     pub fn stages(&self) -> Stages {
         let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
         let first_run = self.earlier_runs.first().or(self.run.as_ref());
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_are_told_as_far_as_the_frame_came() {
+    fn stages_are_known_as_far_as_the_frame_came() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut trail = Trail { decode_begun: Some(at(0)), decoded: Some(at(1)), looked_up: Some(at(2)), ..Trail::default() };

@@ -1,4 +1,4 @@
-//! The circuit's state machine: plain, synchronous, told the time.
+//! The state machine of a circuit: plain and synchronous, the time is an argument.
 
 use std::fmt;
 
@@ -8,27 +8,27 @@ use tokio::time::Instant;
 use super::config::{Config, LONGEST_OPEN_FOR};
 use super::window::{Tally, Window};
 
-/// How often repeated openings double `open_for`, at most.
+/// Maximum number of times that repeated openings double `open_for`.
 const MAX_DOUBLINGS: u32 = 3;
-/// The share of `open_for` by which chance makes it shorter or longer, at most.
+/// Maximum random change of `open_for`, as a share of it.
 const JITTER: f64 = 0.2;
 
-/// Where a circuit stands.
+/// State of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Frames pass.
+    /// Frames are let through.
     Closed,
     /// Frames are refused.
     Open {
-        /// When probes are let through; `None`: when somebody says so.
+        /// When it becomes half-open; `None` where it was opened by hand.
         until: Option<Instant>,
     },
-    /// A few frames pass, to see whether the model is well again.
+    /// A few frames are let through as probes, to find out whether the model works again.
     HalfOpen,
 }
 
 impl State {
-    /// What metrics and the control endpoint call it.
+    /// Name in metrics and at the control endpoint.
     pub fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -41,7 +41,7 @@ impl State {
 /// Why a circuit opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// So many calls failed, and none between them succeeded.
+    /// This many calls failed in a row.
     FailuresInARow(u32),
     /// Too many calls in the window failed.
     FailureShare(Tally),
@@ -49,9 +49,9 @@ pub enum Reason {
     SlowShare(Tally),
     /// The model failed on a probe.
     ProbeFailed,
-    /// A probe was slow, where that is watched.
+    /// A probe was slow, and `slow_share` is configured.
     ProbeSlow,
-    /// Somebody said so.
+    /// It was opened by hand.
     ByHand,
 }
 
@@ -68,7 +68,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What somebody may make a circuit do.
+/// Manual control of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Force {
@@ -76,38 +76,38 @@ pub enum Force {
     Open,
     /// Close now, as if its probes had succeeded.
     Close,
-    /// Close now, as new: its counts begin again at zero.
+    /// Close now and set the counts to zero.
     Reset,
 }
 
-/// How a call that was let through ended.
+/// Result of a call that was let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// With a prediction.
+    /// It ended with a prediction.
     Succeeded {
-        /// Its run was a slow one.
+        /// Its run took `slow_call` or longer.
         slow: bool,
     },
     /// The model failed on the frame.
     Failed,
-    /// Its deadline passed in a run that was a slow one.
+    /// Its deadline passed during a slow run.
     TimedOut,
-    /// Without a word about the model.
+    /// It ended without telling anything about the model.
     Abandoned,
 }
 
-/// The time between two changes of a circuit's state. What was let through in one says nothing of the next.
+/// Number of the period between two state changes. Results of calls from an earlier epoch do not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Epoch(pub(super) u64);
 
-/// What a circuit has done since it was made or reset.
+/// Counts since the circuit was created or reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct CircuitCounts {
-    /// How often it opened.
+    /// Times it opened.
     pub openings: u64,
-    /// Frames it did not let through.
+    /// Frames refused.
     pub refused: u64,
-    /// Frames it let through half-open.
+    /// Frames let through as probes.
     pub probes: u64,
     /// Frames on which the model failed.
     pub failures: u64,
@@ -123,7 +123,7 @@ pub struct Circuit {
     epoch: Epoch,
     /// Why it is not closed.
     reason: Option<Reason>,
-    /// Without a closing between them.
+    /// Openings since it was last closed.
     openings_in_a_row: u32,
     failures_in_a_row: u32,
     window: Window,
@@ -149,7 +149,7 @@ impl Circuit {
         }
     }
 
-    /// Where it stands; an open circuit whose time is up is half-open from then on.
+    /// The current state; an open circuit whose time has passed becomes half-open.
     pub fn state(&mut self, now: Instant) -> State {
         if let State::Open { until: Some(until) } = self.state
             && now >= until
@@ -159,7 +159,7 @@ impl Circuit {
         self.state
     }
 
-    /// Since when it stands there.
+    /// The current epoch.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -174,27 +174,27 @@ impl Circuit {
         self.failures_in_a_row
     }
 
-    /// What it has done.
+    /// The counts.
     pub fn counts(&self) -> CircuitCounts {
         self.counts
     }
 
-    /// What is in the window, where shares are watched.
+    /// The calls in the window; `None` where no share is configured.
     pub fn tally(&mut self, now: Instant) -> Option<Tally> {
         self.config.watches_shares().then(|| self.window.tally(now))
     }
 
-    /// Whether it lets every frame pass.
+    /// Whether every frame is let through.
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
 
-    /// Whether it also learns nothing from a success.
+    /// Whether it is closed and a success would change nothing.
     pub fn is_quiet(&self) -> bool {
         self.is_closed() && self.failures_in_a_row == 0 && !self.config.watches_shares()
     }
 
-    /// Whether a frame may pass; if not, the state that forbids it.
+    /// Lets a frame through, or returns the state that forbids it.
     pub fn admit(&mut self, now: Instant) -> Result<Epoch, State> {
         match self.state(now) {
             State::Closed => return Ok(self.epoch),
@@ -209,8 +209,8 @@ impl Circuit {
         Err(self.state)
     }
 
-    /// A frame that passed in the era `admitted` has ended. `jitter`, a number in [-1, 1], spreads the
-    /// reopening of many daemons.
+    /// Reports the result of a frame let through in the epoch `admitted`. `jitter`, a number in [-1, 1],
+    /// spreads the reopening of many daemons.
     pub fn ended(&mut self, admitted: Epoch, call: Call, now: Instant, jitter: impl FnOnce() -> f64) {
         match call {
             Call::Failed => self.counts.failures += 1,
@@ -236,12 +236,12 @@ impl Circuit {
             }
             (State::HalfOpen, Call::Failed) => self.open(Reason::ProbeFailed, now, jitter),
             (State::HalfOpen, Call::TimedOut | Call::Abandoned) => self.probes_out -= 1,
-            // In an open era nothing is let through.
+            // Nothing is let through in an open epoch.
             (State::Open { .. }, _) => {}
         }
     }
 
-    /// Does what somebody says.
+    /// Changes the state by hand.
     pub fn force(&mut self, how: Force, now: Instant) {
         let state = self.state(now);
         match how {
@@ -272,7 +272,7 @@ impl Circuit {
         }
     }
 
-    /// Why it should open now.
+    /// The reason to open now, if there is one.
     fn verdict(&self, tally: Option<Tally>) -> Option<Reason> {
         if self.failures_in_a_row >= self.config.failure_threshold {
             return Some(Reason::FailuresInARow(self.failures_in_a_row));

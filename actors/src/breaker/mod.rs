@@ -1,7 +1,8 @@
-//! One circuit per model version, so that a model that keeps failing is left alone for a while.
+//! One circuit breaker per model version, so that a failing model is not run for a while.
 //!
-//! Invariant: a circuit hears of a frame's outcome before that outcome is published. So the state machines stand outside the
-//! actor, shared by the data path, and the actor tells the world what changed and wakes circuits whose time is up.
+//! Invariant: a circuit is updated with the result of a frame before the outcome is published. So the state
+//! machines live outside the actor, shared by the data path; the actor logs changes and wakes circuits whose
+//! open time has passed.
 
 mod config;
 mod core;
@@ -28,22 +29,23 @@ use crate::supervision::Task;
 /// Address of the breaker.
 pub type BreakerRef = ActorRef<BreakerMsg>;
 
-/// The circuits of all models. The data path keeps those of the models it knows and does not ask here.
+/// The circuits of all models. The data path keeps references to the circuits of its models and does not look
+/// them up here.
 #[derive(Debug)]
 pub struct Circuits {
     config: Config,
-    /// In the order in which they were asked for first.
+    /// In order of creation.
     circuits: Mutex<Vec<Arc<SharedCircuit>>>,
     changed: watch::Sender<()>,
 }
 
 impl Circuits {
-    /// Circuits that open and close by `config`.
+    /// Creates circuits with this configuration.
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new(Self { config, circuits: Mutex::default(), changed: watch::Sender::new(()) })
     }
 
-    /// The circuit of a model, made where there is none yet.
+    /// The circuit of a model, created on first use.
     pub fn of(&self, model: &Arc<ModelId>) -> Arc<SharedCircuit> {
         let mut circuits = self.circuits.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(circuit) = circuits.iter().find(|circuit| circuit.model() == model) {
@@ -59,40 +61,40 @@ impl Circuits {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A reading of every circuit.
+    /// The statistics of every circuit.
     pub fn stats(&self) -> Vec<CircuitStats> {
         self.all().iter().map(|circuit| circuit.stats()).collect()
     }
 
-    /// Whether there is nothing here that runs.
+    /// Whether there are circuits and all are open.
     pub fn are_all_open(&self) -> bool {
         let circuits = self.all();
         !circuits.is_empty() && circuits.iter().all(|circuit| matches!(circuit.state().0, State::Open { .. }))
     }
 
-    /// Wakes at each change of a circuit.
+    /// Notifies at each state change of a circuit.
     pub fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 }
 
-/// Says what the circuits do.
+/// Logs the state changes of the circuits.
 #[derive(Debug)]
 pub struct Breaker;
 
-/// What the breaker remembers.
+/// State of the actor.
 #[derive(Debug)]
 pub struct BreakerState {
     circuits: Arc<Circuits>,
-    /// Sleeps until the first open circuit's time is up.
+    /// Wakes the actor when the first open circuit becomes half-open.
     alarm: Option<Task>,
     _watcher: Task,
 }
 
-/// What the breaker is told.
+/// Messages of the breaker.
 #[derive(Debug)]
 pub enum BreakerMsg {
-    /// Some circuit has changed its state, or its time is up.
+    /// A circuit has changed its state, or its open time has passed.
     Changed,
 }
 

@@ -1,4 +1,4 @@
-//! Circuits held against what they should do, said as plainly as it can be, on a paused clock.
+//! Compares circuits with a plain reference implementation, on a paused clock.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ const WINDOW: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_millis(100);
 const OPEN_FOR: Duration = Duration::from_secs(2);
 
-/// Remembers every call since the last closing and looks at them all anew each time.
+/// Keeps every call since the last closing and evaluates all of them each time.
 struct Reference {
     config: Config,
     began: Instant,
     state: State,
-    /// When each ended, and how.
+    /// When each call ended, and its result.
     calls: Vec<(Instant, Call)>,
     openings: u32,
-    /// Of each frame that passed: whether its end still counts.
+    /// For each frame let through: whether its result still counts.
     permits: Vec<bool>,
     succeeded: u32,
     counts: CircuitCounts,
@@ -189,7 +189,7 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     prop_assert!((0.8..=1.2).contains(&share), "{share} of {full} s");
                     reference.openings += 1;
                     reference.counts.openings += 1;
-                    // Chance decides within those limits.
+                    // The rest is random.
                     reference.change(State::Open { until: Some(until) });
                 }
             }
@@ -225,9 +225,9 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Step for step, a circuit does what the reference does.
+    /// A circuit behaves like the reference, step by step.
     #[test]
-    fn it_does_what_the_plain_reference_does(config in config(), steps in prop::collection::vec(step(), 1..150)) {
+    fn it_behaves_like_the_reference(config in config(), steps in prop::collection::vec(step(), 1..150)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         runtime.block_on(run(config, steps))?;
     }

@@ -1,4 +1,5 @@
-//! A circuit as the data path shares it: an atomic read for a model that is well, a lock held for nanoseconds otherwise.
+//! A circuit shared by the data path: an atomic read for a healthy model, otherwise a lock held for
+//! nanoseconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ pub struct SharedCircuit {
     guarded: Mutex<Guarded>,
     /// A [`Snapshot`]; written under the lock.
     snapshot: AtomicU64,
-    /// The last era that the world was told of.
+    /// The last epoch that was logged.
     announced: AtomicU64,
     changed: watch::Sender<()>,
 }
@@ -30,11 +31,12 @@ pub struct SharedCircuit {
 #[derive(Debug)]
 struct Guarded {
     circuit: Circuit,
-    /// What refused frames are told, and in which era: made once for them all.
+    /// Message of refused frames, made once per epoch.
     refusal: (Epoch, String),
 }
 
-/// What can be seen of a circuit without its lock: the era, whether it is closed, and in the lowest bit whether it is quiet.
+/// What is read of a circuit without its lock: the epoch, whether it is closed, and in the lowest bit whether
+/// it is quiet.
 #[derive(Debug, Clone, Copy)]
 struct Snapshot(u64);
 
@@ -56,7 +58,7 @@ impl Snapshot {
     }
 }
 
-/// Where a circuit stands, why, and what it has done.
+/// State, reason and counts of a circuit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CircuitStats {
     /// The model's name.
@@ -67,13 +69,13 @@ pub struct CircuitStats {
     pub state: &'static str,
     /// Why it is not closed.
     pub reason: Option<String>,
-    /// Until probes are let through, where that is known.
+    /// Time until it becomes half-open, where that is known.
     pub retry_after_ms: Option<u64>,
     /// Failures since the last success.
     pub failures_in_a_row: u32,
     /// Calls in the window, where shares are watched.
     pub window: Option<Tally>,
-    /// Since it was made or reset.
+    /// Counts since it was created or reset.
     #[serde(flatten)]
     pub counts: CircuitCounts,
 }
@@ -87,12 +89,12 @@ impl SharedCircuit {
         Self { model, slow_call, guarded, snapshot, announced, changed }
     }
 
-    /// Whose circuit it is.
+    /// The model of this circuit.
     pub fn model(&self) -> &Arc<ModelId> {
         &self.model
     }
 
-    /// Leave for one frame, or the failure it gets.
+    /// Returns a permit for one frame, or the failure it gets.
     pub fn admit(self: &Arc<Self>) -> Result<CircuitPermit, Failure> {
         let snapshot = self.snapshot();
         let admitted = if snapshot.is_closed() {
@@ -103,7 +105,7 @@ impl SharedCircuit {
         Ok(CircuitPermit { circuit: Arc::clone(self), admitted: Some(admitted) })
     }
 
-    /// Where it stands, and since which change.
+    /// The current state and epoch.
     pub fn state(&self) -> (State, Epoch) {
         self.with(|Guarded { circuit, .. }, now| (circuit.state(now), circuit.epoch()))
     }
@@ -113,17 +115,17 @@ impl SharedCircuit {
         self.with(|guarded, _| guarded.circuit.reason())
     }
 
-    /// Whether the world has not been told of this era; from now on it has.
+    /// Marks this epoch as logged; `false` where it was before.
     pub(super) fn mark_announced(&self, epoch: Epoch) -> bool {
         self.announced.swap(epoch.0, Ordering::AcqRel) != epoch.0
     }
 
-    /// Does what somebody says.
+    /// Changes the state by hand.
     pub fn force(&self, how: Force) {
         self.with(|guarded, now| guarded.circuit.force(how, now));
     }
 
-    /// A reading.
+    /// Its statistics.
     pub fn stats(&self) -> CircuitStats {
         self.with(|Guarded { circuit, .. }, now| {
             let state = circuit.state(now);
@@ -140,7 +142,7 @@ impl SharedCircuit {
         })
     }
 
-    /// Works on the state machine and wakes whoever watches where its state changed.
+    /// Runs `work` on the state machine and notifies watchers if its state changed.
     fn with<R>(&self, work: impl FnOnce(&mut Guarded, Instant) -> R) -> R {
         let now = Instant::now();
         let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +182,8 @@ fn retry_after(state: State, now: Instant) -> Option<Duration> {
     }
 }
 
-/// A frame's leave to be run. Dropped without a word, it gives a probe's place back.
+/// Permit of one frame to be run. The result is reported through it once; if it is dropped before, the place
+/// of a probe is released.
 #[derive(Debug)]
 pub struct CircuitPermit {
     circuit: Arc<SharedCircuit>,
@@ -188,27 +191,27 @@ pub struct CircuitPermit {
 }
 
 impl CircuitPermit {
-    /// The frame got its prediction, after a run of this length. The first word of a frame counts.
+    /// Reports a prediction after a run of this length. Only the first report counts.
     pub fn succeeded(&mut self, run: Duration) {
         self.end(Call::Succeeded { slow: run >= self.circuit.slow_call });
     }
 
-    /// The frame's deadline had passed when its run of this length ended.
+    /// Reports a run of this length that ended after the deadline of the frame.
     pub fn timed_out(&mut self, run: Duration) {
         self.end(if run >= self.circuit.slow_call { Call::TimedOut } else { Call::Abandoned });
     }
 
-    /// The model failed on the frame.
+    /// Reports that the model failed on the frame.
     pub fn failed(&mut self) {
         self.end(Call::Failed);
     }
 
-    /// The frame ended without a word about the model.
+    /// Reports that the frame ended without telling anything about the model.
     pub fn abandoned(&mut self) {
         self.end(Call::Abandoned);
     }
 
-    /// Whether it still holds: what waited while the circuit opened is not to be begun any more.
+    /// Checks that the circuit has not opened since: work that waited meanwhile is not begun.
     ///
     /// # Errors
     /// The failure the frame gets.
@@ -225,12 +228,12 @@ impl CircuitPermit {
     fn end(&mut self, call: Call) {
         let Some(admitted) = self.admitted.take() else { return };
         let snapshot = self.circuit.snapshot();
-        let tells_nothing = match call {
+        let is_ignored = match call {
             Call::Succeeded { slow: false } => snapshot.is_quiet() || snapshot.epoch() != admitted,
             Call::Abandoned => snapshot.is_closed() || snapshot.epoch() != admitted,
             Call::Succeeded { slow: true } | Call::Failed | Call::TimedOut => false,
         };
-        if !tells_nothing {
+        if !is_ignored {
             let jitter = || crate::supervision::jitter() * 2.0 - 1.0;
             self.circuit.with(|guarded, now| guarded.circuit.ended(admitted, call, now, jitter));
         }

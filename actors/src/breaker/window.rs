@@ -19,7 +19,7 @@ pub struct Tally {
     pub slow: u32,
 }
 
-/// A ring of tallies, one a step of time; the oldest is forgotten as a new one begins.
+/// A ring of tallies, one per step of time; the oldest is dropped when a new step begins.
 #[derive(Debug)]
 pub struct Window {
     began: Instant,
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_older_than_the_window_is_forgotten_step_by_step() {
+    fn what_is_older_than_the_window_is_dropped_step_by_step() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         let mut window = Window::new(Duration::from_secs(1), began);

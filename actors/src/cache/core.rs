@@ -1,4 +1,4 @@
-//! The cache's entries: bounded by number, bytes and age; what is asked for more often stays.
+//! The entries of the cache: bounded by number, bytes and age; entries asked for more often stay.
 //!
 //! W-TinyLFU (G. Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM Transactions on Storage
 //! 13(4), 2017): an answer enters a list of the latest, the window. One that leaves it takes the place of others in the main list only
@@ -24,7 +24,7 @@ use crate::outcome::Answer;
 /// The window's share of the room, one part in so many.
 const WINDOW: usize = 2;
 
-/// An answer with its place in a list.
+/// A cached answer.
 #[derive(Debug)]
 pub struct Entry {
     answer: Arc<Answer>,
@@ -43,7 +43,8 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// No entries yet. The tables are made now, for as many entries as can ever fit, and count among the bytes.
+    /// An empty cache. The tables are allocated now, for the largest possible number of entries, and count
+    /// among the bytes.
     pub fn new(config: &Config) -> Self {
         let most = config.max_entries.min(config.max_bytes / size::LEAST);
         let is_lru = config.admission == AdmissionPolicy::Lru;
@@ -56,7 +57,7 @@ impl Entries {
         Self { window: List::new(window, window_room), main: List::new(main, room - window_room), sketch, evicted: Evicted::default() }
     }
 
-    /// What is remembered under `key`, if it is not too old. The question counts.
+    /// The answer under `key`, if it has not expired. The lookup counts as a use.
     pub fn get(&mut self, key: &CacheKey, now: Instant) -> Option<Arc<Answer>> {
         if let Some(sketch) = &mut self.sketch {
             sketch.count(key);
@@ -70,7 +71,7 @@ impl Entries {
         None
     }
 
-    /// Remembers an answer for this long, if it is worth its room.
+    /// Inserts an answer with this time to live, if it is admitted.
     pub fn insert(&mut self, key: CacheKey, answer: Arc<Answer>, ttl: Duration, now: Instant) {
         let entry = Entry { size: size::of_entry(&answer), answer, expires_at: now + ttl };
         self.remove(&key);
@@ -84,7 +85,7 @@ impl Entries {
         }
     }
 
-    /// An entry for which the window has no room.
+    /// Moves an entry that left the window to the main list, if it is admitted there.
     fn leave_window(&mut self, key: CacheKey, entry: Entry, bound: Bound, now: Instant) {
         if entry.expires_at <= now {
             self.evicted.age += 1;
@@ -104,12 +105,12 @@ impl Entries {
         }
     }
 
-    /// Entries, and the bytes they take.
+    /// Number of entries, and their bytes.
     pub fn size(&self) -> (usize, usize) {
         (self.window.lru.len() + self.main.lru.len(), self.window.bytes + self.main.bytes)
     }
 
-    /// Entries that had to go.
+    /// Evicted entries by reason.
     pub fn evicted(&self) -> Evicted {
         self.evicted
     }
@@ -121,7 +122,7 @@ impl Entries {
     }
 }
 
-/// A bound that entries have to go for.
+/// The bound that an eviction is due to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// `max_entries`.

@@ -1,6 +1,6 @@
-//! Asks whether an equal frame has been answered before, so that a hit costs no FFT and no inference.
+//! Answers frames equal to earlier ones, so that a hit costs no FFT and no inference.
 //!
-//! Invariant: the entries outlive the actor, and only predictions are remembered.
+//! Invariant: the entries outlive the actor, and only predictions are cached.
 
 mod config;
 mod core;
@@ -34,7 +34,7 @@ use crate::preprocess::FrameQueue;
 /// Address of the cache.
 pub type CacheRef = ActorRef<CacheMsg>;
 
-/// The entries, shared by the actor that asks and the sessions that answer.
+/// The entries, shared by the actor and the sessions.
 #[derive(Debug)]
 pub struct CacheStore {
     ttl: Duration,
@@ -45,29 +45,29 @@ pub struct CacheStore {
 #[derive(Debug)]
 struct Known {
     entries: Entries,
-    /// What is being computed, and may be joined.
+    /// Computations in progress that equal frames may join.
     flights: HashMap<CacheKey, Weak<Flight>>,
     hits: u64,
     misses: u64,
     coalesced: u64,
 }
 
-/// What is known of a frame's answer.
+/// Result of a lookup.
 #[derive(Debug)]
 pub enum Found {
-    /// It is remembered.
+    /// The answer is cached.
     Hit(Arc<Answer>),
-    /// It is being computed; the frame waits with the others from now on.
+    /// The answer is being computed; the frame waits for it.
     Joined {
-        /// The computation is more urgent now.
+        /// Whether the frame raised the priority of the computation.
         is_raised: bool,
     },
-    /// Nothing; others that come may wait for this frame's computation.
+    /// The answer is not known. Equal frames may join the computation of this one.
     Nothing,
 }
 
 impl Known {
-    /// Nobody joins this flight any more. Another one may have taken its place already.
+    /// Ends joining of this flight. Another one may have replaced it already.
     fn close(&mut self, key: &CacheKey, flight: &Arc<Flight>) {
         if let Entry::Occupied(entry) = self.flights.entry(*key)
             && std::ptr::eq(entry.get().as_ptr(), Arc::as_ptr(flight))
@@ -83,13 +83,13 @@ impl CacheStore {
         Self::with_shared(None, config)
     }
 
-    /// An empty store before a second level.
+    /// An empty store in front of a second level.
     pub fn with_shared(shared: Option<Arc<Shared>>, config: &Config) -> Arc<Self> {
         let known = Known { entries: Entries::new(config), flights: HashMap::new(), hits: 0, misses: 0, coalesced: 0 };
         Arc::new(Self { ttl: config.ttl, known: Mutex::new(known), shared })
     }
 
-    /// What is remembered under `key`.
+    /// The answer cached under `key`.
     pub fn get(&self, key: &CacheKey, now: Instant) -> Option<Arc<Answer>> {
         let mut known = self.lock();
         let answer = known.entries.get(key, now);
@@ -97,12 +97,12 @@ impl CacheStore {
         answer
     }
 
-    /// Remembers an answer.
+    /// Caches an answer.
     pub fn insert(&self, key: CacheKey, answer: Arc<Answer>, now: Instant) {
         self.lock().entries.insert(key, answer, self.ttl, now);
     }
 
-    /// Looks for the answer under `key`, or for a computation of it that those who wait in `flight` can wait for.
+    /// Looks up the answer under `key`, or joins `flight` to a computation of it.
     pub fn find(&self, key: CacheKey, flight: &Arc<Flight>, now: Instant) -> Found {
         let mut known = self.lock();
         if let Some(answer) = known.entries.get(&key, now) {
@@ -121,7 +121,7 @@ impl CacheStore {
         Found::Nothing
     }
 
-    /// A computation has its answer: it is remembered, and nobody joins any more.
+    /// Caches the answer of a computation; no frame can join it any more.
     pub fn finish(&self, key: CacheKey, flight: &Arc<Flight>, model: &Arc<ModelId>, answer: &Arc<Answer>, now: Instant) {
         if let Some(shared) = &self.shared {
             shared.put(key, Arc::clone(model), Arc::clone(answer));
@@ -131,7 +131,7 @@ impl CacheStore {
         known.close(&key, flight);
     }
 
-    /// The second level had the answer.
+    /// Caches an answer of the second level.
     fn finish_from_shared(&self, key: CacheKey, flight: &Arc<Flight>, answer: &Arc<Answer>, age: Duration, now: Instant) {
         let mut known = self.lock();
         (known.misses, known.hits) = (known.misses - 1, known.hits + 1);
@@ -139,12 +139,12 @@ impl CacheStore {
         known.close(&key, flight);
     }
 
-    /// A computation ends without an answer.
+    /// Ends a computation without an answer.
     pub fn abandon(&self, key: &CacheKey, flight: &Arc<Flight>) {
         self.lock().close(key, flight);
     }
 
-    /// What the cache counts.
+    /// The statistics.
     pub fn stats(&self) -> CacheStats {
         let known = self.lock();
         let (entries, bytes) = known.entries.size();
@@ -160,27 +160,27 @@ impl CacheStore {
     }
 }
 
-/// Answers what it knows and passes on what it does not.
+/// Answers hits and passes misses on.
 #[derive(Debug)]
 pub struct Cache;
 
-/// What the cache works with.
+/// Arguments of the cache.
 #[derive(Debug)]
 pub struct CacheArguments {
     /// The entries.
     pub store: Arc<CacheStore>,
-    /// Where a miss is to wait for a session; no features are computed of what could not make its deadline there.
+    /// The queue of the sessions: no features are computed of a frame that could not make its deadline there.
     pub queue: Arc<WorkQueue>,
-    /// Where a miss goes.
+    /// The queue that misses go to.
     pub frames: Arc<FrameQueue>,
 }
 
-/// What the cache is told.
+/// Messages of the cache.
 #[derive(Debug)]
 pub enum CacheMsg {
-    /// Answer this frame, or pass it on.
+    /// Look this frame up.
     Lookup(Box<RawFrame>),
-    /// The second level has not answered this one either.
+    /// The second level had no answer for this frame.
     NotShared(Box<RawFrame>),
 }
 
@@ -196,7 +196,7 @@ impl CacheArguments {
                 frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
                 frame.job.answer_from_cache(&answer);
             }
-            // What is left of the frame, its bytes among it, is dropped.
+            // The rest of the frame is dropped, which releases its bytes.
             Found::Joined { is_raised } => {
                 if is_raised {
                     self.frames.reorder();
@@ -222,7 +222,7 @@ impl CacheArguments {
     }
 }
 
-/// Asks the second level beside the actor's loop, which goes on meanwhile.
+/// Looks up the second level outside the actor's loop, which continues meanwhile.
 async fn ask_shared(shared: Arc<Shared>, lookup: Lookup, mut frame: RawFrame, key: CacheKey, cache: CacheRef) {
     match shared.get(lookup, key, &frame.job.model).await {
         Some(Remembered { answer, age }) => {
@@ -232,7 +232,7 @@ async fn ask_shared(shared: Arc<Shared>, lookup: Lookup, mut frame: RawFrame, ke
             }
             frame.job.answer_from_cache(&answer);
         }
-        // Where the cache has died, the frame comes back in the error, is dropped, and so answered.
+        // If the cache actor has ended, the frame comes back in the error, is dropped, and so answered.
         None => drop(cache.send_message(CacheMsg::NotShared(Box::new(frame)))),
     }
 }

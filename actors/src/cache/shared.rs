@@ -1,6 +1,6 @@
-//! The second level: a cache outside the daemon, asked within a bound and never in the way.
+//! The second level: a cache outside the daemon, looked up within a timeout.
 //!
-//! Invariant: whatever becomes of it, a lookup ends within its timeout and a frame is never failed for it.
+//! Invariant: whatever happens to it, a lookup ends within its timeout and no frame fails because of it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,30 +16,31 @@ use crate::outcome::Answer;
 use crate::ports::{Remembered, SharedCache};
 use crate::supervision::Task;
 
-/// Lookups under way at once; further misses are computed without asking.
+/// Maximum number of concurrent lookups; further misses are computed without one.
 const LOOKUPS: usize = 64;
-/// Answers that wait to be written; further ones are dropped.
+/// Maximum number of queued writes; further ones are dropped.
 const WRITES: usize = 256;
-/// How long one write may take.
+/// Timeout of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-/// After this many lookups in a row that failed, it is left alone for a while, so that frames do not wait for what is gone.
+/// Number of consecutive failed lookups after which lookups pause, so that frames do not wait for a cache
+/// that is gone.
 const FAILURES: u32 = 5;
-/// That while.
-const REST: Duration = Duration::from_secs(1);
+/// Length of that pause.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// The second level as the cache sees it.
+/// Bounded access to the second level.
 #[derive(Debug)]
 pub struct Shared {
     port: Port,
     timeout: Duration,
     lookups: Arc<Semaphore>,
-    rest: Mutex<Rest>,
+    pause: Mutex<Pause>,
     writes: mpsc::Sender<Write>,
     counters: Arc<Counters>,
     _writing: Task,
 }
 
-/// The right to ask once.
+/// Permit of one lookup.
 #[derive(Debug)]
 pub struct Lookup {
     _place: OwnedSemaphorePermit,
@@ -64,13 +65,13 @@ pub struct SharedStats {
     pub misses: u64,
     /// Lookups without an answer within `cache.shared.timeout`.
     pub timeouts: u64,
-    /// Lookups and writes that failed: it was gone, or what it held was no answer.
+    /// Lookups and writes that failed: the cache was unreachable, or held no valid answer.
     pub errors: u64,
-    /// Misses for which it was not asked: too many lookups were under way, or it had failed too often just before.
+    /// Misses without a lookup: too many were in progress, or lookups are paused.
     pub not_asked: u64,
     /// Answers written.
     pub writes: u64,
-    /// Answers not written: too many were waiting, or the write failed.
+    /// Answers not written: the queue was full, or the write failed.
     pub dropped_writes: u64,
 }
 
@@ -86,25 +87,25 @@ struct Counters {
 }
 
 impl Shared {
-    /// Starts the task that writes.
+    /// Starts the writing task.
     pub fn start(port: Arc<dyn SharedCache>, timeout: Duration) -> Arc<Self> {
         let (writes, writing) = mpsc::channel(WRITES);
         let (port, counters) = (Port(port), Arc::<Counters>::default());
         let writing = Task::spawn(write_all(port.clone(), writing, Arc::clone(&counters)));
         let lookups = Arc::new(Semaphore::new(LOOKUPS));
-        Arc::new(Self { port, timeout, lookups, rest: Mutex::default(), writes, counters, _writing: writing })
+        Arc::new(Self { port, timeout, lookups, pause: Mutex::default(), writes, counters, _writing: writing })
     }
 
-    /// Leave to ask; `None` where the frame is to be computed without.
+    /// Returns the permit of a lookup; `None` where the frame is to be computed without one.
     pub fn try_lookup(&self, now: Instant) -> Option<Lookup> {
-        let place = if self.rest().is_over(now) { Arc::clone(&self.lookups).try_acquire_owned().ok() } else { None };
+        let place = if self.pause().is_over(now) { Arc::clone(&self.lookups).try_acquire_owned().ok() } else { None };
         if place.is_none() {
             self.counters.not_asked.fetch_add(1, Relaxed);
         }
         place.map(|place| Lookup { _place: place })
     }
 
-    /// Asks. `None` where there is no answer, whatever the reason.
+    /// Looks up an answer; `None` where there is none for whatever reason.
     pub async fn get(&self, _: Lookup, key: CacheKey, model: &Arc<ModelId>) -> Option<Remembered> {
         let asked = timeout(self.timeout, self.port.0.get(key, Arc::clone(model))).await;
         let count = match &asked {
@@ -116,22 +117,22 @@ impl Shared {
         count.fetch_add(1, Relaxed);
         match asked {
             Ok(Ok(found)) => {
-                self.rest().went_well();
+                self.pause().succeeded();
                 found
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the shared cache could not be asked");
-                self.rest().failed(Instant::now());
+                self.pause().failed(Instant::now());
                 None
             }
             Err(_) => {
-                self.rest().failed(Instant::now());
+                self.pause().failed(Instant::now());
                 None
             }
         }
     }
 
-    /// Lets an answer be written, if not too many wait for that.
+    /// Queues an answer to be written; drops it if the queue is full.
     pub fn put(&self, key: CacheKey, model: Arc<ModelId>, answer: Arc<Answer>) {
         if self.writes.try_send(Write { key, model, answer }).is_err() {
             self.counters.dropped_writes.fetch_add(1, Relaxed);
@@ -146,8 +147,8 @@ impl Shared {
         SharedStats { hits, misses, timeouts, errors, not_asked, writes, dropped_writes }
     }
 
-    fn rest(&self) -> MutexGuard<'_, Rest> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pause(&self) -> MutexGuard<'_, Pause> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -171,26 +172,26 @@ impl std::fmt::Debug for Port {
     }
 }
 
-/// When it is asked and when it is left alone: plain, told the time.
+/// Decides when lookups are paused: plain, the time is an argument.
 #[derive(Debug, Default)]
-struct Rest {
+struct Pause {
     failures_in_a_row: u32,
     until: Option<Instant>,
 }
 
-impl Rest {
+impl Pause {
     fn is_over(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| now >= until)
     }
 
-    fn went_well(&mut self) {
+    fn succeeded(&mut self) {
         *self = Self::default();
     }
 
     fn failed(&mut self, now: Instant) {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if self.failures_in_a_row >= FAILURES {
-            self.until = Some(now + REST);
+            self.until = Some(now + PAUSE);
         }
     }
 }
@@ -200,22 +201,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_left_alone_after_failures_in_a_row_and_asked_again_later() {
+    async fn lookups_pause_after_failures_in_a_row_and_resume_later() {
         let now = Instant::now();
-        let mut rest = Rest::default();
+        let mut pause = Pause::default();
         for _ in 1..FAILURES {
-            rest.failed(now);
+            pause.failed(now);
         }
-        rest.went_well();
+        pause.succeeded();
         for _ in 1..FAILURES {
-            rest.failed(now);
-            assert!(rest.is_over(now));
+            pause.failed(now);
+            assert!(pause.is_over(now));
         }
-        rest.failed(now);
-        assert!(!rest.is_over(now + REST - Duration::from_millis(1)) && rest.is_over(now + REST));
-        rest.failed(now + REST);
-        assert!(!rest.is_over(now + REST), "one that still fails is left alone again");
-        rest.went_well();
-        assert!(rest.is_over(now + REST));
+        pause.failed(now);
+        assert!(!pause.is_over(now + PAUSE - Duration::from_millis(1)) && pause.is_over(now + PAUSE));
+        pause.failed(now + PAUSE);
+        assert!(!pause.is_over(now + PAUSE), "one that still fails pauses again");
+        pause.succeeded();
+        assert!(pause.is_over(now + PAUSE));
     }
 }

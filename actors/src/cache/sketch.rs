@@ -11,7 +11,7 @@ const COUNTERS_A_WORD: usize = 16;
 const MOST: u64 = 15;
 /// Counters of a row, for each answer there is room for: with this many, keys asked for once seldom look like more.
 const WIDTH: usize = 4;
-/// The counts are halved after this many questions for each answer there is room for, so that what was popular once is forgotten.
+/// The counts are halved after this many lookups per possible entry, so that former popularity fades.
 const PERIOD: usize = 10;
 
 /// The counters.
@@ -25,7 +25,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// Nothing was asked for yet. `entries` answers have room.
+    /// An empty sketch for `entries` entries.
     pub fn new(entries: usize) -> Self {
         let width = Self::width(entries);
         Self { words: vec![0; ROWS * width / COUNTERS_A_WORD].into(), mask: width - 1, asked: 0, period: PERIOD * entries }
@@ -40,7 +40,7 @@ impl Sketch {
         (WIDTH * entries).next_power_of_two().max(COUNTERS_A_WORD)
     }
 
-    /// It was asked for once more.
+    /// Counts one lookup.
     pub fn count(&mut self, key: &CacheKey) {
         let lowest = self.estimate(key);
         if lowest < MOST {
@@ -58,7 +58,7 @@ impl Sketch {
         }
     }
 
-    /// How often it was asked for of late: never too low since the last halving, and at most 15.
+    /// Estimated number of recent lookups: never too low since the last halving, and at most 15.
     pub fn estimate(&self, key: &CacheKey) -> u64 {
         self.places(key).map(|(word, shift)| self.words[word] >> shift & MOST).into_iter().min().unwrap_or_default()
     }

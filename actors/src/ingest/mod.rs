@@ -1,6 +1,7 @@
-//! Takes every frame that arrives, gives it its permits, and sends it on its way; what finds no permit is answered on the spot.
+//! Reads frames, takes their permits and passes them to the cache; a frame without a permit is refused at
+//! once.
 //!
-//! Invariant: the source outlives the actor; a restarted ingest goes on reading it.
+//! Invariant: the source outlives the actor; a restarted ingest continues reading it.
 
 use std::sync::Arc;
 
@@ -31,12 +32,12 @@ pub type IngestRef = ActorRef<IngestMsg>;
 #[derive(Debug)]
 pub struct Ingest;
 
-/// What ingest works with.
+/// Arguments of ingest.
 #[derive(Clone)]
 pub struct IngestArguments {
     /// Where frames come from.
     pub source: Arc<Mutex<FrameSource>>,
-    /// Reads their encoding.
+    /// Decodes them.
     pub decoder: Arc<dyn Decoder>,
     /// Counts them.
     pub ledger: Arc<Ledger>,
@@ -44,21 +45,21 @@ pub struct IngestArguments {
     pub gaps: Arc<GapWatch>,
     /// Bounds them.
     pub admission: Arc<Admission>,
-    /// Watches over their deadlines.
+    /// Times their deadlines.
     pub deadlines: Arc<Deadlines>,
     /// Where the failures of refused frames go.
     pub outcomes: Arc<OutcomeQueue>,
-    /// Where frames wait that may give way: for a worker,
+    /// Frames that wait for a worker and may be shed.
     pub frames: Arc<FrameQueue>,
-    /// and for a session.
+    /// Frames that wait for a session and may be shed.
     pub queue: Arc<WorkQueue>,
-    /// Whether they do; else the arriving frame is refused.
+    /// Whether a waiting frame is shed where there is no permit; else the arriving frame is refused.
     pub shed_oldest: bool,
     /// Where admitted frames go.
     pub cache: CacheRef,
 }
 
-/// What ingest is told; frames come through their source.
+/// Messages of ingest; frames come through their source.
 #[derive(Debug)]
 pub enum IngestMsg {
     /// The reading task panicked.
@@ -124,7 +125,7 @@ impl IngestArguments {
             permit,
         });
         let frame = RawFrame { job, samples: decoded.samples, cache_key: decoded.cache_key };
-        // Where the cache has died, the frame comes back in the error, is dropped, and so answered.
+        // If the cache actor has ended, the frame comes back in the error, is dropped, and so answered.
         let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));
     }
 
@@ -132,7 +133,8 @@ impl IngestArguments {
         self.gaps.observe(&unanswered.envelope().source, info.seq, received_at);
     }
 
-    /// Lets waiting frames of a priority not above this one give way until there is room, or nobody is left who could.
+    /// Sheds waiting frames of a priority not above this one until there is room; `None` where no frame is
+    /// left to shed.
     async fn make_room(&self, priority: Priority, source: &str, bytes: usize) -> Option<Permit> {
         loop {
             let refusal = self.outcomes.refusal().await;

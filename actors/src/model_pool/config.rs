@@ -3,17 +3,18 @@ use std::time::Duration;
 /// Bounds of the pool.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How many sessions, one thread each.
+    /// Number of sessions, one thread each.
     pub sessions: usize,
-    /// The most frames in one run.
+    /// Maximum batch size.
     pub max_batch: usize,
     /// How long an idle session waits for more frames of a batch.
     pub max_batch_delay: Duration,
-    /// The most frames that wait for a session.
+    /// Maximum number of queued frames.
     pub queue: usize,
     /// How long a frame may wait for a session.
     pub acquire_timeout: Duration,
-    /// Where there is no room, the oldest waiting frame of the lowest priority not above the arriving one's gives way.
+    /// Whether a full queue sheds its oldest frame of the lowest priority, if that is not above that of the
+    /// arriving frame.
     pub shed_oldest: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The batch scheduler: plain, synchronous, told the time.
+//! The batch scheduler: plain and synchronous, the time is an argument.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,63 +10,62 @@ use super::lane::{Lane, Queued};
 use crate::frame::{ModelId, Priority};
 use crate::priority::rank;
 
-/// A wait counts for this much more than was measured: runs that take a little longer than the mean must not make a whole queue late, of
-/// which each frame would then be begun and ended by its deadline in the middle.
+/// Safety factor on predicted waits, so that a slow run does not make a whole queue late.
 pub const HEADROOM: f64 = 1.1;
 
-/// What the scheduler needs to know of a waiting item.
+/// Properties of a queued item.
 pub trait Schedulable {
-    /// Items of one run have the same.
+    /// Only items with the same key share a run.
     fn batch_key(&self) -> (&Arc<ModelId>, [usize; 3]);
-    /// The most items of its kind in one run.
+    /// Maximum batch size for this item.
     fn max_batch(&self) -> usize;
     /// How urgent it is.
     fn priority(&self) -> Priority;
-    /// When it arrived, which may be long before it began to wait here.
+    /// Arrival of the frame, which may be long before it was queued here.
     fn arrived_at(&self) -> Instant;
-    /// Whether nobody waits for it any more.
+    /// Whether it was answered or has expired.
     fn is_settled(&self, now: Instant) -> bool;
 }
 
-/// Who else the sessions work for.
+/// Current load of the sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// How many there are.
+    /// Number of sessions.
     pub sessions: usize,
-    /// How many of them are in a run.
+    /// Sessions in a run.
     pub busy: usize,
-    /// What is left of those runs, summed over the sessions, as far as their times were foreseen.
+    /// Predicted remaining time of those runs, summed over the sessions.
     pub left: Duration,
 }
 
-/// Why an item may not wait.
+/// Why an item is not queued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// As many wait as may.
+    /// The queue is full.
     Full,
-    /// By the measured service time it would be done only after its deadline.
+    /// By the measured service time it would finish after its deadline.
     TooLate {
-        /// When it would be done.
+        /// Predicted time until it would finish.
         after: Duration,
-        /// What is left of its budget.
+        /// Time until its deadline.
         budget: Duration,
-        /// Items that would be run before it.
+        /// Items that would run before it.
         ahead: usize,
     },
 }
 
-/// What a free session is to do.
+/// What a free session does next.
 #[derive(Debug)]
 pub enum Next<T> {
     /// Run these together.
     Run(Vec<T>),
-    /// Look again then, or when something is pushed.
+    /// Ask again then, or when an item is pushed.
     WaitUntil(Instant),
     /// Nothing waits.
     Idle,
 }
 
-/// Items that wait for a session: first come, first served within a priority.
+/// The queue: first come, first served within a priority.
 #[derive(Debug)]
 pub struct Scheduler<T> {
     config: Config,
@@ -84,7 +83,7 @@ impl<T: Schedulable> Scheduler<T> {
         self.lanes.iter().map(Lane::len).sum()
     }
 
-    /// What the waiting items cost together.
+    /// Predicted session time of all queued items.
     pub fn cost(&self) -> Duration {
         self.lanes.iter().map(Lane::cost).sum()
     }
@@ -94,8 +93,9 @@ impl<T: Schedulable> Scheduler<T> {
         self.len() == 0
     }
 
-    /// Whether an item that costs a session this much could be done by its deadline: what waits before it, by priority and age, and what
-    /// runs now, spread over the sessions, then itself. Where it would be begun at once nothing is foreseen: a run is the only measurement there is.
+    /// Predicts whether an item with this session time finishes by its deadline: the items before it, by
+    /// priority and age, and the current runs, spread over the sessions, then the item itself. An item that
+    /// would begin at once always passes, because only a run updates the measurement.
     pub fn check(&self, priority: Priority, deadline: Instant, cost: Duration, load: Load, now: Instant) -> Result<(), Refusal> {
         let own = rank(priority as usize, now, now);
         let (mut ahead, mut waiting) = (0, Duration::ZERO);
@@ -110,7 +110,7 @@ impl<T: Schedulable> Scheduler<T> {
                 waiting += entry.cost;
             }
         }
-        // Each of those before it will find a free session, and so will it.
+        // There is a free session for each of the items before it and for itself.
         if ahead + load.busy < load.sessions {
             return Ok(());
         }
@@ -120,13 +120,13 @@ impl<T: Schedulable> Scheduler<T> {
         if after > budget { Err(Refusal::TooLate { after, budget, ahead }) } else { Ok(()) }
     }
 
-    /// Whether an item of this priority may wait, because there is room or because another one gives way.
+    /// Whether an item of this priority can be queued: there is room, or another item can be shed.
     pub fn has_room(&self, priority: Priority) -> bool {
         self.len() < self.config.queue || self.config.shed_oldest && self.lanes[priority as usize..].iter().any(|lane| !lane.is_empty())
     }
 
-    /// Lets an item wait that costs a session this much, or gives it back where the queue is full and nobody gives way; the one that
-    /// gave way comes back in its place.
+    /// Queues an item with this session time, or returns it as an error where the queue is full and no item
+    /// can be shed. Returns the item that was shed, if any.
     pub fn push(&mut self, item: T, cost: Duration, now: Instant) -> Result<Option<T>, T> {
         if !self.has_room(item.priority()) {
             return Err(item);
@@ -136,18 +136,18 @@ impl<T: Schedulable> Scheduler<T> {
         Ok(displaced)
     }
 
-    /// The oldest item of the lowest priority, if that is not above `priority`: the one that would give way.
+    /// The item that would be shed: the oldest of the lowest priority, if that is not above `priority`.
     pub fn shed_candidate(&self, priority: Priority) -> Option<&T> {
         let (level, at) = self.lowest_and_oldest(priority)?;
         self.lanes[level].get(at).map(|entry| &entry.item)
     }
 
-    /// Takes out the one that gives way.
+    /// Removes that item.
     pub fn shed(&mut self, priority: Priority) -> Option<T> {
         self.take_oldest(priority).map(|entry| entry.item)
     }
 
-    /// The same, with what [`put_back`](Self::put_back) needs.
+    /// Removes that item with its entry, for [`put_back`](Self::put_back).
     pub fn take_oldest(&mut self, priority: Priority) -> Option<Queued<T>> {
         let (level, at) = self.lowest_and_oldest(priority)?;
         self.lanes[level].remove(at)
@@ -159,12 +159,12 @@ impl<T: Schedulable> Scheduler<T> {
         oldest.map(|(at, _)| (level, at))
     }
 
-    /// Puts an entry among those of its priority, where it would be had it always been of that.
+    /// Inserts an entry in the lane of its current priority, by the time since when it waits.
     pub fn put_back(&mut self, entry: Queued<T>) {
         self.lanes[entry.item.priority() as usize].put_back(entry);
     }
 
-    /// Puts items among those of their priority whose priority is another one than when they came.
+    /// Moves items whose priority has changed to the lane of their current priority.
     pub fn reorder(&mut self) {
         for level in 0..self.lanes.len() {
             while let Some(at) = self.lanes[level].iter().position(|entry| entry.item.priority() as usize != level)
@@ -175,7 +175,7 @@ impl<T: Schedulable> Scheduler<T> {
         }
     }
 
-    /// The next run, if there is one; items nobody waits for go to `dropped` unrun.
+    /// The next run, if there is one; items that are settled go to `dropped` unrun.
     pub fn next(&mut self, now: Instant, dropped: &mut Vec<T>) -> Next<T> {
         let order = loop {
             let order = self.order(now);
@@ -188,7 +188,7 @@ impl<T: Schedulable> Scheduler<T> {
         self.form(&order, now, dropped)
     }
 
-    /// Takes out what has waited for `acquire_timeout`.
+    /// Removes the items that have waited for `acquire_timeout`.
     pub fn take_overdue(&mut self, now: Instant) -> Vec<T> {
         let timeout = self.config.acquire_timeout;
         let mut overdue = Vec::new();
@@ -200,17 +200,18 @@ impl<T: Schedulable> Scheduler<T> {
         overdue
     }
 
-    /// When the next item will have waited for `acquire_timeout`.
+    /// When the next item reaches `acquire_timeout`.
     pub fn next_overdue(&self) -> Option<Instant> {
         self.lanes.iter().filter_map(Lane::front).map(|entry| entry.since + self.config.acquire_timeout).min()
     }
 
-    /// Takes out everything.
+    /// Removes all items.
     pub fn drain(&mut self) -> Vec<T> {
         self.lanes.iter_mut().flat_map(Lane::drain).map(|entry| entry.item).collect()
     }
 
-    /// The lanes that hold something, the one to be served first in front: by the priority of its head, raised by its age.
+    /// The lanes that are not empty, in the order of service: by the priority of the first item, raised with
+    /// its age.
     fn order(&self, now: Instant) -> Vec<usize> {
         let mut heads: Vec<_> =
             self.lanes.iter().enumerate().filter_map(|(level, lane)| lane.front().map(|head| rank(level, head.since, now))).collect();

@@ -1,4 +1,4 @@
-//! The waiting items of one priority.
+//! The queued items of one priority.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// An item, since when it waits, and what it costs a session.
+/// A queued item, since when it waits, and its predicted session time.
 #[derive(Debug)]
 pub struct Queued<T> {
     pub(super) item: T,
@@ -14,7 +14,8 @@ pub struct Queued<T> {
     pub(super) cost: Duration,
 }
 
-/// Entries in the order they came, and what they cost together: that is asked for each item that comes.
+/// Items in order of arrival. The sum of their session times is kept up to date, because it is read for every
+/// arriving item.
 #[derive(Debug)]
 pub struct Lane<T> {
     entries: VecDeque<Queued<T>>,
@@ -57,7 +58,7 @@ impl<T> Lane<T> {
         self.entries.push_back(entry);
     }
 
-    /// Puts an entry behind those that have waited as long.
+    /// Inserts an item behind those that have waited as long.
     pub fn put_back(&mut self, entry: Queued<T>) {
         let at = self.entries.partition_point(|other| other.since <= entry.since);
         self.cost += entry.cost;

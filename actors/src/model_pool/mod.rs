@@ -1,6 +1,7 @@
-//! Guards the sessions: what may wait for one, for how long, and in what order.
+//! The queue in front of the sessions: which frames may wait, for how long, and in what order.
 //!
-//! Invariant: frames go into the queue and sessions pull them out without waking an actor on the way; the actor sees to those that wait too long.
+//! Invariant: frames enter the queue and sessions pull them without waking an actor; the actor only fails
+//! those that wait too long.
 
 mod config;
 mod core;
@@ -26,11 +27,11 @@ use crate::supervision::Task;
 /// Address of the model pool.
 pub type ModelPoolRef = ActorRef<ModelPoolMsg>;
 
-/// Lets go of frames that have waited too long for a session.
+/// Fails frames that have waited too long for a session.
 #[derive(Debug)]
 pub struct ModelPool;
 
-/// What the pool is told; frames go through its queue.
+/// Messages of the pool; frames go through its queue.
 #[derive(Debug)]
 pub enum ModelPoolMsg {
     /// The watching task panicked.
@@ -49,7 +50,7 @@ impl Actor for ModelPool {
 
     async fn handle(&self, _: ModelPoolRef, message: ModelPoolMsg, _: &mut Task) -> Result<(), ActorProcessingErr> {
         match message {
-            ModelPoolMsg::WatchPanicked => Err("the watch over the waiting frames panicked".into()),
+            ModelPoolMsg::WatchPanicked => Err("the task that fails overdue frames panicked".into()),
         }
     }
 }

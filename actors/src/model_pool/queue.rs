@@ -1,7 +1,8 @@
-//! Where prepared frames wait and sessions pull from.
+//! The queue of prepared frames that sessions pull from.
 //!
-//! A session that has finished takes its next batch itself, under the lock, without asking an actor first: no session idles while
-//! frames wait. The queue outlives the pool actor, so a restarted pool neither loses frames nor takes a busy session for idle.
+//! A session that has finished takes its next batch itself, under the lock, without a message to an actor: no
+//! session idles while frames wait. The queue outlives the pool actor, so a restarted pool neither loses
+//! frames nor takes a busy session for idle.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,7 +20,7 @@ use crate::frame::{ModelId, PreparedFrame, Priority};
 use crate::job::{Job, Shed};
 use crate::outcome::{Failure, FailureCode, ShedReason};
 
-/// Pauses are not measured finer than this.
+/// Resolution of the timer.
 const TIMER_TICK: Duration = Duration::from_millis(1);
 
 impl Schedulable for PreparedFrame {
@@ -58,11 +59,11 @@ pub struct WorkQueue {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEnd {
-    /// With an answer for each frame.
+    /// It gave a result for each frame.
     Answered,
-    /// As a whole, with an error.
+    /// It failed as a whole.
     Failed,
-    /// By the brake: nobody waited for it any more.
+    /// It was cancelled because no frame waited for it any more.
     Cancelled,
 }
 
@@ -70,12 +71,12 @@ pub enum RunEnd {
 struct QueueState {
     scheduler: Scheduler<PreparedFrame>,
     times: ServiceTimes,
-    /// When each session's run is foreseen to end; `None` between runs.
+    /// Predicted end of the run of each session; `None` between runs.
     busy_until: Vec<Option<Instant>>,
-    /// Sessions that wait for a push. Where there is none, nobody is woken: that takes a system call.
+    /// Sessions that wait for a push. Where there is none, no wake-up is sent: that is a system call.
     idle: usize,
     closed: bool,
-    /// Whether somebody will look for those that wait too long.
+    /// Whether the watching task knows of the first overdue time.
     watched: bool,
 }
 
@@ -117,7 +118,8 @@ impl WorkQueue {
         })
     }
 
-    /// Whether a frame could wait here now and still make its deadline; asked before its features are computed.
+    /// Checks whether a frame could be queued now and would make its deadline; asked before its features are
+    /// computed.
     pub fn predict_deadline(&self, job: &Job) -> Result<(), Failure> {
         let state = self.lock();
         let checked = if state.scheduler.has_room(job.priority()) { state.check(job, Instant::now()) } else { Err(Refusal::Full) };
@@ -125,7 +127,7 @@ impl WorkQueue {
         checked.map(drop).map_err(|refusal| self.refused(&refusal))
     }
 
-    /// Lets a frame wait; one that may not, or that gives way to it, is answered.
+    /// Queues a frame. A frame that is refused, or shed for it, is failed.
     pub fn push(&self, frame: PreparedFrame) {
         let now = Instant::now();
         if frame.job.is_settled(now) {
@@ -133,7 +135,7 @@ impl WorkQueue {
         }
         let mut state = self.lock();
         let checked = if state.closed { Err(Refusal::Full) } else { state.check(&frame.job, now) };
-        // Answers are not given under the lock.
+        // Frames are answered outside the lock.
         match checked {
             Ok(cost) => match state.scheduler.push(frame, cost, now) {
                 Ok(displaced) => {
@@ -162,13 +164,13 @@ impl WorkQueue {
         }
     }
 
-    /// The lowest priority that waits and since when, if it is not above `priority`: who would give way.
+    /// Priority and arrival of the frame that would be shed for one of this priority.
     pub fn shed_candidate(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
         let state = self.lock();
         state.scheduler.shed_candidate(priority).map(|frame| (frame.job.priority(), Reverse(frame.job.received_at)))
     }
 
-    /// The oldest waiting frame of the lowest priority, if that is not above `priority`: it is to give way to an arriving one. Where others
+    /// Sheds the oldest frame of the lowest priority, if that is not above `priority`. Where other frames
     /// wait for the same computation, it goes on for them.
     pub fn shed(&self, priority: Priority) -> Option<Shed<PreparedFrame>> {
         let mut state = self.lock();
@@ -181,12 +183,12 @@ impl WorkQueue {
         Some(Shed { responder, work: Some(entry.item) })
     }
 
-    /// The priority of something that may wait here has changed.
+    /// Re-sorts after the priority of a queued frame has changed.
     pub fn reorder(&self) {
         self.lock().scheduler.reorder();
     }
 
-    /// The failure of a frame that gave way, counted.
+    /// Counts a shed frame and returns its failure.
     pub fn displaced(&self) -> Failure {
         self.counters.shed.fetch_add(1, Relaxed);
         Failure::overloaded(ShedReason::Displaced, "the pipeline is full, and this frame was the oldest waiting one of the lowest priority")
@@ -210,7 +212,7 @@ impl WorkQueue {
         }
     }
 
-    /// Blocks until there is something for `session` to run; `None` once the queue is closed.
+    /// Blocks until there is a batch for `session`; `None` once the queue is closed.
     pub fn next_batch(&self, session: usize) -> Option<Vec<PreparedFrame>> {
         let mut dropped = Vec::new();
         let mut state = self.lock();
@@ -230,7 +232,7 @@ impl WorkQueue {
                 }
             }
             if !dropped.is_empty() {
-                // Their answers are not given under the lock.
+                // Frames are answered outside the lock.
                 drop(state);
                 self.count_settled(dropped.len());
                 dropped.clear();
@@ -256,30 +258,30 @@ impl WorkQueue {
         }
     }
 
-    /// A session ran `frames` frames at once for this long.
+    /// Counts a run of `frames` frames.
     pub fn ran(&self, session: usize, model: &Arc<ModelId>, frames: usize, run: Duration, how: RunEnd) {
         self.counters.ran(session, frames, run);
         match how {
             RunEnd::Answered => self.lock().times.observe(model, run, frames),
-            // What it took says nothing of the next.
+            // Its time tells nothing about the next run.
             RunEnd::Failed => {}
             RunEnd::Cancelled => drop(self.counters.cancelled.fetch_add(1, Relaxed)),
         }
     }
 
-    /// The number of a run that begins now, from 1.
+    /// Returns the number of a run that begins now, from 1.
     pub fn number_run(&self) -> u64 {
         self.runs.fetch_add(1, Relaxed) + 1
     }
 
-    /// A session is between runs.
+    /// Marks a session as idle.
     pub fn free(&self, session: usize) {
         if let Some(until) = self.lock().busy_until.get_mut(session) {
             *until = None;
         }
     }
 
-    /// Frames of which nobody waited for a run any more.
+    /// Counts frames that were settled before their run.
     pub fn count_settled(&self, frames: usize) {
         self.counters.settled.fetch_add(frames as u64, Relaxed);
     }
@@ -300,7 +302,7 @@ impl WorkQueue {
         }
     }
 
-    /// Takes out what has waited too long, and says when to look again.
+    /// Removes overdue frames; also returns when the next one is overdue.
     fn take_overdue(&self) -> (Vec<PreparedFrame>, Option<Instant>) {
         let mut state = self.lock();
         let overdue = state.scheduler.take_overdue(Instant::now());
@@ -310,7 +312,8 @@ impl WorkQueue {
         (overdue, next)
     }
 
-    /// How long outcomes may gather, at most `longest`: several will, and meanwhile no session runs out of frames.
+    /// How long outcomes may be gathered into one batch, at most `longest`: `None` unless several outcomes
+    /// will come and no session runs out of frames meanwhile.
     pub fn gathering_pause(&self, longest: Duration) -> Option<Duration> {
         let state = self.lock();
         let frames = u32::try_from(state.scheduler.len()).unwrap_or(u32::MAX);
@@ -325,7 +328,7 @@ impl WorkQueue {
         self.lock().scheduler.len()
     }
 
-    /// What the pool counts.
+    /// The statistics.
     pub fn stats(&self) -> PoolStats {
         let (depth, active) = {
             let state = self.lock();
@@ -334,7 +337,7 @@ impl WorkQueue {
         self.counters.read(depth, active)
     }
 
-    /// Sends the sessions home; what still waits is dropped, and so answered.
+    /// Closes the queue, which ends the session threads. Queued frames are dropped, and so answered.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;

@@ -1,4 +1,4 @@
-//! What a frame of each model costs a session, as measured run by run.
+//! Session time per frame of each model, as measured run by run.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use crate::frame::ModelId;
 
-/// How much a new run counts against those before it.
+/// Weight of a new run in the mean.
 const WEIGHT: f64 = 0.1;
 
-/// An exponentially weighted mean of each model's run time a frame. A model that was never run costs what its warm-up said.
+/// Exponentially weighted mean of the run time per frame of each model. A model without runs has the time
+/// measured at warm-up.
 #[derive(Debug, Default)]
 pub struct ServiceTimes {
     seconds: HashMap<Arc<ModelId>, f64>,
 }
 
 impl ServiceTimes {
-    /// What a frame of `model` costs; `expected` where none has been run.
+    /// Session time per frame of `model`; `expected` where it has not been run.
     pub fn of(&self, model: &ModelId, expected: Duration) -> Duration {
         self.seconds.get(model).map_or(expected, |&seconds| Duration::from_secs_f64(seconds))
     }
 
-    /// A run of `frames` frames took this long.
+    /// Adds a run of `frames` frames.
     pub fn observe(&mut self, model: &Arc<ModelId>, run: Duration, frames: usize) {
         let seconds = run.as_secs_f64() / frames.max(1) as f64;
         match self.seconds.get_mut(model) {

@@ -17,7 +17,7 @@ use crate::ports::{RunCanceller, RunError, Runner, Runners};
 use crate::responder::ExpiryListener;
 use crate::trail::Run;
 
-/// The threads. They outlive the pool actor, so that a restart does not reload models.
+/// The session threads. They outlive the pool actor, so that a restart does not reload models.
 #[derive(Debug)]
 pub struct Sessions {
     queue: Arc<WorkQueue>,
@@ -46,7 +46,7 @@ impl Sessions {
         Ok(Self { queue: Arc::clone(queue), cancellers, threads })
     }
 
-    /// Closes the queue and ends the runs under way; their frames are dropped, and so answered.
+    /// Closes the queue and cancels the current runs; their frames are dropped, and so answered.
     pub fn end_runs(&self) {
         self.queue.close();
         for canceller in &self.cancellers {
@@ -54,7 +54,7 @@ impl Sessions {
         }
     }
 
-    /// Closes the queue and waits for the runs under way.
+    /// Closes the queue and waits for the current runs.
     pub fn join(self) {
         self.queue.close();
         for thread in self.threads {
@@ -63,23 +63,23 @@ impl Sessions {
     }
 }
 
-/// Presses the brake of one session, on the run it is meant for and on no other.
+/// Cancels the run of one session: the run it is meant for and no other.
 #[derive(Default)]
 struct SessionCanceller(Mutex<CancelState>);
 
 #[derive(Default)]
 struct CancelState {
     canceller: Option<Arc<dyn RunCanceller>>,
-    /// Number of the run under way, or of the last one.
+    /// Number of the current run, or of the last one.
     run: u64,
     is_running: bool,
     was_cancelled: bool,
-    /// No further run is to begin.
+    /// No new run may begin.
     refuses_new: bool,
 }
 
 impl SessionCanceller {
-    /// The number of the run that begins now; `None` where none is to begin any more.
+    /// Begins a run and returns its number; `None` where new runs are refused.
     fn begin(&self) -> Option<u64> {
         let mut state = self.lock();
         if state.refuses_new {
@@ -95,14 +95,14 @@ impl SessionCanceller {
         Some(state.run)
     }
 
-    /// Whether the run was let go to its end.
+    /// Ends the run; `false` where it was cancelled.
     fn end(&self) -> bool {
         let mut state = self.lock();
         state.is_running = false;
         !state.was_cancelled
     }
 
-    /// Ends this run if it is still under way.
+    /// Cancels this run if it is still the current one.
     fn cancel(&self, run: u64) {
         let mut state = self.lock();
         if run == state.run {
@@ -110,7 +110,8 @@ impl SessionCanceller {
         }
     }
 
-    /// Ends the run under way and lets none begin: a session may have taken a batch that it has not begun, or be between its halves.
+    /// Cancels the current run and refuses new ones: a session may have taken a batch that it has not begun,
+    /// or be between the halves of one.
     fn refuse_new(&self) {
         let mut state = self.lock();
         state.refuses_new = true;
@@ -139,7 +140,7 @@ impl std::fmt::Debug for SessionCanceller {
     }
 }
 
-/// A run, and how many of its frames somebody still waits for.
+/// A run and the number of its frames that are still waited for.
 #[derive(Debug)]
 struct Watched {
     canceller: Arc<SessionCanceller>,
@@ -163,13 +164,13 @@ struct Session {
     runtime: Handle,
 }
 
-/// What came of a run.
+/// Result of a run.
 enum Ended {
-    /// One result a frame.
+    /// One result per frame.
     Answered(Vec<Result<Answer, Failure>>),
-    /// As a whole.
+    /// It failed as a whole.
     Failed(RunError),
-    /// By the brake: nobody waits for it.
+    /// It was cancelled.
     Cancelled,
 }
 
@@ -179,7 +180,8 @@ impl Session {
         let mut runner = self.new_runner();
         while let Some(mut batch) = self.queue.next_batch(self.id) {
             refuse(&mut batch);
-            // A panic is a defect of the runner: its frames are dropped, and so answered, and a new runner takes over.
+            // A panic is a defect of the runner: its frames are dropped, and so answered, and the runner is
+            // replaced.
             if catch_unwind(AssertUnwindSafe(|| self.run(&mut *runner, batch))).is_err() {
                 tracing::error!("a session panicked; it is replaced");
                 self.canceller.end();
@@ -201,7 +203,7 @@ impl Session {
     fn run(&self, runner: &mut dyn Runner, mut batch: Vec<PreparedFrame>) {
         let begun = Instant::now();
         let waiting = batch.len();
-        // Of a batch that is being halved, some may have expired meanwhile.
+        // Frames of a batch that is being halved may have expired meanwhile.
         batch.retain(|frame| !frame.job.is_settled(begun));
         self.queue.count_settled(waiting - batch.len());
         let Some(first) = batch.first() else { return };
@@ -238,16 +240,17 @@ impl Session {
                 self.run(runner, batch);
                 self.run(runner, rest);
             }
-            // Its frames are answered already, or are by their drop.
+            // Its frames are answered already, or will be by their drop.
             Ended::Cancelled => batch.iter_mut().for_each(|frame| frame.job.timed_out(inference)),
         }
     }
 
-    /// Runs once, unless no run is to begin any more; the run is ended when the deadline of its last frame has passed.
+    /// Runs a batch; `None` where new runs are refused. The run is cancelled when the last of its frames
+    /// expires.
     fn run_watched(&self, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame], run: Run) -> Option<Ended> {
         let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
         let run_number = self.canceller.begin()?;
-        // The frames' deadlines are watched already; when the last of them has passed, nobody waits for the run.
+        // The deadline timer notifies the run of each expired frame; after the last one it is cancelled.
         let listener: Arc<dyn ExpiryListener> =
             Arc::new(Watched { canceller: Arc::clone(&self.canceller), run: run_number, awaited: AtomicUsize::new(batch.len()) });
         batch.iter().for_each(|frame| frame.job.runs_in(run, &listener));
@@ -261,7 +264,7 @@ impl Session {
     }
 }
 
-/// Fails the frames whose circuit has opened while they waited.
+/// Fails the frames whose circuit opened while they waited.
 fn refuse(batch: &mut Vec<PreparedFrame>) {
     for frame in batch.extract_if(.., |frame| frame.job.check().is_err()) {
         if let Err(failure) = frame.job.check() {

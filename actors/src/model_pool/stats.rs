@@ -1,14 +1,14 @@
-//! What the pool counts.
+//! Statistics of the pool.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Upper bounds of the buckets in which waits are counted, milliseconds; the last bucket has none.
+/// Upper bounds of the histogram of waits, milliseconds; the last bucket has none.
 pub const WAIT_BUCKETS_MS: [u64; 9] = [1, 2, 5, 10, 25, 100, 500, 1000, 5000];
 
-/// Counts since the pool was made, and what it holds now.
+/// Counts since the pool was created, and its current state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PoolStats {
     /// Frames that wait for a session.
@@ -17,19 +17,19 @@ pub struct PoolStats {
     pub active: usize,
     /// Frames that were given to a session.
     pub acquires: u64,
-    /// Frames that waited for the acquire timeout.
+    /// Frames that failed after `pool.acquire_timeout`.
     pub timeouts: u64,
-    /// Runs, those of bisected batches among them.
+    /// Runs, including those of halved batches.
     pub inferences: u64,
     /// Frames in those runs.
     pub frames_run: u64,
-    /// Runs by how many frames they had: `batch_sizes[n]` had `n + 1`.
+    /// Runs by batch size: `batch_sizes[n]` counts batches of `n + 1`.
     pub batch_sizes: Vec<u64>,
-    /// Waits for a session by [`WAIT_BUCKETS_MS`], the longer ones in the last.
+    /// Waits for a session in the buckets of [`WAIT_BUCKETS_MS`], longer ones in the last.
     pub waits: [u64; WAIT_BUCKETS_MS.len() + 1],
     /// Seconds each session has spent in runs.
     pub busy_s: Vec<f64>,
-    /// Runs that were ended because nobody waited for them any more.
+    /// Runs cancelled because the deadlines of all their frames had passed.
     pub cancelled: u64,
     /// Frames whose work was never begun, by reason.
     pub not_begun: NotBegun,
@@ -38,13 +38,13 @@ pub struct PoolStats {
 /// Frames whose work was never begun.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct NotBegun {
-    /// Nobody waited for them any more when their turn came.
+    /// They were answered or had expired when their turn came.
     pub settled: u64,
-    /// By the measured service time they could not have made their deadline.
+    /// By the measured service time they would have missed their deadline.
     pub too_late: u64,
     /// The queue was full.
     pub full: u64,
-    /// They gave way to another frame.
+    /// They were shed for an arriving frame.
     pub shed: u64,
 }
 
@@ -83,7 +83,7 @@ impl Counters {
         }
     }
 
-    /// A session ran `frames` frames at once for this long.
+    /// Counts a run of `frames` frames.
     pub fn ran(&self, session: usize, frames: usize, run: Duration) {
         self.frames_run.fetch_add(frames as u64, Relaxed);
         if let Some(count) = self.batch_sizes.get(frames.saturating_sub(1)) {
@@ -94,14 +94,14 @@ impl Counters {
         }
     }
 
-    /// A frame was given to a session after this wait.
+    /// Counts a frame given to a session after this wait.
     pub fn acquired(&self, wait: Duration) {
         self.acquires.fetch_add(1, Relaxed);
         let bucket = WAIT_BUCKETS_MS.iter().position(|&bound| wait <= Duration::from_millis(bound)).unwrap_or(WAIT_BUCKETS_MS.len());
         self.waits[bucket].fetch_add(1, Relaxed);
     }
 
-    /// A reading.
+    /// Reads all counters.
     pub fn read(&self, depth: usize, active: usize) -> PoolStats {
         let all = |counts: &[AtomicU64]| counts.iter().map(|count| count.load(Relaxed)).collect::<Vec<_>>();
         let batch_sizes = all(&self.batch_sizes);

@@ -1,4 +1,4 @@
-//! The pipeline as a whole: what outlives its actors, how it starts and how it ends.
+//! The pipeline as a whole: its configuration, start and shutdown.
 
 #[cfg(test)]
 mod flight_tests;
@@ -23,16 +23,16 @@ use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, S
 use crate::publish::OutcomeQueue;
 use crate::supervision::{self, ActorRole, Restarts, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
 
-/// How large the pipeline is and how its parts behave.
+/// Configuration of the pipeline.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The most frames in flight.
+    /// Maximum number of frames in flight.
     pub in_flight_frames: usize,
-    /// The most bytes of payload in flight.
+    /// Maximum number of payload bytes in flight.
     pub in_flight_bytes: usize,
     /// The share of the frames in flight that one source may hold.
     pub per_source_share: f64,
-    /// How many threads compute features.
+    /// Number of threads that compute features.
     pub workers: usize,
     /// Sessions and their queue.
     pub pool: model_pool::Config,
@@ -42,19 +42,19 @@ pub struct Config {
     pub supervision: supervision::Config,
 }
 
-/// What stands behind the ports.
+/// The implementations behind the ports.
 pub struct Ports {
     /// Where frames come from.
     pub source: FrameSource,
-    /// Reads their encoding.
+    /// Decodes them.
     pub decoder: Arc<dyn Decoder>,
-    /// Where the decoder asks for leave.
+    /// The circuits that the decoder asks for permits.
     pub circuits: Arc<Circuits>,
-    /// Makes what computes features.
+    /// Creates feature workers.
     pub extractors: FeatureWorkers,
-    /// Makes what runs models.
+    /// Creates runners.
     pub runners: Runners,
-    /// Tells outcomes.
+    /// Publishes outcomes.
     pub sink: Arc<dyn OutcomeSink>,
     /// The cache's second level, where there is one.
     pub shared_cache: Option<Arc<dyn SharedCache>>,
@@ -63,7 +63,7 @@ pub struct Ports {
 /// Why the pipeline could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No threads for the sessions.
+    /// The session threads could not be spawned.
     #[error("the session threads could not be started: {0}")]
     Sessions(#[from] io::Error),
     /// An actor did not start.
@@ -112,7 +112,7 @@ impl Pipeline {
         Ok(Self { shared_state, sessions, supervisor, supervising, _watch: watch })
     }
 
-    /// What outlives the actors: the ledger and the gauges.
+    /// State that outlives the actors: the ledger, the queues, the statistics.
     pub fn shared_state(&self) -> &Arc<SharedState> {
         &self.shared_state
     }
@@ -127,8 +127,9 @@ impl Pipeline {
         self.ask(|reply| SupervisorMsg::Find(role, reply), Duration::from_secs(1)).await.flatten()
     }
 
-    /// Ends the pipeline: waits, at most `bound`, for every frame in flight, then stops actor after actor. What is still
-    /// unfinished then is answered as dropped and told before the publisher stops. The source must have been stopped before.
+    /// Ends the pipeline: waits, at most `bound`, for every frame in flight, then stops actor after actor.
+    /// Frames unfinished by then are failed, and their outcomes are published before the publisher stops. The
+    /// source must have been stopped before.
     pub async fn shut_down(self, bound: Duration) {
         if tokio::time::timeout(bound, self.shared_state.ledger.idle()).await.is_err() {
             tracing::warn!(in_flight = self.shared_state.ledger.counts().in_flight, "frames still in flight are dropped");
@@ -141,7 +142,7 @@ impl Pipeline {
         if tokio::time::timeout(bound, joined).await.is_err() {
             tracing::warn!("a session is still in its run");
         }
-        // The publisher goes on until everything is told.
+        // The publisher runs until every outcome is published.
         let _ = tokio::time::timeout(bound, self.shared_state.ledger.idle()).await;
         let supervisor = self.supervisor;
         let _ = supervisor.stop_and_wait(None, Some(bound)).await;

@@ -20,23 +20,23 @@ use crate::supervision::Restarts;
 pub struct SharedState {
     /// The outcome law.
     pub ledger: Arc<Ledger>,
-    /// What the sources' counts tell of frames that never came.
+    /// Finds frames that never came by the sources' `seq`.
     pub gaps: Arc<GapWatch>,
     /// The permits.
     pub admission: Arc<Admission>,
-    /// The watch over the frames' deadlines.
+    /// The timer of all deadlines.
     pub deadlines: Arc<Deadlines>,
-    /// The outcomes not yet told.
+    /// The outcomes that are not published yet.
     pub outcomes: Arc<OutcomeQueue>,
     /// The cache's entries.
     pub cache: Arc<CacheStore>,
     /// The circuits.
     pub circuits: Arc<Circuits>,
-    /// What the feature workers pull from.
+    /// The queue of the feature workers.
     pub frames: Arc<FrameQueue>,
-    /// What the sessions pull from.
+    /// The queue of the sessions.
     pub queue: Arc<WorkQueue>,
-    /// How often its actors were restarted.
+    /// Restarts of the actors.
     pub restarts: Restarts,
     pub(crate) pool: model_pool::Config,
     pub(crate) workers: usize,

@@ -1,7 +1,7 @@
 //! Computes features, off the async threads.
 //!
-//! Invariant: workers pull, each on an OS thread of its own with an extractor of its own; the actor hires them, and when it ends they go
-//! home after the frame they have.
+//! Invariant: workers pull frames, each on an OS thread of its own with an extractor of its own. The actor
+//! spawns them; when it ends, they exit after their current frame.
 
 mod queue;
 mod worker;
@@ -18,16 +18,16 @@ use crate::ports::FeatureWorkers;
 /// Address of the preprocess actor.
 pub type PreprocessRef = ActorRef<PreprocessMsg>;
 
-/// Hires the workers.
+/// Spawns the workers.
 #[derive(Debug)]
 pub struct Preprocess;
 
-/// What it works with.
+/// Arguments of the actor.
 #[derive(Clone)]
 pub struct PreprocessArguments {
-    /// How many workers.
+    /// Number of workers.
     pub workers: usize,
-    /// Makes a worker's extractor.
+    /// Creates the extractor of a worker.
     pub extractors: FeatureWorkers,
     /// Where frames wait for a worker.
     pub frames: Arc<FrameQueue>,
@@ -35,7 +35,7 @@ pub struct PreprocessArguments {
     pub queue: Arc<WorkQueue>,
 }
 
-/// What it is told: nothing, frames go through their queue.
+/// It has no messages: frames go through their queue.
 #[derive(Debug)]
 pub enum PreprocessMsg {}
 

@@ -1,4 +1,4 @@
-//! Where decoded frames wait and workers pull from.
+//! The queue of decoded frames that workers pull from.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -22,13 +22,13 @@ struct QueueState {
     levels: [VecDeque<(Instant, RawFrame)>; 4],
     /// Workers that wait for a frame.
     idle: usize,
-    /// Changes whenever workers are to go home that were hired before.
+    /// Number of the current worker generation; workers of an older one exit.
     generation: u64,
     closed: bool,
 }
 
 impl FrameQueue {
-    /// Lets a frame wait for a worker.
+    /// Queues a frame.
     pub fn push(&self, frame: RawFrame) {
         let mut state = self.lock();
         if state.closed {
@@ -43,7 +43,7 @@ impl FrameQueue {
         }
     }
 
-    /// Workers of the shift that ends here go home; those hired from now on belong to the next.
+    /// Begins a new generation: workers of the current one exit.
     fn next_generation(&self) -> u64 {
         let mut state = self.lock();
         state.generation += 1;
@@ -53,7 +53,7 @@ impl FrameQueue {
         generation
     }
 
-    /// Blocks until there is a frame to work on; `None` once the shift is over or the queue closed.
+    /// Blocks until there is a frame to work on; `None` once the generation has ended or the queue is closed.
     pub fn next(&self, generation: u64) -> Option<RawFrame> {
         let mut state = self.lock();
         loop {
@@ -69,7 +69,7 @@ impl FrameQueue {
         }
     }
 
-    /// The lowest priority that waits and since when, if it is not above `priority`: who would give way.
+    /// Priority and arrival of the frame that would be shed for one of this priority.
     pub fn shed_candidate(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
         let state = self.lock();
         let lowest = state.lowest(priority)?;
@@ -77,8 +77,8 @@ impl FrameQueue {
         Some((oldest.job.priority(), Reverse(oldest.job.received_at)))
     }
 
-    /// Lets the oldest frame of the lowest priority give way, if that is not above `priority`. Where others wait for the same
-    /// computation, it goes on for them.
+    /// Sheds the oldest frame of the lowest priority, if that is not above `priority`. Where other frames
+    /// wait for the same computation, it goes on for them.
     pub fn shed(&self, priority: Priority) -> Option<Shed<RawFrame>> {
         let mut state = self.lock();
         let lowest = state.lowest(priority)?;
@@ -91,7 +91,7 @@ impl FrameQueue {
         Some(Shed { responder, work: Some(frame) })
     }
 
-    /// The priority of something that may wait here has changed.
+    /// Re-sorts after the priority of a queued frame has changed.
     pub fn reorder(&self) {
         let mut state = self.lock();
         for level in 0..state.levels.len() {
@@ -103,12 +103,12 @@ impl FrameQueue {
         }
     }
 
-    /// Frames that wait.
+    /// Number of queued frames.
     pub fn depth(&self) -> usize {
         self.lock().levels.iter().map(VecDeque::len).sum()
     }
 
-    /// Sends the workers home; what still waits is dropped, and so answered.
+    /// Closes the queue, which ends the workers. Queued frames are dropped, and so answered.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -124,7 +124,7 @@ impl FrameQueue {
 }
 
 impl QueueState {
-    /// Puts a frame among those of its priority, where it would be had it always been of that.
+    /// Inserts a frame among those of its current priority, by the time since when it waits.
     fn put_back(&mut self, since: Instant, frame: RawFrame) {
         let level = &mut self.levels[frame.job.priority() as usize];
         let at = level.partition_point(|(other, _)| *other <= since);
@@ -142,7 +142,7 @@ impl QueueState {
     }
 }
 
-/// The time for which workers are hired. Dropped, it is over.
+/// A generation of workers. It ends when this is dropped.
 #[derive(Debug)]
 pub struct WorkerGeneration {
     frames: Arc<FrameQueue>,
@@ -150,12 +150,12 @@ pub struct WorkerGeneration {
 }
 
 impl WorkerGeneration {
-    /// A shift that begins now.
+    /// Begins a new generation.
     pub fn begin(frames: &Arc<FrameQueue>) -> Self {
         Self { frames: Arc::clone(frames), number: frames.next_generation() }
     }
 
-    /// What its workers ask for frames with.
+    /// Its number, with which its workers ask for frames.
     pub fn number(&self) -> u64 {
         self.number
     }

@@ -10,7 +10,7 @@ use crate::frame::{PreparedFrame, RawFrame};
 use crate::model_pool::WorkQueue;
 use crate::ports::FeatureWorker;
 
-/// Starts the thread of worker `id`, which ends with its shift.
+/// Starts the thread of worker `id`, which exits with its generation.
 pub fn spawn(id: usize, generation: u64, arguments: &PreprocessArguments) -> io::Result<()> {
     let PreprocessArguments { extractors, frames, queue, .. } = arguments.clone();
     let runtime = tokio::runtime::Handle::current();
@@ -18,7 +18,8 @@ pub fn spawn(id: usize, generation: u64, arguments: &PreprocessArguments) -> io:
         let _clock = runtime.enter();
         let mut extractor = extractors();
         while let Some(frame) = frames.next(generation) {
-            // A panic is a defect of the extractor: its frame is dropped, and so answered, and a new extractor takes over.
+            // A panic is a defect of the extractor: its frame is dropped, and so answered, and the extractor
+            // is replaced.
             if catch_unwind(AssertUnwindSafe(|| extract(&mut *extractor, frame, &queue))).is_err() {
                 tracing::error!("a feature worker panicked; it is replaced");
                 extractor = extractors();

@@ -1,7 +1,7 @@
-//! Tells outcomes, in the order they were settled.
+//! Publishes outcomes in the order in which they were settled.
 //!
-//! Invariant: outcomes wait in a queue that outlives the actor and that the permits bound; the one being told stays in the queue's hand
-//! until it is told, so a restarted publisher resumes it.
+//! Invariant: outcomes wait in a queue that outlives the actor and that the permits bound. An outcome stays
+//! in `pending` until it is published, so a restarted publisher resumes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::supervision::Task;
 /// Address of the publisher.
 pub type PublishRef = ActorRef<PublishMsg>;
 
-/// A publisher that died this often of one outcome counts it as lost.
+/// An outcome that crashed the publisher this often counts as lost.
 const MAX_ATTEMPTS: u8 = 3;
 
-/// Outcomes published together: what leaves the process is waited for once for all of them.
+/// Maximum number of outcomes published together, with one flush for all of them.
 const MAX_BATCH: usize = 64;
 
-/// How long outcomes gather, at most, where that makes nobody wait for work.
+/// Maximum time for which outcomes are gathered, and only where no session has to wait for it.
 const GATHERING: Duration = Duration::from_millis(4);
 
-/// The outcomes that are not told yet.
+/// The outcomes that are not published yet.
 #[derive(Debug)]
 pub struct OutcomeQueue {
     sender: mpsc::Sender<Outcome>,
@@ -52,30 +52,31 @@ impl OutcomeQueue {
         })
     }
 
-    /// Queues an outcome. There is always room: who pushes holds a permit, of admission or of refusal.
+    /// Queues an outcome. There is always room, because every outcome holds a permit of admission or of
+    /// refusal.
     pub fn push(&self, outcome: Outcome) {
         if let Err(error) = self.sender.try_send(outcome) {
-            // A defect if it happens; the dropped ticket counts the frame as lost.
+            // A defect; the dropped ticket counts the frame as lost.
             tracing::error!(%error, "no room for an outcome");
         }
     }
 
-    /// Waits for the right to queue the failure of a frame that was refused admission.
+    /// Waits for a permit to queue the failure of a frame that was refused.
     pub async fn refusal(&self) -> Option<Arc<FramePermit>> {
         Arc::clone(&self.refusals).acquire_owned().await.ok().map(FramePermit::outside)
     }
 
-    /// The most that can wait.
+    /// Capacity of the queue.
     pub fn limit(&self) -> usize {
         self.sender.max_capacity()
     }
 
-    /// Outcomes waiting.
+    /// Number of queued outcomes.
     pub fn depth(&self) -> usize {
         self.sender.max_capacity() - self.sender.capacity()
     }
 
-    /// Publishes what comes, as many at once as are there.
+    /// Publishes outcomes as they come, all that are queued at once.
     async fn run(&self, sink: &dyn OutcomeSink, queue: &WorkQueue) {
         let mut receiving = self.receiver.lock().await;
         let Receiving { receiver, pending } = &mut *receiving;
@@ -83,18 +84,19 @@ impl OutcomeQueue {
             if pending.is_empty() && !receive(receiver, pending, queue).await {
                 return;
             }
-            // After a crash they are taken one by one, so that the one at fault is found and the others do not share its end.
+            // After a crash outcomes are published one by one, so that the one at fault is found and the
+            // others are not lost with it.
             let batch = if pending[0].published.attempts > 0 { 1 } else { pending.len() };
             if pending[0].published.attempts == MAX_ATTEMPTS {
                 let message = format!("the publisher died of it {MAX_ATTEMPTS} times");
-                // One that is dropped unclosed counts as lost.
+                // Dropped unclosed, it counts as lost.
                 sink.abandoned(&pending.remove(0), &PublishError { reason: "publisher_died", message });
                 continue;
             }
             pending[..batch].iter_mut().for_each(|outcome| outcome.published.attempts += 1);
             let results = sink.publish(&mut pending[..batch]).await;
             for (outcome, result) in pending.drain(..batch).zip(results) {
-                // Why not is said by the sink.
+                // The sink logs the reason.
                 if let Ok(end) = result {
                     outcome.close(end);
                 }
@@ -103,8 +105,8 @@ impl OutcomeQueue {
     }
 }
 
-/// Waits for outcomes and takes all that are there; `false` where there will be none. Waking up takes a core from a session for longer
-/// than publishing does, so where many short runs are ahead one wake-up is for many outcomes.
+/// Waits for outcomes and takes all that are queued; `false` where none will come. Batches wake-ups: each
+/// pre-empts a session for longer than publishing takes.
 async fn receive(receiver: &mut mpsc::Receiver<Outcome>, into: &mut Vec<Outcome>, queue: &WorkQueue) -> bool {
     if receiver.is_empty()
         && let Some(pause) = queue.gathering_pause(GATHERING)
@@ -114,21 +116,21 @@ async fn receive(receiver: &mut mpsc::Receiver<Outcome>, into: &mut Vec<Outcome>
     receiver.recv_many(into, MAX_BATCH).await > 0
 }
 
-/// Tells outcomes.
+/// Publishes outcomes.
 #[derive(Debug)]
 pub struct Publish;
 
-/// What the publisher works with.
+/// Arguments of the publisher.
 pub struct PublishArguments {
-    /// What is to be told.
+    /// The outcomes to publish.
     pub outcomes: Arc<OutcomeQueue>,
-    /// Whom to tell.
+    /// Where they are published.
     pub sink: Arc<dyn OutcomeSink>,
-    /// What the sessions have before them.
+    /// The queue of the sessions, which decides how long outcomes may be gathered.
     pub queue: Arc<WorkQueue>,
 }
 
-/// What the publisher is told; outcomes come through their queue.
+/// Messages of the publisher; outcomes come through their queue.
 #[derive(Debug)]
 pub enum PublishMsg {
     /// The publishing task panicked.

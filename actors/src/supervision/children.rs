@@ -16,30 +16,30 @@ use crate::publish::{Publish, PublishArguments};
 /// How long a child may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The children's roles, in the order they are started.
+/// Role of a child, in the order they are started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ActorRole {
-    /// Tells outcomes.
+    /// Publishes outcomes.
     Publish,
-    /// Says what the circuits do.
+    /// Logs the state changes of the circuits.
     Breaker,
-    /// Guards the sessions.
+    /// Fails frames that wait too long for a session.
     ModelPool,
     /// Computes features.
     Preprocess,
-    /// Answers from memory.
+    /// Answers from the cache.
     Cache,
     /// Reads frames.
     Ingest,
 }
 
 impl ActorRole {
-    /// The one started first.
+    /// The role started first.
     pub const FIRST: Self = Self::Publish;
-    /// All of them, in order.
+    /// All roles, in order.
     pub const ALL: [Self; 6] = [Self::Publish, Self::Breaker, Self::ModelPool, Self::Preprocess, Self::Cache, Self::Ingest];
 
-    /// Its name, as a label says it.
+    /// The name as a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Publish => "publish",
@@ -52,7 +52,7 @@ impl ActorRole {
     }
 }
 
-/// The running children, and the references that those started later are given.
+/// The running children, and the references given to those started later.
 #[derive(Default)]
 pub struct Children {
     running: Vec<(ActorRole, ActorCell)>,
@@ -60,17 +60,17 @@ pub struct Children {
 }
 
 impl Children {
-    /// Which stage an actor runs.
+    /// The role of an actor.
     pub fn role_of(&self, id: ActorId) -> Option<ActorRole> {
         self.running.iter().find(|(_, cell)| cell.get_id() == id).map(|&(role, _)| role)
     }
 
-    /// The actor that runs a stage.
+    /// The actor with this role.
     pub fn find(&self, role: ActorRole) -> Option<ActorCell> {
         self.running.iter().find(|(running, _)| *running == role).map(|(_, cell)| cell.clone())
     }
 
-    /// Stops `role` and all started after it, the last first; one that does not stop in time is killed.
+    /// Stops `role` and all started after it, in reverse order; a child that does not stop in time is killed.
     pub async fn stop_from(&mut self, role: ActorRole) {
         while let Some((_, cell)) = self.running.pop_if(|(running, _)| *running >= role) {
             if cell.stop_and_wait(None, Some(STOP_TIMEOUT)).await.is_err() {

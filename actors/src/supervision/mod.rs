@@ -1,8 +1,8 @@
-//! Restarts what dies.
+//! Restarts actors that end.
 //!
-//! Invariant: children are started in the order Publish, Breaker, ModelPool, Preprocess, Cache, Ingest, and references point only
-//! towards those started before. So when a child dies it is restarted together with everything started after it, and
-//! no stale reference is left.
+//! Invariant: children are started in the order Publish, Breaker, ModelPool, Preprocess, Cache, Ingest, and
+//! references point only to children started before. So a child that ends is restarted together with all
+//! started after it (`rest_for_one`), and no stale reference is left.
 
 mod backoff;
 mod children;
@@ -30,48 +30,48 @@ pub type SupervisorRef = ActorRef<SupervisorMsg>;
 #[derive(Debug)]
 pub struct Supervisor;
 
-/// How often each stage has ended and made for a restart.
+/// Number of restarts that the end of each actor has caused.
 #[derive(Debug, Default)]
 pub struct Restarts([AtomicU64; ActorRole::ALL.len()]);
 
 impl Restarts {
-    /// Of one stage; those that were restarted along with it have none for that.
+    /// Restarts caused by this actor; those restarted along with it are not counted.
     pub fn of(&self, role: ActorRole) -> u64 {
         self.0[role as usize].load(Relaxed)
     }
 }
 
-/// What the supervisor works with.
+/// Arguments of the supervisor.
 pub struct SupervisorArguments {
-    /// How often and how soon it restarts.
+    /// Limits and delays of restarts.
     pub config: Config,
-    /// What the children work with.
+    /// State that the children are given.
     pub shared_state: Arc<SharedState>,
 }
 
-/// What the supervisor remembers.
+/// State of the supervisor.
 pub struct SupervisorState {
     shared_state: Arc<SharedState>,
     children: Children,
     backoff: Backoff,
-    /// The first stage that is down and waits for its restart.
+    /// The first child that has ended and waits for its restart.
     down: Option<ActorRole>,
 }
 
-/// What the supervisor is told.
+/// Messages of the supervisor.
 #[derive(Debug)]
 pub enum SupervisorMsg {
-    /// Start what is down.
+    /// Restart the children that are down.
     Restart,
-    /// Stop this stage and all after it, the last first, for good.
+    /// Stop this child and all started after it, in reverse order, for good.
     Stop(ActorRole, RpcReplyPort<()>),
-    /// Which actor runs this stage now; for tests that kill it.
+    /// Return the actor that has this role now; for tests that kill it.
     Find(ActorRole, RpcReplyPort<Option<ActorCell>>),
 }
 
 impl SupervisorState {
     async fn child_ended(&mut self, ended: &ActorCell, reason: &str, myself: &SupervisorRef) -> Result<(), ActorProcessingErr> {
-        // One that was stopped on purpose, or along with an earlier one, is not among the children any more.
+        // A child that was stopped on purpose, or along with an earlier one, is not listed any more.
         let Some(role) = self.children.role_of(ended.get_id()) else { return Ok(()) };
         let Some(delay) = self.backoff.next(Instant::now()) else {
             return Err(format!("{role:?} ended ({reason}); {}", self.backoff.exhausted()).into());

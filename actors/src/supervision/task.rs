@@ -5,7 +5,7 @@ use std::future::Future;
 use ractor::{ActorRef, Message};
 use tokio::task::JoinHandle;
 
-/// A task that is aborted when its owner goes, however its owner goes.
+/// A task that is aborted when its owner is dropped.
 #[derive(Debug)]
 pub struct Task(JoinHandle<()>);
 
@@ -15,12 +15,12 @@ impl Task {
         Self(tokio::spawn(work))
     }
 
-    /// Returns when it has ended, by a panic too.
+    /// Returns when the task has ended, also by a panic.
     pub async fn ended(&mut self) {
         let _ = (&mut self.0).await;
     }
 
-    /// Starts a task whose panic is told to `owner`.
+    /// Starts a task whose panic is sent to `owner` as a message.
     pub fn spawn_watched<M: Message>(
         work: impl Future<Output = ()> + Send + 'static,
         owner: ActorRef<M>,
