@@ -1,4 +1,4 @@
-//! What a circuit costs a frame: leave to pass, and the word of how it went.
+//! Cost of a circuit per frame: the permit, and the report of the result.
 #![allow(missing_docs, clippy::unwrap_used)] // a benchmark
 
 use std::sync::Arc;

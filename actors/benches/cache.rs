@@ -1,4 +1,4 @@
-//! What the cache costs a frame that it does not know, beside its hash: the question, and remembering the answer, when it is full.
+//! Cost of the cache per missed frame, without its hash: the lookup, and the insertion into a full cache.
 #![allow(missing_docs)] // a benchmark
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// The longest [`Config::open_for`]; a longer one is taken as this.
+/// Upper limit of [`Config::open_for`]; a longer one is clamped to it.
 pub const LONGEST_OPEN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// When a circuit opens and closes.
@@ -12,20 +12,20 @@ pub struct Config {
     pub failure_share: f64,
     /// Share of slow calls that opens it; 0: off.
     pub slow_share: f64,
-    /// From how long on a run is slow.
+    /// Run time from which on a call is slow.
     pub slow_call: Duration,
-    /// How far back the shares look, in steps of a tenth.
+    /// Length of the window of the shares, which moves in steps of a tenth.
     pub window: Duration,
-    /// Calls in the window without which no share is judged.
+    /// Minimum number of calls in the window to evaluate a share.
     pub min_calls: u32,
-    /// How long it stays open, give or take 20 %; each time its probes fail, twice as long, up to eight times.
+    /// Time it stays open, give or take 20 %; doubled each time a probe fails, up to eightfold.
     pub open_for: Duration,
-    /// Probes that must succeed to close it, and how many are let through at once.
+    /// Probes that must succeed to close it; also the number let through at once.
     pub success_threshold: u32,
 }
 
 impl Config {
-    /// Whether it looks at shares, and so has to count every call.
+    /// Whether a share is configured, so that every call has to be counted.
     pub(super) fn watches_shares(&self) -> bool {
         self.failure_share > 0.0 || self.slow_share > 0.0
     }

@@ -167,7 +167,7 @@ impl SharedCircuit {
             *epoch = circuit.epoch();
             let reason = circuit.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
             *text = match state {
-                State::HalfOpen => format!("the circuit of {} is half-open, and its probes are under way", self.model),
+                State::HalfOpen => format!("the circuit of {} is half-open, and its probes are running", self.model),
                 State::Closed | State::Open { .. } => format!("the circuit of {} is open{reason}", self.model),
             };
         }

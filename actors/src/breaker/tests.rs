@@ -13,7 +13,7 @@ fn circuit(config: Config) -> Arc<SharedCircuit> {
     Circuits::new(config).of(&model())
 }
 
-/// Lets so many frames pass and fail.
+/// Lets this many frames through and fails them.
 fn fail(circuit: &Arc<SharedCircuit>, times: usize) {
     (0..times).for_each(|_| circuit.admit().unwrap().failed());
 }
@@ -35,8 +35,8 @@ async fn opens_refuses_probes_and_closes() {
     tokio::time::advance(Duration::from_nanos(1)).await;
     let (mut first, mut second) = (circuit.admit().unwrap(), circuit.admit().unwrap());
     let refused = circuit.admit().unwrap_err();
-    assert_eq!(refused.retry_after, None, "only as many probes as must succeed; when one will be back is not known");
-    assert_eq!(refused.message, "the circuit of m@1 is half-open, and its probes are under way");
+    assert_eq!(refused.retry_after, None, "as many probes as must succeed are let through; when one ends is not known");
+    assert_eq!(refused.message, "the circuit of m@1 is half-open, and its probes are running");
     first.succeeded(QUICK);
     assert_eq!(circuit.state().0, State::HalfOpen);
     second.succeeded(QUICK);
@@ -46,7 +46,7 @@ async fn opens_refuses_probes_and_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_failed_probe_doubles_the_wait_up_to_eight_times_and_a_closing_ends_that() {
+async fn each_failed_probe_doubles_the_wait_up_to_eight_times_until_it_closes() {
     let circuit = circuit(Config { success_threshold: 1, ..Config::default() });
     fail(&circuit, 3);
     let wait = || circuit.admit().unwrap_err().retry_after.unwrap();
@@ -64,7 +64,7 @@ async fn each_failed_probe_doubles_the_wait_up_to_eight_times_and_a_closing_ends
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_probe_gives_its_place_back() {
+async fn a_dropped_probe_releases_its_place() {
     let circuit = circuit(Config { failure_threshold: 1, success_threshold: 1, ..Config::default() });
     fail(&circuit, 1);
     tokio::time::advance(Duration::from_secs(73)).await;
@@ -76,7 +76,7 @@ async fn a_dropped_probe_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_resets_the_run_of_failures() {
+async fn a_success_resets_the_failures_in_a_row() {
     let circuit = circuit(Config::default());
     for _ in 0..10 {
         fail(&circuit, 2);
@@ -86,7 +86,7 @@ async fn a_success_resets_the_run_of_failures() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_share_opens_it_once_there_are_calls_enough() {
+async fn a_share_opens_it_from_min_calls_on() {
     let shares = Config { failure_threshold: 100, failure_share: 0.5, min_calls: 10, ..Config::default() };
     let failing = circuit(shares.clone());
     let slow = circuit(Config { failure_share: 0.0, slow_share: 0.5, ..shares });
@@ -95,20 +95,20 @@ async fn a_share_opens_it_once_there_are_calls_enough() {
             assert_eq!(circuit.state().0, State::Closed, "{n} calls are not enough");
         }
         let (mut good, mut bad) = (failing.admit().unwrap(), slow.admit().unwrap());
-        // Slow is from the limit on.
+        // A run of exactly the limit is slow.
         bad.succeeded(Duration::from_millis(249 + n % 2));
         if n % 2 == 0 { good.failed() } else { good.succeeded(Duration::from_secs(1)) }
     }
     assert_eq!(failing.admit().unwrap_err().message, "the circuit of m@1 is open: 5 of 10 calls failed");
     assert_eq!(slow.admit().unwrap_err().message, "the circuit of m@1 is open: 5 of 10 calls were slow");
-    assert_eq!((failing.stats().counts.slow, slow.stats().counts.slow), (5, 5), "counted also where no share is watched");
+    assert_eq!((failing.stats().counts.slow, slow.stats().counts.slow), (5, 5), "slow calls are counted without slow_share too");
     tokio::time::advance(Duration::from_secs(73)).await;
     slow.admit().unwrap().succeeded(Duration::from_secs(1));
     assert_eq!(slow.admit().unwrap_err().message, "the circuit of m@1 is open: a probe was slow");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_passed_before_it_opened_says_nothing_and_is_not_to_be_begun() {
+async fn permits_from_before_it_opened_do_not_count_and_are_not_to_be_begun() {
     let circuit = circuit(Config { failure_threshold: 1, success_threshold: 1, ..Config::default() });
     let (mut early, mut late) = (circuit.admit().unwrap(), circuit.admit().unwrap());
     assert!(early.check().is_ok());
@@ -125,7 +125,7 @@ async fn what_passed_before_it_opened_says_nothing_and_is_not_to_be_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_hand_it_opens_for_good_closes_and_forgets() {
+async fn by_hand_it_opens_for_good_closes_and_resets() {
     let circuit = circuit(Config::default());
     fail(&circuit, 1);
     circuit.force(Force::Open);
@@ -134,11 +134,11 @@ async fn by_hand_it_opens_for_good_closes_and_forgets() {
     assert_eq!((refused.message.as_str(), refused.retry_after), ("the circuit of m@1 is open: opened by hand", None));
     circuit.force(Force::Close);
     fail(&circuit, 2);
-    assert_eq!(circuit.state().0, State::Closed, "the run of failures began anew");
+    assert_eq!(circuit.state().0, State::Closed, "the failures in a row restarted at 0");
     circuit.force(Force::Reset);
     assert_eq!(circuit.stats().counts, CircuitCounts::default());
     fail(&circuit, 3);
-    assert!(circuit.admit().is_err(), "and it goes on by itself");
+    assert!(circuit.admit().is_err(), "and it works as before");
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +150,7 @@ async fn any_length_can_be_configured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_breaker_wakes_a_circuit_whose_time_is_up() {
+async fn the_breaker_wakes_a_circuit_when_its_open_time_ends() {
     let circuits = Circuits::new(Config::default());
     let circuit = circuits.of(&model());
     let mut changed = circuits.watch();
@@ -159,7 +159,7 @@ async fn the_breaker_wakes_a_circuit_whose_time_is_up() {
     assert!(circuits.are_all_open());
     let seen = async {
         changed.changed().await.unwrap();
-        // Nobody asks the circuit before its time is up.
+        // Nothing queries the circuit before its open time ends.
         changed.changed().await.unwrap();
     };
     tokio::time::timeout(Duration::from_secs(73), seen).await.expect("it is not woken");

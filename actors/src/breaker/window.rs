@@ -1,21 +1,21 @@
-//! What was called lately.
+//! The recent calls.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// In how many steps the window moves.
+/// Number of steps of the window.
 const STEPS: usize = 10;
 
-/// Calls, and how they went.
+/// Number of calls by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// All that ended with a word about the model.
+    /// Calls that tell something about the model.
     pub calls: u32,
-    /// Those of them on which the model failed.
+    /// Failed calls.
     pub failed: u32,
-    /// Those of them whose run was slow.
+    /// Slow calls.
     pub slow: u32,
 }
 
@@ -24,7 +24,7 @@ pub struct Tally {
 pub struct Window {
     began: Instant,
     step_ns: u64,
-    /// Number of the step now, from `began`.
+    /// Number of the current step since `began`.
     newest: u64,
     tallies: [Tally; STEPS],
     sum: Tally,
@@ -36,7 +36,7 @@ impl Window {
         Self { began: now, step_ns: nanos(length / STEPS as u32).max(1), newest: 0, tallies: Default::default(), sum: Tally::default() }
     }
 
-    /// Counts a call, and says what is in the window then.
+    /// Counts a call; returns the window.
     pub fn add(&mut self, failed: bool, slow: bool, now: Instant) -> Tally {
         self.turn(now);
         for tally in [&mut self.sum, &mut self.tallies[self.newest as usize % STEPS]] {
@@ -47,13 +47,13 @@ impl Window {
         self.sum
     }
 
-    /// What is in the window now.
+    /// The calls in the window.
     pub fn tally(&mut self, now: Instant) -> Tally {
         self.turn(now);
         self.sum
     }
 
-    /// Forgets all.
+    /// Removes all calls.
     pub fn clear(&mut self) {
         (self.tallies, self.sum) = Default::default();
     }

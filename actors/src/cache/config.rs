@@ -5,26 +5,26 @@ use serde::{Deserialize, Serialize};
 /// Bounds of the cache.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How long an answer is good for.
+    /// Time to live of an answer.
     pub ttl: Duration,
-    /// The most answers.
+    /// Maximum number of answers.
     pub max_entries: usize,
-    /// The most memory they may take together, tables and allocations' overhead included, bytes.
+    /// Maximum memory of the answers, including tables and allocation overhead, bytes.
     pub max_bytes: usize,
     /// Which answers are kept.
     pub admission: AdmissionPolicy,
-    /// How long the second level may take to answer, where there is one.
+    /// Timeout of a lookup in the second level, where there is one.
     pub shared_timeout: Duration,
 }
 
-/// Which answers are kept when there is no room for all.
+/// Which answers are kept when the cache is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdmissionPolicy {
-    /// Those asked for more often: a frame seen once pushes out none that is asked for again and again.
+    /// Answers asked for more often: a frame seen once evicts none that repeats.
     #[default]
     TinyLfu,
-    /// The latest: every answer is kept, at the cost of the one not asked for longest.
+    /// Recent answers: every answer is kept and evicts the least recently used one.
     Lru,
 }
 

@@ -1,15 +1,15 @@
-//! What an answer takes of the machine's memory.
+//! Memory of a cached answer.
 
 use super::CacheKey;
 use super::core::Entry;
 use crate::outcome::{Answer, Label, NamedTensor};
 
-/// What an allocation takes: the common allocators' blocks have a header and come in multiples of 16 bytes.
+/// Memory of an allocation: the blocks of common allocators have a header and come in multiples of 16 bytes.
 pub fn allocated(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
 }
 
-/// What an answer takes with its place in a list. Texts are not counted: labels and names are the model's own.
+/// Memory of an answer with its entry. Texts are not counted: labels and names belong to the model.
 pub fn of_entry(answer: &Answer) -> usize {
     LEAST
         + match answer {
@@ -23,19 +23,22 @@ pub fn of_entry(answer: &Answer) -> usize {
         }
 }
 
-/// The least an entry takes: the list's node, of key, entry and two links, and the shared answer with its two counts.
+/// Minimum memory of an entry: the node of the list with key, entry and two links, and the shared answer with
+/// its two counts.
 pub const LEAST: usize = {
     let node = size_of::<CacheKey>() + size_of::<Entry>() + 2 * size_of::<usize>();
     let answer = 2 * size_of::<usize>() + size_of::<Answer>();
     (node + 8).next_multiple_of(16) + (answer + 8).next_multiple_of(16)
 };
 
-/// A list's table is made for twice its entries, so that the places of those taken out can be used again without a larger table.
+/// Capacity of the hash table of a list: twice its entries, so that slots of removed entries are reused
+/// without growing the table.
 pub fn table_capacity(entries: usize) -> usize {
     2 * entries
 }
 
-/// What a list's table takes: a power of two of places, seven eighths of them used, each a key's and a node's address and a byte.
+/// Memory of the hash table of a list: a power of two of slots, seven eighths used, each with the address of
+/// a key and a node and one byte.
 pub fn table(entries: usize) -> usize {
     let places = (table_capacity(entries) * 8 / 7 + 1).next_power_of_two();
     allocated(places * (2 * size_of::<usize>() + 1) + 16)

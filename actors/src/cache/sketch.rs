@@ -1,4 +1,4 @@
-//! How often each key was asked for of late, in eight bytes for each answer there is room for.
+//! Approximate number of recent lookups per key, in eight bytes per possible entry.
 //!
 //! A count-min sketch of four-bit counters, updated conservatively and halved now and then, as in TinyLFU (G. Einziger, R. Friedman and
 //! B. Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM Transactions on Storage 13(4), 2017).
@@ -7,9 +7,9 @@ use super::CacheKey;
 
 const ROWS: usize = 4;
 const COUNTERS_A_WORD: usize = 16;
-/// What a counter counts to.
+/// Maximum of a counter.
 const MOST: u64 = 15;
-/// Counters of a row, for each answer there is room for: with this many, keys asked for once seldom look like more.
+/// Counters per row and possible entry: with this many, keys looked up once seldom seem more frequent.
 const WIDTH: usize = 4;
 /// The counts are halved after this many lookups per possible entry, so that former popularity fades.
 const PERIOD: usize = 10;

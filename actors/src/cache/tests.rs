@@ -27,7 +27,7 @@ fn config(max_entries: usize, admission: AdmissionPolicy) -> Config {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forgets_by_number_by_bytes_and_by_age() {
+async fn evicts_by_number_by_bytes_and_by_age() {
     for admission in [AdmissionPolicy::TinyLfu, AdmissionPolicy::Lru] {
         let config = Config { max_entries: 2, max_bytes: 8000, ttl: Duration::from_secs(10), admission, ..Config::default() };
         let store = CacheStore::new(&config);
@@ -36,19 +36,19 @@ async fn forgets_by_number_by_bytes_and_by_age() {
 
         put(1, 1);
         put(2, 1);
-        assert!(has(1), "now 2 is the one not asked for longest");
+        assert!(has(1), "now 2 is the least recently used");
         put(3, 1);
         assert!(has(1) && !has(2) && has(3));
         let Evicted { size, not_admitted, .. } = store.stats().evicted;
         assert_eq!(size + not_admitted, 1);
 
-        // One that fits beside no other, where it is asked for more often than all it would push out.
+        // An entry that fits beside no other, and is asked for more often than all it would evict.
         let large = if admission == AdmissionPolicy::Lru { 220 } else { 105 };
         (0..9).for_each(|_| assert!(!has(4)));
         put(4, large);
         assert!(has(4) && store.stats().bytes <= 8000);
         put(5, 300);
-        assert!(has(4) && !has(5), "one that fits nowhere pushes nothing out");
+        assert!(has(4) && !has(5), "an entry that never fits evicts nothing");
 
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(!has(4) && !has(3) && !has(1));
@@ -71,7 +71,7 @@ async fn an_empty_cache_has_a_hit_rate_of_zero() {
     assert_eq!((stats.hits, stats.misses, stats.hit_rate, stats.entries), (3, 1, 0.75, 1));
 }
 
-/// Asks for each key and computes what is not there; the share that was there.
+/// Looks up each key and computes misses; returns the hit rate.
 fn hit_rate(admission: AdmissionPolicy, capacity: usize, keys: impl Iterator<Item = u64>) -> f64 {
     let (store, answer, now) = (CacheStore::new(&config(capacity, admission)), answer(1), Instant::now());
     for n in keys {
@@ -108,7 +108,7 @@ fn on_a_zipf_stream_it_does_at_least_as_well_as_lru() {
 #[test]
 fn what_is_seen_once_does_not_push_out_what_is_asked_for_often() {
     let capacity = 1000;
-    // Of ten frames nine were never seen before; those of the tenth, a third of the room, come again and again.
+    // Nine of ten frames are new; the tenth is one of a set, a third of the capacity, that repeats.
     let often = |n: u64| if n.is_multiple_of(10) { n / 10 % (capacity as u64 / 3) } else { n + (1 << 40) };
     let rate = |policy| hit_rate(policy, capacity, (0..100_000).map(often));
     let (default, lru) = (rate(AdmissionPolicy::default()), rate(AdmissionPolicy::Lru));
@@ -143,8 +143,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever happens: no bound is passed, nothing is remembered that was not put in, nor a later answer lost to an earlier one, and what
-    /// is gone is counted.
+    /// In any sequence: no bound is exceeded, no answer is returned that was not inserted, a later answer is
+    /// never replaced by an earlier one, and every eviction is counted.
     #[test]
     fn bounds_hold_and_answers_are_the_latest(steps in steps(), max_entries in 1..20usize, max_bytes in 1..20_000usize, lru in any::<bool>()) {
         let admission = if lru { AdmissionPolicy::Lru } else { AdmissionPolicy::TinyLfu };

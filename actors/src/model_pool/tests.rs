@@ -20,7 +20,7 @@ struct Item {
 }
 
 impl Item {
-    /// What it costs a session.
+    /// Its session time.
     fn cost(&self) -> Duration {
         Duration::from_millis(self.id % 7)
     }
@@ -61,7 +61,7 @@ fn run(scheduler: &mut Scheduler<Item>, now: Instant) -> Vec<u64> {
 }
 
 #[test]
-fn a_lone_frame_is_run_at_once_and_delay_is_opt_in() {
+fn a_single_frame_runs_at_once_unless_a_delay_is_configured() {
     let now = Instant::now();
     let mut eager = Scheduler::new(Config::default());
     eager.push(item(1, Priority::Normal), Duration::ZERO, now).unwrap();
@@ -78,7 +78,7 @@ fn a_lone_frame_is_run_at_once_and_delay_is_opt_in() {
 }
 
 #[test]
-fn the_urgent_go_first_but_nobody_starves() {
+fn urgent_frames_go_first_but_none_starves() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(Config { max_batch: 1, ..Config::default() });
     scheduler.push(item(1, Priority::Low), Duration::ZERO, now).unwrap();
@@ -89,15 +89,15 @@ fn the_urgent_go_first_but_nobody_starves() {
 }
 
 #[test]
-fn what_cannot_be_done_in_time_does_not_wait() {
+fn an_item_that_would_miss_its_deadline_is_refused() {
     let now = Instant::now();
     let ms = Duration::from_millis;
     let mut scheduler = Scheduler::new(Config::default());
     let check = |scheduler: &Scheduler<Item>, priority, budget, load| scheduler.check(priority, now + budget, ms(10), load, now);
     let idle = Load { sessions: 2, busy: 1, left: ms(1000) };
-    assert_eq!(check(&scheduler, Priority::Normal, ms(1), idle), Ok(()), "begun at once: only a run can tell");
+    assert_eq!(check(&scheduler, Priority::Normal, ms(1), idle), Ok(()), "begun at once: only a run updates the measurement");
     let busy = Load { sessions: 2, busy: 2, left: ms(30) };
-    // Half of what is left, a tenth more, and its own ten.
+    // Half of the remaining time, a tenth more, and its own ten.
     assert_eq!(check(&scheduler, Priority::Normal, ms(27), busy), Ok(()));
     let too_late = |after_us, budget, ahead| Err(Refusal::TooLate { after: Duration::from_micros(after_us), budget: ms(budget), ahead });
     assert_eq!(check(&scheduler, Priority::Normal, ms(26), busy), too_late(26_500, 26, 0));
@@ -105,11 +105,11 @@ fn what_cannot_be_done_in_time_does_not_wait() {
         scheduler.push(item(id, Priority::Normal), ms(10), now).unwrap();
     }
     assert_eq!(check(&scheduler, Priority::Low, ms(48), busy), too_late(48_500, 48, 4));
-    assert_eq!(check(&scheduler, Priority::High, ms(27), busy), Ok(()), "the less urgent do not stand before it");
+    assert_eq!(check(&scheduler, Priority::High, ms(27), busy), Ok(()), "less urgent items do not run before it");
 }
 
 #[test]
-fn the_oldest_of_the_lowest_priority_gives_way_to_one_not_below_it() {
+fn the_oldest_of_the_lowest_priority_is_shed_for_one_not_below_it() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(Config { queue: 4, shed_oldest: true, ..Config::default() });
     for (id, priority) in [(1, Priority::High), (2, Priority::Low), (3, Priority::Normal), (4, Priority::Low)] {
@@ -125,7 +125,7 @@ fn the_oldest_of_the_lowest_priority_gives_way_to_one_not_below_it() {
 }
 
 #[test]
-fn full_means_full() {
+fn a_full_queue_refuses() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(Config { queue: 2, ..Config::default() });
     scheduler.push(item(1, Priority::Low), Duration::ZERO, now).unwrap();
@@ -134,8 +134,8 @@ fn full_means_full() {
 }
 
 proptest! {
-    /// Whatever is pushed: every item comes out once, expired ones unrun, batches of one kind and within their limits, and within
-    /// a priority first come, first served.
+    /// In any sequence: every item comes out once, expired ones unrun, in batches of one key and within their
+    /// limits, and within a priority first come, first served.
     #[test]
     fn every_item_comes_out_once(
         kinds in prop::collection::vec((0u8..4, 0usize..2, prop::bool::ANY, prop::bool::ANY), 1..60),
@@ -169,7 +169,7 @@ proptest! {
     }
 }
 
-/// What the scheduler should do, as plainly as it can be said: one list in the order of arrival, searched anew each time.
+/// Reference implementation: one list in order of arrival, searched each time.
 #[derive(Default)]
 struct Reference(Vec<(Item, Instant)>);
 
@@ -179,7 +179,7 @@ impl Reference {
         ((item.priority as u128).saturating_sub(steps), since, item.priority as u8)
     }
 
-    /// The first of each priority, the one to be served first in front.
+    /// The first item of each priority, in the order of service.
     fn heads(&self, now: Instant) -> Vec<Item> {
         let mut heads: Vec<&(Item, Instant)> = Vec::new();
         for entry in &self.0 {
@@ -218,7 +218,7 @@ impl Reference {
         (batch, dropped)
     }
 
-    /// How many go before an item of this priority that comes now, and what they cost.
+    /// Number and session time of the items that run before an arriving one of this priority.
     fn before(&self, priority: Priority, now: Instant) -> (usize, Duration) {
         let goes_before = |(item, since): &&(Item, Instant)| Self::rank(item, *since, now) <= (priority as u128, now, priority as u8);
         let costs = self.0.iter().filter(goes_before).map(|(item, _)| item.cost());
@@ -262,9 +262,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Step for step, the scheduler does what the reference does.
+    /// The scheduler behaves like the reference, step by step.
     #[test]
-    fn it_does_what_the_plain_reference_does(
+    fn it_behaves_like_the_reference(
         steps in prop::collection::vec(step(), 1..120),
         max_batch in 1usize..6,
         queue in 1usize..20,
@@ -282,7 +282,7 @@ proptest! {
                 Step::Push { level, columns, single, budget_ms, took_ms } => {
                     let model = model(if single { "single" } else { "m" });
                     let deadline = now + Duration::from_millis(budget_ms);
-                    // Features of one may take longer than those of the next.
+                    // The features of one frame may take longer than those of the next.
                     let arrived_at = now - Duration::from_millis(took_ms);
                     let item = Item { id, model, columns, priority: levels[level], deadline, arrived_at };
                     let shed_candidate = if reference.0.len() < queue { Ok(None) } else {

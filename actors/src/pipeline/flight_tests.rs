@@ -1,4 +1,5 @@
-//! Equal frames that come while one is computed, on the ports' fakes; the outcome law and the permits after each.
+//! Equal frames that arrive while one is computed, with fakes behind the ports; the outcome law and the
+//! permits after each.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -18,12 +19,12 @@ use crate::outcome::FailureCode::{self, *};
 use crate::ports::{Remembered, SharedCacheError};
 use crate::testing::*;
 
-/// One session that takes frames one by one.
+/// One session with batches of one.
 fn one_by_one() -> Config {
     Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() }
 }
 
-/// Waits for the thing itself.
+/// Waits until the condition holds.
 async fn until(mut holds: impl FnMut() -> bool) {
     let waiting = async {
         while !holds() {
@@ -45,18 +46,18 @@ async fn sixty_four(behaviour: Behaviour) -> (Pipeline, Fakes) {
     (pipeline, fakes)
 }
 
-/// Each of the 64 has its own outcome, this one, and nothing stays behind.
+/// Each of the 64 frames has its own outcome, this one, and nothing is left behind.
 async fn all_end(pipeline: Pipeline, mut fakes: Fakes, expected: Option<FailureCode>, runs: u64) {
     let codes = codes(fakes.outcomes(64).await);
     assert!(codes.values().all(|code| *code == expected), "{codes:?}");
     assert_eq!(fakes.frames_run.load(Relaxed), runs);
     all_permits_are_back(&pipeline).await;
-    // Nothing of it is in the way of the next one.
+    // Nothing of it affects the next frame.
     fakes.gate.send_replace(true);
     fakes.send(CACHED, "same#next");
     assert_eq!(fakes.outcomes(1).await, [("same#next".to_owned(), None)]);
-    let is_remembered = expected.is_none();
-    assert_eq!(fakes.frames_run.load(Relaxed), runs + u64::from(!is_remembered), "answers are remembered, failures are not");
+    let is_cached = expected.is_none();
+    assert_eq!(fakes.frames_run.load(Relaxed), runs + u64::from(!is_cached), "answers are cached, failures are not");
     let counts = finish(pipeline, fakes).await;
     assert_eq!((counts.received, counts.lost), (65, 0));
 }
@@ -65,7 +66,7 @@ async fn all_end(pipeline: Pipeline, mut fakes: Fakes, expected: Option<FailureC
 async fn equal_frames_at_once_cost_one_run_and_one_frames_bytes() {
     let (pipeline, fakes) = sixty_four(CACHED_SLOW).await;
     let (frames, bytes) = pipeline.shared_state().admission.in_use();
-    assert_eq!((frames, bytes), (64, "cached-slow!2:same#0".len()), "those that wait keep their frame permit and give their bytes back");
+    assert_eq!((frames, bytes), (64, "cached-slow!2:same#0".len()), "waiting frames keep their frame permit and release their bytes");
     fakes.gate.send_replace(true);
     let hits = Arc::clone(&fakes.hits);
     all_end(pipeline, fakes, None, 1).await;
@@ -73,25 +74,25 @@ async fn equal_frames_at_once_cost_one_run_and_one_frames_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dying_worker_frees_all_who_wait() {
+async fn a_worker_panic_fails_all_waiting_frames() {
     let (pipeline, fakes) = sixty_four(CACHED_HELD_PANICS).await;
     fakes.gate.send_replace(true);
     all_end(pipeline, fakes, Some(Internal), 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_worker_leaves_none_without_an_outcome() {
+async fn a_killed_worker_leaves_no_frame_without_an_outcome() {
     let (pipeline, fakes) = sixty_four(CACHED_HELD).await;
     let worker = pipeline.find(ActorRole::Preprocess).await.unwrap();
     worker.kill();
-    // The thread goes on with the frame it has.
+    // The thread finishes its current frame.
     fakes.gate.send_replace(true);
     recovered(&pipeline, ActorRole::Preprocess, Some(worker.get_id())).await;
     all_end(pipeline, fakes, None, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_is_everybodys() {
+async fn a_failure_fails_all_waiting_frames() {
     let (pipeline, fakes) = sixty_four(CACHED_HELD_POISON).await;
     fakes.gate.send_replace(true);
     all_end(pipeline, fakes, Some(InferenceFailed), 1).await;
@@ -112,7 +113,7 @@ async fn one_failed_run_of_many_frames_counts_once_against_the_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_expires_alone_and_the_run_goes_on_for_the_others() {
+async fn each_frame_expires_alone_and_the_run_continues_for_the_others() {
     let (pipeline, mut fakes) = start(one_by_one()).await;
     fakes.send_with_budget(Priority::Normal, 100, CACHED_SLOW, "same#first");
     until(|| fakes.frames_run.load(Relaxed) == 1).await;
@@ -125,13 +126,13 @@ async fn each_expires_alone_and_the_run_goes_on_for_the_others() {
     assert_eq!(fakes.outcomes(1).await, [("same#patient".to_owned(), None)]);
     let queue = pipeline.shared_state().queue.stats();
     assert_eq!((queue.cancelled, queue.frames_run), (0, 1));
-    assert_eq!(fakes.hits.load(Relaxed), 0, "the run was its own in the end");
+    assert_eq!(fakes.hits.load(Relaxed), 0, "the last frame is not a cache hit");
     all_permits_are_back(&pipeline).await;
     finish(pipeline, fakes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_ends_when_the_last_who_waits_has_expired_and_is_not_joined_after_that() {
+async fn a_run_is_cancelled_when_its_last_frame_expires_and_is_not_joined_after_that() {
     let (pipeline, mut fakes) = start(one_by_one()).await;
     fakes.send_with_budget(Priority::Normal, 50, CACHED_SLOW, "same#first");
     until(|| fakes.frames_run.load(Relaxed) == 1).await;
@@ -148,7 +149,7 @@ async fn a_run_ends_when_the_last_who_waits_has_expired_and_is_not_joined_after_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_first_gives_way_the_next_takes_its_place() {
+async fn when_the_first_frame_is_shed_the_next_takes_its_place() {
     let shedding = model_pool::Config { shed_oldest: true, ..one_by_one().pool };
     let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, pool: shedding, ..one_by_one() }).await;
     fakes.send(SLOW, "runs");
@@ -163,7 +164,7 @@ async fn when_the_first_gives_way_the_next_takes_its_place() {
     assert_eq!(fakes.outcomes(1).await, [("same#first".to_owned(), Some(Overloaded))]);
     until(|| pipeline.shared_state().queue.depth() == 3).await;
     fakes.send(GOOD, "next");
-    assert_eq!(fakes.outcomes(1).await, [("same#second".to_owned(), Some(Overloaded))], "then it is the first");
+    assert_eq!(fakes.outcomes(1).await, [("same#second".to_owned(), Some(Overloaded))], "after that the second is the first");
     fakes.gate.send_replace(true);
     let rest = codes(fakes.outcomes(4).await);
     assert!(rest.values().all(Option::is_none), "{rest:?}");
@@ -173,7 +174,7 @@ async fn when_the_first_gives_way_the_next_takes_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_more_urgent_one_hurries_those_it_joins() {
+async fn a_more_urgent_frame_raises_the_priority_of_the_flight_it_joins() {
     let (pipeline, mut fakes) = start(one_by_one()).await;
     fakes.send(SLOW, "runs");
     until(|| fakes.frames_run.load(Relaxed) == 1).await;
@@ -190,7 +191,7 @@ async fn a_more_urgent_one_hurries_those_it_joins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_it_is_where_frames_wait_for_a_worker() {
+async fn the_same_holds_while_frames_wait_for_a_worker() {
     let shedding = model_pool::Config { shed_oldest: true, ..one_by_one().pool };
     let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..one_by_one() }).await;
     fakes.send(CACHED_HELD, "held");
@@ -209,14 +210,14 @@ async fn so_it_is_where_frames_wait_for_a_worker() {
     fakes.gate.send_replace(true);
     let order = fakes.outcomes(4).await;
     assert!(order.iter().all(|(_, code)| code.is_none()), "{order:?}");
-    // The held one may be overtaken on its way to the session.
+    // The held frame may be overtaken on its way to the session.
     let order: Vec<_> = order.iter().map(|(id, _)| &**id).filter(|id| *id != "held").collect();
     assert_eq!(order, ["same#third", "same#critical", "arriving"]);
     all_permits_are_back(&pipeline).await;
     finish(pipeline, fakes).await;
 }
 
-/// A second level that does as its mode says.
+/// A second level that behaves as its mode says.
 #[derive(Default)]
 struct FakeShared {
     kept: Mutex<HashMap<CacheKey, Answer>>,
@@ -270,7 +271,7 @@ async fn start_shared(shared: &Arc<FakeShared>) -> (Pipeline, Fakes) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_daemon_computed_another_does_not() {
+async fn an_answer_computed_by_one_daemon_is_a_hit_in_another() {
     let shared = Arc::<FakeShared>::default();
     let (first, mut fakes) = start_shared(&shared).await;
     fakes.send(CACHED, "same#1");
@@ -284,12 +285,12 @@ async fn what_one_daemon_computed_another_does_not() {
     assert_eq!((fakes.frames_run.load(Relaxed), fakes.hits.load(Relaxed)), (0, 8));
     let stats = stats(&second);
     assert_eq!((stats.hits + stats.coalesced, stats.misses, stats.hit_rate), (8, 0, 1.0), "{stats:?}");
-    assert_eq!(shared.asked.load(Relaxed), 2, "once by each: equal frames wait for one lookup, and then it is remembered here");
+    assert_eq!(shared.asked.load(Relaxed), 2, "one lookup by each daemon: equal frames wait for it, and then the answer is cached here");
     finish(second, fakes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_level_that_does_not_serve_is_a_miss_in_time() {
+async fn a_failing_second_level_is_a_miss_within_the_timeout() {
     for mode in [Mode::Silent, Mode::Broken] {
         let shared = Arc::<FakeShared>::default();
         *shared.mode.lock().unwrap() = mode;
@@ -299,7 +300,7 @@ async fn a_second_level_that_does_not_serve_is_a_miss_in_time() {
             fakes.send(CACHED, n);
             assert_eq!(fakes.outcomes(1).await, [(n.to_string(), None)]);
         }
-        assert!(began.elapsed() < Duration::from_secs(3), "it is left alone after some failures: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(3), "lookups pause after some failures: {:?}", began.elapsed());
         let stats = stats(&pipeline).shared.unwrap();
         let failed = if mode == Mode::Silent { stats.timeouts } else { stats.errors };
         assert!(failed >= 5 && stats.not_asked > 0 && stats.hits + stats.misses == 0, "{stats:?}");

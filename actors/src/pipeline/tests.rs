@@ -1,4 +1,5 @@
-//! The whole pipeline on the ports' fakes: every kind of end, every kind of fault, the outcome law after each.
+//! The whole pipeline with fakes behind the ports: every kind of outcome and fault, and the outcome law after
+//! each.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -23,7 +24,7 @@ pub(super) fn config() -> Config {
     }
 }
 
-/// Opens on nothing that these tests do.
+/// A configuration with which circuits stay closed in these tests.
 pub(super) fn lenient() -> breaker::Config {
     breaker::Config { failure_threshold: 100, ..breaker::Config::default() }
 }
@@ -33,7 +34,7 @@ pub(super) async fn start(config: Config) -> (Pipeline, Fakes) {
     (Pipeline::start(config, ports).await.unwrap(), fakes)
 }
 
-/// Ends the pipeline and checks that all that came was told.
+/// Ends the pipeline and checks that every frame has a published outcome.
 pub(super) async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> LedgerCounts {
     fakes.stop();
     let shared_state = Arc::clone(pipeline.shared_state());
@@ -41,7 +42,7 @@ pub(super) async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> LedgerCounts
     let counts = shared_state.ledger.counts();
     assert!(counts.balance(), "{counts:?}");
     assert_eq!(counts.in_flight, 0, "{counts:?}");
-    assert_eq!(shared_state.admission.in_use(), (0, 0), "permits come back");
+    assert_eq!(shared_state.admission.in_use(), (0, 0), "all permits are released");
     counts
 }
 
@@ -53,7 +54,7 @@ pub(super) fn codes(outcomes: Vec<(String, Option<FailureCode>)>) -> BTreeMap<St
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_frame_ends_as_it_should_and_harms_no_other() {
+async fn each_frame_has_its_own_outcome() {
     let (pipeline, mut fakes) = start(config()).await;
     let cases = [
         (GOOD, None),
@@ -95,7 +96,7 @@ async fn one_poison_in_a_batch_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_without_a_permit_is_overloaded_on_the_spot() {
+async fn a_frame_without_a_permit_is_refused_at_once() {
     let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, ..config() }).await;
     for n in 0..4 {
         fakes.send(SLOW, n);
@@ -121,7 +122,7 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
     let answered = fakes.outcomes(3).await;
     assert!(answered.iter().all(|(_, code)| *code == Some(DeadlineExceeded)), "{answered:?}");
     let (frames, bytes) = pipeline.shared_state().admission.in_use();
-    assert!(frames >= 1 && bytes > 0, "the session still holds samples, so their permits are out");
+    assert!(frames >= 1 && bytes > 0, "the session still holds samples, so their permits are held");
     fakes.gate.send_replace(true);
     let frames_run = Arc::clone(&fakes.frames_run);
     let counts = finish(pipeline, fakes).await;
@@ -129,7 +130,7 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
     assert_eq!(frames_run.load(Relaxed), 1, "expired work is never begun");
 }
 
-/// Waits until no permit is out.
+/// Waits until all permits are released.
 pub(super) async fn all_permits_are_back(pipeline: &Pipeline) {
     let back = async {
         while pipeline.shared_state().admission.in_use() != (0, 0) {
@@ -140,7 +141,7 @@ pub(super) async fn all_permits_are_back(pipeline: &Pipeline) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_nobody_waits_for_is_ended_and_counts_against_nobody() {
+async fn a_run_is_cancelled_when_all_its_frames_expired_and_does_not_open_the_circuit() {
     let strict = breaker::Config { failure_threshold: 1, ..breaker::Config::default() };
     let (ports, mut fakes) = Fakes::new(Duration::from_millis(50), strict);
     let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 8, ..config().pool }, ..config() };
@@ -153,12 +154,12 @@ async fn a_run_that_nobody_waits_for_is_ended_and_counts_against_nobody() {
     let stats = pipeline.shared_state().queue.stats();
     assert_eq!((stats.cancelled, stats.frames_run), (3, 3), "{stats:?}");
     fakes.send(GOOD, "next");
-    assert_eq!(fakes.outcomes(1).await, [("next".to_owned(), None)], "the brake is released and the circuit closed");
+    assert_eq!(fakes.outcomes(1).await, [("next".to_owned(), None)], "the canceller is reset and the circuit closed");
     finish(pipeline, fakes).await;
 }
 
-/// The pipeline is full of one frame that takes long, `begun` says where, and three that wait before it.
-async fn with_shed_oldest_a_waiting_frame_makes_room(long: Behaviour, begun: fn(&Fakes) -> &AtomicU64, depth: fn(&SharedState) -> usize) {
+/// The pipeline is full: one long frame, which `begun` counts, and three that wait behind it.
+async fn shed_oldest_sheds_a_waiting_frame(long: Behaviour, begun: fn(&Fakes) -> &AtomicU64, depth: fn(&SharedState) -> usize) {
     let shedding = model_pool::Config { sessions: 1, max_batch: 1, shed_oldest: true, ..config().pool };
     let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..config() }).await;
     let shared_state = Arc::clone(pipeline.shared_state());
@@ -182,11 +183,11 @@ async fn with_shed_oldest_a_waiting_frame_makes_room(long: Behaviour, begun: fn(
     assert_eq!(fakes.outcomes(1).await, [("c".to_owned(), Some(Overloaded))]);
     waiting(3).await;
     fakes.send_from("", Priority::Low, GOOD, "f");
-    assert_eq!(fakes.outcomes(1).await, [("f".to_owned(), Some(Overloaded))], "nobody waits who is no more urgent");
+    assert_eq!(fakes.outcomes(1).await, [("f".to_owned(), Some(Overloaded))], "no waiting frame is of this priority or below");
     fakes.gate.send_replace(true);
     let mut rest = fakes.outcomes(4).await;
     assert!(rest.iter().all(|(_, code)| code.is_none()), "{rest:?}");
-    // Where it waited for a worker, the long one's turn at the session is by its own priority.
+    // Where frames waited for a worker, the long frame takes its turn at the session by its own priority.
     rest.retain(|(id, _)| id != "long");
     assert!(rest.iter().map(|(id, _)| id.as_str()).eq(["e", "a", "d"]), "{rest:?}");
     assert_eq!(shared_state.queue.stats().not_begun.shed, 2);
@@ -194,18 +195,17 @@ async fn with_shed_oldest_a_waiting_frame_makes_room(long: Behaviour, begun: fn(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_shed_oldest_a_frame_makes_room_that_waits_for_a_session() {
-    with_shed_oldest_a_waiting_frame_makes_room(SLOW, |fakes| &fakes.frames_run, |shared_state| shared_state.queue.depth()).await;
+async fn shed_oldest_sheds_a_frame_that_waits_for_a_session() {
+    shed_oldest_sheds_a_waiting_frame(SLOW, |fakes| &fakes.frames_run, |shared_state| shared_state.queue.depth()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_shed_oldest_a_frame_makes_room_that_waits_for_a_worker() {
-    with_shed_oldest_a_waiting_frame_makes_room(SLOW_FEATURES, |fakes| &fakes.frames_extracted, |shared_state| shared_state.frames.depth())
-        .await;
+async fn shed_oldest_sheds_a_frame_that_waits_for_a_worker() {
+    shed_oldest_sheds_a_waiting_frame(SLOW_FEATURES, |fakes| &fakes.frames_extracted, |shared_state| shared_state.frames.depth()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_loud_source_leaves_room_for_the_others() {
+async fn per_source_share_leaves_room_for_other_sources() {
     let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, per_source_share: 0.5, ..config() }).await;
     for n in 0..10 {
         fakes.send_from("loud", Priority::Critical, SLOW, n);
@@ -220,7 +220,7 @@ async fn one_loud_source_leaves_room_for_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_make_its_deadline_is_told_at_once() {
+async fn a_frame_that_cannot_make_its_deadline_is_refused_at_once() {
     let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
     let (pipeline, mut fakes) = start(one).await;
     fakes.send(SLOW, "runs");
@@ -236,7 +236,7 @@ async fn what_cannot_make_its_deadline_is_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_equal_frame_is_answered_from_memory() {
+async fn an_equal_frame_is_answered_from_the_cache() {
     let (pipeline, mut fakes) = start(config()).await;
     fakes.send(CACHED, "same");
     fakes.outcomes(1).await;
@@ -247,7 +247,7 @@ async fn an_equal_frame_is_answered_from_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_keeps_failing_is_left_alone() {
+async fn the_circuit_of_a_failing_model_opens() {
     let (ports, mut fakes) = Fakes::new(Duration::from_secs(5), breaker::Config::default());
     let pipeline = Pipeline::start(config(), ports).await.unwrap();
     for n in 0..3 {
@@ -260,7 +260,7 @@ async fn a_model_that_keeps_failing_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_waits_too_long_for_a_session_is_told_so() {
+async fn a_frame_fails_after_the_acquire_timeout() {
     let impatient = model_pool::Config { sessions: 1, max_batch: 1, acquire_timeout: Duration::from_millis(30), ..config().pool };
     let (pipeline, mut fakes) = start(Config { pool: impatient, ..config() }).await;
     fakes.send(SLOW, "runs");
@@ -274,11 +274,11 @@ async fn a_frame_that_waits_too_long_for_a_session_is_told_so() {
     finish(pipeline, fakes).await;
 }
 
-/// Waits until every stage runs and `role` is run by another actor than `ended`.
+/// Waits until every actor runs and `role` is another actor than `ended`.
 pub(super) async fn recovered(pipeline: &Pipeline, role: ActorRole, ended: Option<ractor::ActorId>) -> ActorCell {
     let waiting = async {
         loop {
-            // The last stage is up only when all are.
+            // The last actor is up only when all are.
             if let (Some(actor), Some(_)) = (pipeline.find(role).await, pipeline.find(ActorRole::Ingest).await)
                 && Some(actor.get_id()) != ended
             {
@@ -291,7 +291,7 @@ pub(super) async fn recovered(pipeline: &Pipeline, role: ActorRole, ended: Optio
     in_time.unwrap_or_else(|_| panic!("{role:?} did not recover within two seconds"))
 }
 
-/// N frames, one actor after the other ended under load, N outcomes.
+/// N frames, every actor ended in turn under load, N outcomes.
 async fn survives(end: impl Fn(&ActorCell)) {
     for role in ActorRole::ALL {
         let (pipeline, mut fakes) = start(config()).await;
@@ -299,7 +299,7 @@ async fn survives(end: impl Fn(&ActorCell)) {
         for round in 0..6 {
             let actor = recovered(&pipeline, role, ended).await;
             for n in 0..40 {
-                // Every second one is equal to others of its round.
+                // Every second frame is equal to others of its round.
                 if n % 2 == 0 {
                     fakes.send(GOOD, format!("{round}-{n}"));
                 } else {
@@ -321,7 +321,7 @@ async fn survives(end: impl Fn(&ActorCell)) {
         let counts = finish(pipeline, fakes).await;
         assert_eq!((counts.received, counts.lost), (241, 0), "{role:?}: {counts:?}");
         assert_eq!(ActorRole::ALL.map(|each| shared_state.restarts.of(each)), ActorRole::ALL.map(|each| if each == role { 3 } else { 0 }));
-        assert!(counts.predictions > 120, "{role:?}: undisturbed rounds are predicted: {counts:?}");
+        assert!(counts.predictions > 120, "{role:?}: frames of undisturbed rounds get predictions: {counts:?}");
     }
 }
 
@@ -346,18 +346,18 @@ async fn a_panicking_decoder_costs_only_its_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_kills_the_publisher_is_given_up_after_three_tries() {
+async fn an_outcome_that_crashes_the_publisher_is_abandoned_after_three_attempts() {
     let (pipeline, mut fakes) = start(config()).await;
     fakes.send(SINK_PANICS, "bad");
     fakes.send(GOOD, "neighbour");
-    assert_eq!(fakes.outcomes(1).await[0].0, "neighbour", "told, though a restart may have cost it its prediction");
+    assert_eq!(fakes.outcomes(1).await[0].0, "neighbour", "published, though a restart may have cost it its prediction");
     while pipeline.shared_state().ledger.counts().lost == 0 {
         tokio::task::yield_now().await;
     }
-    // The publisher that gave up goes on.
+    // The publisher continues after abandoning an outcome.
     fakes.send(GOOD, "after");
     assert_eq!(fakes.outcomes(1).await, [("after".to_owned(), None)]);
-    assert_eq!(*fakes.abandoned.lock().unwrap(), ["publisher_died"], "told once");
+    assert_eq!(*fakes.abandoned.lock().unwrap(), ["publisher_died"], "reported once");
     assert_eq!(pipeline.shared_state().restarts.of(ActorRole::Publish), 3);
     let counts = finish(pipeline, fakes).await;
     assert_eq!((counts.received, counts.lost), (3, 1));
@@ -382,7 +382,7 @@ async fn too_many_restarts_end_the_pipeline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_unfinished_past_the_bound_is_told_before_the_end() {
+async fn frames_unfinished_at_the_bound_are_failed_and_published_before_the_end() {
     let singles = model_pool::Config { max_batch: 1, ..config().pool };
     let (pipeline, mut fakes) = start(Config { pool: singles, ..config() }).await;
     for n in 0..8 {
@@ -395,7 +395,10 @@ async fn what_is_unfinished_past_the_bound_is_told_before_the_end() {
     let shared_state = Arc::clone(pipeline.shared_state());
     pipeline.shut_down(Duration::from_millis(100)).await;
     let published = fakes.outcomes(8).await;
-    assert!(published.iter().all(|(_, code)| *code == Some(Internal)), "what waited and what ran is dropped and told: {published:?}");
-    assert_eq!((shared_state.ledger.counts().in_flight, shared_state.queue.stats().cancelled), (0, 2), "those that ran were ended");
+    assert!(
+        published.iter().all(|(_, code)| *code == Some(Internal)),
+        "waiting and running frames are dropped, and published as failures: {published:?}"
+    );
+    assert_eq!((shared_state.ledger.counts().in_flight, shared_state.queue.stats().cancelled), (0, 2), "the current runs were cancelled");
     assert!(shared_state.ledger.counts().balance());
 }

@@ -1,4 +1,4 @@
-//! Exponential backoff with jitter and an end.
+//! Exponential backoff with jitter and a limit.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Config;
 
-/// Counts restarts within a window; each makes the next wait twice as long.
+/// Counts restarts within a window; each doubles the delay of the next.
 #[derive(Debug)]
 pub struct Backoff {
     config: Config,
@@ -21,7 +21,7 @@ impl Backoff {
         Self { config, restarts: VecDeque::new() }
     }
 
-    /// How long to wait before the next restart; `None` when there have been too many.
+    /// Delay before the next restart; `None` when there have been too many.
     pub fn next(&mut self, now: Instant) -> Option<Duration> {
         while self.restarts.front().is_some_and(|&first| now - first >= self.config.window) {
             self.restarts.pop_front();

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-/// How soon and how often children are restarted.
+/// Delays and limits of restarts.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Before the first restart, give or take half.
+    /// Delay before the first restart, give or take half.
     pub backoff_min: Duration,
-    /// The most, after doubling.
+    /// Maximum delay.
     pub backoff_max: Duration,
     /// Restarts within `window` past which the supervisor gives up.
     pub max_restarts: usize,
