@@ -1,11 +1,11 @@
-//! A fault that repeats is told at intervals, with how often it was not told.
+//! Rate limit for log lines of repeating faults, with the number of suppressed lines.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lets one line through in an interval.
+/// Lets one line through per interval.
 #[derive(Debug)]
 pub struct Throttle {
     interval: Duration,
@@ -19,12 +19,12 @@ struct State {
 }
 
 impl Throttle {
-    /// One line in `interval`.
+    /// Lets one line through per `interval`.
     pub fn new(interval: Duration) -> Self {
         Self { interval, state: Mutex::default() }
     }
 
-    /// How many lines were left out since the last one, if there is to be one now.
+    /// The number of lines suppressed since the last one, if this one is to be logged.
     pub fn pass(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_in_an_interval_tells_how_many_were_left_out() {
+    fn one_line_per_interval_counts_the_suppressed_ones() {
         let throttle = Throttle::new(Duration::from_secs(1));
         let start = Instant::now();
         let passed: Vec<_> = [0, 1, 999, 1000, 1001, 5000].map(|ms| throttle.pass(start + Duration::from_millis(ms))).into();

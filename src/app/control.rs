@@ -1,4 +1,4 @@
-//! The control endpoints and the statistics, behind the micro service.
+//! The control endpoints and the statistics of the NATS micro service.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::{Readiness, Unseen};
 use crate::nats::{Connection, Endpoint, Health, InputSwitch, Member, ModelHealth, Refusal, Service};
 use crate::onnx::{Catalog, Refused};
 
-/// What the endpoints look at.
+/// State that the endpoints read.
 pub struct Control {
     pub shared_state: Arc<SharedState>,
     pub catalog: Arc<Catalog>,
@@ -25,7 +25,7 @@ pub struct Control {
     pub input: InputSwitch,
     pub prefix: String,
     pub queue_group: String,
-    /// Tells this process from the other members, whichever client its service has.
+    /// Identifies this process among the members, also when its NATS client is replaced.
     pub instance: String,
 }
 
@@ -42,7 +42,7 @@ impl Control {
         Service::start(connection, metadata, endpoints, move || counted.statistics()).await
     }
 
-    /// What `sferic.health` answers.
+    /// The answer of `sferic.health`.
     pub fn health(&self) -> Health {
         let state = |model: &Arc<ModelId>| match self.shared_state.circuits.of(model).state().0 {
             State::Closed => "ready",
@@ -63,7 +63,7 @@ impl Control {
         Health { status, reason, version: env!("CARGO_PKG_VERSION"), models, ledger: self.shared_state.ledger.counts() }
     }
 
-    /// What the parts count, for `$SRV.STATS`.
+    /// The statistics for `$SRV.STATS`.
     fn statistics(&self) -> Value {
         let (frames, bytes) = self.shared_state.admission.in_use();
         json!({
@@ -79,7 +79,7 @@ impl Control {
     }
 }
 
-/// What `sferic.breaker` takes; nothing at all lists every circuit.
+/// Request of `sferic.breaker`; an empty one lists every circuit.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object of `model` and `force`, or nothing")]
 struct BreakerRequest {
@@ -88,7 +88,7 @@ struct BreakerRequest {
     force: Option<Force>,
 }
 
-/// Does what is asked, and answers with the circuits it was asked about.
+/// Executes a request and answers with the circuits it selects.
 fn breaker(circuits: &Circuits, request: &Bytes) -> Result<Value, Refusal> {
     let BreakerRequest { model, force } = match request.as_ref() {
         [] => BreakerRequest::default(),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn circuits_are_forced_by_name_by_version_or_all_together() {
+    async fn circuits_are_forced_by_name_by_version_or_all_at_once() {
         let circuits = circuits();
         let states = |request: &str| {
             let answer = breaker(&circuits, &Bytes::from(request.to_owned())).unwrap();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_request_is_told_with_its_value_and_what_is_allowed() {
+    async fn a_wrong_request_is_refused_with_its_value_and_what_is_allowed() {
         for (request, code, parts) in [
             (r#"{"model": "b"}"#, 404, &["\"b\"", "a@1, a@2"][..]),
             (r#"{"model": "a@3"}"#, 404, &["\"a@3\"", "a@1, a@2"]),

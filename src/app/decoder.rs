@@ -1,4 +1,4 @@
-//! The decoder behind the actors' port: wire format, catalog and limits together.
+//! The decoder: wire format, catalog and limits together.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::onnx::{Catalog, Model, frame_failure};
 use crate::settings::Settings;
 use crate::wire::{self, Body, Text};
 
-/// Above this many bytes, reading a frame takes more than half a millisecond and leaves the async threads.
+/// Size in bytes above which decoding takes more than half a millisecond and leaves the async threads.
 const LARGE: usize = 256 << 10;
 
-/// Reads frames for the models of one catalog, as their circuits allow.
+/// Decodes frames for the models of one catalog.
 #[derive(Debug)]
 pub struct FrameDecoder {
     routes: Routes,
@@ -33,7 +33,7 @@ pub struct FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// Reads frames within the limits of `settings`.
+    /// Decodes frames within the limits of `settings`.
     pub fn new(catalog: Arc<Catalog>, circuits: &Circuits, settings: &Settings) -> Self {
         Self {
             routes: Routes::new(catalog, circuits),
@@ -101,7 +101,7 @@ impl Decoder for FrameDecoder {
     }
 }
 
-/// The frame's own id, else the message's, else a new one.
+/// The id of the frame, else of the message, else a new one.
 fn id(own: Option<&str>, envelope: &Envelope) -> String {
     let message_id = || envelope.message_id.as_deref().filter(|id| wire::frame_id_is_valid(id));
     own.or_else(message_id).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
@@ -157,7 +157,7 @@ fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
     Ok(IqSamples { bytes, datatype, channels, sample_rate: body.sample_rate })
 }
 
-/// Everything that decides the answer: samples, what they mean, and the model with its features.
+/// Hashes everything that determines the answer: the samples, their format, and the model with its features.
 fn cache_key(samples: &IqSamples, model: &Model) -> CacheKey {
     let mut hash = Sha256::new();
     hash.update(&samples.bytes);

@@ -1,4 +1,4 @@
-//! The feature workers behind the actors' port.
+//! The feature workers.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use sferic_features::{BufferPool, Dtype, Extractor, FrameError, Samples};
 
 use crate::onnx::{Catalog, Model, frame_failure};
 
-/// Plans a worker keeps. Sample rates come from outside, so they must not make it keep ever more.
+/// Maximum number of plans per worker. Sample rates come from senders, so the plans must be bounded.
 const PLANS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 
-/// One worker: plans by model and rate, all its own; tensors from the shared pool.
+/// One worker, with its own plans by model and rate; tensors come from the shared pool.
 struct CatalogExtractor {
     catalog: Arc<Catalog>,
     buffers: BufferPool,
     plans: LruCache<(Arc<ModelId>, Option<u64>), Extractor>,
 }
 
-/// Workers over one catalog and one pool of tensors.
+/// Creates workers for one catalog and one tensor pool.
 pub fn extractors(catalog: Arc<Catalog>, buffers: BufferPool) -> FeatureWorkers {
     Arc::new(move || Box::new(CatalogExtractor { catalog: Arc::clone(&catalog), buffers: buffers.clone(), plans: LruCache::new(PLANS) }))
 }

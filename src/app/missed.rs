@@ -1,4 +1,4 @@
-//! Accounts for the frames that the sources' counts show to be missed.
+//! Counts the frames that are missing in the `seq` of their sources.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,15 +12,15 @@ use crate::nats::Peers;
 use crate::telemetry::metrics::Recorded;
 use crate::throttle::Throttle;
 
-/// How often is looked for other members of the queue group while no gap asks for it.
+/// Interval at which other members of the queue group are looked for while no gap is open.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Frames that another member of the queue group may have had.
+/// Missing frames that another member of the queue group may have received.
 #[derive(Debug, Default)]
 pub struct Unseen(AtomicU64);
 
 impl Unseen {
-    /// How many there were.
+    /// Their number.
     pub fn frames(&self) -> u64 {
         self.0.load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The one place that wires: settings, models, broker and pipeline become a daemon, and end in order.
+//! Wiring: builds the daemon from settings, models, broker and pipeline, and shuts it down in order.
 
 mod control;
 mod decoder;
@@ -50,7 +50,8 @@ pub struct App {
 }
 
 impl App {
-    /// Loads and warms every model and starts the pipeline; the server may come later. [`ready`](Self::ready) says when frames come in.
+    /// Loads and warms every model and starts the pipeline; the NATS server may come later.
+    /// [`ready`](Self::ready) waits until frames arrive.
     ///
     /// # Errors
     /// What is missing or wrong, in words.
@@ -109,7 +110,7 @@ impl App {
             queue_group: queue_group.clone(),
             instance: instance.clone(),
         });
-        // Before the subscription: who shares the frames is seen by its service.
+        // Before the subscription: other members find this one by its service.
         let service = control.serve(&connection).await?;
         frames.switch().pause(false);
         let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || control.health());
@@ -142,7 +143,7 @@ impl App {
         Ok(Self { pipeline, frames, service, connection, readiness, background, http, traces, exporter, bound: settings.shutdown.timeout })
     }
 
-    /// Returns once frames come in and outcomes go out, or another member of the queue group is to have them.
+    /// Returns once frames can arrive and outcomes be published, or the input is paused.
     pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
         let readiness = Arc::clone(&self.readiness);
         async move {
@@ -152,12 +153,12 @@ impl App {
         }
     }
 
-    /// Where HTTP is served.
+    /// Address of the HTTP server.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(http::Server::address)
     }
 
-    /// What outlives the actors: the ledger and the gauges.
+    /// State that outlives the actors: the ledger, the queues, the statistics.
     pub fn shared_state(&self) -> &Arc<SharedState> {
         self.pipeline.shared_state()
     }
@@ -167,7 +168,7 @@ impl App {
         &self.pipeline
     }
 
-    /// Returns, with the reason, when the supervisor has given up or one of the tasks beside the actors has panicked.
+    /// Returns the reason when the supervisor has given up or a background task has panicked.
     pub async fn failed(&mut self) -> &'static str {
         let background = future::select_all(self.background.iter_mut().map(|task| task.ended().boxed()));
         tokio::select! {
@@ -185,7 +186,7 @@ impl App {
         drop(self.background);
         self.service.stop().await;
         self.connection.close(self.bound).await;
-        // Last, so that it tells of all the rest.
+        // Last, so that everything before is exported.
         if let Some(traces) = &self.traces {
             traces.flush();
         }
@@ -225,7 +226,7 @@ pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
     Ok(catalog)
 }
 
-/// How the settings want models loaded.
+/// The load options in the settings.
 pub fn options(settings: &Settings) -> Options {
     let pool = &settings.pool;
     Options {
@@ -237,7 +238,7 @@ pub fn options(settings: &Settings) -> Options {
     }
 }
 
-/// More busy threads than cores only take turns.
+/// Checks that sessions do not have more threads than there are cores.
 ///
 /// # Errors
 /// The arithmetic, and what to change.

@@ -1,4 +1,4 @@
-//! Whether the daemon is ready, and why not: in the words of `sferic.health`.
+//! Whether the daemon is ready, as `sferic.health` reports it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::nats::{Connection, Input, InputSwitch, Permissions, Probe};
 
-/// How far the daemon has come by itself.
+/// Lifecycle of the daemon: starting, running, stopping.
 #[derive(Debug, Default)]
 pub struct Lifecycle(AtomicU8);
 
@@ -33,10 +33,10 @@ pub struct Readiness {
     pub permissions: Permissions,
 }
 
-/// How often is looked whether the daemon is ready; what is over sooner is not logged.
+/// Interval of the check; shorter interruptions are not logged.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Logs why the daemon is not ready, each time that is another reason, and that it is ready again.
+/// Logs each change of the reason why the daemon is not ready, and when it is ready again.
 pub async fn log_changes(readiness: Arc<Readiness>) {
     let mut logged = None;
     let mut was_ready = true;
@@ -53,12 +53,12 @@ pub async fn log_changes(readiness: Arc<Readiness>) {
     }
 }
 
-/// What is seen of all that at one moment.
+/// Everything that readiness depends on, at one moment.
 #[derive(Debug, Clone, Default)]
 struct View {
     lifecycle: u8,
     down: Option<String>,
-    /// Counts the connections.
+    /// Number of connections so far.
     epoch: u64,
     is_confirmed: bool,
     deaf_for_s: Option<f64>,
@@ -69,7 +69,7 @@ struct View {
 }
 
 impl Readiness {
-    /// The status, and the reason where it is not `ok` and there is more to say.
+    /// The status, and the reason where it is not `ok` and one is known.
     pub fn now(&self) -> (&'static str, Option<String>) {
         let epoch = self.connection.epoch();
         let input = self.input.is();
@@ -93,7 +93,7 @@ impl View {
         if self.lifecycle == Lifecycle::STOPPING {
             return ("stopping", None);
         }
-        // Before its first connection it has nothing to be disconnected from.
+        // Before the first connection there is nothing to be disconnected from.
         let without = if self.epoch == 0 { "starting" } else { "disconnected" };
         if let Some(reason) = self.down {
             return (without, Some(reason));

@@ -1,4 +1,4 @@
-//! Which version of a model a frame goes to.
+//! Selects the model version for a frame.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::onnx::{Catalog, Model};
 #[derive(Debug)]
 pub struct Routes {
     catalog: Arc<Catalog>,
-    /// In the catalog's order.
+    /// In the order of the catalog.
     circuits: Vec<Arc<SharedCircuit>>,
 }
 
 impl Routes {
-    /// Makes the circuits.
+    /// Creates the circuits.
     pub fn new(catalog: Arc<Catalog>, circuits: &Circuits) -> Self {
         let circuits = catalog.models().iter().map(|model| circuits.of(model.id())).collect();
         Self { catalog, circuits }
     }
 
-    /// The model that is asked for, and the leave of its circuit. Where that refuses and no version was asked for, the highest version below
-    /// whose circuit does not refuse and that takes the frame.
+    /// Selects the requested model, with a permit of its circuit. A frame that names the model without a
+    /// version is served by the next older healthy version that accepts it.
     ///
     /// # Errors
     /// There is no such model, or it does not take the frame.

@@ -17,31 +17,31 @@ use crate::nats::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::prometheus::{self, Format};
 
-/// The running server. Dropped, it ends.
+/// The running server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
     serving: JoinHandle<()>,
 }
 
-/// What is served. It is there before the daemon is, so that whoever looks after it sees it start.
+/// The pages. They are served before the daemon runs, so that a supervisor sees it start.
 #[derive(Default)]
 pub struct Pages {
     daemon: OnceLock<Daemon>,
 }
 
-/// What the daemon says of itself once it runs.
+/// State of the running daemon.
 pub struct Daemon {
-    /// As `sferic.health` has it.
+    /// The answer of `sferic.health`.
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
-    /// All there is to read.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
 impl Pages {
-    /// The daemon runs.
+    /// Sets the state once the daemon runs.
     pub fn open(&self, daemon: Daemon) {
-        // There is only one daemon.
+        // There is one daemon per process.
         let _ = self.daemon.set(daemon);
     }
 }
@@ -69,7 +69,7 @@ impl Server {
         Ok(Self { address, serving })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,7 +1,8 @@
-//! One connection to NATS that outlives the library's client.
+//! One connection to NATS that outlives the client of the library.
 //!
-//! The client reconnects by itself, but a message that it cannot read may end its task (async-nats 0.51 asserts that a header value
-//! holds no lone CR). Its end is seen here and a new client is made; whoever needs one asks for [`Connection::client`] each time.
+//! The client reconnects by itself, but a message that it cannot read may end its task (async-nats 0.51
+//! asserts that a header value holds no lone CR). The keeper then creates a new client, so callers get the
+//! client from [`Connection::client`] each time.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,14 +18,14 @@ use super::keeper::{Shared, State, Traffic, keep};
 use super::refusals::{Action, Refusals};
 use crate::settings::Nats;
 
-/// How long an echo may take before it is asked for again.
+/// Timeout after which an echo is requested again.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the client may take to hand on what the server said before an echo: it queues that for a task of its own, so that the
-/// echo overtakes it, by microseconds where cores are free and by some milliseconds where other programs want them.
+/// Maximum delay between an echo and the events that the server sent before it: the client passes events to a
+/// task of its own, so an echo overtakes them by microseconds, or by some milliseconds on busy cores.
 const EVENT_LAG: Duration = Duration::from_millis(20);
 
-/// A handle to the connection; all clones are of the same one.
+/// A handle to the connection; clones share it.
 #[derive(Debug, Clone)]
 pub struct Connection {
     state: watch::Receiver<State>,
@@ -33,7 +34,7 @@ pub struct Connection {
     _keeper: Arc<Task>,
 }
 
-/// Connects as the settings say. `name` is how the server lists the client.
+/// Connects with these settings. `name` is the client name that the server lists.
 ///
 /// # Errors
 /// No server answers, or it refuses the user; says where and what.
@@ -46,7 +47,7 @@ pub async fn connect(nats: &Nats, name: &str) -> anyhow::Result<Connection> {
     connecting.await.map_err(|_| none())?
 }
 
-/// The same, but where no server is there yet, the connection is down until there is one.
+/// Like [`connect`], but does not need a server: the connection is down until there is one.
 ///
 /// # Errors
 /// Addresses or credentials that cannot be read.
@@ -60,7 +61,7 @@ impl Connection {
         let state = shared.state.subscribe();
         let (client, ended) = Shared::make_client(&shared, 1, wait).await?;
         if !wait {
-            // The event that says so may still be on its way.
+            // The event that reports it may still be queued.
             shared.up(1);
         }
         let client = Arc::new(RwLock::new(client));
@@ -68,17 +69,18 @@ impl Connection {
         Ok(Self { state, client, shared, _keeper: Arc::new(keeper) })
     }
 
-    /// The client of now. Not to be kept: it may end.
+    /// The current client. Not to be kept, because it may end.
     pub fn client(&self) -> Client {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts the clients; asked for before [`client`](Self::client), it tells whether that one is still the one of now.
+    /// Number of the current client. Read before [`client`](Self::client), it shows later whether that client
+    /// is still the current one.
     pub fn generation(&self) -> u64 {
         self.state.borrow().generation
     }
 
-    /// Counts the connections that were made, whichever client made them.
+    /// Number of connections made so far by all clients.
     pub fn epoch(&self) -> u64 {
         self.state.borrow().epoch
     }
@@ -98,12 +100,12 @@ impl Connection {
         &self.shared.refusals
     }
 
-    /// How often the client said that it dropped messages because a subscription's buffer was full.
+    /// Times the client reported dropped messages because the buffer of a subscription was full.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Relaxed)
     }
 
-    /// How often the client ended and was made anew.
+    /// Times the client ended and was replaced.
     pub fn restarts(&self) -> u64 {
         self.shared.restarts.load(Relaxed)
     }
@@ -113,13 +115,13 @@ impl Connection {
         self.shared.unreadable.load(Relaxed)
     }
 
-    /// What went through all clients.
+    /// Traffic of all clients.
     pub fn traffic(&self) -> Traffic {
         self.shared.ended().plus(&self.client())
     }
 
-    /// Returns once the connection is up; `false` where it has been down for `bound` and so is given up on. Measured from when it
-    /// went down, so that of many who wait none waits anew.
+    /// Waits until the connection is up; `false` once it has been down for `bound`. The bound counts from
+    /// when it went down, so that callers do not each wait anew.
     pub async fn is_up_within(&self, bound: Duration) -> bool {
         let mut state = self.state.clone();
         loop {
@@ -142,7 +144,8 @@ impl Connection {
         }
     }
 
-    /// Returns once there is a client after the one of `generation`; `false` where there will be none, the connection being closed.
+    /// Waits for a client newer than `generation`; `false` where none will come because the connection is
+    /// closed.
     pub async fn renewed(&self, generation: u64) -> bool {
         let mut state = self.state.clone();
         tokio::select! {
@@ -151,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// Returns once another connection was made than the one of `epoch`.
+    /// Waits for a connection newer than `epoch`.
     pub async fn reconnected(&self, epoch: u64) {
         let mut state = self.state.clone();
         if state.wait_for(|state| state.epoch > epoch && state.down.is_none()).await.is_err() {
@@ -159,7 +162,7 @@ impl Connection {
         }
     }
 
-    /// Messages of a subject, whichever client reads them; they end when the connection is closed.
+    /// Messages of a subject, across replaced clients; the stream ends when the connection is closed.
     pub async fn subscribe(&self, subject: String) -> Result<BoxStream<'static, Message>, async_nats::SubscribeError> {
         let generation = self.generation();
         let first = self.client().subscribe(subject.clone()).await?;
@@ -188,8 +191,9 @@ impl Connection {
         }
     }
 
-    /// Returns once the server has done everything that was asked of it before, and all that it had sent before has been received:
-    /// commands of one connection are carried out in order, so a message to oneself is asked for and awaited.
+    /// Waits until the server has executed every command sent before, and everything that it had sent before
+    /// is received. The commands of a connection are executed in order, so this sends a message to itself and
+    /// waits for it.
     ///
     /// # Errors
     /// The server refuses the message or its subscription; in its words.
@@ -220,7 +224,7 @@ impl Connection {
         }
     }
 
-    /// Returns once what the server refuses of everything that was asked of it before is known, in [`refusals`](Self::refusals).
+    /// Waits until every refusal of the commands sent before is in [`refusals`](Self::refusals).
     ///
     /// # Errors
     /// The server refuses the echo, which settles it as well; in its words.
@@ -230,10 +234,10 @@ impl Connection {
         echoed
     }
 
-    /// Closes the connection after what is queued has been sent; at once where there is none.
+    /// Closes the connection after sending what is queued; at once where it is down.
     pub async fn close(self, bound: Duration) {
         self.shared.closing.store(true, Relaxed);
-        // Whoever waits for another client looks again.
+        // Wakes those that wait for another client.
         self.shared.state.send_modify(|_| {});
         if !self.is_up() {
             return;

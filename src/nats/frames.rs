@@ -1,4 +1,4 @@
-//! The subscription frames come through: a place in a queue group, which can be given up for a while.
+//! The subscription that frames arrive on: membership of a queue group, which can be paused.
 
 use std::time::Duration;
 
@@ -15,40 +15,41 @@ use tokio::time::Instant;
 use super::Connection;
 use super::refusals::Action;
 
-/// How long after the server refused the subscription it is asked for again: permissions change while a connection is up.
+/// Time after which a refused subscription is requested again: permissions may change while a connection is
+/// up.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What the daemon does about the frames of its queue group.
+/// State of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
-    /// It has asked for its share, but the server has not confirmed it.
+    /// It has subscribed, but the server has not confirmed it.
     Joining,
-    /// It takes its share.
+    /// It receives frames.
     Reading,
-    /// It leaves them to the other members.
+    /// It leaves the frames to the other members of the queue group.
     Paused,
-    /// It takes no more.
+    /// It receives no more frames.
     Stopped,
 }
 
-/// Says what is wanted of the input, and sees what it does.
+/// Controls the input and reads its state.
 #[derive(Debug, Clone)]
 pub struct InputSwitch {
     wanted: watch::Sender<Input>,
     is: watch::Receiver<Is>,
 }
 
-/// What the input does, and where the server refuses the subscription, the server's words.
+/// State of the input, and the error text of the server where it refuses the subscription.
 type Is = (Input, Option<String>);
 
 impl InputSwitch {
-    /// Leaves the queue group, or joins it again. What had been sent to this member is still read.
+    /// Leaves the queue group, or joins it again. Messages already sent to this member are still read.
     pub fn pause(&self, pause: bool) {
         self.want(if pause { Input::Paused } else { Input::Reading });
     }
 
-    /// What the input does now: `Reading` only once the server has the subscription.
+    /// The current state: `Reading` only once the server has confirmed the subscription.
     pub fn is(&self) -> Input {
         match (*self.wanted.borrow(), self.is.borrow().0) {
             (Input::Reading, Input::Paused) => Input::Joining,
@@ -56,7 +57,7 @@ impl InputSwitch {
         }
     }
 
-    /// The server's words, while it refuses the subscription.
+    /// The error text of the server, while it refuses the subscription.
     pub fn refused(&self) -> Option<String> {
         self.is.borrow().1.clone()
     }
@@ -72,7 +73,7 @@ impl InputSwitch {
     }
 }
 
-/// How to end the reading of frames.
+/// Handle that ends the reading of frames.
 #[derive(Debug)]
 pub struct Frames {
     switch: InputSwitch,
@@ -80,12 +81,12 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// What pauses the reading.
+    /// The switch that pauses the input.
     pub fn switch(&self) -> &InputSwitch {
         &self.switch
     }
 
-    /// Ends the subscription and waits, at most `bound`, until all that had been sent to it is read.
+    /// Ends the subscription and waits, at most `bound`, until every message already sent to it is read.
     pub async fn stop(self, bound: Duration) {
         self.switch.want(Input::Stopped);
         tokio::select! {
@@ -95,8 +96,9 @@ impl Frames {
     }
 }
 
-/// Reads `<prefix>.frames.>` in a queue group, once [`InputSwitch::pause`] has said not to pause. Every new client subscribes anew, and a
-/// subscription that the server refuses is asked for again; [`InputSwitch::is`] tells when the server has it.
+/// Reads `<prefix>.frames.>` in a queue group once [`InputSwitch::pause`] is called with `false`. It
+/// subscribes again with every new client and after a refusal; [`InputSwitch::is`] tells whether the server
+/// has confirmed it.
 pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (FrameSource, Frames) {
     let subject = format!("{prefix}.frames.>");
     let (wanted, wanting) = watch::channel(Input::Paused);
@@ -120,33 +122,33 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
     (source.boxed(), Frames { switch, ended })
 }
 
-/// Where this member stands in its queue group. It reads in the first two places.
+/// Membership of the queue group. Frames are read in the first two states.
 enum Membership {
-    /// In it, as soon as the server confirms it, and until it refuses it.
+    /// Subscribed; a member once the server confirms it, until it refuses it.
     Joined(Joined, Pending<Answer>),
-    /// Going; with the echo behind which nothing more comes.
+    /// Unsubscribed; nothing more comes after the echo.
     Leaving(Subscriber, Pending<()>),
     Left,
-    /// Not let in until it asks again, then; what had come before is still read.
+    /// Refused until this time, then it subscribes again. Messages received before are still read.
     Refused(Subscriber, Instant),
     /// The client of this generation has ended, and the subscription with it.
     Ended(u64),
 }
 
-/// A subscription, and which client has it.
+/// A subscription, and the client it belongs to.
 struct Joined {
     subscriber: Subscriber,
     generation: u64,
 }
 
-/// Something awaited, until it is there.
+/// A pending future, until it resolves.
 type Pending<T> = Option<BoxFuture<'static, T>>;
 
-/// The server's answer to the request for the subscription.
+/// Answer of the server to the subscription.
 enum Answer {
-    /// When there had been so many refusals.
+    /// Confirmed, with the number of refusals before.
     Confirmed(u64),
-    /// In its words.
+    /// Refused, with the error text.
     Refused(String),
 }
 
@@ -157,12 +159,13 @@ struct Reader {
     membership: Membership,
     wanted: watch::Receiver<Input>,
     is: watch::Sender<Is>,
-    /// Dropped with the stream's end, which is how its end is seen.
+    /// Dropped with the stream, which signals its end.
     _ending: oneshot::Sender<()>,
 }
 
 impl Reader {
-    /// The next message; `None` once it is stopped and all is read, or the connection is closed.
+    /// The next message; `None` once the input is stopped and everything is read, or the connection is
+    /// closed.
     async fn next(&mut self) -> Option<Message> {
         loop {
             let wanted = *self.wanted.borrow_and_update();
@@ -185,7 +188,8 @@ impl Reader {
                     // Nothing more can come.
                     () = self.connection.lost(Duration::ZERO) => *echo = None,
                 },
-                // What has come is read to its end; a budget of the runtime that is used up would look like the end.
+                // Reads what is received to its end; unconstrained, because an exhausted task budget would
+                // look like the end.
                 Membership::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
                     Some(Some(message)) => return Some(message),
                     Some(None) | None => self.membership = Membership::Left,
@@ -217,9 +221,9 @@ impl Reader {
         }
     }
 
-    /// The library's own drain forgets the subscription as soon as the socket is looked at again, and what the server sends until it
-    /// has processed it is lost. So the server is told of an end after more messages than it can count (of more than nine digits, which
-    /// ends the subscription there at once), for which the library waits for ever.
+    /// Leaves the queue group. `drain` forgets the subscription locally before the server has processed
+    /// UNSUB, and messages already sent are lost. So this sends UNSUB with an oversized maximum: the server
+    /// ends the subscription at once and the client still delivers what was sent.
     async fn leave(&mut self, wanted: Input) {
         self.is.send_replace((wanted, None));
         if let Membership::Joined(Joined { mut subscriber, .. }, _) = std::mem::replace(&mut self.membership, Membership::Left)

@@ -1,4 +1,4 @@
-//! Keeps a client: makes one anew whenever one has ended, and knows from the client's events how the connection stands.
+//! Keeps a client: replaces it when it has ended, and tracks the state of the connection from its events.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,21 +15,22 @@ use super::{options, sign_in, words};
 use crate::settings::Nats;
 use crate::throttle::Throttle;
 
-/// The shortest time between two clients, so that messages that end each of them do not keep a core busy.
+/// Minimum time between two clients, so that messages that end each of them do not keep a core busy.
 const RESTART_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long until the next attempt where no client can be made at all, its credentials' file being gone, say.
+/// Time until the next attempt where no client can be created, because the credentials file is missing for
+/// example.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often the client is asked for its state.
+/// Interval at which the state of the client is polled.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How the connection stands.
+/// State of the connection.
 #[derive(Debug, Clone)]
 pub(super) struct State {
-    /// Counts the clients.
+    /// Number of the current client.
     pub(super) generation: u64,
-    /// Counts the connections, of all clients together.
+    /// Number of connections so far, of all clients together.
     pub(super) epoch: u64,
     pub(super) down: Option<Down>,
 }
@@ -40,7 +41,7 @@ pub(super) struct Down {
     pub(super) reason: String,
 }
 
-/// What the keeper, the client's events and the handles share.
+/// State shared by the keeper, the event callback and the handles.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) nats: Nats,
@@ -51,16 +52,16 @@ pub(super) struct Shared {
     pub(super) restarts: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) unreadable: AtomicU64,
-    /// What went through clients that have ended.
+    /// Traffic of clients that have ended.
     pub(super) ended: Mutex<Traffic>,
     pub(super) slow: Throttle,
     pub(super) others: Throttle,
 }
 
-/// What went through the connection.
+/// Traffic of the connection.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Traffic {
-    /// Connections made, the first among them.
+    /// Connections made, including the first.
     pub connects: u64,
     /// Messages received.
     pub in_messages: u64,
@@ -72,10 +73,11 @@ pub struct Traffic {
     pub out_bytes: u64,
 }
 
-/// Makes a new client whenever one has ended.
+/// Creates a new client whenever one has ended.
 pub(super) async fn keep(shared: Arc<Shared>, client: Arc<RwLock<Client>>, mut ended: Ended) {
     loop {
-        // The sender goes with the client's last task. Events are dropped where too many come, so the client is asked as well.
+        // The sender is dropped with the last task of the client. Events are dropped when too many come, so
+        // the client is polled too.
         let mut disagreed = false;
         while tokio::time::timeout(LOOK, &mut ended).await.is_err() {
             let state = client.read().unwrap_or_else(PoisonError::into_inner).connection_state();
@@ -87,7 +89,7 @@ pub(super) async fn keep(shared: Arc<Shared>, client: Arc<RwLock<Client>>, mut e
         }
         let began = Instant::now();
         let reason = words::of_panic().unwrap_or_else(|| "for no known reason".to_owned());
-        tracing::error!(connection = shared.name, reason, "the NATS client ended; it is made anew");
+        tracing::error!(connection = shared.name, reason, "the NATS client ended; it is replaced");
         shared.restarts.fetch_add(1, Relaxed);
         shared.unreadable.fetch_add(1, Relaxed);
         shared.down(format!("the NATS client ended: {reason}"));
@@ -111,11 +113,11 @@ pub(super) async fn keep(shared: Arc<Shared>, client: Arc<RwLock<Client>>, mut e
     }
 }
 
-/// Resolves, to an error, when the client has ended.
+/// Resolves, with an error, when the client has ended.
 pub(super) type Ended = oneshot::Receiver<()>;
 
 impl Shared {
-    /// Of a connection that has never been.
+    /// State of a connection that was never up.
     pub(super) fn new(nats: &Nats, name: &str) -> Arc<Self> {
         let down = Some(Down { since: Instant::now(), reason: format!("no NATS server yet at {}", nats.shown_url()) });
         Arc::new(Self {
@@ -133,7 +135,7 @@ impl Shared {
         })
     }
 
-    /// Makes a client; one that waits for a server is there at once.
+    /// Creates a client; with `wait` at once, without waiting for a server.
     pub(super) async fn make_client(shared: &Arc<Self>, generation: u64, wait: bool) -> anyhow::Result<(Client, Ended)> {
         let (alive, ended) = oneshot::channel();
         let watching = Arc::clone(shared);
@@ -165,7 +167,7 @@ impl Shared {
             event => {
                 match &event {
                     Event::ServerError(ServerError::Other(words)) => self.refusals.saw(words),
-                    // Attempts to connect that failed.
+                    // Failed attempts to connect.
                     Event::ClientError(error) => self.still_down(&error.to_string()),
                     _ => {}
                 }
@@ -181,7 +183,8 @@ impl Shared {
         *client != ClientState::Pending && is_up != (*client == ClientState::Connected)
     }
 
-    /// Makes up for an event that was dropped. Nothing is left to disagree about then.
+    /// Applies the state of the client, because its event was dropped. Always `false`: there is no
+    /// disagreement after that.
     fn agree_with(&self, client: &ClientState) -> bool {
         let generation = self.state.borrow().generation;
         if *client == ClientState::Connected {
@@ -194,7 +197,7 @@ impl Shared {
 
     fn connected(&self, generation: u64) {
         if self.state.borrow().down.is_none() {
-            // The event of the end before it was dropped; it is another connection all the same.
+            // The event of the disconnection was dropped; this is a new connection all the same.
             self.state.send_modify(|state| state.epoch += 1);
         }
         self.up(generation);
@@ -235,7 +238,7 @@ impl Shared {
         });
     }
 
-    /// Says why it is not back yet.
+    /// Updates the reason why the connection is down.
     fn still_down(&self, why: &str) {
         let detail = words::of_attempt().unwrap_or_else(|| why.trim_start_matches("nats: ").to_owned());
         let reason = format!("no connection to NATS at {}: {detail}", self.nats.shown_url());
@@ -251,7 +254,7 @@ impl Shared {
     /// Returns once the connection is closed on purpose and down.
     pub(super) async fn closed(&self) {
         let mut state = self.state.subscribe();
-        // The sender is our own, so this ends only with the condition.
+        // The sender lives in `self`, so this ends only with the condition.
         let _ = state.wait_for(|state| state.down.is_some() && self.closing.load(Relaxed)).await;
     }
 

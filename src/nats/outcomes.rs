@@ -1,4 +1,4 @@
-//! Outcomes to their subject, and to the reply subject of a frame that was sent as a request.
+//! Publishes outcomes to their subject, and to the reply subject of a frame that was sent as a request.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use super::Connection;
 use super::permissions::{Asked, Permissions};
 use crate::wire;
 
-/// Clients that may end under the same outcomes before these count as lost.
+/// Number of clients that may end while sending the same outcomes before these count as lost.
 const MAX_CLIENTS: usize = 3;
 
-/// Publishes outcomes. An outcome counts as published once it has left for the server; the first of each subject and connection, once
-/// the server is known to have accepted it.
+/// Publishes outcomes. An outcome counts as published once it was sent to the server; the first of each
+/// subject and connection, once the server is known to have accepted it.
 #[derive(Debug)]
 pub struct Outcomes {
     connection: Connection,
@@ -30,14 +30,14 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// On `<prefix>.predictions.…` and `<prefix>.failures.…`; while the connection is down, outcomes wait for it until it has
-    /// been down for `bound`.
+    /// Publishes on `<prefix>.predictions.…` and `<prefix>.failures.…`. While the connection is down,
+    /// outcomes wait for it until it has been down for `bound`.
     pub fn new(connection: Connection, prefix: &str, bound: Duration) -> Self {
         let (predictions, failures) = (format!("{prefix}.predictions."), format!("{prefix}.failures."));
         Self { permissions: Permissions::new(connection.clone()), connection, predictions, failures, bound }
     }
 
-    /// Which outcome subjects the server is known to accept and to refuse.
+    /// The outcome subjects that the server is known to accept and to refuse.
     pub fn permissions(&self) -> Permissions {
         self.permissions.clone()
     }
@@ -56,8 +56,8 @@ impl Outcomes {
         results
     }
 
-    /// Hands all to the client and waits until they have left. Where the client ends meanwhile, all go to the next one, with the same
-    /// `Nats-Msg-Id`: which of them it had sent cannot be known, and an outcome that comes twice is better than none.
+    /// Sends all outcomes and waits for the flush. If the client ends meanwhile, all go to the next one with
+    /// the same `Nats-Msg-Id`: which of them it had sent is not known, and a duplicate is better than a loss.
     async fn send_all(&self, outcomes: &mut [Outcome], asked: &mut Vec<Asked>) -> Result<Vec<Result<End, PublishError>>, PublishError> {
         for _ in 0..MAX_CLIENTS {
             if !self.connection.is_up_within(self.bound).await {
@@ -99,7 +99,8 @@ impl Outcomes {
         }
         if let Some(reply_to) = outcome.envelope.reply_to.as_ref().filter(|_| !outcome.published.reply) {
             let headers = with_service_error(headers, outcome.result.as_ref().err());
-            // It is published all the same where the requester has named no subject that can be.
+            // The requester may have chosen a subject that cannot be published to; that does not fail the
+            // outcome.
             if let Err(error) = publish(client, reply_to.clone(), headers, payload).await {
                 tracing::debug!(%error, reply_to, "no reply could be sent");
             }
@@ -108,7 +109,7 @@ impl Outcomes {
         Ok(end)
     }
 
-    /// The message; an outcome larger than the server takes becomes a failure that says so.
+    /// Encodes the message; an outcome larger than the server accepts becomes a failure with both sizes.
     fn encode(outcome: &mut Outcome, limit: usize) -> Result<(Bytes, HeaderMap), wire::EncodeError> {
         wire::within(outcome, limit, |outcome| {
             let encoded = wire::encode(outcome)?;
@@ -124,7 +125,7 @@ impl Outcomes {
     }
 }
 
-/// Gives a message to the client. That the client has ended is no error here: the flush finds it.
+/// Passes a message to the client. An ended client is no error here: the flush reports it.
 async fn publish(client: &Client, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), PublishError> {
     match client.publish_with_headers(subject, headers, payload).await {
         Err(error) if error.kind() != PublishErrorKind::Send => Err(publish_error("not_published", error.to_string())),
@@ -164,7 +165,7 @@ fn with_service_error(mut headers: HeaderMap, failure: Option<&Failure>) -> Head
     headers
 }
 
-/// What the headers take on the wire: `NATS/1.0`, then `name: value` per line, and an empty line.
+/// Size of the headers on the wire: `NATS/1.0`, then `name: value` per line, and an empty line.
 fn headers_size(headers: &HeaderMap) -> usize {
     let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| name.to_string().len() + value.as_str().len() + 4));
     "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()

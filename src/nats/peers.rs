@@ -1,4 +1,4 @@
-//! The other members of the queue group, seen by their statistics.
+//! The other members of the queue group, found through their services.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use tokio::time::Instant;
 use super::Connection;
 use super::frames::Input;
 
-/// How long members may take to answer.
+/// Timeout of members to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long they may take where a gap waits to be accounted for.
+/// Timeout while a gap waits to be counted.
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long a member counts as seen after it answered last.
+/// Time for which a member counts as present after its last answer.
 const SEEN_FOR: Duration = Duration::from_secs(10);
 
-/// What a member's statistics say of its input, under `input`.
+/// The part `input` in the statistics of a member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Member {
-    /// What its subjects begin with.
+    /// Prefix of its subjects.
     pub prefix: String,
-    /// Whose frames it shares.
+    /// Its queue group.
     pub queue_group: String,
-    /// Whether it takes its share.
+    /// State of its input.
     pub state: Input,
 }
 
@@ -40,7 +40,7 @@ pub struct Peers {
     last_seen: Option<Instant>,
 }
 
-/// The part of an answer to `$SRV.PING` that matters here.
+/// The part of an answer to `$SRV.PING` that is read.
 #[derive(Deserialize)]
 struct Pong {
     metadata: Option<PongMetadata>,
@@ -53,7 +53,7 @@ struct PongMetadata {
     instance: Option<String>,
 }
 
-/// The part of an answer to `$SRV.STATS` that matters here.
+/// The part of an answer to `$SRV.STATS` that is read.
 #[derive(Deserialize)]
 struct Statistics {
     id: String,
@@ -77,25 +77,25 @@ struct Circuit {
 }
 
 impl Peers {
-    /// Looks for those that share `prefix` and `queue_group` with the service `own_id`, whose metadata have this `instance`: unlike the
-    /// id it stays the same when the client is made anew.
+    /// Finds members that share `prefix` and `queue_group` with the service `own_id`. `instance` in the
+    /// metadata identifies this process: unlike the id, it does not change when the client is replaced.
     pub fn new(connection: Connection, own_id: watch::Receiver<String>, instance: &str, prefix: &str, queue_group: &str) -> Self {
         let own = Member { prefix: prefix.to_owned(), queue_group: queue_group.to_owned(), state: Input::Reading };
         Self { connection, own_id, own, instance: instance.to_owned(), last_seen: None }
     }
 
-    /// Whether another member reads its input and has a model that runs.
+    /// Whether another member reads its input and has a circuit that is not open.
     pub async fn any_healthy(&self) -> bool {
         let (own, own_id) = (self.own.clone(), self.own_id.borrow().clone());
         self.any_answers("$SRV.STATS.sferic", PATIENCE, |answer| is_healthy(&own, &own_id, answer)).await
     }
 
-    /// Asks whether another member is there, so that [`seen`](Self::seen) knows.
+    /// Refreshes what [`seen`](Self::seen) knows.
     pub async fn look(&mut self) {
         self.ask(PATIENCE).await;
     }
 
-    /// Whether another member was there within the last seconds; one that was not is asked for now, for a tenth of a second.
+    /// Whether another member answered within the last seconds; otherwise asks now, for a tenth of a second.
     pub async fn seen(&mut self) -> bool {
         let was_seen = self.last_seen.is_some_and(|seen| seen.elapsed() < SEEN_FOR);
         was_seen || self.ask(SHORT_PATIENCE).await
@@ -123,7 +123,7 @@ impl Peers {
             }
             anyhow::Ok(false)
         };
-        // Nobody says that all have answered.
+        // There is no sign that all have answered, so the timeout ends it.
         matches!(tokio::time::timeout(patience, asked).await, Ok(Ok(true)))
     }
 }
@@ -135,7 +135,7 @@ fn is_member(own: &Member, instance: &str, answer: &[u8]) -> bool {
 }
 
 fn is_healthy(own: &Member, own_id: &str, answer: &[u8]) -> bool {
-    // What cannot be read is no member of this kind.
+    // An answer that cannot be read is not from a member.
     let Ok(Statistics { id, endpoints }) = serde_json::from_slice(answer) else { return false };
     let data: Option<Data> = endpoints.into_iter().find_map(|endpoint| endpoint.data);
     id != own_id && data.is_some_and(|data| data.input == *own && data.breaker.iter().any(|circuit| circuit.state != "open"))

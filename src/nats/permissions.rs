@@ -1,7 +1,8 @@
-//! Which outcome subjects the server lets the daemon publish to.
+//! The outcome subjects that the server lets the daemon publish to.
 //!
-//! A server says nothing of what it accepts, and of what it refuses it says so later. So after the first outcome of each subject is waited
-//! until a refusal would have come; from then on the subject counts as allowed until the connection is another or a refusal comes.
+//! A server does not confirm a publication and reports a refusal later. So the first outcome of each subject
+//! waits until a refusal would have arrived; from then on the subject counts as allowed, until there is a new
+//! connection or a refusal.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +13,11 @@ use tokio::time::Instant;
 use super::Connection;
 use super::refusals::Action;
 
-/// Subjects known to be allowed; with more sources than this all are asked about again.
+/// Maximum number of subjects known to be allowed; beyond it all are checked again.
 const MAX_ALLOWED: usize = 65_536;
 
-/// How long after its last refusal a subject keeps the daemon from being ready, where others are published to and it is not.
+/// Time after its last refusal for which a subject keeps the daemon from being ready, if others are published
+/// to and it is not.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// What is known of the subjects.
@@ -27,9 +29,9 @@ pub struct Permissions {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The connection, and how many refusals there had been.
+    /// Connection epoch and number of refusals that this is based on.
     as_of: (u64, u64),
-    /// With how many refusals there had been before they were accepted.
+    /// Allowed subjects, with the number of refusals before they were checked.
     allowed: HashMap<String, u64>,
     refused: Option<Refused>,
 }
@@ -42,12 +44,12 @@ struct Refused {
     at: Instant,
 }
 
-/// A subject that was published to without knowing whether it is allowed.
+/// A subject published to before it was known to be allowed.
 #[derive(Debug)]
 pub(super) struct Asked {
     subject: String,
     index: usize,
-    /// How many refusals there had been.
+    /// Number of refusals before.
     after: u64,
 }
 
@@ -56,14 +58,14 @@ impl Permissions {
         Self { connection, known: Arc::default() }
     }
 
-    /// The subject refused last and the server's words, while that keeps outcomes from going out.
+    /// The subject refused last and the error text, while that keeps outcomes from being published.
     pub fn refused(&self) -> Option<(String, String)> {
         let known = self.refreshed();
         let refused = known.refused.as_ref()?;
         Some((refused.subject.clone(), refused.words.clone()))
     }
 
-    /// What is known now: what another connection or a refusal has made doubtful is forgotten.
+    /// The current knowledge; a new connection or refusal invalidates what it affects.
     fn refreshed(&self) -> MutexGuard<'_, Known> {
         let refusals = self.connection.refusals();
         let mut guard = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +88,8 @@ impl Permissions {
         guard
     }
 
-    /// What is to be asked of a subject that is about to be published to, where it is not known to be allowed.
+    /// Returns the check to be made for a subject that is about to be published to, if it is not known to be
+    /// allowed.
     pub(super) fn unknown(&self, subject: &str, index: usize) -> Option<Asked> {
         let mut known = self.refreshed();
         if known.allowed.contains_key(subject) {
@@ -96,9 +99,9 @@ impl Permissions {
         Some(Asked { subject: subject.to_owned(), index, after: known.as_of.1 })
     }
 
-    /// Waits for the server's answer and gives those it refuses, by index and with its words.
+    /// Waits for the refusals of these subjects; returns them by index with the error text.
     pub(super) async fn ask(&self, asked: Vec<Asked>, bound: Duration) -> Vec<(usize, String)> {
-        // Without an answer they pass, as all do after the first, but the next ones are asked about again.
+        // Without an answer they count as published, but the next ones are checked again.
         let is_answered = tokio::time::timeout(bound, self.connection.settled()).await.is_ok();
         let mut refused = Vec::new();
         let mut known = self.refreshed();

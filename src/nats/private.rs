@@ -1,4 +1,4 @@
-//! A nats-server of one's own, for the demo and for tests.
+//! A private nats-server, for the demo and for tests.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::tools;
 
-/// How long the server may take to say where it listens.
+/// Timeout of the server to report its port.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running nats-server on a free loopback port, ended when this is dropped.
@@ -19,7 +19,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct PrivateServer {
     url: String,
     process: Child,
-    // Holds the file in which the server says its port; goes with it.
+    // Holds the ports file of the server; removed with it.
     _folder: TempDir,
 }
 
@@ -56,12 +56,12 @@ impl PrivateServer {
         }
     }
 
-    /// Where it listens.
+    /// Its URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Ends it at once and waits until it is gone.
+    /// Kills it and waits until it has ended.
     ///
     /// # Errors
     /// The system does not let it be ended.
@@ -70,7 +70,7 @@ impl PrivateServer {
     }
 }
 
-/// The address in the ports file, once the server has written it whole.
+/// The address in the ports file, once it is complete.
 fn listening_at(folder: &TempDir) -> anyhow::Result<Option<String>> {
     for entry in folder.path().read_dir()? {
         let text = std::fs::read(entry?.path())?;

@@ -1,4 +1,4 @@
-//! Whether the server still answers: a connection that looks up may be deaf.
+//! Checks that the server still answers: an established connection may be deaf.
 
 use std::time::Duration;
 
@@ -8,47 +8,48 @@ use tokio::time::Instant;
 
 use super::Connection;
 
-/// How often an echo is asked for.
+/// Interval of the probe.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// After so long without an echo the daemon counts as deaf.
+/// Time without an echo after which the daemon counts as deaf.
 const DEAF_AFTER: Duration = Duration::from_millis(2500);
 
-/// After so long the connection is made anew, since one that is half gone may take the system minutes to notice.
+/// Time after which the client reconnects, because the system may take minutes to notice a half-open
+/// connection.
 const RECONNECT_AFTER: Duration = Duration::from_secs(10);
 
-/// Sends itself a message every second, over the connection that frames come through.
+/// Sends a message to itself every second, over the connection that frames arrive on.
 #[derive(Debug, Clone)]
 pub struct Probe {
     echo: watch::Receiver<Echo>,
 }
 
-/// The last message that came back.
+/// The last echo.
 #[derive(Debug, Clone, Copy)]
 struct Echo {
     at: Option<Instant>,
-    /// Of which connection.
+    /// Epoch of its connection.
     epoch: u64,
 }
 
 impl Probe {
-    /// Starts probing; it ends with the task.
+    /// Starts probing, until the task is dropped.
     pub fn start(connection: Connection) -> (Self, Task) {
         let (sender, echo) = watch::channel(Echo { at: None, epoch: 0 });
         (Self { echo }, Task::spawn(probe(connection, sender)))
     }
 
-    /// How long ago the last echo came; `None` before the first.
+    /// Age of the last echo; `None` before the first.
     pub fn age(&self) -> Option<Duration> {
         self.echo.borrow().at.map(|at| at.elapsed())
     }
 
-    /// Whether the connection of `epoch` has answered at all.
+    /// Whether the connection of `epoch` has answered.
     pub fn has_confirmed(&self, epoch: u64) -> bool {
         self.echo.borrow().epoch == epoch
     }
 
-    /// How long the server has been silent, where that is too long.
+    /// Time since the last echo, where it is too long.
     pub fn deaf_for(&self) -> Option<Duration> {
         self.age().filter(|age| *age > DEAF_AFTER)
     }
@@ -58,9 +59,9 @@ async fn probe(connection: Connection, echo: watch::Sender<Echo>) {
     let mut confirmed = 0;
     loop {
         let epoch = connection.epoch();
-        // Refused by the server is answered as well.
+        // A refusal is an answer too.
         let probing = async {
-            // Of a new connection it is to be known what the server refuses of its subscriptions.
+            // On a new connection, also waits for refusals of its subscriptions.
             let _ = if epoch == confirmed { connection.echo().await } else { connection.settled().await };
         };
         match tokio::time::timeout(RECONNECT_AFTER, probing).await {

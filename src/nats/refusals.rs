@@ -1,24 +1,24 @@
-//! What the server refuses: it says so on the connection, not to whoever asked.
+//! Permission errors of the server: they are reported on the connection, not to the caller.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// Refusals that are kept; a sender may choose any number of reply subjects. The oldest is forgotten first.
+/// Maximum number of refusals kept, because senders choose reply subjects. The oldest is dropped first.
 const MAX_KEPT: usize = 1024;
 
-/// What a client may be refused to do with a subject.
+/// An operation on a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Send to it.
+    /// Publish to it.
     Publish,
-    /// Receive from it.
+    /// Subscribe to it.
     Subscribe,
 }
 
-/// What the server has refused, in the order it said so: each refusal has a number, so that whoever asks for something first takes
-/// [`count`](Self::count) and then looks for a later refusal.
+/// The refusals in order. Each has a number: a caller reads [`count`](Self::count) before an operation and
+/// then looks for a later refusal.
 #[derive(Debug, Default)]
 pub struct Refusals {
     last: Mutex<HashMap<(Action, String), Refused>>,
@@ -32,7 +32,7 @@ struct Refused {
 }
 
 impl Refusals {
-    /// Reads what the server says; of anything but a refusal nothing is kept.
+    /// Records an error of the server if it is a refusal.
     pub(super) fn saw(&self, words: &str) {
         let Some((action, subject)) = read(words) else { return };
         let mut last = self.last();
@@ -45,19 +45,20 @@ impl Refusals {
         self.count.send_replace(number);
     }
 
-    /// How many there were.
+    /// The number of refusals.
     pub fn count(&self) -> u64 {
         *self.count.borrow()
     }
 
-    /// The server's words, where it has refused this since there were `after` refusals.
+    /// The error text, if this was refused since there were `after` refusals.
     pub fn since(&self, action: Action, subject: &str, after: u64) -> Option<String> {
         let last = self.last();
         let refused = last.get(&(action, subject.to_owned())).filter(|refused| refused.number > after);
         refused.map(|refused| refused.words.clone())
     }
 
-    /// Waits until the server refuses this, or has done so since there were `after` refusals; gives its words.
+    /// Waits until this is refused, or returns at once if it was since there were `after` refusals; returns
+    /// the error text.
     pub async fn refused(&self, action: Action, subject: &str, after: u64) -> String {
         let mut count = self.count.subscribe();
         loop {
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_subjects_are_refused_the_latest_are_known() {
+    fn the_latest_refusals_are_kept_however_many_there_are() {
         let refusals = Refusals::default();
         for n in 0..10 * MAX_KEPT {
             let before = refusals.count();

@@ -18,13 +18,13 @@ use tokio::task::JoinHandle;
 
 use super::Connection;
 
-/// What `sferic.health` answers.
+/// The answer of `sferic.health`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
     /// `ok` once every model is loaded and warmed and while the subscription is live; before that `starting`, while the input is paused
     /// `paused`, while no frame can come in or no outcome go out `disconnected`, and at the end `stopping`.
     pub status: &'static str,
-    /// Why it is not `ok`, where there is more to say.
+    /// Why it is not `ok`, where known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The daemon's version.
@@ -35,21 +35,21 @@ pub struct Health {
     pub ledger: LedgerCounts,
 }
 
-/// One model's part of the health.
+/// Health of a model version.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelHealth {
     /// The bundle's name.
     pub name: String,
     /// The bundle's version.
     pub version: String,
-    /// `ready`, or where its circuit stands; `failed`: it was refused at load.
+    /// `ready`, or the state of its circuit; `failed` where it was refused at load.
     pub state: &'static str,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Why a control request is not done.
+/// Error of a control request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     code: u16,
@@ -57,7 +57,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A code after HTTP's, and what is wrong, with the value and what is allowed.
+    /// An error with an HTTP-like code, and a message with the value and what is allowed.
     pub fn new(code: u16, message: impl fmt::Display) -> Self {
         // It goes into a header, which is one line.
         Self { code, message: message.to_string().replace(['\r', '\n'], " ") }
@@ -74,11 +74,11 @@ impl Refusal {
     }
 }
 
-/// What a control endpoint does with a request's payload.
+/// Handles the payload of a control request.
 type Handler = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Result<Value, Refusal>> + Send + Sync>;
 
-/// A control endpoint: `sferic.<name>`, which one of the daemons on the server answers, and `sferic.<name>.<id>`, which is the one
-/// with this id.
+/// A control endpoint: `sferic.<name>`, which any daemon on the server answers, and `sferic.<name>.<id>`,
+/// which the one with this id answers.
 #[derive(Clone)]
 pub struct Endpoint {
     name: &'static str,
@@ -86,7 +86,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint that answers with JSON. Its requests are answered one after the other, beside those of other endpoints.
+    /// An endpoint that answers with JSON. It handles one request at a time, concurrently with other
+    /// endpoints.
     pub fn new<F>(name: &'static str, handler: impl Fn(Bytes) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Value, Refusal>> + Send + 'static,
@@ -101,7 +102,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// The running service, which every new client of the connection starts anew.
+/// The running service, which is started again with every new client of the connection.
 #[derive(Debug)]
 pub struct Service {
     id: watch::Receiver<String>,
@@ -109,7 +110,7 @@ pub struct Service {
     serving: JoinHandle<()>,
 }
 
-/// What `$SRV.INFO` and `$SRV.STATS` say, and the endpoints.
+/// The description in `$SRV.INFO` and `$SRV.STATS`, and the endpoints.
 struct Description {
     metadata: HashMap<String, String>,
     endpoints: Vec<Endpoint>,
@@ -117,8 +118,8 @@ struct Description {
 }
 
 impl Service {
-    /// Starts the service; `statistics` is asked for the data of each endpoint's `$SRV.STATS`, `metadata` is in `$SRV.PING` and
-    /// `$SRV.INFO`.
+    /// Starts the service. `statistics` gives the data of each endpoint in `$SRV.STATS`; `metadata` is in
+    /// `$SRV.PING` and `$SRV.INFO`.
     ///
     /// # Errors
     /// A defect: the library refuses the name or the version.
@@ -137,7 +138,7 @@ impl Service {
         Ok(Self { id, stopping, serving })
     }
 
-    /// The service's id of now, by which one daemon is told from the others.
+    /// The current id of the service, which identifies this daemon.
     pub fn id(&self) -> watch::Receiver<String> {
         self.id.clone()
     }
@@ -168,7 +169,7 @@ async fn serve(
                 naming.send_replace(anew.id.clone());
                 running = anew;
             }
-            // That client has ended already; the next one starts it.
+            // That client has ended; the next one starts the service.
             Err(error) => tracing::warn!(%error, "the service could not be started"),
         }
     }
@@ -229,7 +230,7 @@ async fn answer(name: &'static str, handler: Handler, client: Client, mut shared
     }
 }
 
-/// As the library answers the requests of an endpoint that it knows.
+/// Answers a request in the way the library does for its own endpoints.
 async fn respond(client: &Client, request: Message, answer: Result<Value, Refusal>) -> Result<(), async_nats::PublishError> {
     let Some(reply) = request.reply else { return Ok(()) };
     match answer {

@@ -1,4 +1,4 @@
-//! How the client signs in: by the address, as in `nats://user:password@host`, else by the keys of `[nats]`.
+//! Authentication of the client: by the URL, as in `nats://user:password@host`, else by the keys of `[nats]`.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::settings::{Nats, given};
 
-/// What the client shows the server. It has no `Debug`: it holds secrets.
+/// Credentials of the client. It has no `Debug`, because it holds secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SignIn {
     /// Nothing.
@@ -22,7 +22,8 @@ pub enum SignIn {
 }
 
 impl SignIn {
-    /// What `nats.url` holds, percent-decoded, goes before the keys: a name alone is a token, as in other NATS clients.
+    /// Credentials in `nats.url`, percent-decoded, take precedence over the keys. A user name alone is a
+    /// token, as in other NATS clients.
     ///
     /// # Errors
     /// The addresses hold different ones; the client has one for all of its servers.
@@ -68,7 +69,7 @@ impl SignIn {
         })
     }
 
-    /// Why there is no connection to the servers at `shown`; the cause once.
+    /// The error of a failed connection to `shown`, with its cause once.
     pub fn explain(&self, error: &ConnectError, shown: &str) -> NoConnection {
         let (server, cause) = (shown.to_owned(), error.to_string());
         match error.kind() {
@@ -79,7 +80,7 @@ impl SignIn {
     }
 }
 
-/// What it is, without the secret.
+/// The kind of credentials, without the secret.
 impl fmt::Display for SignIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,7 +95,7 @@ impl fmt::Display for SignIn {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum NoConnection {
-    /// The server turns the client away.
+    /// The server rejected the credentials.
     #[error(
         "the NATS server at {server} refuses {what} (authorization violation): set nats.user and nats.password, nats.token or \
          nats.credentials, or put user:password@ or token@ before the host in the address"
@@ -102,10 +103,10 @@ pub enum NoConnection {
     Refused {
         /// Its address.
         server: String,
-        /// What it was shown.
+        /// The kind of credentials.
         what: String,
     },
-    /// Nobody answers there, perhaps not yet.
+    /// The server does not answer, perhaps not yet.
     #[error("no NATS server answers at {server}: {cause}")]
     Away {
         /// Its address.
@@ -113,7 +114,7 @@ pub enum NoConnection {
         /// The library's words.
         cause: String,
     },
-    /// The address or the certificates, say.
+    /// Another error, of the address or the certificates for example.
     #[error("cannot connect to NATS at {server}: {cause}")]
     Other {
         /// Its address.
@@ -123,7 +124,7 @@ pub enum NoConnection {
     },
 }
 
-/// The servers of `nats.url` without what they hold to sign in: the library reads no token there, and might show it.
+/// The servers of `nats.url` without credentials: the library does not read tokens there and might log them.
 pub fn addresses(nats: &Nats) -> Vec<String> {
     let bare = |server: &str| match userinfo(server) {
         Some(secret) => server.replacen(&format!("{secret}@"), "", 1),
@@ -132,7 +133,7 @@ pub fn addresses(nats: &Nats) -> Vec<String> {
     nats.servers().map(bare).collect()
 }
 
-/// What stands before the last `@` of an address's authority; `None` where nothing does.
+/// The part before the last `@` of the authority; `None` where there is none.
 fn userinfo(server: &str) -> Option<&str> {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next()?;

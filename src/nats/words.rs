@@ -1,7 +1,8 @@
-//! What the client library says only to its log: why a connection ended, why an attempt failed, and what it panicked of.
+//! Errors that the client library reports only in its log: why a connection ended, why an attempt failed, and
+//! its panics.
 //!
-//! Of a process with several connections the last words are kept, so a reason may be another connection's that ended in the same
-//! moment.
+//! With several connections in a process the latest error is kept, so a reason may belong to another
+//! connection that ended at the same moment.
 
 use std::fmt;
 use std::panic;
@@ -33,26 +34,28 @@ impl Last {
 pub(super) struct Reason {
     /// The library's words.
     pub text: String,
-    /// The client could not read a message, so the connection was good and its end is the publisher's doing.
+    /// The client could not read a message: the connection was good, and the publisher caused its end.
     pub is_about_a_message: bool,
 }
 
-/// Why the last connection ended, once; `None` where the library did not say, or [`layer`] is not in place.
+/// Takes the reason why the last connection ended; `None` where the library reported none, or [`layer`] is
+/// not installed.
 pub(super) fn of_disconnect() -> Option<Reason> {
     DISCONNECT.take().map(|debug| reason(&debug))
 }
 
-/// Why the last attempt to connect failed, once.
+/// Takes the reason why the last attempt to connect failed.
 pub(super) fn of_attempt() -> Option<String> {
     ATTEMPT.take()
 }
 
-/// What the library panicked of, once; `None` where it did not, or [`catch_panics`] was not called.
+/// Takes the message of the last panic in the library; `None` where there was none, or [`catch_panics`] was
+/// not called.
 pub(super) fn of_panic() -> Option<String> {
     PANIC.take()
 }
 
-/// Keeps the library's panics for the connection that reports them; all others go where they went before.
+/// Keeps panics of the library for the connection that reports them; others go to the previous hook.
 pub fn catch_panics() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -65,7 +68,7 @@ pub fn catch_panics() {
     }));
 }
 
-/// A layer that keeps the library's words. It asks for no event but these few, so the others cost nothing.
+/// A layer that keeps errors of the library. It enables only these few events, so others cost nothing.
 pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     Words.with_filter(OnlyErrors)
 }
@@ -122,7 +125,8 @@ impl Visit for Said {
     }
 }
 
-/// Reads an `Option<io::Error>` as `Debug` writes it. What the client says itself is about a message; what the system or TLS says is not.
+/// Parses the `Debug` text of an `Option<io::Error>`. An error of the client itself is about a message; one
+/// of the system or of TLS is not.
 fn reason(debug: &str) -> Reason {
     let inner = debug.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(debug);
     let is_about_a_message = ["InvalidInput", "Other"].iter().any(|kind| inner.starts_with(&format!("Custom {{ kind: {kind},")));

@@ -35,7 +35,7 @@ pub struct Breaker {
     pub open_for: Duration,
     /// Frames that pass half-open and must succeed to close it again.
     pub success_threshold: u32,
-    /// Stop reading frames while every circuit is open and another member of the queue group is well.
+    /// Stop reading frames while every circuit is open and another member of the queue group is healthy.
     pub pause_input: bool,
 }
 

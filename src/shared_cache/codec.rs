@@ -1,4 +1,5 @@
-//! An answer as bytes: a tag with the format's version, when the model gave it, and the answer in MessagePack.
+//! Encoding of an answer: a tag with the version of the format, the time at which the model gave it, and the
+//! answer in MessagePack.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +10,7 @@ use sferic_actors::ports::Remembered;
 
 use crate::onnx::Dtype;
 
-/// Changes with whatever follows.
+/// Changes with the format.
 const TAG: &[u8; 4] = b"sfA1";
 
 #[derive(Serialize, Deserialize)]
@@ -30,7 +31,7 @@ struct StoredTensor<'a> {
     data: Cow<'a, [u8]>,
 }
 
-/// Writes an answer that the model gave at `made_at`.
+/// Encodes an answer given at `made_at`.
 pub(super) fn encode(answer: &Answer, made_at: SystemTime) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     let stored = match answer {
         Answer::Localization(place) => Stored::Localization(*place),
@@ -46,7 +47,7 @@ pub(super) fn encode(answer: &Answer, made_at: SystemTime) -> Result<Vec<u8>, rm
     Ok(bytes)
 }
 
-/// Reads one; `None` for what is none. Its names are its own yet.
+/// Decodes an answer; `None` for anything else. Its names are not interned yet.
 pub(super) fn decode(bytes: &[u8], now: SystemTime) -> Option<Remembered> {
     let (made_at, stored) = bytes.strip_prefix(TAG)?.split_first_chunk()?;
     let made_at = UNIX_EPOCH.checked_add(Duration::from_millis(u64::from_le_bytes(*made_at)))?;
@@ -57,7 +58,7 @@ pub(super) fn decode(bytes: &[u8], now: SystemTime) -> Option<Remembered> {
         }
         Stored::Tensors(tensors) => Answer::Tensors(tensors.into_iter().map(StoredTensor::tensor).collect::<Option<_>>()?),
     };
-    // Another machine's clock may be ahead of ours.
+    // The clock of another machine may be ahead.
     Some(Remembered { answer, age: now.duration_since(made_at).unwrap_or_default() })
 }
 
@@ -73,7 +74,7 @@ impl<'a> From<&'a NamedTensor> for StoredTensor<'a> {
 }
 
 impl StoredTensor<'_> {
-    /// `None` where type, shape and data do not go together.
+    /// `None` where type, shape and size do not match.
     fn tensor(self) -> Option<NamedTensor> {
         let dtype = Dtype::named(&self.dtype)?;
         let size = self.shape.iter().try_fold(dtype.size(), |size, &length| size.checked_mul(length))?;

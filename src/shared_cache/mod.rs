@@ -1,4 +1,4 @@
-//! The cache's second level behind the actors' port: what an answer looks like outside, and the places where it is kept.
+//! The second level of the cache: the encoding of answers, and the backends that store them.
 
 mod codec;
 mod nats_kv;
@@ -22,23 +22,24 @@ pub use self::redis::Redis;
 use crate::onnx::Catalog;
 use crate::settings::{Settings, SharedKind};
 
-/// Keeps bytes under keys.
+/// A store of bytes by key.
 trait Backend: Send + Sync + 'static {
-    /// What is kept under `key`, a text of hexadecimal digits.
+    /// The value of `key`, a hexadecimal string.
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Bytes>, SharedCacheError>>;
 
-    /// Keeps a value for as long as answers are good for.
+    /// Stores a value with the time to live of answers.
     fn put(&self, key: String, value: Bytes) -> BoxFuture<'_, Result<(), SharedCacheError>>;
 }
 
-/// Answers of the models of one catalog, in one place.
+/// Answers of the models of one catalog, in one backend.
 struct Answers<P> {
     place: P,
     catalog: Arc<Catalog>,
     ttl: Duration,
 }
 
-/// The second level that the settings ask for, if any. It connects in the background: where it cannot be reached, the daemon goes without.
+/// Opens the configured second level, if any. It connects in the background; while it is unreachable, the
+/// daemon works without it.
 ///
 /// # Errors
 /// An address that can't be read.

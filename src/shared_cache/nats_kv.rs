@@ -15,10 +15,10 @@ use super::{Backend, failed};
 use crate::nats;
 use crate::settings::{Nats, SharedCache, given};
 
-/// How long after a failure the bucket is looked for again.
+/// Time after a failure until the bucket is opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The bucket, once it is found. It has a connection of its own, so that answers do not wait behind frames.
+/// The bucket, once it is open. It has a connection of its own, so that answers do not queue behind frames.
 #[derive(Debug)]
 pub struct NatsKv {
     store: Arc<OnceLock<Store>>,
@@ -26,7 +26,7 @@ pub struct NatsKv {
 }
 
 impl NatsKv {
-    /// Looks for the bucket, and makes it where it is missing, in the background and until it is there.
+    /// Opens the bucket in the background, creates it where it is missing, and retries until it is open.
     pub fn start(nats: &Nats, shared: &SharedCache, ttl: Duration) -> Self {
         let nats = Nats { url: given(&shared.url).unwrap_or(&nats.url).to_owned(), ..nats.clone() };
         let config = Config {

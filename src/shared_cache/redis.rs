@@ -1,4 +1,4 @@
-//! A Redis server, or what speaks its protocol.
+//! A Redis server, or another with its protocol.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use sferic_actors::ports::SharedCacheError;
 
 use super::{Backend, failed};
 
-/// How long one connection attempt may take, and the longest pause between two.
+/// Timeout of a connection attempt, and maximum pause between two.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The server. It is connected with the first lookup, and again after a loss.
+/// The server. It connects with the first lookup, and again after a loss.
 #[derive(Clone)]
 pub struct Redis {
     connection: ConnectionManager,
@@ -23,7 +23,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Keys begin with `prefix` and are forgotten after `ttl`.
+    /// Keys begin with `prefix` and expire after `ttl`.
     ///
     /// # Errors
     /// An address that can't be read.

@@ -45,7 +45,7 @@ proptest! {
         let bytes = encode(&answer, now).unwrap();
         prop_assert_eq!(decode(&noise, now), None);
         prop_assert_eq!(decode(&bytes[..cut.min(bytes.len() - 1)], now), None);
-        // After a good head anything may follow: it is read or it is not, but nothing panics.
+        // Arbitrary bytes may follow a valid head: they decode or not, but nothing panics.
         decode(&[&bytes[..12], &noise[..]].concat(), now);
     }
 }

@@ -1,11 +1,11 @@
-//! Holds `ops/docs/telemetry.md` to what the daemon tells: its tables are written from the code.
+//! Keeps the tables of `ops/docs/telemetry.md` equal to the code.
 
 use std::path::PathBuf;
 
 use super::metrics::catalogue;
 use super::traces::{SPANS, attributes};
 
-/// Set, the tables are written into the page instead of compared with it.
+/// If set, the tables are written into the page instead of compared with it.
 const WRITE: &str = "SFERIC_WRITE_DOCS";
 
 fn metrics() -> String {

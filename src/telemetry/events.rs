@@ -1,4 +1,4 @@
-//! What happens to frames, told once: each event is counted and logged in one place.
+//! Events of frames: each is counted and logged in one place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::traces::Begun;
 use super::traces::context::sender;
 use crate::throttle::Throttle;
 
-/// The same fault is logged so often at most.
+/// Minimum interval between log lines of the same fault.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells events.
+/// Counts and logs events.
 #[derive(Debug)]
 pub struct Events {
     recorded: Arc<Recorded>,
@@ -30,7 +30,8 @@ impl Events {
         Self { recorded, lost: Throttle::new(INTERVAL), faults: Throttle::new(INTERVAL) }
     }
 
-    /// A frame's outcome was told. A failure that is the model's or the daemon's own is a fault; others are the sender's business.
+    /// The outcome of a frame was published. A failure of the model or of the daemon itself is logged as a
+    /// fault, others at the level `debug`.
     pub fn published(&self, outcome: &Outcome, end: End, published_at: Instant, begun: Option<&Begun>) {
         self.recorded.published(outcome, end, published_at, begun.and_then(Begun::exemplar));
         let Err(failure) = &outcome.result else { return };
@@ -53,7 +54,7 @@ impl Events {
         }
     }
 
-    /// A frame's outcome could not be told to anyone.
+    /// The outcome of a frame could not be published.
     pub fn lost(&self, outcome: &Outcome, publish_error: &PublishError, begun: Option<&Begun>) {
         self.recorded.lost(outcome, publish_error);
         if let Some(suppressed) = self.lost.pass(Instant::now()) {
@@ -64,7 +65,7 @@ impl Events {
     }
 }
 
-/// The frame's trace: ours, else the sender's.
+/// The trace of the frame: the one made here, else the one of the sender.
 fn trace_id(outcome: &Outcome, begun: Option<&Begun>) -> Option<String> {
     let sent = || Some(sender(&outcome.envelope.trace)?.trace_id());
     Some(begun.map(Begun::trace_id).or_else(sent)?.to_string())

@@ -1,4 +1,4 @@
-//! What the daemon tells of itself: metrics, traces, and the logs beside them.
+//! Telemetry: metrics, traces, and the logs beside them.
 
 #[cfg(test)]
 mod docs;

@@ -1,4 +1,4 @@
-//! Where every frame comes by: around the publication of its outcome.
+//! Observes the publication of outcomes, which every frame passes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::events::Events;
 use super::metrics::Recorded;
 use super::traces::Traces;
 
-/// A sink that is watched.
+/// A sink with metrics, logs and traces around it.
 pub struct Observed<S> {
     sink: S,
     events: Events,
@@ -21,7 +21,8 @@ pub struct Observed<S> {
 }
 
 impl<S: OutcomeSink> Observed<S> {
-    /// Counts what `sink` tells, and makes spans of it where there are traces; else trace headers pass on as they came.
+    /// Records what `sink` publishes, and creates spans where traces are configured; without them, trace
+    /// headers are passed on unchanged.
     pub fn new(sink: S, recorded: Arc<Recorded>, traces: Option<Arc<Traces>>) -> Self {
         Self { sink, events: Events::new(recorded), traces }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sferic_actors::outcome::Outcome;
 use tokio::time::Instant;
 
-/// A stretch of a frame's way.
+/// A stage of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Reading its encoding and hashing its samples.
@@ -20,7 +20,7 @@ pub enum Stage {
     Queue,
     /// In the session's run.
     Inference,
-    /// From its outcome until that is told.
+    /// From its outcome until that is published.
     Publish,
 }
 
@@ -29,7 +29,7 @@ impl Stage {
     pub const ALL: [Self; 7] =
         [Self::Decode, Self::Cache, Self::PreprocessWait, Self::Features, Self::Queue, Self::Inference, Self::Publish];
 
-    /// Its name; those that a prediction's `stages_ms` has too are called the same there.
+    /// The stage's name, equal to that in `stages_ms` of a prediction.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Decode => "decode",
@@ -43,7 +43,7 @@ impl Stage {
     }
 }
 
-/// Where a frame's time went, in the order of [`Stage::ALL`]; a stage it did not pass to its end is `None`.
+/// Durations in the order of [`Stage::ALL`]; `None` for a stage that the frame did not complete.
 pub fn durations(outcome: &Outcome, published_at: Instant) -> [Option<Duration>; Stage::ALL.len()] {
     let stages = outcome.trail.stages();
     let cache = outcome.trail.decoded.zip(outcome.trail.looked_up).map(|(from, to)| to.saturating_duration_since(from));

@@ -1,13 +1,14 @@
-//! Every metric there is: its names, unit, kind, labels and meaning. `ops/docs/telemetry.md` shows this table; a test holds them together.
+//! Every metric: its names, unit, kind, labels and meaning. `ops/docs/telemetry.md` shows this table; a test
+//! keeps them equal.
 
-/// What a metric's numbers are.
+/// Kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows, from 0 at the daemon's start.
+    /// Only grows, from 0 at the start of the daemon.
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Counts by size.
+    /// Counts by bucket.
     Histogram,
 }
 
@@ -18,11 +19,11 @@ pub struct Metric {
     pub name: &'static str,
     /// UCUM: `s`, `By`, `1` for a share, `{frame}` for things that are counted; none for states.
     pub unit: &'static str,
-    /// What its numbers are.
+    /// Its kind.
     pub kind: MetricKind,
     /// The labels, called attributes in OTLP.
     pub labels: &'static [&'static str],
-    /// What it tells.
+    /// Its meaning.
     pub help: &'static str,
 }
 

@@ -6,9 +6,9 @@ use super::histogram::Buckets;
 /// A metric with its numbers.
 #[derive(Debug)]
 pub struct Family {
-    /// What they are.
+    /// The metric.
     pub metric: &'static Metric,
-    /// One for each set of labels.
+    /// One point per set of labels.
     pub points: Vec<Point>,
 }
 
@@ -24,13 +24,13 @@ pub struct Point {
 /// What was read.
 #[derive(Debug)]
 pub enum Value {
-    /// Of a counter or a gauge.
+    /// Value of a counter or a gauge.
     Number(f64),
-    /// Of a histogram.
+    /// Value of a histogram.
     Buckets(Buckets),
 }
 
-/// A reading that is being made.
+/// A reading in progress.
 #[derive(Debug, Default)]
 pub struct Reading(Vec<Family>);
 

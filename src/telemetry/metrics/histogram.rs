@@ -1,10 +1,11 @@
-//! Counts by size, in seconds, with the last sampled frame of each bucket as its example.
+//! Histograms of seconds, with the last sampled frame of each bucket as its exemplar.
 
 use std::time::SystemTime;
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-/// Upper bounds of the buckets, seconds; the last bucket has none. From a frame's decoding to the longest budget.
+/// Upper bounds of the buckets, seconds; the last bucket has none. They range from the decoding of a small
+/// frame to the longest budget.
 pub const SECONDS: [f64; 20] = [
     10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0, 60.0,
 ];
@@ -20,13 +21,13 @@ pub struct Histogram {
 /// A measurement of a frame whose trace is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exemplar {
-    /// What was measured.
+    /// The value.
     pub value: f64,
-    /// When.
+    /// The time of the measurement.
     pub time: SystemTime,
-    /// Of what: the trace.
+    /// The trace of the frame.
     pub trace_id: TraceId,
-    /// And the span in it.
+    /// The span in it.
     pub span_id: SpanId,
 }
 
@@ -41,22 +42,22 @@ impl Histogram {
         }
     }
 
-    /// A reading.
+    /// Reads the histogram.
     pub fn read(&self) -> Buckets {
         Buckets { bounds: SECONDS.to_vec(), counts: self.counts.to_vec(), sum: self.sum, exemplars: self.exemplars.to_vec() }
     }
 }
 
-/// A histogram as it is told.
+/// A histogram as it is exported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Buckets {
     /// Upper bounds, each within its bucket.
     pub bounds: Vec<f64>,
     /// Counts of each bucket alone; one more than bounds.
     pub counts: Vec<u64>,
-    /// Of all values.
+    /// Sum of all values.
     pub sum: f64,
-    /// One a bucket, or none at all.
+    /// One per bucket, or none at all.
     pub exemplars: Vec<Option<Exemplar>>,
 }
 
@@ -68,7 +69,7 @@ impl Buckets {
         Self { bounds: sizes().collect(), counts: counts.iter().copied().chain([0]).collect(), sum, exemplars: Vec::new() }
     }
 
-    /// How many values.
+    /// Number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }

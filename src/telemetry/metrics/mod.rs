@@ -1,6 +1,8 @@
-//! Metrics: read all at once from what the parts count anyway, and from what is recorded when an outcome is told.
+//! Metrics, read from counters that the components keep anyway, and from what is recorded when an outcome is
+//! published.
 //!
-//! Nothing here is on a frame's way. A reading has every number once; `/metrics` and OTLP are two ways to write it.
+//! Nothing here is on the data path. A reading has every metric once; `/metrics` and OTLP are two formats of
+//! it.
 
 pub mod catalogue;
 mod family;
@@ -29,11 +31,11 @@ use crate::onnx::Catalog;
 use crate::settings::Settings;
 use crate::telemetry::otlp;
 
-/// What can be read.
+/// The sources of all metrics.
 pub struct Metrics {
-    /// What is recorded when an outcome is told.
+    /// What is recorded when an outcome is published.
     pub recorded: Arc<Recorded>,
-    /// What the pipeline's parts count.
+    /// The state of the pipeline, with its counters.
     pub shared_state: Arc<SharedState>,
     /// The loaded models.
     pub catalog: Arc<Catalog>,
@@ -41,17 +43,17 @@ pub struct Metrics {
     pub buffers: BufferPool,
     /// The connection to NATS.
     pub connection: Connection,
-    /// Whether it answers.
+    /// The probe of the server.
     pub probe: Probe,
-    /// Frames that another daemon may have had.
+    /// Missing frames that another daemon may have received.
     pub unseen: Arc<Unseen>,
-    /// The bounds.
+    /// The settings, for the limits.
     pub settings: Settings,
-    /// What became of the export over OTLP, where there is one.
+    /// Counters of the OTLP export, if it is configured.
     pub exports: Option<Arc<otlp::ExportCounts>>,
-    /// What `sferic.health` says.
+    /// The answer of `sferic.health`.
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
-    /// When it started.
+    /// Start of the daemon.
     pub started: SystemTime,
 }
 

@@ -1,4 +1,4 @@
-//! What the process uses, from Linux's `/proc`.
+//! CPU time and memory of the process, from `/proc` of Linux.
 
 /// Time and memory.
 pub struct Usage {
@@ -8,7 +8,7 @@ pub struct Usage {
     pub resident_bytes: u64,
 }
 
-/// What this process uses; `None` where there is no `/proc`.
+/// Usage of this process; `None` where there is no `/proc`.
 pub fn usage() -> Option<Usage> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // User and system time are the 14th and 15th field, in hundredths of a second; the second, a name in brackets, may hold spaces.

@@ -1,4 +1,4 @@
-//! What is counted when an outcome has been told, or could not be.
+//! Counts of published and lost outcomes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,10 @@ use super::family::Reading;
 use super::histogram::Histogram;
 use crate::telemetry::stages::{Stage, durations};
 
-/// The label of sources beyond the bound.
+/// Label of the sources beyond `telemetry.max_sources`.
 const OTHER: &str = "other";
 
-/// Counts and histograms of all outcomes. One lock for all; only the publisher records.
+/// Counts and histograms of all outcomes. One lock for all, because only the publisher records.
 #[derive(Debug)]
 pub struct Recorded(Mutex<RecordedCounts>);
 
@@ -43,7 +43,7 @@ struct ModelCounts {
     inference: Histogram,
 }
 
-/// Counts of the first sources that come; those after them share a place.
+/// Counts by source; sources beyond the maximum share one entry.
 #[derive(Debug)]
 struct BySource<const N: usize>(HashMap<String, [u64; N]>);
 
@@ -59,7 +59,7 @@ impl<const N: usize> BySource<N> {
     }
 
     fn add(&mut self, source: &str, index: usize, frames: u64, max_sources: usize) {
-        // Under a flood this comes by for every frame, so a known source costs no allocation.
+        // A known source costs no allocation, because under overload this runs for every frame.
         if let Some(counts) = self.0.get_mut(source) {
             counts[index] += frames;
             return;
@@ -70,12 +70,12 @@ impl<const N: usize> BySource<N> {
 }
 
 impl Recorded {
-    /// Nothing yet. At most `max_sources` sources are told apart.
+    /// No counts yet. At most `max_sources` sources are distinguished.
     pub fn new(max_sources: usize) -> Self {
         Self(Mutex::new(RecordedCounts { max_sources, ..RecordedCounts::default() }))
     }
 
-    /// Counts an outcome that was told; `of` is its trace and span, where they are kept.
+    /// Counts a published outcome; `of` is its trace and span, where they are kept.
     pub fn published(&self, outcome: &Outcome, end: End, published_at: Instant, of: Option<(TraceId, SpanId)>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = &mut *counts;
@@ -117,7 +117,7 @@ impl Recorded {
         }
     }
 
-    /// Counts an outcome that could not be told.
+    /// Counts an outcome that could not be published.
     pub fn lost(&self, outcome: &Outcome, publish_error: &PublishError) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let max_sources = counts.max_sources;
@@ -131,7 +131,7 @@ impl Recorded {
         counts.lost.entry("gap").or_default().add(source, 0, frames, max_sources);
     }
 
-    /// Adds what was counted.
+    /// Adds the counts to a reading.
     pub fn read(&self, reading: &mut Reading) {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reading.count(&metrics::FRAMES, ["prediction"], counts.predictions);

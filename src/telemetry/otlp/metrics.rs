@@ -1,4 +1,4 @@
-//! A reading in OTLP's form.
+//! A metrics reading in OTLP.
 
 use std::time::SystemTime;
 
@@ -15,7 +15,7 @@ use super::super::metrics::catalogue::MetricKind;
 use super::super::metrics::{Buckets, Family, Point, Reading, Value};
 use super::spans::nanoseconds;
 
-/// The request that tells `reading`; what is counted in it was counted from `started` on.
+/// The export request of `reading`; its counters count from `started` on.
 pub fn request(reading: &Reading, resource: &Resource, started: SystemTime) -> ExportMetricsServiceRequest {
     let range = TimeRange { started: nanoseconds(started), now: nanoseconds(SystemTime::now()) };
     let metrics = reading.families().iter().map(|family| range.metric(family)).collect();
@@ -24,7 +24,7 @@ pub fn request(reading: &Reading, resource: &Resource, started: SystemTime) -> E
     ExportMetricsServiceRequest { resource_metrics }
 }
 
-/// The time that a reading is about.
+/// Time range of a reading.
 struct TimeRange {
     started: u64,
     now: u64,

@@ -1,7 +1,7 @@
-//! Export over OTLP, off the data path: a bounded queue of spans that drops and never blocks, and one task a signal.
+//! Export over OTLP, off the data path: a bounded queue of spans that never blocks, and one task per signal.
 //!
-//! A collector that is slow fills the queue; one that is gone is tried again at growing intervals. What finds no place is counted and
-//! costs nothing more: its spans are not even made.
+//! A slow collector fills the queue; an unreachable one is retried at growing intervals. When the queue is
+//! full, spans are counted as dropped and not built.
 
 mod metrics;
 mod queue;
@@ -29,9 +29,9 @@ use super::metrics::Metrics;
 use crate::settings::Telemetry;
 use crate::throttle::Throttle;
 
-/// How long a request waits for more frames.
+/// Time for which a request gathers frames.
 const LINGER: Duration = Duration::from_millis(50);
-/// The wait before a request is repeated; it doubles up to the longest.
+/// Delay before a request is repeated; it doubles up to the maximum.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
@@ -57,33 +57,33 @@ impl Signal {
     }
 }
 
-/// What became of exports.
+/// Counters of the export.
 #[derive(Debug, Default)]
 pub struct ExportCounts {
-    /// Frames whose spans were taken by the collector.
+    /// Frames whose spans the collector accepted.
     pub exported: AtomicU64,
-    /// Frames whose spans found the queue full.
+    /// Frames whose spans were dropped because the queue was full.
     pub queue_full: AtomicU64,
-    /// Frames whose spans the collector refused, or that were left at the end.
+    /// Frames whose spans the collector rejected, or that were left at shutdown.
     pub failed: AtomicU64,
-    /// Failures and slow frames beyond those kept a second.
+    /// Failures and slow frames over the number kept per second.
     pub limited: AtomicU64,
-    /// Requests taken, and requests that failed, by signal.
+    /// Accepted and failed requests, by signal.
     pub requests: [[AtomicU64; 2]; 2],
     waiting: AtomicU64,
 }
 
 impl ExportCounts {
-    /// Frames whose spans wait.
+    /// Frames whose spans are queued.
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Relaxed)
     }
 
-    /// The most that can wait.
+    /// Capacity of the queue.
     pub const LIMIT: u64 = queue::FRAMES;
 }
 
-/// The export.
+/// The exporter.
 pub struct Exporter {
     link: Arc<Link>,
     queue: TraceQueue,
@@ -92,7 +92,7 @@ pub struct Exporter {
     interval: Duration,
 }
 
-/// What both exports need.
+/// State of both signals.
 struct Link {
     transport: Transport,
     resource: opentelemetry_proto::tonic::resource::v1::Resource,
@@ -101,7 +101,7 @@ struct Link {
 }
 
 impl Exporter {
-    /// Starts exporting to `endpoint`. Nothing is connected to yet: a collector may come later.
+    /// Starts exporting to `endpoint`. It connects with the first request, so a collector may come later.
     ///
     /// # Errors
     /// The endpoint is no address, or the system's root certificates can't be read for `https`.
@@ -115,23 +115,23 @@ impl Exporter {
         Ok(Self { link, queue, closing, tasks, interval: telemetry.metrics_interval })
     }
 
-    /// Where spans go.
+    /// The queue of spans.
     pub fn queue(&self) -> TraceQueue {
         self.queue.clone()
     }
 
-    /// What became of exports.
+    /// Counters of the export.
     pub fn counts(&self) -> Arc<ExportCounts> {
         Arc::clone(&self.link.counts)
     }
 
-    /// Exports these metrics too, from now on.
+    /// Exports these metrics too.
     pub fn export_metrics(&mut self, metrics: Arc<Metrics>) {
         let exporting = Arc::clone(&self.link).export_metrics(metrics, self.interval, self.closing.subscribe());
         self.tasks.push(tokio::spawn(exporting));
     }
 
-    /// Exports what waits, at most for `bound`.
+    /// Exports what is queued, within `bound`.
     pub async fn close(self, bound: Duration) {
         self.closing.send_replace(true);
         let ended = async {
@@ -174,7 +174,7 @@ impl Link {
         }
     }
 
-    /// Repeats a request until the collector has taken it, or says that it never will, or the end has come.
+    /// Repeats a request until the collector accepts it or rejects it for good, or until shutdown.
     async fn send_for_long(&self, request: Bytes, closed: &mut watch::Receiver<bool>) -> bool {
         let mut wait = RETRY;
         loop {
@@ -195,7 +195,7 @@ impl Link {
         loop {
             let is_last = tokio::time::timeout(interval, is_closed(&mut closed)).await.is_ok();
             let request = metrics::request(&metrics.read(), &self.resource, metrics.started);
-            // One that fails is superseded by the next.
+            // A failed one is superseded by the next.
             let _ = self.send(Signal::Metrics, request.encode_to_vec().into()).await;
             if is_last {
                 return;
@@ -203,7 +203,8 @@ impl Link {
         }
     }
 
-    /// Sends a request once, counts it and says why it failed; gives then whether it may be taken later, and not before when.
+    /// Sends a request once, counts it and logs an error; the error says whether and after what delay to
+    /// retry.
     async fn send(&self, signal: Signal, request: Bytes) -> Result<(), Option<Duration>> {
         let result = self.transport.send(signal, request).await;
         self.counts.requests[signal as usize][usize::from(result.is_err())].fetch_add(1, Relaxed);
@@ -221,11 +222,11 @@ impl Link {
 }
 
 async fn is_closed(closed: &mut watch::Receiver<bool>) {
-    // A sender that is gone asks for the end as well.
+    // A dropped sender asks for shutdown too.
     let _ = closed.wait_for(|&closed| closed).await;
 }
 
-/// Who tells; `OTEL_RESOURCE_ATTRIBUTES` may say more.
+/// The resource of this process; `OTEL_RESOURCE_ATTRIBUTES` may add attributes.
 fn resource() -> Resource {
     let instance = uuid::Uuid::now_v7().to_string();
     Resource::builder_empty()
@@ -237,7 +238,7 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Which part of it.
+/// The instrumentation scope.
 pub fn scope() -> InstrumentationScope {
     InstrumentationScope::builder("sferic").with_version(env!("CARGO_PKG_VERSION")).build()
 }

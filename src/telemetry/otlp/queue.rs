@@ -1,4 +1,4 @@
-//! Where spans wait for export, already written as what is sent. It drops and never blocks.
+//! The queue of spans for export, already encoded. It drops and never blocks.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,19 +9,20 @@ use tokio::sync::Notify;
 use super::ExportCounts;
 use super::spans::Spans;
 
-/// Frames whose spans wait for export; some 2 KB each.
+/// Maximum number of frames in the queue; about 2 KB each.
 pub const FRAMES: u64 = 1024;
-/// Bytes of spans that may wait before the next frame is refused; a request so stays below the 4 MiB that gRPC servers take.
+/// Size in bytes from which further frames are dropped; so a request stays below the 4 MiB that gRPC servers
+/// accept.
 const BYTES: usize = 3 << 20;
 
-/// The queue; what is kept is handed to whoever empties it.
+/// The queue.
 #[derive(Debug, Clone)]
 pub struct TraceQueue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<QueuedSpans>,
-    /// Rung for the first that waits, and once more where half of the places are taken.
+    /// Notified for the first frame, and again when half of the queue is used.
     bell: Notify,
     counts: Arc<ExportCounts>,
 }
@@ -32,19 +33,19 @@ struct QueuedSpans {
     frames: u64,
 }
 
-/// A place in the queue: where one frame's spans are to be written.
+/// A place in the queue, to which the spans of one frame are written.
 pub struct Reservation<'a> {
     waiting: MutexGuard<'a, QueuedSpans>,
     shared: &'a Shared,
 }
 
 impl TraceQueue {
-    /// An empty one.
+    /// An empty queue.
     pub(super) fn new(counts: Arc<ExportCounts>) -> Self {
         Self(Arc::new(Shared { waiting: Mutex::default(), bell: Notify::new(), counts }))
     }
 
-    /// A place for one frame's spans; where there is none, the frame is counted as dropped.
+    /// Reserves a place for the spans of one frame; where there is none, the frame is counted as dropped.
     pub fn reserve(&self) -> Option<Reservation<'_>> {
         let shared = &*self.0;
         let waiting = shared.lock();
@@ -55,17 +56,17 @@ impl TraceQueue {
         Some(Reservation { waiting, shared })
     }
 
-    /// A failure or a slow frame is not kept: there are too many of them.
+    /// Counts a failure or slow frame that is not kept because there are too many.
     pub fn count_limited(&self) {
         self.0.counts.limited.fetch_add(1, Relaxed);
     }
 
-    /// Until there is something, or much.
+    /// Waits for the next notification.
     pub(super) async fn rung(&self) {
         self.0.bell.notified().await;
     }
 
-    /// Takes all that waits, and leaves this empty memory for what is to come. Gives of how many frames it is.
+    /// Takes all queued spans in exchange for this empty buffer; returns the number of frames.
     pub(super) fn take(&self, spans: &mut Spans) -> u64 {
         let mut waiting = self.0.lock();
         std::mem::swap(&mut waiting.spans, spans);

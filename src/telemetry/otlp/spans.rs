@@ -1,5 +1,6 @@
-//! Spans in OTLP's encoding. A frame has eight, with some thirty attributes: they are written once, as what is sent, and never held in
-//! another form. The numbers of fields are those of `opentelemetry/proto/trace/v1/trace.proto` and `common/v1/common.proto`.
+//! Spans in the encoding of OTLP. A frame has eight with some thirty attributes, so they are encoded directly
+//! and never held in another form. Field numbers are those of `opentelemetry/proto/trace/v1/trace.proto` and
+//! `common/v1/common.proto`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,26 +12,26 @@ use opentelemetry_proto::tonic::trace::v1::span;
 use opentelemetry_proto::tonic::trace::v1::{SpanFlags, status::StatusCode};
 use prost::encoding::{WireType, encode_varint, encoded_len_varint, message};
 
-/// What every span has.
+/// The fixed fields of a span.
 #[derive(Debug, Clone)]
 pub struct Span<'a> {
-    /// The trace it is in.
+    /// Its trace.
     pub trace_id: TraceId,
     /// Its own id.
     pub span_id: SpanId,
-    /// The trace's state, as the header `tracestate` has it.
+    /// The trace state, as in the header `tracestate`.
     pub trace_state: &'a str,
-    /// The span it is in.
+    /// Its parent.
     pub parent: Option<SpanId>,
-    /// That one was made by another process.
+    /// Whether the parent belongs to another process.
     pub parent_is_remote: bool,
-    /// Its part in a conversation.
+    /// Its kind.
     pub kind: SpanKind,
-    /// What it covers.
+    /// Its name.
     pub name: &'a str,
-    /// When that began, nanoseconds since 1970.
+    /// Start, nanoseconds since 1970.
     pub begun: u64,
-    /// When it ended, likewise.
+    /// End, nanoseconds since 1970.
     pub ended: u64,
 }
 
@@ -66,19 +67,19 @@ impl From<bool> for Value<'_> {
 /// An attribute.
 pub type Attribute<'a> = (&'static str, Value<'a>);
 
-/// Spans, one after the other, as the field of `ScopeSpans` that has them.
+/// Encoded spans, as repeated fields of `ScopeSpans`.
 #[derive(Debug, Default)]
 pub struct Spans(Vec<u8>);
 
-/// What a span may have more of.
+/// The optional fields of a span.
 pub struct Fields<'a>(&'a mut Vec<u8>);
 
-/// Attributes of spans that are the same time and again, written once.
+/// Attributes that many spans have, encoded once.
 #[derive(Debug)]
 pub struct Attributes(Vec<u8>);
 
 impl Attributes {
-    /// These.
+    /// Encodes these attributes.
     pub fn new(attributes: &[Attribute<'_>]) -> Self {
         let mut written = Vec::new();
         attributes.iter().for_each(|&(name, value)| attribute(&mut written, 9, name, value));
@@ -92,12 +93,12 @@ impl Spans {
         self.0.len()
     }
 
-    /// Forgets them and keeps the memory.
+    /// Removes all spans and keeps the buffer.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Writes a span, with what `rest` adds to it.
+    /// Adds a span, with the fields that `rest` adds.
     pub fn push(&mut self, span: &Span<'_>, rest: impl FnOnce(&mut Fields<'_>)) {
         nested(&mut self.0, 2, 2, |to| {
             text(to, 1, &span.trace_id.to_bytes());
@@ -115,7 +116,7 @@ impl Spans {
         });
     }
 
-    /// The request that tells them, of what `resource` and `scope` name.
+    /// The export request of these spans, with their resource and scope.
     pub fn request(&self, resource: &Resource, scope: &InstrumentationScope) -> Bytes {
         let (mut inner, mut outer, mut request) = (Vec::new(), Vec::new(), Vec::new());
         message::encode(1, &opentelemetry_proto::tonic::common::v1::InstrumentationScope::from((scope, None)), &mut inner);
@@ -137,12 +138,12 @@ impl Fields<'_> {
         attribute(self.0, 9, name, value.into());
     }
 
-    /// Adds these.
+    /// Adds encoded attributes.
     pub fn attributes(&mut self, attributes: &Attributes) {
         self.0.extend_from_slice(&attributes.0);
     }
 
-    /// Adds something that happened, so many nanoseconds after 1970.
+    /// Adds an event, nanoseconds since 1970.
     pub fn event(&mut self, name: &str, at: u64, attributes: &[Attribute<'_>]) {
         nested(self.0, 11, 2, |to| {
             time(to, 1, at);
@@ -161,7 +162,7 @@ impl Fields<'_> {
         });
     }
 
-    /// The span failed.
+    /// Sets the status to an error.
     pub fn error(&mut self, message: &str) {
         nested(self.0, 15, 1, |to| {
             text(to, 2, message.as_bytes());
@@ -187,7 +188,7 @@ fn attribute(to: &mut Vec<u8>, field: u32, name: &str, value: Value<'_>) {
     }
 }
 
-/// A field that is a message, whose length will probably take so many bytes.
+/// Writes a message field, whose length will probably take this many bytes.
 fn nested(to: &mut Vec<u8>, field: u32, expected: usize, write: impl FnOnce(&mut Vec<u8>)) {
     key(to, field, WireType::LengthDelimited);
     let at = to.len();
@@ -210,14 +211,14 @@ fn text(to: &mut Vec<u8>, field: u32, value: &[u8]) {
     to.extend_from_slice(value);
 }
 
-/// The state of a span's or a link's trace, which most have not.
+/// Writes the trace state of a span or link; most have none.
 fn trace_state(to: &mut Vec<u8>, state: &str) {
     if !state.is_empty() {
         text(to, 3, state.as_bytes());
     }
 }
 
-/// The beginning of a field of so many bytes.
+/// Writes the head of a field of this many bytes.
 fn length(to: &mut Vec<u8>, field: u32, length: usize) {
     key(to, field, WireType::LengthDelimited);
     varint(to, length as u64);
@@ -233,7 +234,7 @@ fn time(to: &mut Vec<u8>, field: u32, nanoseconds: u64) {
     to.put_u64_le(nanoseconds);
 }
 
-/// The flags of a span's trace, and whether its parent (of a link, the span) is another process's.
+/// Writes the flags: sampled, and whether the parent (of a link, the span) belongs to another process.
 fn flags(to: &mut Vec<u8>, field: u32, is_sampled: bool, is_remote: bool) {
     let remote = if is_remote { SpanFlags::ContextIsRemoteMask as u32 } else { 0 };
     key(to, field, WireType::ThirtyTwoBit);
@@ -245,14 +246,14 @@ fn key(to: &mut Vec<u8>, field: u32, kind: WireType) {
 }
 
 fn varint(to: &mut Vec<u8>, value: u64) {
-    // Nearly all are lengths below 128.
+    // Nearly all values are lengths below 128.
     match value {
         0..0x80 => to.push(value as u8),
         _ => encode_varint(value, to),
     }
 }
 
-/// Since 1970.
+/// Nanoseconds since 1970.
 pub fn nanoseconds(time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }

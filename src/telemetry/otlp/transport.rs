@@ -1,4 +1,4 @@
-//! A request's way to the collector, over gRPC or HTTP: the same bytes either way.
+//! Transport of requests to the collector, over gRPC or HTTP with the same bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,35 +25,35 @@ use tonic_types::StatusExt;
 use super::Signal;
 use crate::settings::OtlpProtocol;
 
-/// How long one request may take.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One of the two ways.
+/// The transport.
 pub enum Transport {
-    /// Over this channel.
+    /// gRPC over this channel.
     Grpc(Channel, MetadataMap),
-    /// Below this address.
+    /// HTTP below this URL.
     Http(Arc<dyn HttpClient>, String, HeaderMap),
 }
 
-/// A request that was not taken.
+/// Error of a request.
 #[derive(Debug)]
 pub struct Failed {
-    /// Why.
+    /// The error.
     pub error: anyhow::Error,
-    /// Whether it may be taken later, and not before when.
+    /// Delay after which to retry; `None` if that is useless.
     pub retry: Option<Duration>,
 }
 
 impl Failed {
-    /// For a reason that may pass.
+    /// A temporary error.
     fn for_now(error: impl Into<anyhow::Error>) -> Self {
         Self { error: error.into(), retry: Some(Duration::ZERO) }
     }
 }
 
 impl Transport {
-    /// A way to `endpoint`, which is connected to when there is something to send.
+    /// Creates a transport to `endpoint`, which connects with the first request.
     ///
     /// # Errors
     /// The endpoint is no address, or the system's root certificates can't be read for `https`.
@@ -83,7 +83,7 @@ impl Transport {
         })
     }
 
-    /// Sends one request, once. Gives what the collector did not take of it, though it took the request.
+    /// Sends one request, once. Returns what the collector rejected of it, though it accepted the request.
     ///
     /// # Errors
     /// The request was not taken.
@@ -102,7 +102,7 @@ impl Transport {
     }
 }
 
-/// What a collector did not take of a request, and why.
+/// What a collector rejected of a request, and why.
 pub type Rejected = ExportTracePartialSuccess;
 
 async fn call(channel: Channel, metadata: MetadataMap, signal: Signal, body: Bytes) -> Result<Bytes, Failed> {
@@ -115,7 +115,7 @@ async fn call(channel: Channel, metadata: MetadataMap, signal: Signal, body: Byt
     });
     client.unary(request, method, Raw).await.map(tonic::Response::into_inner).map_err(|status| {
         let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        // As OTLP's specification has it.
+        // By the specification of OTLP.
         let retry = match status.code() {
             Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::OutOfRange | Code::Unavailable | Code::DataLoss => {
                 Some(delay.unwrap_or_default())
@@ -142,7 +142,7 @@ async fn post(client: &dyn HttpClient, base: &str, headers: &HeaderMap, signal: 
     Err(Failed { error: anyhow!("{status}"), retry })
 }
 
-/// Messages that are written already, and read elsewhere.
+/// Codec of messages that are already encoded.
 struct Raw;
 
 impl Codec for Raw {
@@ -179,7 +179,7 @@ impl Decoder for Raw {
     }
 }
 
-/// The endpoint without `user:password@`, which goes into a header.
+/// The endpoint without `user:password@`, which is sent as a header.
 fn without_userinfo(endpoint: &str) -> anyhow::Result<(String, Option<HeaderValue>)> {
     let (scheme, rest) = endpoint.split_once("://").context("no scheme")?;
     let authority = rest.split('/').next().unwrap_or_default();
@@ -189,7 +189,8 @@ fn without_userinfo(endpoint: &str) -> anyhow::Result<(String, Option<HeaderValu
     Ok((format!("{scheme}://{}", &rest[userinfo.len() + 1..]), Some(value)))
 }
 
-/// What `OTEL_EXPORTER_OTLP_HEADERS` says, as OpenTelemetry's exporters read it: `name=value,name=value`, percent-encoded.
+/// Parses `OTEL_EXPORTER_OTLP_HEADERS` as the exporters of OpenTelemetry do: `name=value,name=value`,
+/// percent-encoded.
 fn headers_of(pairs: &str) -> HeaderMap {
     let header = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
@@ -212,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers every request so.
+    /// A collector that gives every request this answer.
     struct Answer(Result<ExportTraceServiceResponse, Status>);
 
     #[tonic::async_trait]

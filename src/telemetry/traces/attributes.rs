@@ -1,4 +1,4 @@
-//! The names of attributes: OpenTelemetry's own for messaging, ours under `sferic.`.
+//! Names of attributes: those of OpenTelemetry for messaging, and our own under `sferic.`.
 
 macro_rules! names {
     ($($constant:ident = $name:literal $of:literal $help:literal;)*) => {

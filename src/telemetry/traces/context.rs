@@ -1,4 +1,5 @@
-//! W3C trace context. OpenTelemetry's propagator takes ids that are too short, so its headers are read here, as the standard has it.
+//! W3C trace context. The propagator of OpenTelemetry accepts ids that are too short, so headers are parsed
+//! here by the standard.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
@@ -13,7 +14,7 @@ pub fn sender(headers: &TraceHeaders) -> Option<SpanContext> {
         good.then(|| u128::from_str_radix(text, 16).ok()).flatten()
     };
     let version = hex(version, 2)?;
-    // Of a version to come, what is known is read and the rest is passed over; this one has no rest.
+    // Of a later version the known part is read and the rest ignored; this version has no rest.
     if version == 0xff || version == 0 && parts.next().is_some() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! One frame's spans, from its trail.
+//! The spans of one frame, from its trail.
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind};
 use sferic_actors::frame::ModelId;
@@ -14,7 +14,7 @@ use super::{Begun, Kept};
 use crate::settings::Nats;
 use crate::telemetry::otlp::spans::{Attribute, Attributes, Fields, Span, Spans, nanoseconds};
 
-/// Every span there is: its name, kind, parent, and what it covers.
+/// Every span: its name, kind, parent, and what it covers.
 pub const SPANS: &[(&str, &str, &str, &str)] = &[
     (
         "process <prefix>.frames.{source}",
@@ -46,7 +46,7 @@ pub const SPANS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// Subjects and names, put together once.
+/// Subjects and span names, composed once.
 #[derive(Debug)]
 pub struct Names {
     frames: Subject,
@@ -57,14 +57,14 @@ pub struct Names {
 #[derive(Debug)]
 struct Subject {
     prefix: String,
-    /// What its span is called.
+    /// Name of its span.
     span: String,
-    /// Those that don't depend on the frame.
+    /// Attributes that do not depend on the frame.
     attributes: Attributes,
 }
 
 impl Names {
-    /// Those of one connection.
+    /// The names for one connection.
     pub fn new(nats: &Nats) -> Self {
         let subject = |operation: &str, kind: &str, of: &str, more: &[Attribute<'_>]| {
             let prefix = format!("{}.{of}.", nats.prefix);
@@ -95,12 +95,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// By the instant at which the outcome was settled, whose wall time is known.
+    /// Based on the instant at which the outcome was settled, whose wall time is known.
     pub fn new(outcome: &Outcome) -> Self {
         Self { instant: outcome.settled_at, nanoseconds: nanoseconds(outcome.timestamp) }
     }
 
-    /// By the wall clock.
+    /// The wall-clock time of an instant.
     pub fn at(&self, instant: Instant) -> u64 {
         let [later, earlier] =
             [(instant, self.instant), (self.instant, instant)].map(|(to, from)| to.saturating_duration_since(from).as_nanos() as u64);
@@ -120,7 +120,7 @@ pub struct FrameSpans<'a> {
 }
 
 impl<'a> FrameSpans<'a> {
-    /// Those of this frame, whose outcome was told, or not, at `published_at`.
+    /// The spans of a frame whose outcome was published, or failed to be, at `published_at`.
     pub fn new(
         names: &'a Names,
         outcome: &'a Outcome,
@@ -133,7 +133,8 @@ impl<'a> FrameSpans<'a> {
         Self { names, outcome, begun, trace_state, clock, publish_error: published.as_ref().err(), published_at }
     }
 
-    /// The frame was in this run, whose span is `run_span`; `halved`: which failed, so that its frames were in further ones.
+    /// Writes the inference span of a run with the span `run_span`; `halved`: the batch failed and its frames
+    /// were run again.
     pub fn inference(&self, run: &Run, inference: &SpanContext, run_span: &SpanContext, halved: bool, to: &mut Spans) {
         let ended = run.ended.unwrap_or(self.outcome.settled_at);
         to.push(&self.child("inference", inference.span_id(), run.begun, ended), |span| {
@@ -148,7 +149,7 @@ impl<'a> FrameSpans<'a> {
         });
     }
 
-    /// All the others.
+    /// Writes all other spans.
     pub fn finish(&self, to: &mut Spans) {
         let trail = &self.outcome.trail;
         let hit = self.outcome.result.as_ref().is_ok_and(|prediction| prediction.cache_hit);
@@ -156,7 +157,7 @@ impl<'a> FrameSpans<'a> {
         self.stage("decode", trail.decode_begun, trail.decoded, to, |_| {});
         self.stage("cache", trail.decoded, trail.looked_up, to, |span| span.attribute(names::CACHE_HIT, hit));
         self.stage("features", trail.features_begun, trail.features_ended, to, |_| {});
-        // A frame that was answered while it waited for a session waited until then.
+        // A frame that was answered while queued for a session waited until then.
         let run = trail.runs().next().map_or(self.outcome.settled_at, |run| run.begun);
         self.stage("queue", trail.features_ended, Some(run), to, |_| {});
         self.publish(to);

@@ -1,7 +1,8 @@
-//! Traces: a frame's spans are written from its trail when its outcome is told, off the frame's way.
+//! Traces: the spans of a frame are written from its trail when its outcome is published, off the data path.
 //!
-//! Whether they are kept is decided just before, when the outcome is known and its headers are not yet written: so a failure or a slow
-//! frame can be kept though its trace is not sampled, and the flag that is passed on still says what is true.
+//! Whether they are kept is decided just before, when the outcome is known and its headers are not yet
+//! written. So a failure or a slow frame can be kept though its trace is not sampled, and the flag passed on
+//! is right.
 
 pub mod attributes;
 pub mod context;
@@ -27,7 +28,7 @@ use self::sampler::{Allowance, KEPT_PER_SECOND, is_sampled};
 use super::otlp::{Reservation, TraceQueue};
 use crate::settings::Settings;
 
-/// Makes spans of outcomes and queues them for export.
+/// Creates the spans of outcomes and queues them for export.
 pub struct Traces {
     names: Names,
     sampler: Sampler,
@@ -46,19 +47,19 @@ pub enum Kept {
     Failed,
     /// It took longer than `telemetry.slow_frame`.
     Slow,
-    /// Its outcome could not be told.
+    /// Its outcome could not be published.
     Lost,
 }
 
-/// What was decided of a frame before its outcome was told.
+/// The decision about a frame before its outcome is published.
 #[derive(Debug)]
 pub struct Begun {
     /// The sender's span.
     parent: Option<SpanContext>,
     trace_id: TraceId,
-    /// The frame's own span, under which the others are.
+    /// The span of the frame, parent of the others.
     root: SpanId,
-    /// The span that tells its outcome; what its headers say.
+    /// The publish span, which the headers of the outcome name.
     publish: SpanId,
     kept: Option<Kept>,
 }
@@ -82,7 +83,7 @@ impl Begun {
 }
 
 impl Traces {
-    /// Traces that end in `queue`.
+    /// Traces that are queued in `queue`.
     pub fn new(settings: &Settings, queue: TraceQueue) -> Self {
         Self {
             names: Names::new(&settings.nats),
@@ -94,8 +95,8 @@ impl Traces {
         }
     }
 
-    /// Decides whether the frame's spans are kept, and puts its context into the headers of its outcome. Where a publisher has died of
-    /// it before, its headers stand already, and of its spans nothing is told.
+    /// Decides whether the spans are kept, and puts the trace context into the headers of the outcome. `None`
+    /// for an outcome that has crashed the publisher before: its headers are written already.
     pub fn begin(&self, outcome: &mut Outcome) -> Option<Begun> {
         if outcome.published.attempts > 1 {
             return None;
@@ -117,14 +118,15 @@ impl Traces {
             // The state belongs to the trace that the other header did not name.
             headers.tracestate = None;
         }
-        // Of a frame whose spans are not kept, the sender's span stays the one to hang on to.
+        // Without spans of this frame, the span of the sender stays the parent.
         if parent.is_none() || kept.is_some() {
             headers.traceparent = Some(context::traceparent(trace_id, publish, kept.is_some()));
         }
         Some(Begun { parent, trace_id, root, publish, kept })
     }
 
-    /// The outcome was told, or could not be: queues the frame's spans where they are kept, and that of a run it was the last of.
+    /// Queues the spans of a frame whose outcome was published or lost, if they are kept, and the span of a
+    /// run that it was the last frame of.
     pub fn end(&self, outcome: &Outcome, mut begun: Begun, published: &Result<End, PublishError>, published_at: Instant) {
         if published.is_err() && begun.kept.is_none() {
             begun.kept = self.allowed(Kept::Lost, published_at);
@@ -150,17 +152,17 @@ impl Traces {
         if let (Some(frame), Some(reservation)) = (frame, &mut reservation) {
             frame.finish(reservation);
         }
-        self.tell(&over, reservation);
+        self.queue_runs(&over, reservation);
     }
 
-    /// Queues what is known of runs whose frames are not all told; at the end.
+    /// Queues the spans of incomplete runs; called at shutdown.
     pub fn flush(&self) {
         let runs: Vec<_> = self.runs().drain().collect();
-        self.tell(&runs, None);
+        self.queue_runs(&runs, None);
     }
 
-    /// Queues the spans of these runs, in a frame's place where it has one.
-    fn tell(&self, runs: &[Gathering], reservation: Option<Reservation<'_>>) {
+    /// Queues the spans of these runs, in the reservation of a frame if it has one.
+    fn queue_runs(&self, runs: &[Gathering], reservation: Option<Reservation<'_>>) {
         if !runs.is_empty()
             && let Some(mut reservation) = reservation.or_else(|| self.queue.reserve())
         {

@@ -1,4 +1,5 @@
-//! A batch's run is a span of its own, linked to its frames; it is put together as their outcomes are told.
+//! The run of a batch is a span of its own, linked to its frames. It is assembled as their outcomes are
+//! published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,16 +14,17 @@ use super::attributes as names;
 use super::context::{new_span_id, new_trace_id};
 use crate::telemetry::otlp::spans::{Span, Spans};
 
-/// Runs that wait for further frames. A frame that was answered while its batch was being formed is counted in the batch and does not know of
-/// it, so some wait in vain: the oldest gives way, and none waits longer than this after its last frame.
+/// Maximum number of incomplete runs, and the maximum time after the last frame of one. A frame answered
+/// while its batch was being formed counts in the batch and does not know of it, so some runs stay
+/// incomplete.
 const MOST: usize = 1024;
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The runs of which some frames are told, by their number.
+/// The incomplete runs, by number.
 #[derive(Debug, Default)]
 pub struct Runs(BTreeMap<u64, Gathering>);
 
-/// What is known of a run.
+/// A run in assembly.
 #[derive(Debug)]
 pub struct Gathering {
     context: SpanContext,
@@ -35,25 +37,26 @@ pub struct Gathering {
     joined: Instant,
 }
 
-/// A frame that was in a run, and is told.
+/// A published frame that was in a run.
 #[derive(Debug)]
 pub struct Joining<'a> {
     /// The run.
     pub run: &'a Run,
-    /// Whose it was.
+    /// The model.
     pub model: Option<&'a Arc<ModelId>>,
-    /// When it began and ended, as far as the frame knows, nanoseconds since 1970.
+    /// Start and end as far as the frame knows, nanoseconds since 1970.
     pub time: [u64; 2],
-    /// It failed.
+    /// Whether it failed.
     pub failed: bool,
-    /// The frame's span in it, where that is kept.
+    /// The inference span of the frame, where it is kept.
     pub inference: Option<SpanContext>,
-    /// The time.
+    /// The current time.
     pub now: Instant,
 }
 
 impl Runs {
-    /// Gives the run's span, and the runs that are over and of which a frame's spans are kept.
+    /// Adds a frame. Returns the span of the run, and the completed runs of which the spans of some frame are
+    /// kept.
     pub fn join(&mut self, frame: &Joining<'_>) -> (SpanContext, Vec<Gathering>) {
         let new = || Gathering {
             context: SpanContext::new(new_trace_id(), new_span_id(), TraceFlags::SAMPLED, false, TraceState::NONE),
@@ -87,7 +90,7 @@ impl Runs {
         (context, over)
     }
 
-    /// All that still wait.
+    /// Removes all incomplete runs.
     pub fn drain(&mut self) -> impl Iterator<Item = Gathering> + use<> {
         std::mem::take(&mut self.0).into_values().filter(Gathering::is_kept)
     }
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_frame_of_a_batch_tells_its_run() {
+    fn the_last_frame_of_a_batch_completes_its_run() {
         let (mut runs, now) = (Runs::default(), Instant::now());
         let batch = run(7, 3, now);
         let (first, over) = join(&mut runs, &batch, 20, Some(1), now);
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_waits_in_vain_is_told_later_and_none_that_nobody_kept() {
+    fn an_incomplete_run_is_exported_later_and_one_without_kept_frames_is_not() {
         let (mut runs, now) = (Runs::default(), Instant::now());
         join(&mut runs, &run(1, 2, now), 20, Some(1), now);
         join(&mut runs, &run(2, 2, now), 20, None, now);
@@ -172,7 +175,7 @@ mod tests {
             assert!(join(&mut runs, &run(id, 2, now), 20, Some(id + 1), now).1.is_empty());
         }
         let (_, over) = join(&mut runs, &run(5000, 2, now), 20, Some(1), now);
-        assert_eq!((over.len(), over[0].links[0].span_id()), (1, SpanId::from(1)), "the oldest gives way");
+        assert_eq!((over.len(), over[0].links[0].span_id()), (1, SpanId::from(1)), "the oldest is completed");
         assert_eq!(runs.drain().count(), MOST);
     }
 }

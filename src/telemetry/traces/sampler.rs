@@ -1,4 +1,4 @@
-//! Which frames' spans are kept: plain, told the time.
+//! Decides which spans are kept: plain, the time is an argument.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use opentelemetry::trace::{SpanContext, SpanKind, TraceId};
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample};
 use tokio::time::Instant;
 
-/// Failures and slow frames that are kept a second though their trace is not sampled. What is wrong with many frames is wrong with
-/// these too, and a daemon that is overloaded does not burden itself with telling of every frame.
+/// Failures and slow frames kept per second though their trace is not sampled. A fault of many frames shows
+/// in these, and an overloaded daemon does not export every frame.
 pub const KEPT_PER_SECOND: u32 = 100;
 
 /// Whether a frame's trace is sampled: the parent's decision, else that of `root`.
@@ -16,7 +16,7 @@ pub fn is_sampled(root: &Sampler, parent: Option<&SpanContext>, trace_id: TraceI
     parent.map_or_else(|| root() == SamplingDecision::RecordAndSample, SpanContext::is_sampled)
 }
 
-/// Lets so many through in a second, and counts the others.
+/// Lets a number of frames through per second.
 #[derive(Debug)]
 pub struct Allowance {
     per_second: u32,
@@ -25,12 +25,12 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// From `now` on.
+    /// An allowance from `now` on.
     pub fn new(per_second: u32, now: Instant) -> Self {
         Self { per_second, since: now, used: 0 }
     }
 
-    /// Whether one more goes through.
+    /// Whether one more is let through.
     pub fn take(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
             (self.since, self.used) = (now, 0);
