@@ -10,16 +10,16 @@ use sha2::{Digest, Sha256};
 use super::onnx_file::{OnnxFile, hexadecimal, read};
 use super::output_section::{OutputConfig, OutputSection};
 
-/// A bundle as it lies on the disk: read and checked by itself, not yet against what the ONNX file says.
+/// A bundle read from disk and checked by itself, but not yet against its ONNX file.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     /// The ONNX file with its external data.
     pub onnx: OnnxFile,
-    /// SHA-256 of `model.toml`: with other features or another head the same network gives other answers.
+    /// SHA-256 of `model.toml`: with other features or another head, the same network gives other answers.
     pub config_digest: [u8; 32],
-    /// What the model is given.
+    /// The features that the model gets.
     pub features: FeatureConfig,
-    /// What its outputs mean.
+    /// The meaning of its outputs.
     pub output: OutputConfig,
 }
 
@@ -31,7 +31,7 @@ pub enum BundleError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// A file is a pointer of Git LFS.
@@ -40,15 +40,15 @@ pub enum BundleError {
     /// The ONNX file can't be parsed.
     #[error("can't load model.onnx: it is no ONNX file ({0})")]
     NoOnnx(String),
-    /// External data that is not within the bundle.
+    /// External data outside the bundle.
     #[error("model.onnx has external data in `{location}`, {}, outside the bundle's folder: put it beside model.onnx", path.display())]
     Outside {
-        /// As the ONNX file names it.
+        /// Its location in the ONNX file.
         location: String,
-        /// Where that is.
+        /// The path it resolves to.
         path: PathBuf,
     },
-    /// External data in what can't be read whole.
+    /// External data that is not a regular file.
     #[error("model.onnx has external data in {}, which is not a file", .0.display())]
     NoFile(PathBuf),
     /// `model.toml` is wrong.
@@ -59,7 +59,7 @@ pub enum BundleError {
     Digest {
         /// See [`OnnxFile::digest`].
         got: String,
-        /// In the bundle.
+        /// The digest stated in the bundle.
         stated: String,
         /// Whether there is external data.
         external: bool,
@@ -92,7 +92,7 @@ impl Bundle {
         Self::new(&text, OnnxFile::read(folder)?)
     }
 
-    /// Makes a bundle of the bytes of `model.toml` and the ONNX file.
+    /// Creates a bundle from the bytes of `model.toml` and the ONNX file.
     ///
     /// # Errors
     /// [`BundleError::Config`] and [`BundleError::Digest`].
@@ -112,7 +112,8 @@ impl Bundle {
     }
 }
 
-/// Reads TOML; an error is one line with the place, the line as it is written, what is wrong with it, and the nearest right key.
+/// Parses TOML; an error is one line with the position, the line in the file, what is wrong with it, and the
+/// nearest valid key.
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| {
         let message = nearest(error.message()).unwrap_or_else(|| error.message().trim().replace('\n', ", "));

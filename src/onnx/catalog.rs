@@ -16,27 +16,27 @@ use crate::settings::ExecutionProvider;
 /// The loaded models.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    /// By name, then by version as a number.
+    /// Sorted by name, then by version as a number.
     models: Vec<Arc<Model>>,
     by_id: HashMap<ModelId, Arc<Model>>,
     refused: Vec<Refused>,
 }
 
-/// A bundle that can't be used, or a model's folder that holds none.
+/// A refused bundle, or the folder of a model without any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// The model's name.
     pub name: String,
-    /// The version as its folder has it; empty where the model as a whole is refused.
+    /// The name of its folder; empty where the model as a whole is refused.
     pub version: String,
     /// The folder.
     pub folder: PathBuf,
-    /// Why, in words on one line.
+    /// The reason, on one line.
     pub reason: String,
 }
 
 impl Refused {
-    /// Whether it is of the model that `asked` names, `name` or `name@version`.
+    /// Whether `asked`, `name` or `name@version`, selects it.
     pub fn is(&self, asked: &str) -> bool {
         is(asked, &self.name, &self.version)
     }
@@ -59,8 +59,9 @@ pub struct CatalogError {
 }
 
 impl Catalog {
-    /// Loads and warms every `<repository>/<name>/<version>`. A folder that can't be used is [refused](Self::refused) with a warning, and
-    /// the others are loaded. Files beside the folders, and what starts with a dot, are passed over.
+    /// Loads and warms every `<repository>/<name>/<version>`. A folder that cannot be used is
+    /// [refused](Self::refused) with a warning, and the others are loaded. Files beside the folders, and
+    /// names that start with a dot, are ignored.
     ///
     /// # Errors
     /// [`CatalogError`]: the repository is no readable folder.
@@ -103,12 +104,12 @@ impl Catalog {
         self.refused.push(Refused { name, version, folder, reason });
     }
 
-    /// Every loaded version, by name and rising version.
+    /// Every loaded version, sorted by name and version.
     pub fn models(&self) -> &[Arc<Model>] {
         &self.models
     }
 
-    /// What was not loaded, and why.
+    /// Refused bundles, with the reasons.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
     }
@@ -126,7 +127,7 @@ impl Catalog {
         self.index_of(asked).map(|index| &self.models[index])
     }
 
-    /// The place of that model among [`models`](Self::models).
+    /// The index of that model in [`models`](Self::models).
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
@@ -150,7 +151,7 @@ fn is(asked: &str, name: &str, version: &str) -> bool {
     asked.split_once('@').map_or(asked == name, |asked| asked == (name, version))
 }
 
-/// Checks that there is one way to write a version.
+/// Checks that a version is written in the only allowed form.
 fn check_version(version: &str) -> Result<(), String> {
     let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
     if digits && (version.len() == 1 || !version.starts_with('0')) {
@@ -159,7 +160,8 @@ fn check_version(version: &str) -> Result<(), String> {
     Err(format!("version `{version}` is no number in decimal digits without sign or leading zeros: rename the folder"))
 }
 
-/// Those of the providers that the library has and takes on. The others are told here once, and not by every model.
+/// The configured providers that the library has and registers. Others are logged here once, not for every
+/// model.
 fn usable_here(runtime: &Runtime, providers: &[ExecutionProvider]) -> Vec<ExecutionProvider> {
     let is_usable = |provider: ExecutionProvider| {
         usable(runtime, provider).inspect_err(|reason| tracing::warn!(%provider, reason, "execution provider left out")).is_ok()
@@ -171,7 +173,7 @@ fn folders(parent: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(parent)? {
         let path = entry?.path();
-        // Not the entry's own type: a repository may be made of links.
+        // Follows links: a repository may consist of them.
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if path.is_dir() && !name.starts_with('.') {
             folders.push((name, path));
@@ -181,7 +183,7 @@ fn folders(parent: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
     Ok(folders)
 }
 
-/// The version folders of a model, by rising number; those that are no number come first.
+/// The version folders of a model, by rising number; names that are no number come first.
 fn versions(name: &str, folder: &Path) -> Result<Vec<(String, PathBuf)>, String> {
     if name.contains('@') {
         return Err("a model's name can't hold `@`, which stands before a version".into());
@@ -190,7 +192,7 @@ fn versions(name: &str, folder: &Path) -> Result<Vec<(String, PathBuf)>, String>
     if versions.is_empty() {
         return Err("holds no version folder".into());
     }
-    // Without leading zeros the longer number is the larger one, however long.
+    // Without leading zeros the longer number is the larger one.
     versions.sort_by_cached_key(|(version, _)| (check_version(version).is_ok(), version.len(), version.clone()));
     Ok(versions)
 }

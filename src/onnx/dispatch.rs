@@ -1,4 +1,4 @@
-//! Where the nodes of a model really ran, from ONNX Runtime's own profile.
+//! The execution providers that the nodes of a model really ran on, from the profile of ONNX Runtime.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,25 +11,25 @@ use crate::settings::ExecutionProvider;
 #[serde(transparent)]
 pub struct Dispatch(Vec<DispatchShare>);
 
-/// What one execution provider did.
+/// The share of one execution provider.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DispatchShare {
-    /// In the words of `pool.execution_providers`.
+    /// Its name in `pool.execution_providers`.
     pub provider: String,
-    /// Share of the nodes that ran, 0 to 1. What a provider has fused is one node.
+    /// Share of the executed nodes, 0 to 1. A fused node counts once.
     pub nodes: f64,
-    /// Share of the time within nodes, 0 to 1.
+    /// Share of the time in nodes, 0 to 1.
     pub time: f64,
 }
 
-/// What is read of an event of the profile.
+/// The fields of a profile event that are read.
 #[derive(Deserialize)]
 struct Event {
     #[serde(default)]
     cat: String,
     #[serde(default)]
     name: String,
-    /// Begin and length, microseconds.
+    /// Start and duration, microseconds.
     #[serde(default)]
     ts: f64,
     #[serde(default)]
@@ -47,7 +47,8 @@ struct Arguments {
 }
 
 impl Dispatch {
-    /// Reads a profile in the trace event format. The first of several runs is passed over: it fills caches.
+    /// Reads a profile in the trace event format. The first of several runs is skipped, because it fills
+    /// caches.
     ///
     /// # Errors
     /// In words: it is no profile, or no node ran in it.
@@ -56,7 +57,7 @@ impl Dispatch {
         let mut runs: Vec<f64> = events.iter().filter(|event| event.name == "model_run").map(|event| event.ts).collect();
         runs.sort_by(f64::total_cmp);
         let begin = runs.get(1).copied().unwrap_or(f64::NEG_INFINITY);
-        // The time of a control-flow node is that of the nodes within it.
+        // A control-flow node is skipped: its time is that of the nodes in it.
         let counts = |event: &&Event| {
             let node = event.cat == "Node" && event.name.ends_with("_kernel_time") && !event.args.provider.is_empty();
             node && event.ts >= begin && !["Loop", "If", "Scan"].contains(&event.args.op_name.as_str())
@@ -84,12 +85,12 @@ impl Dispatch {
         Ok(Self(shares))
     }
 
-    /// Of every provider that ran a node.
+    /// The shares of all providers that ran a node.
     pub fn shares(&self) -> &[DispatchShare] {
         &self.0
     }
 
-    /// Of one provider; zeros where it ran no node.
+    /// The share of one provider; zeros where it ran no node.
     pub fn of(&self, provider: ExecutionProvider) -> DispatchShare {
         let name = provider.name();
         let share = self.0.iter().find(|share| share.provider == name).cloned();

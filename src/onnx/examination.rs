@@ -1,4 +1,4 @@
-//! How a model does on each execution provider, for `sferic doctor`.
+//! Measures a model on each execution provider, for `sferic doctor`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,33 +10,33 @@ use super::model::Options;
 use super::trial::{Difference, Trial};
 use crate::settings::ExecutionProvider;
 
-/// What one model does on one provider with the CPU behind it, one frame at a time on one thread.
+/// Measurement of one model on one provider with the CPU as fallback, one frame at a time on one thread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Examination {
     /// The provider.
     pub provider: ExecutionProvider,
-    /// How many runs were measured.
+    /// Number of measured runs.
     pub runs: usize,
-    /// Half of the runs were as fast or faster.
+    /// Median of the run times.
     pub p50: Duration,
-    /// 99 of 100 runs were; the slowest where fewer were measured.
+    /// 99th percentile of the run times; the maximum where fewer than 100 were measured.
     pub p99: Duration,
-    /// How many times faster than the CPU, by the medians.
+    /// Speed relative to the CPU, by the medians.
     pub speed_up: f64,
-    /// Where its nodes ran; in words why that is not known.
+    /// Where its nodes ran; or why that is not known.
     pub dispatch: Result<Dispatch, String>,
-    /// How far its outputs are from the CPU's.
+    /// Difference of its outputs from those of the CPU.
     pub difference: Difference,
 }
 
-/// The providers in the order they were tried, each with what came of it, or in words why nothing did.
+/// The providers in the order tried, each with its measurement or its error.
 pub type Examinations = Vec<(ExecutionProvider, Result<Examination, String>)>;
 
-/// Measuring one provider ends after this time or this many runs.
+/// Limits of the measurement of one provider.
 const TIME: Duration = Duration::from_secs(1);
 const MOST_RUNS: usize = 200;
 
-/// Tries the bundle in `folder` on the CPU and on each of `providers`, the CPU last.
+/// Measures the bundle in `folder` on the CPU and on each of `providers`, the CPU last.
 ///
 /// # Errors
 /// In words: the bundle is refused, or does not run on the CPU. A provider's own error stands in its place.
@@ -65,7 +65,7 @@ pub fn examine(folder: &Path, runtime: &Runtime, options: &Options, providers: &
     Ok(found)
 }
 
-/// The smallest of the rising values that `share` of them do not exceed.
+/// The smallest of the sorted values that `share` of them do not exceed.
 fn quantile(rising: &[Duration], share: f64) -> Duration {
     let rank = (share * rising.len() as f64).ceil() as usize;
     rising.get(rank.saturating_sub(1)).copied().unwrap_or_default()

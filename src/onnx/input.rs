@@ -1,4 +1,4 @@
-//! The input of a model: what the ONNX file declares against what the features give, and which frames fit.
+//! The input of a model: checks the ONNX file against the features, and frames against both.
 
 use half::f16;
 use sferic_actors::outcome::{Failure, FailureCode};
@@ -6,18 +6,18 @@ use sferic_features::{FeatureConfig, FrameError, Kind};
 
 use super::port::{Axis, Dtype, Elements, Port};
 
-/// A model's one input, `[B, C, rows, T]`, or `[B, rows, T]` for one channel.
+/// The single input of a model, `[B, C, rows, T]`, or `[B, rows, T]` for one channel.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Input {
     /// Its name in the ONNX file.
     pub name: String,
-    /// What the features, float32, are converted to.
+    /// The type that the float32 features are converted to.
     pub dtype: Dtype,
     /// Whether it has a channel axis.
     pub with_channels: bool,
     /// Whether its batch axis is fixed at 1.
     pub batch_of_one: bool,
-    /// The length of its last axis, where the ONNX file fixes it.
+    /// Length of its last axis, where the ONNX file fixes it.
     pub fixed_width: Option<usize>,
 }
 
@@ -66,7 +66,7 @@ impl Input {
             }
             (Axis::Fixed(length), _) => Some(*length),
         };
-        // Width only grows with the samples, so where the fewest are too many, no frame fits.
+        // The width grows with the samples, so if the minimum is too wide, no frame fits.
         let (fewest, least) = (features.min_samples(), self::width(features, features.min_samples()));
         if let Some(fixed) = fixed_width.filter(|&fixed| least > fixed) {
             let advice = "set a smaller min_samples";
@@ -125,7 +125,7 @@ pub(crate) fn width(features: &FeatureConfig, instants: usize) -> usize {
     })
 }
 
-/// The failure that a frame's features failed with.
+/// Converts an error of the features to a failure.
 pub fn frame_failure(error: &FrameError) -> Failure {
     let code = match error {
         FrameError::Empty

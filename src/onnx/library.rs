@@ -9,7 +9,7 @@ use ort::logging::LogLevel;
 /// The library's file name on this platform.
 const FILE: &str = if cfg!(target_os = "macos") { "libonnxruntime.dylib" } else { "libonnxruntime.so" };
 
-/// ONNX Runtime, loaded. There is one a process; clones are the same.
+/// The loaded ONNX Runtime. There is one per process; clones share it.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     environment: Environment,
@@ -19,18 +19,18 @@ pub struct Runtime {
 /// Why ONNX Runtime can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
-    /// It is in none of the places.
+    /// It was not found.
     #[error("no ONNX Runtime library: looked for {}; run ops/setup, or set onnx.library or ORT_DYLIB_PATH", list(tried))]
     Missing {
-        /// Where it was looked for.
+        /// The paths tried.
         tried: Vec<PathBuf>,
     },
-    /// A library that was asked for by name, or found, can't be loaded.
+    /// The library cannot be loaded.
     #[error("can't use the ONNX Runtime library {}: {error}; run ops/setup for one that fits", library.display())]
     Unusable {
         /// The file.
         library: PathBuf,
-        /// What the loader says.
+        /// The error of the loader.
         error: String,
     },
 }
@@ -40,15 +40,15 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 impl Runtime {
-    /// Loads the library from `configured`, else `ORT_DYLIB_PATH`, else `.tools/lib` below the working directory or beside an
-    /// ancestor of the executable, else wherever the system finds one. What was asked for by name is not replaced by another.
-    /// The first call in a process decides.
+    /// Loads the library from `configured`, else `ORT_DYLIB_PATH`, else `.tools/lib` below the working
+    /// directory or beside an ancestor of the executable, else from the system's search path. A path that is
+    /// configured has no fallback. The first call in a process decides.
     ///
     /// # Errors
     /// [`LibraryError`], which says what to do.
     pub fn open(configured: Option<&Path>) -> Result<Self, LibraryError> {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-        // Two at once would both build an environment, and the second is an error.
+        // Two concurrent calls would both build an environment, and the second is an error.
         static OPENING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = RUNTIME.get() {
@@ -62,17 +62,17 @@ impl Runtime {
             .with_telemetry(false)
             .build()
             .map_err(|error| unusable(error.to_string()))?;
-        // What fails is returned to the caller, who tells it once; anything below fatal would tell it twice.
+        // Errors are returned to the caller, who logs them; a lower level would log them twice.
         environment.set_log_level(LogLevel::Fatal);
         Ok(RUNTIME.get_or_init(|| Self { environment, library: library.clone() }).clone())
     }
 
-    /// The file that was loaded, as it was found; a bare name where the system found it.
+    /// The loaded file; a bare name where the system found it.
     pub fn library(&self) -> &Path {
         &self.library
     }
 
-    /// Its version, `1.32`; `None` where it tells none.
+    /// Its version, such as `1.32`; `None` where it is not known.
     pub fn version(&self) -> Option<String> {
         ort::util::probe(&self.library).map(|minor| format!("1.{minor}"))
     }
@@ -82,7 +82,7 @@ impl Runtime {
         ort::info()
     }
 
-    /// The environment sessions are made in.
+    /// The environment of all sessions.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
@@ -91,7 +91,7 @@ impl Runtime {
 fn find(configured: Option<&Path>) -> Result<PathBuf, LibraryError> {
     let from_environment = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
     if let Some(path) = configured.filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf).or(from_environment) {
-        // The loader would take a relative path as one beside the executable.
+        // The loader would resolve a relative path beside the executable.
         let path = std::path::absolute(&path).unwrap_or(path);
         return if path.is_file() { Ok(path) } else { Err(LibraryError::Missing { tried: vec![path] }) };
     }
@@ -99,7 +99,7 @@ fn find(configured: Option<&Path>) -> Result<PathBuf, LibraryError> {
     if let Some(library) = tried.iter().find(|library| library.is_file()) {
         return Ok(library.clone());
     }
-    // Asked without loading it for good: a missing library must say more than the loader does.
+    // Probed first, because the loader reports a missing library without saying what to do.
     if ort::util::probe(FILE).is_some() {
         return Ok(FILE.into());
     }

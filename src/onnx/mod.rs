@@ -1,11 +1,11 @@
-//! Models: the repository and its bundles, ONNX Runtime, and what becomes of a model's outputs.
+//! Models: the repository and its bundles, ONNX Runtime, and the conversion of outputs to answers.
 //!
 //! ```text
 //! Runtime ─► Catalog ─► Model = bundle (features, head) + session + measured batch costs
 //!                          └► Runner, one a session thread, all over the same sessions
 //! ```
 //!
-//! Bundles, ports and heads know nothing of `ort`, so their tests need no library.
+//! Bundles, ports and heads do not depend on `ort`, so their tests need no library.
 
 mod bundle;
 mod catalog;

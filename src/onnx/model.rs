@@ -20,16 +20,16 @@ use super::trial::Trial;
 use super::warmup::{BatchCost, WarmUp, warm_up};
 use crate::settings::ExecutionProvider;
 
-/// How models are loaded.
+/// Options of loading.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Threads that run a model at once.
+    /// Number of session threads.
     pub sessions: usize,
-    /// Threads that work on one operator, the session's thread included.
+    /// Threads per operator, including the session thread.
     pub intra_threads: usize,
-    /// The largest batch to try.
+    /// Maximum batch size to measure.
     pub max_batch: usize,
-    /// In order of preference.
+    /// Execution providers in order of preference.
     pub providers: Vec<ExecutionProvider>,
     /// The probability that the ellipse of a position covers.
     pub confidence_interval: f64,
@@ -59,8 +59,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads the bundle in `folder`, checks it against its ONNX file, opens it on the first providers that do, and warms it. A provider
-    /// that is left out is told with a warning.
+    /// Reads the bundle in `folder`, checks it against its ONNX file, opens it on the first providers that
+    /// work, and warms it. A provider that is left out is logged as a warning.
     ///
     /// # Errors
     /// In words, with what was found and what was expected.
@@ -102,7 +102,8 @@ impl Model {
         Ok(model)
     }
 
-    /// Warns of bands that catch no bin, the first time it is called: at load, or where only a frame says the rate, at the first one.
+    /// Logs a warning about bands that catch no bin, once: at load, or at the first frame where only frames
+    /// have a sample rate.
     pub fn warn_of_empty_bands(&self, extractor: &Extractor) {
         self.empty_bands_told.call_once(|| extractor.warn_of_empty_bands(&self.id.to_string()));
     }
@@ -112,12 +113,13 @@ impl Model {
         &self.id
     }
 
-    /// An answer that came from elsewhere, as one of this model's with the model's own names; `None` where it can be none.
+    /// Rebinds an answer from elsewhere to the names of this model; `None` where it cannot be one of its
+    /// answers.
     pub fn rebind(&self, answer: Answer) -> Option<Answer> {
         self.head.rebind(answer)
     }
 
-    /// What the model is given.
+    /// The features that the model gets.
     pub fn features(&self) -> &FeatureConfig {
         &self.features
     }
@@ -132,8 +134,8 @@ impl Model {
         &self.config_digest
     }
 
-    /// The most frames that may share a run: where larger batches save nothing, or change the answer, this is smaller than what
-    /// was allowed.
+    /// Maximum batch size: smaller than the configured one where larger batches save nothing or change the
+    /// answer.
     pub fn max_batch(&self) -> usize {
         self.warm_up.max_batch
     }
@@ -143,12 +145,13 @@ impl Model {
         self.warm_up.batch_variant
     }
 
-    /// What a frame cost a session at the warm-up, alone in its run.
+    /// Session time of a single frame, as measured at warm-up.
     pub fn frame_cost(&self) -> Duration {
         self.warm_up.costs.first().map(|cost| cost.run).unwrap_or_default()
     }
 
-    /// The execution providers of its session in order of preference, without the CPU that is behind them all.
+    /// The execution providers of its session in order of preference, without the CPU, which is the fallback
+    /// of all.
     pub fn providers(&self) -> &[ExecutionProvider] {
         &self.providers
     }
@@ -158,7 +161,7 @@ impl Model {
         self.dispatch.as_ref()
     }
 
-    /// What runs cost at the warm-up, by batch size, rising from 1.
+    /// Run times at warm-up by batch size, rising from 1.
     pub fn costs(&self) -> &[BatchCost] {
         &self.warm_up.costs
     }
@@ -173,8 +176,8 @@ impl Model {
         self.input.fits(&self.features, channels, instants, sample_rate_hz)
     }
 
-    /// Runs once on tensors of one shape; `scratch` holds the input of more than one, `canceller` can end the run. One result a tensor, in
-    /// order.
+    /// Runs a batch of tensors of one shape; `scratch` holds the input of more than one, `canceller` can
+    /// cancel the run. One result per tensor, in order.
     ///
     /// # Errors
     /// The run failed as a whole.

@@ -1,4 +1,4 @@
-//! `model.onnx` with the files of weights beside it (external data), read whole and hashed.
+//! `model.onnx` with its external data, read as a whole and hashed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,31 +15,31 @@ const NAME: &str = "model.onnx";
 /// How a Git LFS pointer begins.
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// An ONNX file as it lies on the disk: all that a session is made of.
+/// An ONNX file read from disk: all that a session needs.
 #[derive(Debug, Clone)]
 pub struct OnnxFile {
-    /// The graph, with the weights that are not in files of their own.
+    /// The graph, with embedded weights.
     pub graph: Vec<u8>,
-    /// Files of weights, in the order of their names.
+    /// Files of external data, sorted by name.
     pub external: Vec<ExternalFile>,
     /// SHA-256 of the ONNX file where it is alone. With external data, of the text that `sha256sum model.onnx FILE…` prints, the files in
     /// the order of the bytes of their names.
     pub digest: [u8; 32],
-    /// Where external data lies; `None` without.
+    /// Folder of the external data; `None` without.
     pub folder: Option<PathBuf>,
 }
 
-/// A file of weights.
+/// A file of external data.
 #[derive(Debug, Clone)]
 pub struct ExternalFile {
-    /// As the ONNX file names it.
+    /// Its location in the ONNX file.
     pub location: String,
-    /// The whole of it.
+    /// Its content.
     pub bytes: Arc<[u8]>,
 }
 
 impl OnnxFile {
-    /// One without external data.
+    /// An ONNX file without external data.
     pub fn new(graph: Vec<u8>) -> Self {
         let digest = Sha256::digest(&graph).into();
         Self { graph, external: Vec::new(), digest, folder: None }
@@ -85,7 +85,7 @@ fn inside(folder: &Path, location: &str) -> Result<PathBuf, BundleError> {
     if !real.starts_with(folder) {
         return Err(outside(&real));
     }
-    // A pipe would be waited for.
+    // Reading a pipe would block.
     if real.is_file() { Ok(real) } else { Err(BundleError::NoFile(path)) }
 }
 

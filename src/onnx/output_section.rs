@@ -1,41 +1,41 @@
-//! The `[output]` table of a bundle: what the model's outputs mean.
+//! The `[output]` table of a bundle: the meaning of the outputs.
 
 use serde::Deserialize;
 
-/// What the outputs mean.
+/// Meaning of the outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutputConfig {
-    /// Where the emitter is.
+    /// Position of the emitter.
     Localization {
         /// Output `[B, 2]`: latitude, longitude in degrees, or metres east, north of the origin.
         position: String,
-        /// With metres: where they are counted from; `None` with degrees.
+        /// With metres: their origin; `None` with degrees.
         origin: Option<Origin>,
         /// Output `[B, 2]`: sigma_x, sigma_y, or `[B, 3]` with theta, degrees.
         uncertainty: String,
-        /// What the sigmas are in.
+        /// Units of the sigmas.
         uncertainty_units: Units,
         /// Whether the output is the sigma or its logarithm.
         uncertainty_scale: Scale,
         /// Output `[B, 1]`, 0 to 1.
         confidence: Option<String>,
     },
-    /// What the signal is.
+    /// Class of the signal.
     Classification {
         /// Output `[B, K]`; or a label a frame, `[B]` or `[B, 1]`; or a sequence of maps from class to score.
         logits: String,
-        /// From logits to scores. `None`: softmax, but a map's scores as they are, and a label has none.
+        /// Activation. `None`: softmax, but the scores of a map as they are, and a label has none.
         activation: Option<Activation>,
         /// Names of the `K` classes, in the order of the output.
         labels: Vec<String>,
-        /// How many of the best are told.
+        /// Number of labels in an answer.
         top_k: usize,
     },
-    /// The outputs as they are.
+    /// The raw outputs.
     Tensors,
 }
 
-/// A place that metres are counted from, degrees WGS 84.
+/// Origin of positions in metres, degrees WGS 84.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
@@ -59,26 +59,26 @@ pub enum Units {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
-    /// As it is.
+    /// The sigma itself.
     Linear,
     /// ln sigma.
     Log,
 }
 
-/// From logits to scores.
+/// Activation that turns logits into scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// One of the classes: the scores sum to 1.
+    /// Exclusive classes: the scores sum to 1.
     Softmax,
-    /// Each class by itself.
+    /// Independent classes.
     Sigmoid,
     /// The output holds scores already.
     None,
 }
 
-/// The table as it is written: the keys of every kind. Flat, because a table tagged by its `kind` would lose the place of
-/// its errors.
+/// The table as written, with the keys of every kind. Flat, because a table tagged by `kind` would lose the
+/// positions of errors.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OutputSection {

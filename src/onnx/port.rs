@@ -1,4 +1,4 @@
-//! Inputs and outputs that an ONNX file declares, in plain terms.
+//! Inputs and outputs declared by an ONNX file, without types of `ort`.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ impl Dtype {
         Self::Bool,
     ];
 
-    /// The one of this name.
+    /// The type with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
@@ -79,7 +79,7 @@ impl Dtype {
     }
 }
 
-/// What an input or an output holds.
+/// Element type of an input or output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elements {
     /// A tensor of numbers or truth values.
@@ -97,7 +97,7 @@ pub enum Elements {
 pub enum Axis {
     /// Always this long.
     Fixed(usize),
-    /// As long as the data; the name in the ONNX file, which may be empty.
+    /// Free: as long as the data. The name in the ONNX file, which may be empty.
     Free(String),
 }
 
@@ -106,7 +106,7 @@ pub enum Axis {
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// What it holds.
+    /// Its element type.
     pub elements: Elements,
     /// Its axes; none for what is no tensor.
     pub axes: Vec<Axis>,

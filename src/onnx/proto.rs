@@ -1,4 +1,5 @@
-//! What of the ONNX format (`onnx.proto`) says where weights lie. All other fields are passed over, so weights are not copied.
+//! The fields of the ONNX format (`onnx.proto`) that say where weights are. All others are skipped, so
+//! weights are not copied.
 
 use std::collections::BTreeSet;
 
@@ -87,7 +88,7 @@ struct Entry {
     value: String,
 }
 
-/// The files beside it that an ONNX file says its weights are in, wherever in it: initialisers, attributes, graphs within nodes.
+/// The external data files named anywhere in an ONNX file: in initialisers, attributes, graphs within nodes.
 ///
 /// # Errors
 /// The bytes are no protocol buffer of this form.

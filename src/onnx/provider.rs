@@ -1,4 +1,4 @@
-//! Execution providers: whether the library has them, and how each is asked for.
+//! Execution providers: availability and options.
 
 use std::num::NonZeroUsize;
 
@@ -8,7 +8,7 @@ use ort::session::Session;
 use super::library::Runtime;
 use crate::settings::ExecutionProvider;
 
-/// The threads a provider with threads of its own should have.
+/// Thread counts for a provider with threads of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Threads {
     /// Runs at once.
@@ -30,7 +30,7 @@ pub fn compiled_in(_loaded: &Runtime, provider: ExecutionProvider) -> bool {
     found.unwrap_or(false)
 }
 
-/// Asks the library to take `provider` on, without a model.
+/// Registers `provider` with the library, without a model.
 ///
 /// # Errors
 /// In words: it was not compiled in, or does not register, which is mostly for want of a driver or of a library.
@@ -51,8 +51,8 @@ pub fn usable(runtime: &Runtime, provider: ExecutionProvider) -> Result<(), Stri
     asked.register(&mut builder).map_err(|error| format!("it does not register: {error}"))
 }
 
-/// How a session asks for `provider`. `None` for the CPU, which every session has behind the others: to list it would switch its
-/// arena off.
+/// The provider option of a session. `None` for the CPU, which every session has as fallback: listing it
+/// would disable its arena.
 pub(crate) fn dispatch(provider: ExecutionProvider, threads: Threads) -> Option<ExecutionProviderDispatch> {
     let asked = match provider {
         ExecutionProvider::Cpu => return None,
@@ -60,10 +60,10 @@ pub(crate) fn dispatch(provider: ExecutionProvider, threads: Threads) -> Option<
             .with_compute_units(ep::coreml::ComputeUnits::CPUAndNeuralEngine)
             .with_model_format(ep::coreml::ModelFormat::MLProgram)
             .build(),
-        // With TensorFloat-32 its products have ten bits, too few for a position in degrees.
+        // With TensorFloat-32, products have ten bits, too few for a position in degrees.
         ExecutionProvider::Cuda => ep::CUDA::default().with_tf32(false).build(),
         ExecutionProvider::Tensorrt => ep::TensorRT::default().build(),
-        // Its processor plugin would take bfloat16 where the processor has it, and one run at a time.
+        // Its CPU plugin would use bfloat16 where available, and one run at a time.
         ExecutionProvider::Openvino => ep::OpenVINO::default()
             .with_device_type("CPU")
             .with_precision("FP32")

@@ -1,4 +1,4 @@
-//! The values that a run gave, in the terms of `ort`, and what they are read as.
+//! Output values of a run in terms of `ort`, and their conversion.
 
 use std::ptr;
 
@@ -19,18 +19,18 @@ pub(crate) struct RunTensors {
 /// One output of a run.
 #[derive(Debug)]
 pub(crate) enum OutputValue {
-    /// Numbers in memory that the next run may write again.
+    /// Numbers in memory that the next run may overwrite.
     Numbers { tensor: DynTensor, dtype: Dtype, shape: Vec<usize>, converted: Converted },
-    /// What strings said.
+    /// Classes from strings.
     Classes { shape: Vec<usize>, classes: Vec<Class> },
-    /// What a sequence of maps held.
+    /// Scores from a sequence of maps.
     ScoreMaps { shape: [usize; 1], maps: Vec<ScoreMap> },
 }
 
-/// What numbers are read as, where that is not what they are.
+/// Conversion of numbers, where there is one.
 #[derive(Debug)]
 pub(crate) enum Converted {
-    /// As they lie in memory.
+    /// None: read as they are.
     Nothing,
     Floats(Vec<f32>),
     Classes(Vec<Class>),
@@ -48,7 +48,7 @@ impl RunTensors {
         Ok(tensors)
     }
 
-    /// Converts what a run has written into the values; to be called after each.
+    /// Converts the values written by a run; to be called after each run.
     pub(crate) fn convert(&mut self) -> Result<(), ort::Error> {
         self.outputs.iter_mut().try_for_each(OutputValue::convert)
     }
@@ -79,7 +79,7 @@ impl OutputValue {
         Ok(Self::Numbers { tensor: value.downcast()?, dtype, shape, converted })
     }
 
-    /// The value, for a run to write again; null where it is to make a new one.
+    /// The value for a run to overwrite; null where the run is to create one.
     pub(crate) fn ptr(&self) -> *mut OrtValue {
         match self {
             Self::Numbers { tensor, .. } => tensor.ptr().cast_mut(),
@@ -100,7 +100,7 @@ impl OutputValue {
         Ok(())
     }
 
-    /// The output as it is read.
+    /// The converted output.
     pub(crate) fn view(&self) -> Result<Output<'_>, ort::Error> {
         Ok(match self {
             Self::Numbers { tensor, dtype, shape, converted } => {

@@ -1,4 +1,4 @@
-//! The models behind the actors' port.
+//! Runs models for the session threads.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use sferic_actors::ports::{RunCanceller, RunError, Runner, Runners};
 use super::catalog::Catalog;
 use super::session::RunTerminator;
 
-/// Runs the catalog's models on one thread. The sessions are shared by all runners; only the gathered input is its own.
+/// Runs the models of the catalog on one thread. Runners share the sessions; only the input buffer of a batch
+/// is its own.
 #[derive(Debug)]
 pub struct OnnxRunner {
     catalog: Arc<Catalog>,
@@ -39,7 +40,7 @@ impl Runner for OnnxRunner {
     }
 }
 
-/// Makes one [`OnnxRunner`] a session thread.
+/// Creates one [`OnnxRunner`] per session thread.
 pub fn runners(catalog: Arc<Catalog>) -> Runners {
     Arc::new(move || Box::new(OnnxRunner::new(Arc::clone(&catalog))))
 }

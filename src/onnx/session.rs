@@ -25,24 +25,26 @@ use crate::settings::ExecutionProvider;
 /// A session that any number of threads may run: the weights are in memory once (see `ops/docs/adr/0002`).
 #[derive(Debug)]
 pub(crate) struct SharedSession {
-    /// Outputs of runs that are over, to be written again. Before the session, for they lie in its arena and are to be dropped first.
+    /// Outputs of finished runs, to be reused. Declared before the session: they lie in its arena and have to
+    /// be dropped first.
     spare: Mutex<Vec<RunTensors>>,
     session: Session,
     input: CString,
     input_dtype: Dtype,
     outputs: Vec<CString>,
     readings: Vec<Reading>,
-    /// How many `spare` holds: for each thread one, or none where an output may have another shape though the input's is the same, or is
-    /// no tensor of numbers.
+    /// Maximum length of `spare`: one per thread; none where the shape of an output is not determined by that
+    /// of the input, or an output is no tensor of numbers.
     spare_limit: usize,
 }
 
-/// Ends runs from another thread, by ONNX Runtime's own terminate flag, which it looks at between kernels. The default one does nothing.
+/// Cancels runs from another thread through the terminate flag of ONNX Runtime, which is checked between
+/// kernels. The default one does nothing.
 #[derive(Default)]
 pub struct RunTerminator(Option<RunOptions>);
 
 impl RunTerminator {
-    /// A brake for the runs it is given to.
+    /// A canceller for the runs it is passed to.
     ///
     /// # Errors
     /// ONNX Runtime gives no run options.
@@ -60,31 +62,31 @@ impl std::fmt::Debug for RunTerminator {
 impl RunCanceller for RunTerminator {
     fn cancel(&self) {
         if let Some(Err(error)) = self.0.as_ref().map(RunOptions::terminate) {
-            tracing::warn!(%error, "a run could not be ended");
+            tracing::warn!(%error, "a run could not be cancelled");
         }
     }
 
     fn reset(&self) {
         if let Some(Err(error)) = self.0.as_ref().map(RunOptions::unterminate) {
-            tracing::error!(%error, "runs of this session stay ended");
+            tracing::error!(%error, "the cancellation of a session could not be reset; its runs keep failing");
         }
     }
 }
 
-/// How a session is made.
+/// Options of a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionOptions {
-    /// Threads that will run it at once, and those that work on one operator, the caller included.
+    /// Number of threads that run it concurrently, and threads per operator, including the caller.
     pub threads: Threads,
-    /// Take the memory of a run from the shared arena as one block, planned once for each input shape, and not tensor by tensor:
-    /// threads then do not interleave in the arena. A plan is small but kept for ever, so only where shapes are bounded.
+    /// Plan the memory of a run as one block per input shape instead of tensor by tensor, so that threads do
+    /// not interleave in the shared arena. A plan is small but never freed, so only where shapes are bounded.
     pub memory_pattern: bool,
 }
 
 impl SharedSession {
-    /// Makes a session of the bytes of an ONNX file and its external data, so that what was hashed is what runs. What none of the
-    /// `providers` takes is left to the CPU. With `profile`, the start of a file name, it writes down its runs until
-    /// [`end_profile`](Self::end_profile).
+    /// Creates a session from the bytes of an ONNX file and its external data, so that what was hashed is
+    /// what runs. Nodes that none of the `providers` takes run on the CPU. With `profile`, the start of a
+    /// file name, runs are profiled until [`end_profile`](Self::end_profile).
     pub(crate) fn open(
         environment: &Environment,
         onnx: &OnnxFile,
@@ -99,7 +101,7 @@ impl SharedSession {
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
             .with_memory_pattern(options.memory_pattern)?
-            // Else macOS would register Core ML by itself.
+            // Otherwise macOS would register Core ML by itself.
             .with_auto_device(AutoDevicePolicy::PreferCPU)?
             .with_execution_providers(providers.iter().filter_map(|&provider| dispatch(provider, options.threads)).collect::<Vec<_>>())?;
         if let Some(profile) = profile {
@@ -109,8 +111,8 @@ impl SharedSession {
             builder = builder.with_external_initializer_file_in_memory(&file.location, Arc::clone(&file.bytes))?;
         }
         if let Some(folder) = &onnx.folder {
-            // The library takes from memory what the main graph names, and looks here, not in the working directory, for what the body of
-            // an `If` or `Loop` names.
+            // External data of the main graph is passed from memory; the library looks here for that of `If`
+            // and `Loop` bodies, instead of in the working directory.
             builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?;
         }
         Ok(Self {
@@ -124,7 +126,7 @@ impl SharedSession {
         })
     }
 
-    /// Ends the profile and gives the file's name.
+    /// Ends profiling and returns the file name.
     pub(crate) fn end_profile(&mut self) -> Result<PathBuf, ort::Error> {
         self.session.end_profiling().map(PathBuf::from)
     }
@@ -139,7 +141,8 @@ impl SharedSession {
         self.session.outputs().iter().map(port).collect()
     }
 
-    /// Says which input is fed and which outputs are wanted, in the order [`run`](Self::run) gives them, and how they are read.
+    /// Selects the input and the outputs, in the order in which [`run`](Self::run) returns them, and how they
+    /// are read.
     pub(crate) fn select<'a>(&mut self, input: &str, outputs: impl Iterator<Item = (&'a str, Reading)>) -> Result<(), ort::Error> {
         // Names come from the ONNX file by way of C strings, so none holds a NUL.
         let name = |name: &str| CString::new(name).map_err(ort::Error::wrap);
@@ -161,7 +164,8 @@ impl SharedSession {
         Ok(())
     }
 
-    /// Runs once on the calling thread, unless `canceller` ends it. `shape` is the whole input's and `data` holds as many values.
+    /// Runs once on the calling thread, unless `canceller` cancels it. `shape` is that of the whole input,
+    /// and `data` has as many values.
     #[allow(unsafe_code)]
     pub(crate) fn run(&self, shape: &[i64], data: &[f32], canceller: &RunTerminator) -> Result<RunOutputs<'_>, ort::Error> {
         let input = InputValue::new(self.input_dtype, shape, data)?;
@@ -204,7 +208,7 @@ impl SharedSession {
         Ok(RunOutputs { tensors: Some(tensors), session: self })
     }
 
-    /// Outputs to be written again by a run on an input of this shape.
+    /// Takes reusable outputs for an input of this shape.
     fn take_spare(&self, input_shape: &[i64]) -> Option<RunTensors> {
         let mut spare = self.lock_spare();
         let at = spare.iter().rposition(|tensors| tensors.input_shape == input_shape)?;
@@ -224,7 +228,7 @@ impl SharedSession {
     }
 }
 
-/// What a run gave. Dropped, its memory goes to the next run on an input of the same shape.
+/// Outputs of a run. When dropped, their memory is reused by the next run on an input of the same shape.
 pub(crate) struct RunOutputs<'s> {
     tensors: Option<RunTensors>,
     session: &'s SharedSession,
@@ -245,11 +249,11 @@ impl Drop for RunOutputs<'_> {
     }
 }
 
-/// What a run is fed.
+/// Input of a run.
 enum InputValue<'a> {
-    /// float32 as it lies in memory.
+    /// float32 in place.
     Floats(TensorRef<'a, f32>),
-    /// A copy in the type that the model takes.
+    /// A copy, converted to the type of the model.
     Converted(DynValue),
 }
 

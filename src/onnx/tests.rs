@@ -1,4 +1,4 @@
-//! Bundles with their ONNX files, run. Skipped, saying so, where ONNX Runtime is not there.
+//! Runs bundles with their ONNX files. Skipped, with a message, where ONNX Runtime is missing.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -38,7 +38,7 @@ fn load(names: &[&str]) -> Option<Arc<Catalog>> {
     Catalog::load(repository.path(), &runtime()?, &Options::default()).ok().map(Arc::new)
 }
 
-/// Fixtures that show what becomes of a frame, loaded once; without `slow`, which takes its time.
+/// Fixtures for tests of answers, loaded once; without `slow`.
 fn catalog() -> Option<Arc<Catalog>> {
     const NAMES: [&str; 10] = ["classes", "degrees", "metres", "mixing", "poison", "ragged", "static1", "tensors", "versions", "width32"];
     static CATALOG: LazyLock<Option<Arc<Catalog>>> = LazyLock::new(|| load(&NAMES));
@@ -293,7 +293,7 @@ fn the_slow_model_is_slow_enough_to_be_overtaken() {
     let canceller = RunTerminator::new().expect("no run options");
     let ended = thread::scope(|scope| {
         let running = scope.spawn(|| model.run(&[&input], &mut Vec::new(), &canceller));
-        // Also one that is engaged before the run begins ends it.
+        // A cancellation before the run begins cancels it too.
         canceller.cancel();
         running.join().expect("panicked")
     });

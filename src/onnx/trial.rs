@@ -1,4 +1,4 @@
-//! Sessions of one bundle on trial: on the CPU, which says what is right, and on the other execution providers beside it.
+//! Trial of a bundle: on the CPU, as the reference, and on other execution providers.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,17 +15,17 @@ use super::warmup::{RUNS, RUNS_TIME, noise, numbers, run};
 use crate::settings::ExecutionProvider;
 use sferic_features::Kind;
 
-/// How far outputs are from those of the CPU.
+/// Difference of outputs from those of the CPU.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
-    /// The largest of any element.
+    /// Largest of any element.
     pub largest: f64,
-    /// The root of the mean square over all elements.
+    /// Root mean square over all elements.
     pub rms: f64,
 }
 
 impl Difference {
-    /// A provider whose outputs are further off than this is not used.
+    /// Limit above which a provider is not used.
     pub const LIMIT: Self = Self { largest: 1e-2, rms: 1e-3 };
 
     /// Whether neither is above the limit.
@@ -33,7 +33,7 @@ impl Difference {
         self.largest <= Self::LIMIT.largest && self.rms <= Self::LIMIT.rms
     }
 
-    /// Equal infinities and two NaN differ by nothing, a NaN from a number by infinity.
+    /// Equal infinities and two NaN count as equal, a NaN and a number as infinitely different.
     fn between(a: &[Vec<f64>], b: &[Vec<f64>]) -> Self {
         let same_lengths = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.len() == b.len());
         if !same_lengths {
@@ -50,7 +50,7 @@ impl Difference {
     }
 }
 
-/// A bundle, checked against its ONNX file by a session on the CPU.
+/// A bundle whose ONNX file was checked in a session on the CPU.
 pub(crate) struct Trial<'a> {
     runtime: &'a Runtime,
     bundle: &'a Bundle,
@@ -58,13 +58,13 @@ pub(crate) struct Trial<'a> {
     max_batch: usize,
     pub input: Input,
     pub head: Head,
-    /// Channels, rows and columns of the frame it is tried with.
+    /// Shape of the trial frame: channels, rows, columns.
     pub frame: [usize; 3],
     noise: Vec<f32>,
     pub cpu: SharedSession,
 }
 
-/// Samples of the frame a model of variable width is tried and warmed with.
+/// Length of the trial frame of a model of variable width, samples.
 const WARM_UP_SAMPLES: usize = 16_384;
 
 impl<'a> Trial<'a> {
@@ -77,7 +77,7 @@ impl<'a> Trial<'a> {
         let max_batch = options.max_batch.max(1);
         let options = SessionOptions {
             threads: Threads { sessions: options.sessions, intra: options.intra_threads },
-            // Of spectra there are as many widths as hops in the longest frame; of raw samples, as many as samples.
+            // Spectra have as many widths as hops in the longest frame, raw samples as many as samples.
             memory_pattern: features.kind != Kind::Iq || features.frames.is_some(),
         };
         let mut cpu = SharedSession::open(runtime.environment(), &bundle.onnx, options, &[], None)
@@ -92,7 +92,7 @@ impl<'a> Trial<'a> {
         Ok(Self { runtime, bundle, options, max_batch, input, head, frame, noise, cpu })
     }
 
-    /// Opens a session on `providers`, in this order, the CPU behind them.
+    /// Opens a session on `providers`, in this order, with the CPU as fallback.
     pub(crate) fn open(&self, providers: &[ExecutionProvider]) -> Result<SharedSession, String> {
         self.open_profiled(providers, None)
     }
@@ -104,7 +104,7 @@ impl<'a> Trial<'a> {
         Ok(session)
     }
 
-    /// Runs frames of noise, and gives every value of every output.
+    /// Runs frames of noise and returns all values of all outputs.
     fn outputs(&self, session: &SharedSession, batch: usize) -> Result<Vec<Vec<f64>>, String> {
         let noise = &self.noise[..self.noise.len() / self.max_batch * batch];
         run(session, &self.input.shape(batch, self.frame), noise, |outputs| {
@@ -113,8 +113,8 @@ impl<'a> Trial<'a> {
         })
     }
 
-    /// How far `session` is from the CPU, on a frame alone or in the largest batch, whichever is worse. Both, because there is a
-    /// provider that is right about the one and wrong about the other.
+    /// Difference of `session` from the CPU, on a single frame or in the largest batch, whichever is larger:
+    /// some providers are right about one and wrong about the other.
     pub(crate) fn difference(&self, session: &SharedSession) -> Result<Difference, String> {
         let of = |batch| -> Result<_, String> { Ok(Difference::between(&self.outputs(&self.cpu, batch)?, &self.outputs(session, batch)?)) };
         let alone = of(1)?;
@@ -125,8 +125,8 @@ impl<'a> Trial<'a> {
         Ok(Difference { largest: largest.max(alone.largest), rms: rms.max(alone.rms) })
     }
 
-    /// Adds provider after provider, each behind those it joins. One that does not open, or whose outputs are off, is told with
-    /// the reason and left out. `None`: nothing but the CPU is left.
+    /// Adds providers one by one. One that does not open, or whose outputs differ too much, is reported with
+    /// the reason and left out. `None`: only the CPU is left.
     pub(crate) fn choose(
         &self,
         providers: &[ExecutionProvider],
@@ -151,7 +151,7 @@ impl<'a> Trial<'a> {
         (taken, chosen)
     }
 
-    /// Where the nodes run, from the profile of a session of its own: what serves is never slowed by writing one.
+    /// Profiles where the nodes run, in a session of its own, so that serving sessions are never slowed.
     pub(crate) fn dispatch(&self, providers: &[ExecutionProvider]) -> Result<Dispatch, String> {
         let folder = tempfile::Builder::new().prefix("sferic-profile-").tempdir().map_err(|error| format!("no folder for it: {error}"))?;
         let mut session = self.open_profiled(providers, Some(&folder.path().join("run")))?;
@@ -166,7 +166,8 @@ impl<'a> Trial<'a> {
         Dispatch::read(&fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?)
     }
 
-    /// How long single runs take, rising: as many as fit in `time`, from one to `most`, after one that is not counted.
+    /// Sorted times of single runs: as many as fit in `time`, from one to `most`, after one that is not
+    /// counted.
     pub(crate) fn latencies(&self, session: &SharedSession, time: Duration, most: usize) -> Result<Vec<Duration>, String> {
         let shape = self.input.shape(1, self.frame);
         let alone = &self.noise[..self.noise.len() / self.max_batch];

@@ -1,4 +1,4 @@
-//! What comes out of a run, in plain terms.
+//! Outputs of a run, without types of `ort`.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ impl fmt::Display for Class {
 /// The score of each class of one frame.
 pub type ScoreMap = Vec<(Class, f32)>;
 
-/// What a run gave for one output: all frames of the batch together.
+/// One output of a run: all frames of the batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Output<'a> {
     /// With the batch axis first.

@@ -1,5 +1,5 @@
-//! Runs before a model counts as ready: they fill caches and arenas, show the real shapes of the outputs, and measure what a
-//! batch costs.
+//! Warm-up: runs before a model is ready fill caches and arenas, show the shapes of the outputs, and measure
+//! batches.
 
 use std::time::{Duration, Instant};
 
@@ -8,48 +8,51 @@ use super::input::Input;
 use super::session::{RunTerminator, SharedSession};
 use super::values::{Class, Output, Values};
 
-/// Time of a run at one batch size.
+/// Run time at one batch size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchCost {
-    /// Frames.
+    /// Batch size.
     pub batch: usize,
     /// The shortest of the measured runs.
     pub run: Duration,
 }
 
 impl BatchCost {
-    /// What a frame of such a batch costs a session, in seconds.
+    /// Session time per frame in such a batch, seconds.
     fn per_frame(self) -> f64 {
         self.run.as_secs_f64() / self.batch as f64
     }
 }
 
-/// What the warm-up found.
+/// Result of the warm-up.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WarmUp {
-    /// Of every size that was measured, from 1 on.
+    /// Run time of every measured size, from 1 on.
     pub costs: Vec<BatchCost>,
-    /// The largest batch worth forming.
+    /// Maximum useful batch size.
     pub max_batch: usize,
     /// Whether a frame's outputs depend on the frames it shares a run with.
     pub batch_variant: bool,
 }
 
-/// A smaller batch that costs at most this much more a frame than the cheapest is preferred: frames wait less for each other.
+/// A smaller batch is preferred if it costs at most this much more per frame than the cheapest, because
+/// frames wait less for each other.
 const AS_GOOD: f64 = 1.04;
-/// For a run this short nobody waits; of batches that cost about as little, the larger one then has fewer runs to be seen to. In the pool,
-/// `cnn_loc` had 0.973 of the bare loop's rate in single frames and 0.977 in batches of two, which cost the library as much a frame.
+/// For runs this short waiting does not matter; of batches of about equal cost, the larger has fewer runs to
+/// manage. In the pool, `cnn_loc` had 0.973 of the rate of the bare loop in single frames and 0.977 in
+/// batches of two, which cost the library as much per frame.
 const QUICK: Duration = Duration::from_millis(1);
 const ABOUT_AS_LITTLE: f64 = 1.02;
-/// A size must save at least this much a frame for larger ones to be of interest.
+/// Minimum saving per frame for larger sizes to be tried.
 const SAVING: f64 = 0.98;
-/// Runs of one size, at most, and the time after which no further one is begun.
+/// Maximum number of runs of one size, and the time after which no further one is begun.
 pub(crate) const RUNS: usize = 20;
 pub(crate) const RUNS_TIME: Duration = Duration::from_millis(100);
-/// A frame's outputs may differ between batches by this share of the output's largest magnitude: float32 sums in another order.
+/// Allowed difference of the outputs of a frame between batches, relative to the largest magnitude of the
+/// output: float32 sums in another order.
 const TOLERANCE: f64 = 1e-4;
 
-/// Runs a model at batch sizes 1, 2, 4, … up to `max_batch`, and at every other size up to the one it settles on.
+/// Runs a model at batch sizes 1, 2, 4, … up to `max_batch`, and at every other size up to the chosen one.
 ///
 /// The limit is the smallest measured size whose cost a frame is within 4 % of the cheapest, or a larger one within 2 % whose run is over
 /// within a millisecond; larger sizes are not tried once two in a row saved nothing. A model whose outputs depend on the batch, or whose
@@ -64,7 +67,7 @@ pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame
     if max_batch == 1 {
         return Ok(found);
     }
-    // Every frame alone: a wrong kernel may well get the first of a batch right.
+    // Every frame by itself: a wrong kernel may still get the first of a batch right.
     let mut references = Vec::new();
     let (mut best, mut misses) = (first.per_frame(), 0);
     for batch in sizes(max_batch) {
@@ -90,7 +93,7 @@ pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame
             break;
         }
     }
-    // Once more, or a moment in which the machine did something else could decide.
+    // Measured again, so that a moment of load on the machine does not decide.
     for cost in &mut found.costs {
         let shape = input.shape(cost.batch, frame);
         let again = measure(session, &shape, &frames[..size * cost.batch], |outputs| head.check(outputs, cost.batch))?;
@@ -163,7 +166,7 @@ fn of_frame(outputs: &[Output<'_>], frame: usize) -> Vec<Vec<f64>> {
     outputs.iter().map(|output| numbers(output.frame(frame))).collect()
 }
 
-/// Floats and scores as they are; other types byte by byte, which compares them exactly enough to tell a difference.
+/// Floats and scores as numbers; other types byte by byte, which is exact enough to compare.
 pub(crate) fn numbers(values: Values<'_>) -> Vec<f64> {
     match values {
         Values::Floats(values) => values.iter().map(|&value| f64::from(value)).collect(),

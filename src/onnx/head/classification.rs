@@ -1,4 +1,4 @@
-//! What the signal is.
+//! The classification head.
 
 use std::sync::Arc;
 
@@ -24,17 +24,17 @@ pub(super) fn reading(port: &Port, labels: usize) -> Reading {
     }
 }
 
-/// From an output to labels with their scores.
+/// Converts an output to labels with scores.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Classifier {
     reading: Reading,
-    /// From logits to scores.
+    /// Activation that turns logits into scores.
     activation: Activation,
     /// In the order of the output.
     labels: Vec<Arc<str>>,
     /// The labels as numbers, where all of them are: then a class that is a number is the label that says so, else a place among them.
     numbers: Option<Vec<i64>>,
-    /// How many are told.
+    /// Number of labels in an answer.
     top_k: usize,
 }
 
@@ -51,8 +51,9 @@ impl Classifier {
         }
     }
 
-    /// The `top_k` best, best first; of equals the earlier one. Scores are finite; those that are not named are as many as the labels.
-    /// A label that comes alone has no score: what the model does not state is not invented.
+    /// The `top_k` labels with the highest scores, highest first; of equal ones the earlier. Scores are
+    /// finite; unnamed scores are as many as the labels. A label without a score keeps none: what the model
+    /// does not state is not invented.
     ///
     /// # Errors
     /// In words, a class that is none of the labels, or a label without its score.
@@ -84,7 +85,7 @@ impl Classifier {
         scores.map(|(score, label)| score.ok_or_else(|| format!("has no score for the label \"{label}\""))).collect()
     }
 
-    /// The place of a class among the labels.
+    /// The index of a class among the labels.
     fn index(&self, class: &Class) -> Result<usize, String> {
         let index = match (class, &self.numbers) {
             (Class::Name(name), _) => self.labels.iter().position(|label| **label == **name),
@@ -94,7 +95,8 @@ impl Classifier {
         index.ok_or_else(|| format!("gives the class {class}, none of the {} labels of model.toml", self.labels.len()))
     }
 
-    /// The same labels as this one's own; `None` where they are not, or not as many as it tells.
+    /// Replaces the labels by those of this head; `None` where they differ, or where their number is not that
+    /// of its answers.
     pub(super) fn rebind(&self, labels: Vec<Label>) -> Option<Vec<Label>> {
         let (scored, count) = match self.reading {
             Reading::Classes => (false, 1),

@@ -1,4 +1,4 @@
-//! Where the emitter is.
+//! The localization head.
 
 use sferic_actors::outcome::{Failure, Localization, Position, Uncertainty};
 
@@ -7,10 +7,10 @@ use super::ellipse::{ellipse, normalise_degrees, principal_axes};
 use super::failed;
 use super::geodesy::{HALF_MERIDIAN, displaced, metres_per_degree};
 
-/// How a position and its uncertainty are given.
+/// Format of a position and its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Localizer {
-    /// Metres east, north of here; `None`: latitude, longitude in degrees.
+    /// Origin of positions in metres; `None`: latitude, longitude in degrees.
     pub origin: Option<Origin>,
     /// Of the sigmas.
     pub units: Units,
@@ -21,7 +21,7 @@ pub(super) struct Localizer {
 }
 
 impl Localizer {
-    /// Whether a place from elsewhere is told as this one tells it.
+    /// Whether a localization from elsewhere is one this head could have given.
     pub(super) fn could_have_said(&self, place: &Localization) -> bool {
         let Localization { position, uncertainty, ellipse, confidence } = place;
         let numbers = [position.latitude, position.longitude, uncertainty.sigma_x, uncertainty.sigma_y, uncertainty.theta];

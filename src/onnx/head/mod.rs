@@ -1,4 +1,4 @@
-//! From a model's outputs to an answer.
+//! Converts the outputs of a model to an answer.
 
 mod classification;
 mod ellipse;
@@ -16,7 +16,7 @@ use super::output_section::OutputConfig;
 use super::port::{Axis, Dtype, Elements, Port};
 use super::values::{Output, Reading, Values};
 
-/// What a bundle's outputs mean, checked against the ONNX file.
+/// The head of a bundle, checked against the ONNX file.
 #[derive(Debug, Clone)]
 pub struct Head {
     kind: HeadKind,
@@ -80,7 +80,7 @@ impl Head {
         Ok(Self { kind, outputs, batch_of_one })
     }
 
-    /// The same with another probability for its ellipses to cover, above 0 and below 1.
+    /// The same head with another probability for its ellipses, above 0 and below 1.
     #[must_use]
     pub fn with_confidence_interval(mut self, confidence_interval: f64) -> Self {
         if let HeadKind::Localization(localizer) = &mut self.kind {
@@ -89,17 +89,18 @@ impl Head {
         self
     }
 
-    /// Names of the outputs it reads and how, in the order [`check`](Self::check) and [`answer`](Self::answer) take them.
+    /// Names and readings of its outputs, in the order in which [`check`](Self::check) and
+    /// [`answer`](Self::answer) take them.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, Reading)> {
         self.outputs.iter().map(|wanted| (&*wanted.name, wanted.reading))
     }
 
-    /// Whether the ONNX file declares one of its outputs for one frame only.
+    /// Whether the ONNX file declares one of its outputs for a single frame only.
     pub fn batch_of_one(&self) -> bool {
         self.batch_of_one
     }
 
-    /// Checks what a run of `batch` frames gave; free axes show what they are only here.
+    /// Checks the outputs of a run of `batch` frames; free axes have a length only here.
     ///
     /// # Errors
     /// In words: the output, its type and shape, and what was expected.
@@ -141,7 +142,8 @@ impl Head {
         format!("output `{name}` {error}")
     }
 
-    /// An answer that came from elsewhere, as one of this head's with its own names; `None` where it can be none.
+    /// Rebinds an answer from elsewhere to the names of this head; `None` where it cannot be one of its
+    /// answers.
     pub fn rebind(&self, answer: Answer) -> Option<Answer> {
         match (&self.kind, answer) {
             (HeadKind::Localization(localizer), Answer::Localization(place)) => {

@@ -1,4 +1,4 @@
-//! What exporters write, weights beside the graph, and bundles that are refused.
+//! Bundles of exporters, with external data, and bundles that are refused.
 
 use super::*;
 

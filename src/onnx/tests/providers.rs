@@ -108,7 +108,7 @@ fn providers_that_are_not_there_are_left_out_with_a_reason() {
     for provider in [Openvino, Cuda, Tensorrt, Coreml, Xnnpack].into_iter().filter(|&provider| !compiled_in(&runtime, provider)) {
         let reason = usable(&runtime, provider).expect_err("usable");
         assert!(reason.contains("built without it") && reason.contains("onnx.library"), "{reason}");
-        // Told by the library itself where it is asked nevertheless.
+        // Reported by the library itself if it is configured nevertheless.
         let model = Model::load("degrees", "1", &fixtures().join("degrees/1"), &runtime, &on(&[provider, Cpu])).expect("refused");
         assert!(model.providers().is_empty());
         let error = Model::load("degrees", "1", &fixtures().join("degrees/1"), &runtime, &on(&[provider])).expect_err("loaded");
