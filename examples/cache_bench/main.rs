@@ -3,7 +3,7 @@
 //! - Hits a second over NATS, beside a bare async-nats responder with the same payloads, in turn; and how long the daemon takes for a hit.
 //! - The processor time of a frame that is no hit, with and without the cache, in turn, and what the hash takes of it.
 //!
-//! `cargo build --reset --bin sferic --example cache_bench && target/reset/examples/cache_bench [--rounds 5] [--seconds 3] [--pairs 60] [--json]`
+//! `cargo build --release --bin sferic --example cache_bench && target/release/examples/cache_bench [--rounds 5] [--seconds 3] [--pairs 60] [--json]`
 #![allow(missing_docs)] // a program
 
 mod load;

@@ -1,7 +1,7 @@
 //! The model pool in this process, no broker: its throughput beside the best bare ONNX Runtime loop; the whole pipeline's behaviour when three
 //! times as much is asked of it as it can do; and when frames are answered whose deadline passes in the middle of a long run.
 //!
-//! `cargo run --reset --example pool_bench -- [--repository ../shared/models] [--models fastvit_t8,cnn_loc] [--json]`
+//! `cargo run --release --example pool_bench -- [--repository ../shared/models] [--models fastvit_t8,cnn_loc] [--json]`
 #![allow(missing_docs)] // a program
 
 mod bare;

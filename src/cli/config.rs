@@ -1,4 +1,4 @@
-//! `sferic config`: what the configuration is and whether it is right.
+//! `sferic config`: checks and shows the configuration.
 
 use std::process::ExitCode;
 

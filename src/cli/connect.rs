@@ -1,4 +1,4 @@
-//! What every command that connects takes.
+//! Arguments of every command that connects.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `sferic doctor`: what is there, what is missing, and what to do about it.
+//! `sferic doctor`: finds what is missing, and says what to do about it.
 
 use std::io;
 use std::path::Path;
@@ -29,11 +29,11 @@ pub struct DoctorArgs {
     json: bool,
 }
 
-/// What came of one check.
+/// Result of one check.
 struct Finding {
     what: String,
     result: Result<String, String>,
-    /// More of it, for programs.
+    /// Details for programs.
     details: Value,
 }
 
@@ -102,7 +102,7 @@ async fn server(settings: &Settings) -> Finding {
             connection.close(settings.nats.connect_timeout).await;
             Ok(text)
         }
-        // Who is turned away has found the server; the error says what to set.
+        // A rejected sign-in means that the server was found; the error says what to set.
         Err(error) if matches!(error.downcast_ref(), Some(NoConnection::Refused { .. })) => Err(format!("{error:#}")),
         Err(error) => Err(format!("{error:#}; start a nats-server there, or set nats.url or --url")),
     };
@@ -122,8 +122,8 @@ fn library(runtime: &Runtime) -> Finding {
     Finding { what: "ONNX Runtime".into(), result: Ok(text), details }
 }
 
-/// Tells what the library has of the execution providers, and gives those that can be used. One that is not there is missing only
-/// where the configuration asks for it.
+/// Reports the execution providers of the library and returns the usable ones. A missing one is an error only
+/// if it is configured.
 fn providers(
     settings: &Settings,
     runtime: &Runtime,
@@ -150,7 +150,7 @@ fn providers(
     Ok(found)
 }
 
-/// Tells which bundles are refused, and how each model does on each provider; whether all do on those that are configured.
+/// Reports refused bundles, and each model on each provider; returns whether all work on the configured ones.
 async fn models(
     settings: &Settings,
     runtime: &Runtime,
@@ -171,7 +171,7 @@ async fn models(
         report(Finding { what: format!("model {}", model.id()), result: Ok(text), details })?;
         ids.push(model.id().clone());
     }
-    // Their memory is not to stand beside what is measured.
+    // Freed first, so that it does not affect the measurement.
     drop(catalog);
     if !as_json {
         Output::plain().raw(format_args!("\n{HEADER}"))?;

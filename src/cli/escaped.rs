@@ -1,7 +1,8 @@
-//! Text that a sender may have chosen, made harmless on a terminal.
+//! Escapes text chosen by senders for terminals.
 //!
-//! Whoever may publish chooses a source, an id, a label; a control character in it could move the cursor, set the window's title or make
-//! one line look like two. Every such character is written as JSON would, `\u001b`, in text and in JSON alike.
+//! Anyone who may publish chooses a source, an id, a label; a control character in it could move the cursor,
+//! set the window title or make one line look like two. Every such character is written as in JSON, `\u001b`,
+//! in text and in JSON alike.
 
 use std::fmt::{self, Debug, Display, Formatter, Write};
 use std::io;
@@ -9,14 +10,15 @@ use std::io;
 use tracing::field::Field;
 use tracing_subscriber::fmt::format::Writer;
 
-/// Whether a character changes more than its own place: a control character (C0, DEL, C1), an end of line or paragraph, or one that
-/// changes the direction of what follows.
+/// Whether a character affects others: a control character (C0, DEL, C1), an end of line or paragraph, or a
+/// change of direction.
 fn is_control(c: char) -> bool {
     let changes_direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || changes_direction || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Shows a value with each control character as `\u` and four hexadecimal digits. JSON stays JSON: there, they are only within texts.
+/// Displays a value with each control character as `\u` and four hexadecimal digits. JSON stays valid,
+/// because they occur only within strings.
 pub struct Escaped<T>(pub T);
 
 impl<T: Display> Display for Escaped<T> {

@@ -8,10 +8,10 @@ use super::outcome::{Json, Outcome};
 /// Points on the ellipse's outline.
 const VERTICES: u32 = 64;
 
-/// The longest semi-axis that is drawn, in metres: a quarter turn, from which on an outline may hold both poles.
+/// Maximum semi-axis drawn, metres: a quarter of a meridian, from which on an outline may contain both poles.
 const MAX_SEMI_AXIS: f64 = 1e7;
 
-/// A place on the map, `[longitude, latitude]` in degrees.
+/// A point on the map, `[longitude, latitude]` in degrees.
 type LonLat = [f64; 2];
 
 /// A Feature whose geometry is a GeometryCollection: the position as a Point and, where the prediction has one, its
@@ -95,12 +95,12 @@ fn area(outline: &[LonLat]) -> Value {
     }
 }
 
-/// What of a ring lies on the map, from -180 to 180.
+/// Clips a ring to the map, -180 to 180.
 fn clip(ring: &[LonLat]) -> Vec<LonLat> {
     beside(&beside(ring, -180.0, 1.0), 180.0, -1.0)
 }
 
-/// What of a ring lies on one side of a meridian: west (−1) or east (1); nothing where that has no area.
+/// Clips a ring to one side of a meridian: west (−1) or east (1); empty where that has no area.
 fn beside(ring: &[LonLat], edge: f64, side: f64) -> Vec<LonLat> {
     let inside = |point: &LonLat| (point[0] - edge) * side >= 0.0;
     if !ring.iter().any(|point| (point[0] - edge) * side > 0.0) {
@@ -121,7 +121,7 @@ fn beside(ring: &[LonLat], edge: f64, side: f64) -> Vec<LonLat> {
     part
 }
 
-/// A linear ring: its last place is its first.
+/// Closes a ring: its last point is its first.
 fn closed(mut ring: Vec<LonLat>) -> Vec<LonLat> {
     if ring.first() != ring.last() {
         ring.extend(ring.first().copied());

@@ -1,4 +1,4 @@
-//! Where logs go: standard error, as text for people or JSON for machines.
+//! Logging to standard error, as text for people or JSON for programs.
 
 use std::io::IsTerminal;
 
@@ -16,7 +16,7 @@ use crate::settings::{LogFormat, Telemetry};
 /// # Errors
 /// `telemetry.log` is no filter.
 pub fn start(telemetry: &Telemetry) -> anyhow::Result<()> {
-    // Libraries tell what matters through their results; their own chatter only repeats it.
+    // Libraries report errors through their results; their logs only repeat them.
     let filter = format!(
         "{},ractor=warn,ort=warn,async_nats=error,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,rustls=warn",
         telemetry.log

@@ -1,5 +1,5 @@
-//! The commands. Data goes to standard output, talk to standard error; the exit code is 0 when done, 1 when something
-//! failed and 2 for wrong usage or configuration.
+//! The commands. Data goes to standard output, messages to standard error; the exit code is 0 for success, 1
+//! for a failure and 2 for wrong usage or configuration.
 
 pub mod config;
 mod connect;
@@ -27,14 +27,14 @@ use escaped::Escaped;
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Says on standard error why a command failed.
+/// Prints the error of a command to standard error.
 pub fn report(error: &anyhow::Error) {
     for line in format!("error: {error:#}").lines() {
         eprintln!("{}", Escaped(line));
     }
 }
 
-/// The exit code of an error: 2 where the user asked for something that cannot be, else 1.
+/// The exit code of an error: 2 for wrong usage or configuration, else 1.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
 }

@@ -1,4 +1,4 @@
-//! Outcomes as they came over the wire, for printing: every key in its order, whatever it is.
+//! Outcomes as received, for printing: every key in its order.
 
 use std::fmt;
 
@@ -93,7 +93,7 @@ impl Outcome {
     }
 }
 
-/// Whether a message is the acknowledgement of a stream that keeps what it answers: every request to a subject that a stream takes gets
+/// Whether a message is the acknowledgement of a stream: every request to a subject stored in a stream gets
 /// one, beside the answer.
 pub fn is_acknowledgement(message: &async_nats::Message) -> bool {
     let acknowledgement: Option<serde_json::Value> = serde_json::from_slice(&message.payload).ok();
@@ -173,7 +173,7 @@ pub mod tests {
         Outcome(serde_json::from_str(json).unwrap())
     }
 
-    /// An outcome that JSON cannot say.
+    /// An outcome that cannot be written in JSON.
     pub fn made(value: Value) -> Outcome {
         Outcome(value)
     }

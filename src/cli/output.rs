@@ -1,4 +1,4 @@
-//! Lines on standard output and talk on standard error, beside a progress bar where that is a terminal.
+//! Lines on standard output and messages on standard error, with a progress bar where that is a terminal.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -25,7 +25,7 @@ impl Output {
         Self { bar: style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)) }
     }
 
-    /// One line of data; whatever a sender chose in it stays within the line.
+    /// Prints one line of data; control characters are escaped.
     ///
     /// # Errors
     /// Standard output is closed.
@@ -33,7 +33,7 @@ impl Output {
         self.raw(Escaped(line))
     }
 
-    /// Lines of our own that may move the cursor.
+    /// Prints lines of the program itself, which may move the cursor.
     ///
     /// # Errors
     /// Standard output is closed.
@@ -45,7 +45,7 @@ impl Output {
         })
     }
 
-    /// One line of talk.
+    /// Prints one message.
     pub fn say(&self, line: impl Display) {
         self.bar.suspend(|| eprintln!("{}", Escaped(line)));
     }
@@ -55,7 +55,7 @@ impl Output {
         self.bar.inc(1);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

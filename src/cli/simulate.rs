@@ -13,7 +13,7 @@ use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator};
 use super::output::Output;
 use crate::recording::{Annotation, Geolocation, SigmfWriter};
 
-/// The namespace of what is said beyond SigMF's own keys, and its version.
+/// Namespace of the keys beyond those of SigMF, and its version.
 const EXTENSION: (&str, &str) = ("sferic", "1.0.0");
 
 /// Writes simulated scenes as SigMF recordings, with the truth as annotations.
@@ -120,7 +120,7 @@ mod tests {
         let path = out.join("scene-00001.sigmf-meta");
         let recording = &open(&path, &Overrides::default()).unwrap()[0];
         assert_eq!(recording.digest_mismatch().unwrap(), None);
-        // Goes as one frame of what the receivers heard.
+        // It is one frame.
         let cut = Cut { frame: 8192, hop: 8192 };
         let frames: Vec<_> = recording.frames(cut).unwrap().map(Result::unwrap).collect();
         assert_eq!(frames.len(), 1);

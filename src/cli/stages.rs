@@ -1,4 +1,4 @@
-//! Where the time of the last second's frames went, by what their predictions say.
+//! Time per stage of the frames of the last second, from their predictions.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use serde_json::json;
 use super::escaped::Escaped;
 use super::outcome::Outcome;
 
-/// Values of one stage and second from which its quantiles are taken; those beyond are counted alone.
+/// Maximum number of values per stage and second for quantiles; further ones are only counted.
 const MOST: usize = 1 << 16;
-/// The stages as a frame passes them; a prediction that says more is heard too.
+/// The stages in order; others in a prediction are appended.
 const ORDER: [&str; 5] = ["decode", "preprocess_wait", "features", "queue", "inference"];
-/// What is left of the whole: waiting for the cache, from one stage to the next.
+/// The rest of the total: waiting for the cache, and between stages.
 const REST: &str = "between";
 const WHOLE: &str = "whole";
 
-/// What has come since the last report.
+/// The outcomes since the last report.
 #[derive(Debug, Default)]
 pub struct Breakdown {
     failures: u64,
@@ -66,7 +66,7 @@ struct Row {
 }
 
 impl Breakdown {
-    /// One more outcome.
+    /// Adds an outcome.
     pub fn add(&mut self, outcome: &Outcome) {
         let Some(whole) = outcome.number(&["inference_time_ms"]) else {
             self.failures += u64::from(outcome.code().is_some());
@@ -92,7 +92,7 @@ impl Breakdown {
         &mut self.stages[at].1
     }
 
-    /// What came in `interval`, and begins anew.
+    /// Returns the report of `interval`, and starts a new one.
     pub fn report(&mut self, interval: Duration) -> Report {
         let Self { failures, cached, mut stages, whole } = std::mem::take(self);
         let place = |stage: &str| ORDER.iter().position(|&each| each == stage).unwrap_or(ORDER.len() + usize::from(stage == REST));

@@ -125,7 +125,7 @@ impl WatchArgs {
             };
             match written {
                 Some(Ok(())) => left -= 1,
-                // Whoever read us, such as `head`, has had enough.
+                // The reader, such as `head`, has closed standard output.
                 Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => break,
                 Some(Err(error)) => return Err(error).context("cannot write to standard output"),
                 None => {}
@@ -145,7 +145,7 @@ impl WatchArgs {
     }
 }
 
-/// A table in the place of the last one, which had so many lines.
+/// Redraws a table over the previous one, which had this many lines.
 fn over(table: &str, lines: &mut usize) -> String {
     let back = if *lines > 0 { format!("\x1b[{lines}A\x1b[J") } else { String::new() };
     *lines = table.lines().count();

@@ -68,9 +68,9 @@ pub struct Recording {
     pub streams: Vec<Stream>,
     /// `core:sha512`, hexadecimal; see [`Recording::digest_mismatch`].
     pub sha512: Option<String>,
-    /// What was found amiss and read over, ready to be told.
+    /// Warnings about the recording, as messages.
     pub warnings: Vec<String>,
-    /// What was taken from the file's name, ready to be told.
+    /// Notes on what was taken from the file name, as messages.
     pub notes: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The vocabulary of the sections' `validate()`: each rule says the value and the limit.
+//! Rules of the sections' `validate()`: each reports the value and the limit.
 
 use std::fmt::{Debug, Display};
 use std::time::Duration;

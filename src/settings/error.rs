@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in words a person can act on.
+//! Errors of a configuration, for users.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The sections that keep the daemon from harm: breaker, limits, buffers.
+//! The sections that protect the daemon: breaker, limits, buffers.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::units;
 /// The longest `breaker.window`.
 const LONGEST_WINDOW: Duration = Duration::from_secs(60 * 60);
 
-/// When a failing model is left alone.
+/// Circuit breaker of failing models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Breaker {
@@ -22,18 +22,18 @@ pub struct Breaker {
     pub failure_share: f64,
     /// Share of slow calls in the window that opens it; 0: off.
     pub slow_share: f64,
-    /// From how long on a frame's run is slow.
+    /// Run time from which on a run is slow.
     #[serde(with = "units::duration")]
     pub slow_call: Duration,
-    /// How far back the shares look.
+    /// Length of the window of the shares.
     #[serde(with = "units::duration")]
     pub window: Duration,
-    /// Calls in the window without which no share is judged.
+    /// Minimum number of calls in the window to evaluate a share.
     pub min_calls: u32,
-    /// How long it stays open, before a jitter of at most 20 %.
+    /// Time it stays open, before a jitter of at most 20 %.
     #[serde(with = "units::duration")]
     pub open_for: Duration,
-    /// Frames that pass half-open and must succeed to close it again.
+    /// Probes that must succeed to close it again.
     pub success_threshold: u32,
     /// Stop reading frames while every circuit is open and another member of the queue group is healthy.
     pub pause_input: bool,
@@ -70,7 +70,7 @@ impl Breaker {
     }
 }
 
-/// What may be in the pipeline at once, and for how long.
+/// Bounds of the pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Limits {
@@ -89,7 +89,7 @@ pub struct Limits {
     pub max_timeout: Duration,
     /// Share of the frames in flight that one source may hold; 1: off.
     pub per_source_share: f64,
-    /// Who gives way when the pipeline is full.
+    /// Which frame is refused or shed when the pipeline is full.
     pub when_full: WhenFull,
 }
 
@@ -119,7 +119,7 @@ impl Limits {
     }
 }
 
-/// Who gives way when the pipeline is full.
+/// Which frame is refused or shed when the pipeline is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {

@@ -1,8 +1,8 @@
-//! What can be configured, and where a value comes from.
+//! The configuration and its layers.
 //!
 //! Four layers, the later over the earlier: the built-in defaults, a file, `SFERIC__SECTION__KEY` environment
-//! variables, command-line flags. A key nobody knows is an error that names the nearest right one.
-//! `config/default.toml` documents every key; a test holds the two together.
+//! variables, command-line flags. An unknown key is an error that names the nearest valid one.
+//! `config/default.toml` documents every key; a test keeps the two equal.
 
 mod check;
 mod error;
@@ -53,9 +53,9 @@ pub struct Settings {
     pub pool: Pool,
     /// The answers kept for equal frames.
     pub cache: Cache,
-    /// When a failing model is left alone.
+    /// Circuit breaker of failing models.
     pub breaker: Breaker,
-    /// What may be in the pipeline at once, and for how long.
+    /// Bounds of the pipeline.
     pub limits: Limits,
     /// The pool that lends tensors to frames.
     pub buffers: Buffers,
@@ -67,7 +67,7 @@ pub struct Settings {
     pub http: Http,
     /// Restarts of failed actors.
     pub supervision: Supervision,
-    /// The orderly stop.
+    /// Shutdown.
     pub shutdown: Shutdown,
     /// Logs, traces and metrics.
     pub telemetry: Telemetry,

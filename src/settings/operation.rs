@@ -1,4 +1,4 @@
-//! The sections about running the daemon: restarts, the stop, telemetry, the ONNX Runtime library.
+//! The sections about operation: restarts, shutdown, telemetry, the ONNX Runtime library.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::{given, units};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Supervision {
-    /// The wait before the first restart; it doubles with each, with jitter.
+    /// Delay before the first restart; it doubles with each, with jitter.
     #[serde(with = "units::duration")]
     pub backoff_min: Duration,
-    /// The longest wait.
+    /// Maximum delay.
     #[serde(with = "units::duration")]
     pub backoff_max: Duration,
     /// Restarts within `window` after which the daemon gives up and exits with 1.
@@ -46,7 +46,7 @@ impl Supervision {
     }
 }
 
-/// The orderly stop.
+/// Shutdown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Shutdown {
@@ -71,9 +71,9 @@ impl Shutdown {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Telemetry {
-    /// Where traces and metrics go, `http://` or `https://`; empty: nowhere.
+    /// Endpoint of traces and metrics, `http://` or `https://`; empty: none.
     pub otlp_endpoint: String,
-    /// How they go there.
+    /// The protocol.
     pub otlp_protocol: OtlpProtocol,
     /// Share of traces that are kept, of those the sender has not decided on.
     pub sample_ratio: f64,
@@ -85,7 +85,7 @@ pub struct Telemetry {
     /// How often metrics are exported.
     #[serde(with = "units::duration")]
     pub metrics_interval: Duration,
-    /// How many sources metrics tell apart; those after them are `other`.
+    /// Maximum number of sources that metrics distinguish; further ones are `other`.
     pub max_sources: usize,
     /// Log levels: `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,sferic=debug`.
     pub log: String,

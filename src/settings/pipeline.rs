@@ -1,4 +1,4 @@
-//! The sections a frame meets on its way: features, pool, cache, output.
+//! The sections of the pipeline: features, pool, cache, output.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl Pool {
     }
 }
 
-/// Who does the arithmetic.
+/// Execution provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExecutionProvider {
@@ -105,7 +105,7 @@ pub enum ExecutionProvider {
 }
 
 impl ExecutionProvider {
-    /// Every one there is, the CPU last.
+    /// All providers, the CPU last.
     pub const ALL: [Self; 6] = [Self::Coreml, Self::Cuda, Self::Tensorrt, Self::Openvino, Self::Xnnpack, Self::Cpu];
 
     /// As it is written in the configuration.

@@ -1,4 +1,4 @@
-//! Keys that are accepted already though what they switch is not built yet.
+//! Keys that are accepted although their feature is not implemented yet.
 
 use super::Settings;
 

@@ -7,11 +7,11 @@ use sferic_actors::outcome::{Failure, FailureCode, Outcome};
 
 use super::EncodeError;
 
-/// How long the echoes of an outcome that is too large may be, bytes; where one bound is not enough, the next.
+/// Maximum length of the echoes of an outcome that is too large, bytes; tried in turn.
 const ECHOES: [usize; 4] = [usize::MAX, 256, 64, 0];
 
-/// The message that `make` makes of an outcome, with its size. An outcome whose message is over the server's `limit` becomes a failure
-/// that tells both sizes, and its echoes are cut as far as it takes.
+/// Returns the message that `make` creates from an outcome. An outcome whose message exceeds the `limit` of
+/// the server becomes a failure with both sizes, and its echoes are cut as far as needed.
 ///
 /// # Errors
 /// Those of `make`.
@@ -41,7 +41,7 @@ fn too_large(failure: Option<&Failure>, size: usize, limit: usize) -> Failure {
     Failure::new(FailureCode::Internal, message)
 }
 
-/// Shortens the session, and drops what is longer and means nothing in part.
+/// Shortens the session id, and drops longer fields that mean nothing in part.
 fn cut_echoes(info: &mut FrameInfo, trace: &mut TraceHeaders, bound: usize) {
     if bound == 0 {
         info.session_id = None;
@@ -53,7 +53,7 @@ fn cut_echoes(info: &mut FrameInfo, trace: &mut TraceHeaders, bound: usize) {
     }
 }
 
-/// A text of at most so many bytes; where it is cut, `…` says so.
+/// A text of at most this many bytes; a cut is marked by `…`.
 pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most { text.into() } else { format!("{}…", &text[..text.floor_char_boundary(most)]).into() }
 }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sizes_are_told_and_what_it_would_have_been() {
+    fn the_failure_states_both_sizes_and_what_it_would_have_been() {
         let failure = Failure::new(FailureCode::InvalidFrame, "…");
         let failure = too_large(Some(&failure), 2000, 1024);
         assert_eq!(failure.code, FailureCode::Internal);

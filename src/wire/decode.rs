@@ -42,11 +42,11 @@ pub struct Body<'a> {
 
 /// Reads a frame: one map, nothing after it. Wrong types of known keys are errors, unknown keys are not.
 pub fn read(payload: &[u8], encoding: Encoding) -> Result<Body<'_>, ReadError> {
-    // Good frames are read without keeping track of where one is; bad ones are read again to say where.
+    // Good frames are decoded without tracking the position; bad ones are decoded again to report it.
     match encoding {
         Encoding::MessagePack => {
             let mut deserializer = rmp_serde::Deserializer::from_read_ref(payload);
-            // The deserializer does not say where it is, only that there is no next value.
+            // The deserializer does not report its position, only that there is no next value.
             let ended = |next| matches!(next, Err(rmp_serde::decode::Error::InvalidMarkerRead(_)));
             if let Ok(body) = by_text_keys(&mut deserializer)
                 && ended(bool::deserialize(&mut deserializer))

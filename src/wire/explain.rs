@@ -28,7 +28,7 @@ fn begins_as(payload: &[u8]) -> Option<Encoding> {
     }
 }
 
-/// Reads a bad frame again, to say where it is wrong and how.
+/// Decodes a bad frame again, to find where it is wrong and how.
 pub(super) fn why_not(payload: &[u8], encoding: Encoding) -> ReadError {
     let name = encoding.name();
     match begins_as(payload) {
@@ -48,7 +48,7 @@ pub(super) fn why_not(payload: &[u8], encoding: Encoding) -> ReadError {
 fn explain_messagepack(payload: &[u8]) -> ReadError {
     let encoding = Encoding::MessagePack;
     explain(&mut rmp_serde::Deserializer::from_read_ref(payload), encoding, |path, error| match error {
-        // Of a wrong type rmp-serde tells only the marker; what the frame holds there says more.
+        // For a wrong type rmp-serde reports only the marker; the value in the frame says more.
         rmp_serde::decode::Error::TypeMismatch(_) => held_at(payload, path).map(|held| format!("invalid type: {held}")),
         _ => None,
     })
@@ -78,7 +78,7 @@ fn held_at(mut payload: &[u8], path: &str) -> Option<String> {
     Some(unexpected.to_string())
 }
 
-/// Where the frame is wrong and how; `better` may know more of it than the deserializer's error.
+/// Returns where the frame is wrong and how; `better` may know more than the error of the deserializer.
 fn explain<'de, D: Deserializer<'de>>(
     deserializer: D,
     encoding: Encoding,

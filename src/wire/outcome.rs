@@ -89,7 +89,7 @@ struct TensorBody<'a> {
     data: &'a [u8],
 }
 
-/// Milliseconds per stage; a stage the frame did not pass is left out.
+/// Milliseconds per stage; a stage that the frame did not complete is left out.
 #[derive(Serialize)]
 struct StagesMs {
     #[serde(skip_serializing_if = "Option::is_none")]

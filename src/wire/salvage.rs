@@ -1,4 +1,4 @@
-//! What can still be said of a frame that is refused unread or cannot be read.
+//! Reads what is readable of a frame that is refused without being decoded, or that cannot be decoded.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use super::decode::frame_id_is_valid;
 use super::keys::Known;
 use super::scalar::Scalar;
 
-/// As much of the echoed part as can be had: what stands before the place where the frame is cut off or broken, and has the right
-/// type. An empty `frame_id` says that there is none.
+/// Extracts what an outcome echoes: what precedes the point where the frame is cut off or broken, and has the
+/// right type. An empty `frame_id` means that there is none.
 pub fn salvage(payload: &[u8], encoding: Encoding) -> FrameInfo {
     let mut info = FrameInfo::default();
     // Where it fails, what was found before is kept.

@@ -1,4 +1,4 @@
-//! How good predictions were: errors, and how often an ellipse held the truth.
+//! Accuracy of predictions: errors, and how often an ellipse covered the truth.
 
 use geographiclib_rs::{Geodesic, InverseGeodesic};
 use serde::Serialize;
@@ -9,12 +9,12 @@ use crate::cli::outcome::Outcome;
 /// The probabilities whose ellipses are counted.
 pub const PROBABILITIES: [f64; 4] = [0.5, 0.68, 0.9, 0.95];
 
-/// One prediction held against the truth.
+/// Error of one prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Miss {
     /// From the prediction to the truth, metres on WGS 84.
     pub error_m: f64,
-    /// The probability of the smallest ellipse of the stated uncertainty that holds the truth.
+    /// Probability of the smallest ellipse of the stated uncertainty that covers the truth.
     pub within: f64,
 }
 
@@ -25,7 +25,7 @@ impl Miss {
         let [sigma_x, sigma_y, theta] = ["sigma_x", "sigma_y", "theta"].map(|key| outcome.number(&["uncertainty", key]));
         let (error_m, azimuth, _, _): (f64, f64, f64, f64) =
             Geodesic::wgs84().inverse(latitude?, longitude?, truth.latitude, truth.longitude);
-        // The truth as the ellipse's axes see it: turned back by theta.
+        // The truth in the axes of the ellipse: turned back by theta.
         let from_east = (90.0 - azimuth - theta?).to_radians();
         let (x, y) = (error_m * from_east.cos() / sigma_x?, error_m * from_east.sin() / sigma_y?);
         // The two-dimensional Gaussian has 1 − exp(−r²/2) within r sigmas.
@@ -33,16 +33,16 @@ impl Miss {
     }
 }
 
-/// What many of them come to.
+/// Summary of many errors.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Accuracy {
-    /// Predictions counted.
+    /// Number of predictions.
     pub predictions: usize,
-    /// Half of the errors are smaller, metres.
+    /// Median of the errors, metres.
     pub median_error_m: f64,
-    /// Nine in ten of the errors are smaller, metres.
+    /// 90th percentile of the errors, metres.
     pub p90_error_m: f64,
-    /// Of each of [`PROBABILITIES`], the share of truths that its ellipse held.
+    /// For each of [`PROBABILITIES`], the share of truths that its ellipse covered.
     pub coverage: [f64; 4],
 }
 

@@ -25,13 +25,13 @@ use crate::shutdown;
 use crate::wire::FrameMessage;
 use accuracy::{Accuracy, Miss, PROBABILITIES, quantile};
 
-/// Where the simulated frames come from.
+/// Source of the simulated frames.
 const SOURCE: &str = "demo.scene";
 
-/// Frames on their way at once: a few, so that each line comes soon after its scene was played.
+/// Frames in flight: a few, so that each line appears soon after its scene is played.
 const OUTSTANDING: usize = 4;
 
-/// The demo shows places, not deadlines, also on a machine that is busy building something.
+/// A long budget: the demo shows positions, not deadlines, also on a busy machine.
 const BUDGET: Duration = Duration::from_secs(10);
 
 /// Plays simulated scenes through a daemon of its own, and shows each prediction beside the truth.
@@ -64,9 +64,9 @@ impl DemoArgs {
         let server = PrivateServer::start(&[]).await?;
         let overrides = [
             ("nats.url", server.url()),
-            // Its own lines are the demo's; what goes wrong is still told.
+            // The demo prints its own lines; the daemon logs only warnings.
             ("telemetry.log", "warn"),
-            // Beside a daemon that runs already.
+            // A daemon may be running beside it.
             ("http.listen", ""),
         ];
         let overrides: Vec<_> = overrides.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).into();

@@ -1,4 +1,4 @@
-//! Frames on their way: sent, and with `--wait` not yet answered.
+//! Frames in flight: sent, and with `--wait` not yet answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,51 +16,51 @@ use crate::cli::output::Output;
 use crate::cli::refusal;
 use crate::nats::{Action, Connection};
 
-/// Frames that may be unanswered at once.
+/// Maximum number of unanswered frames.
 const MAX_OUTSTANDING: usize = 32;
 
-/// Later than anything that is waited for.
+/// Later than any timeout.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long the refusal of the last frame may take to be known after the server has answered.
+/// Time to wait for a late refusal of the last frame after the server has answered.
 const REFUSAL_GRACE: Duration = Duration::from_millis(100);
 
-/// How often a frame that nobody heard is sent again.
+/// Interval at which a frame without a subscriber is sent again.
 const RESEND_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What became of the frames.
+/// Counts of the frames by result.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Frames sent.
     pub sent: u64,
-    /// Frames predicted.
+    /// Predictions.
     pub predictions: u64,
-    /// Frames that failed, by code.
+    /// Failures by code.
     pub failures: BTreeMap<String, u64>,
-    /// Frames nobody listened to.
+    /// Frames without a subscriber.
     pub unheard: u64,
-    /// Outcomes of frames that had theirs already.
+    /// Repeated outcomes.
     pub repeated: u64,
 }
 
-/// How long is waited for what.
+/// Timeouts.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Somebody to hear a subject's first frame.
+    /// Timeout for a subscriber of the first frame of a subject.
     pub hearer: Duration,
-    /// A frame's outcome; `None`: it is not waited for.
+    /// Timeout for an outcome; `None`: do not wait.
     pub outcome: Option<Duration>,
-    /// A connection that was lost.
+    /// Timeout for a lost connection.
     pub connection: Duration,
 }
 
-/// The frames in flight. Without `--wait` there are none: what is sent is done.
+/// The frames in flight. Without `--wait` there are none.
 pub struct Flight<'a> {
     connection: &'a Connection,
     bounds: Bounds,
-    /// Subjects that were published to.
+    /// The subjects published to.
     subjects: BTreeSet<String>,
-    /// What answers begin with; the frame's number follows.
+    /// Prefix of the subjects of answers; the number of the frame follows.
     inbox: String,
     answers: BoxStream<'static, Message>,
     waiting: Option<Outstanding>,
@@ -68,16 +68,16 @@ pub struct Flight<'a> {
     json: bool,
     /// When the last frame was sent or answered.
     pub last_event: Instant,
-    /// What became of those that are done.
+    /// Counts of the finished frames.
     pub tally: Tally,
 }
 
-/// The frames whose outcome is waited for.
+/// The frames whose outcome is awaited.
 struct Outstanding {
     patience: Duration,
-    /// Until when, by the frame's number. All wait equally long, so the first expires first.
+    /// Deadlines by frame number. All timeouts are equal, so the first expires first.
     pending: BTreeMap<u64, Instant>,
-    /// Frames that were waited for too long. One of them may still be answered.
+    /// Frames whose timeout has passed. One of them may still be answered.
     lost: BTreeSet<u64>,
 }
 
@@ -99,12 +99,13 @@ impl<'a> Flight<'a> {
         refused.map_or(Ok(flight), Err)
     }
 
-    /// The subject on which outcomes come, where they are waited for.
+    /// The subject of the outcomes, where they are awaited.
     fn inbox(&self) -> Option<String> {
         self.waiting.as_ref().map(|_| format!("{}.*", self.inbox))
     }
 
-    /// Sends a frame; the first of a subject again and again until somebody hears it. Gives how long nobody did.
+    /// Sends a frame; the first frame of a subject is repeated until there is a subscriber. Returns how long
+    /// there was none.
     ///
     /// # Errors
     /// The connection is closed or lost, the server refuses the subject, or nobody hears it in time.
@@ -149,15 +150,16 @@ impl<'a> Flight<'a> {
         Ok(())
     }
 
-    /// Sends the frame as a request, to which the server says so where nobody hears it; whether somebody does. Who may not listen to an
-    /// inbox is not told, and counts as heard.
+    /// Sends the frame as a request, because the server answers a request without a subscriber. Returns
+    /// whether there is one; a user who may not subscribe to an inbox gets no answer, and the frame counts as
+    /// received.
     async fn is_heard(&mut self, subject: &str, message: &Bytes) -> anyhow::Result<bool> {
         let number = self.tally.sent;
         self.publish(subject, message.clone(), true).await?;
         self.settle().await?;
         let refused = refusal::of_any(self.connection, Action::Publish, [&subject.to_owned()]).now_or_never();
         let mut is_heard = refused.is_none();
-        // What the server said has come; a budget of the runtime that is used up would look like the end.
+        // Reads what is received; unconstrained, because an exhausted task budget would look like the end.
         while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
             if number_of(&answer) == Some(number) && answer.status == Some(StatusCode::NO_RESPONDERS) {
                 is_heard = false;
@@ -171,7 +173,7 @@ impl<'a> Flight<'a> {
         refused.map_or(Ok(is_heard), |words| Err(refused_publication(&words)))
     }
 
-    /// Waits until the server has answered all that was asked of it.
+    /// Waits until the server has processed all commands.
     async fn settle(&self) -> anyhow::Result<()> {
         let bound = self.bounds.connection;
         tokio::select! {
@@ -180,7 +182,7 @@ impl<'a> Flight<'a> {
         }
     }
 
-    /// Waits until the server has taken every frame.
+    /// Waits until the server has accepted every frame.
     ///
     /// # Errors
     /// It refuses one, or does not answer in time.
@@ -188,7 +190,7 @@ impl<'a> Flight<'a> {
         let flushed = tokio::time::timeout(self.bounds.connection, self.connection.client().flush()).await;
         flushed.context("the server did not take every frame in time")?.context("the server did not take every frame")?;
         self.settle().await?;
-        // Of frames that are waited for it would be known by now.
+        // With `--wait` a refusal would be known by now.
         let grace = if self.waiting.is_some() { Duration::ZERO } else { REFUSAL_GRACE };
         let inbox = self.inbox();
         let refused = refused(self.connection, &self.subjects, inbox.as_ref());
@@ -200,7 +202,7 @@ impl<'a> Flight<'a> {
         refused(self.connection, &self.subjects, self.inbox().as_ref()).now_or_never().is_some()
     }
 
-    /// Waits until a frame is due and there is room for it, and prints what comes meanwhile.
+    /// Waits until a frame is due and there is room for it; prints outcomes meanwhile.
     ///
     /// # Errors
     /// Standard output is closed, or the connection.
@@ -211,7 +213,7 @@ impl<'a> Flight<'a> {
         self.until_at_most(MAX_OUTSTANDING - 1).await
     }
 
-    /// Waits until every frame is answered or given up on.
+    /// Waits until every frame is answered or its timeout has passed.
     ///
     /// # Errors
     /// As [`Flight::until`].
@@ -219,7 +221,7 @@ impl<'a> Flight<'a> {
         self.until_at_most(0).await
     }
 
-    /// Frames waited for too long.
+    /// Number of frames whose timeout has passed.
     pub fn lost(&self) -> u64 {
         self.waiting.as_ref().map_or(0, |waiting| waiting.lost.len() as u64)
     }
@@ -231,13 +233,13 @@ impl<'a> Flight<'a> {
         Ok(())
     }
 
-    /// Takes one answer, or gives up on the frames whose time is over, or returns at `until`.
+    /// Handles one answer or the passed timeouts, or returns at `until`.
     async fn step(&mut self, until: Instant) -> anyhow::Result<()> {
         let first = self.waiting.as_ref().and_then(|waiting| waiting.pending.values().next());
         let wake = first.map_or(until, |deadline| until.min(*deadline));
         let inbox = self.inbox();
         let message = tokio::select! {
-            // An answer that is here is taken before its frame is given up on.
+            // A received answer is handled before its timeout.
             biased;
             message = self.answers.next() => Some(message.context("the connection is closed")?),
             error = refused(self.connection, &self.subjects, inbox.as_ref()) => return Err(error),

@@ -1,4 +1,4 @@
-//! `sferic publish`: recordings as frames.
+//! `sferic publish`: publishes recordings as frames.
 
 mod flight;
 mod pace;
@@ -27,10 +27,10 @@ use pace::Pacer;
 pub use pace::Rate;
 use plan::{Plan, Planned};
 
-/// How much longer than its time budget an answer may take on its way.
+/// Time that an answer may take beyond the time budget.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How often a server that is not there yet is tried.
+/// Interval of attempts to connect to a server.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Publishes recordings as frames: SigMF (.sigmf-meta, .sigmf-data, .sigmf archives), WAV or raw IQ files.
@@ -117,7 +117,7 @@ impl PublishArgs {
         let mut flight = Flight::new(&connection, bounds, &output, self.json).await?;
         let mut pacer = Pacer::new(self.rate);
         let played = self.play(&plan, &settings, &connection, &output, &mut flight, &mut pacer).await;
-        // Whatever stopped it, what is on its way is still waited for.
+        // After an error too, outcomes of sent frames are awaited.
         let mut done = played.and(flight.finish().await);
         if done.is_ok() {
             done = flight.confirm().await;
@@ -143,7 +143,7 @@ impl PublishArgs {
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Connects; a server that was started a moment ago may not listen yet.
+    /// Connects; a server that was just started may not listen yet.
     async fn connect(&self, settings: &Settings) -> anyhow::Result<Connection> {
         let patience = self.patience.min(settings.nats.connect_timeout);
         let began = Instant::now();

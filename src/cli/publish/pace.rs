@@ -1,17 +1,17 @@
-//! When each frame is due.
+//! Schedule of the frames.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Behind its time by more than this, a frame counts as late: more than a timer's grain and a busy scheduler.
+/// Delay from which a frame counts as late: more than the resolution of a timer and a busy scheduler.
 const LATE: Duration = Duration::from_millis(20);
 
-/// How fast frames are sent.
+/// Rate at which frames are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
-    /// So many frames per second.
+    /// Frames per second.
     PerSecond(f64),
     /// As fast as they were recorded.
     Realtime,
@@ -34,13 +34,14 @@ impl FromStr for Rate {
     }
 }
 
-/// The schedule, counted from its start, so that no delay adds up: what is behind is sent at once until it has caught up.
+/// The schedule, relative to its start, so that delays do not add up: late frames are sent at once until it
+/// has caught up.
 pub struct Pacer {
     rate: Rate,
     start: Instant,
-    /// Frames that were sent late.
+    /// Number of late frames.
     pub late: u64,
-    /// By how much the latest one was.
+    /// Largest delay.
     pub latest_by: Duration,
 }
 
@@ -61,14 +62,14 @@ impl Pacer {
         self.start.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
     }
 
-    /// Notes that a frame due then is being sent now.
+    /// Records that a frame due then is sent now.
     pub fn sent(&mut self, due: Option<Instant>) {
         let behind = due.map_or(Duration::ZERO, |due| due.elapsed());
         self.late += u64::from(behind > LATE);
         self.latest_by = self.latest_by.max(behind);
     }
 
-    /// Nothing could be sent for so long: the schedule goes on from there.
+    /// Shifts the schedule after a pause of this length.
     pub fn postpone(&mut self, by: Duration) {
         self.start += by;
     }

@@ -1,4 +1,4 @@
-//! What a call of `sferic publish` will send, settled before anything is sent.
+//! The plan of a `sferic publish` call, made before anything is sent.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -13,25 +13,25 @@ use crate::recording::{self, Cut, Overrides, Recording, RecordingError};
 /// A recording and the source it is published as.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// What is read.
+    /// The recording.
     pub recording: Recording,
     /// The subject's tokens after `<prefix>.frames.`.
     pub source: String,
-    /// When its first sample comes, seconds after the first one of all; 0 where rates are unknown.
+    /// Time of its first sample, seconds after the first one of all; 0 where rates are unknown.
     pub starts_at: f64,
 }
 
-/// All of them, in the order of the command line.
+/// All recordings, in the order of the command line.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The recordings.
     pub recordings: Vec<Planned>,
-    /// How they are cut into frames.
+    /// Length and distance of the frames.
     pub cut: Cut,
 }
 
 impl Plan {
-    /// Opens every recording and says what is odd about each.
+    /// Opens every recording and prints its warnings.
     ///
     /// # Errors
     /// A recording that cannot be read; [`Usage`] where it cannot be what was asked for.
@@ -67,12 +67,12 @@ impl Plan {
         Ok(Self { recordings, cut })
     }
 
-    /// How many frames there are.
+    /// Number of frames.
     pub fn count(&self) -> u64 {
         self.recordings.iter().map(|planned| planned.recording.count(self.cut)).sum()
     }
 
-    /// Checks the frames' samples against what the server takes in one message.
+    /// Checks the size of the frames against the maximum payload of the server.
     ///
     /// # Errors
     /// Both sizes, and what to do.
@@ -84,12 +84,12 @@ impl Plan {
     }
 }
 
-/// Checks one message against what the server takes.
+/// Checks one message against the maximum payload of the server.
 ///
 /// # Errors
 /// Both sizes, and what to do.
 pub fn check_size(recording: &Recording, bytes: u64, max_payload: usize) -> anyhow::Result<()> {
-    // What a frame says beside its samples takes less than this.
+    // The other keys of a frame take less than this.
     let most = (max_payload as u64).saturating_sub(1024) / recording.bytes_per_instant();
     anyhow::ensure!(
         bytes <= max_payload as u64,
@@ -103,7 +103,7 @@ fn usage(error: RecordingError) -> anyhow::Error {
     if error.is_usage() { Usage(error.to_string()).into() } else { error.into() }
 }
 
-/// A shell's `*` gives a recording's metadata and its data; they are one recording, and the metadata says more.
+/// Removes data files whose metadata file is listed too, as the `*` of a shell does; the metadata says more.
 fn without_companions(opened: Vec<(&PathBuf, Recording)>) -> impl Iterator<Item = Recording> {
     let is_metadata = |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sigmf-meta"));
     // One file may be named in several ways.
@@ -113,8 +113,9 @@ fn without_companions(opened: Vec<(&PathBuf, Recording)>) -> impl Iterator<Item 
     kept.map(|(_, recording)| recording)
 }
 
-/// A file name as one token of a subject, another one for each name: letters, digits, `-` and `_` stay, every other byte is
-/// `=` and two hexadecimal digits. A subject could hold more; keys of NATS and file names could not.
+/// Encodes a file name as one subject token, unambiguously: letters, digits, `-` and `_` stay, every other
+/// byte is `=` and two hexadecimal digits. Subjects allow more characters; keys of NATS and file names do
+/// not.
 fn source_of(name: &OsStr) -> String {
     let mut token = String::new();
     for byte in name.as_encoded_bytes() {

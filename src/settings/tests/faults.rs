@@ -1,4 +1,4 @@
-//! What a wrong configuration is told.
+//! Error messages of wrong configurations.
 
 use std::path::Path;
 
