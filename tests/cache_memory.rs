@@ -110,7 +110,7 @@ fn size(answer: &Answer) -> usize {
 }
 
 #[test]
-fn memory_stays_within_the_bound_whatever_is_remembered() {
+fn memory_stays_within_the_bound_whatever_is_cached() {
     let name: Arc<str> = "a name that is the model's own".into();
     for admission in [AdmissionPolicy::TinyLfu, AdmissionPolicy::Lru] {
         let config = |max_entries, max_bytes| Config { max_entries, max_bytes, admission, ..Config::default() };

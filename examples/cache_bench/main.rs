@@ -1,4 +1,4 @@
-//! What the cache gives and costs, measured on a daemon of its own over loopback.
+//! Benefit and cost of the cache, measured on a daemon of its own over loopback.
 //!
 //! - Hits a second over NATS, beside a bare async-nats responder with the same payloads, in turn; and how long the daemon takes for a hit.
 //! - The processor time of a frame that is no hit, with and without the cache, in turn, and what the hash takes of it.

@@ -1,4 +1,4 @@
-//! The least that an async-nats responder can do, in a process of its own as the daemon is.
+//! A minimal async-nats responder, in a process of its own like the daemon.
 
 use std::process::Stdio;
 

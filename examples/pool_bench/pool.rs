@@ -42,7 +42,7 @@ struct Feed {
     tensors: Prepared,
 }
 
-/// What came out.
+/// Counts of published outcomes.
 struct Published {
     predictions: AtomicU64,
     failures: AtomicU64,

@@ -1,4 +1,5 @@
-//! What traces cost the daemon: processor time a frame whose trace is sampled, and one whose is not; `ops/bench/telemetry` builds and starts this.
+//! Cost of traces: processor time per frame with and without a sampled trace; `ops/bench/telemetry` builds
+//! and starts this.
 //!
 //! What is compared takes turns in one daemon, so that what else the machine does meets all alike: the frames' trace headers say whether they
 //! are sampled. A daemon whose receiver is killed is used for that alone.

@@ -1,4 +1,4 @@
-//! The circuit breaker: what becomes of frames while a model fails, what is done by hand, and who takes the frames meanwhile.
+//! The circuit breaker: frames of a failing model, manual control, and pausing the input.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ async fn until(client: &async_nats::Client, health: &str, wanted: impl Fn(&serde
 }
 
 #[tokio::test]
-async fn a_model_that_fails_three_times_is_refused_for_a_while_probed_and_taken_back() {
+async fn a_circuit_opens_after_three_failures_probes_and_closes() {
     if !tools_are_there() {
         return;
     }
@@ -81,7 +81,7 @@ async fn a_model_that_fails_three_times_is_refused_for_a_while_probed_and_taken_
     assert_eq!(refused.body["message"], "the circuit of poison@1 is open: 3 failures in a row");
     assert!((0.0..=2400.0).contains(&refused.number("retry_after_ms")), "{}", refused.body);
     let invalid = world.ask(&with(&bad("5", "poison"), &[("samples", Value::Nil)])).await;
-    assert_eq!(invalid.body["code"], "invalid_frame", "what is wrong with the frame is told all the same");
+    assert_eq!(invalid.body["code"], "invalid_frame", "an invalid frame gets its own failure all the same");
     assert!(world.ask(&good("6", "degrees")).await.body["position"].is_object(), "another model is not concerned");
 
     until(&world.client, "health", |health| health["models"][1]["state"] == "half_open").await;
@@ -107,7 +107,7 @@ async fn a_model_that_fails_three_times_is_refused_for_a_while_probed_and_taken_
 }
 
 #[tokio::test]
-async fn while_a_version_is_open_the_one_before_answers_and_says_so() {
+async fn while_the_circuit_of_a_version_is_open_the_older_one_answers() {
     if !tools_are_there() {
         return;
     }
@@ -224,7 +224,7 @@ async fn play(client: async_nats::Client, bad_ones: Arc<AtomicBool>, stop: Arc<A
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_whose_model_is_broken_leaves_its_frames_to_the_other_and_none_is_lost() {
+async fn a_member_with_a_broken_model_pauses_in_favour_of_the_other_and_no_frame_is_lost() {
     if !tools_are_there() {
         return;
     }
@@ -243,7 +243,7 @@ async fn a_member_whose_model_is_broken_leaves_its_frames_to_the_other_and_none_
 
     let (bad_ones, stop) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::default()));
     let playing = tokio::spawn(play(client.clone(), Arc::clone(&bad_ones), Arc::clone(&stop)));
-    // It leaves, comes back half-open, fails its probes and leaves again, all under load.
+    // It pauses, joins again half-open, fails its probes and pauses again, under load.
     for wanted in ["paused", "ok", "paused", "ok", "paused"] {
         status(wanted).await;
     }
@@ -268,7 +268,7 @@ async fn a_member_whose_model_is_broken_leaves_its_frames_to_the_other_and_none_
     assert!(outcomes["predicted"] > 100 && outcomes["inference_failed"] >= 5, "{outcomes:?}");
     assert!(outcomes.keys().all(|end| ["predicted", "inference_failed", "model_unavailable"].contains(&end.as_str())), "{outcomes:?}");
 
-    // With nobody left who is well, it comes back and answers.
+    // With no healthy member left, it joins again and answers.
     control(&client, &format!("breaker.{broken_id}"), r#"{"force": "open"}"#).await.unwrap();
     status("paused").await;
     first.signal("TERM").await;

@@ -1,4 +1,4 @@
-//! Equal frames: remembered, computed once for many, shared by daemons; and a shared cache that fails.
+//! Equal frames: cached, computed once for many, shared by daemons; and a failing shared cache.
 
 use std::time::Instant;
 
@@ -58,7 +58,7 @@ async fn a_frame_that_wants_no_cache_neither_reads_nor_fills_it() {
 }
 
 #[tokio::test]
-async fn failures_are_not_remembered() {
+async fn failures_are_not_cached() {
     if !tools_are_there() {
         return;
     }
@@ -87,7 +87,7 @@ async fn written(world: &World, count: u64) {
     tokio::time::timeout(PATIENCE, writes).await.expect("answers are not written");
 }
 
-/// Keeps asking until the shared cache is in use.
+/// Sends frames until the shared cache is in use.
 async fn in_use(world: &World, from: usize) {
     let using = async {
         for n in from.. {
@@ -130,7 +130,7 @@ async fn a_restart_starts_warm(server: PrivateServer, settings: &[(&str, &str)])
     }
     let statistics = second.statistics().await;
     assert_eq!((&statistics["cache"]["shared"]["hits"], &statistics["pool"]["frames_run"]), (&json!(15), &runs), "{statistics}");
-    // Now they are remembered here too.
+    // Now they are cached here too.
     let (payload, headers) = frames[0].clone();
     second.ask_raw(payload, headers).await;
     assert_eq!(second.statistics().await["cache"]["shared"]["hits"], 15);
@@ -162,11 +162,11 @@ async fn a_restart_starts_warm_from_redis() {
     let mut connection = redis.connection().await;
     let keys: Vec<String> = connection.keys("sferic_cache:*").await.unwrap();
     let ttl: i64 = connection.pttl(&keys[0]).await.unwrap();
-    assert!(keys.len() >= 15 && (3_000_000..=3_600_000).contains(&ttl), "{} keys, forgotten in {ttl} ms", keys.len());
+    assert!(keys.len() >= 15 && (3_000_000..=3_600_000).contains(&ttl), "{} keys, expire in {ttl} ms", keys.len());
 }
 
 #[tokio::test]
-async fn nonsense_in_the_shared_cache_is_a_miss() {
+async fn an_invalid_value_in_the_shared_cache_is_a_miss() {
     if !tools_are_there() {
         return;
     }
@@ -292,7 +292,7 @@ async fn a_shared_cache_that_hangs_costs_the_timeout_and_then_nothing() {
 }
 
 #[tokio::test]
-async fn a_full_shared_cache_takes_nothing_and_nobody_minds() {
+async fn a_full_shared_cache_stores_nothing_and_fails_no_frame() {
     if !tools_are_there() {
         return;
     }
@@ -316,7 +316,7 @@ async fn a_full_shared_cache_takes_nothing_and_nobody_minds() {
 }
 
 #[tokio::test]
-async fn a_daemon_starts_without_the_shared_cache_it_is_told_of() {
+async fn a_daemon_starts_without_its_configured_shared_cache() {
     if !tools_are_there() {
         return;
     }

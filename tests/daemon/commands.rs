@@ -1,4 +1,4 @@
-//! The command line, run as a person or a script runs it.
+//! The command line, run as a process.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::*;
 
 #[tokio::test]
-async fn the_demo_shows_predictions_beside_the_truth_and_sums_up() {
+async fn the_demo_prints_predictions_beside_the_truth_and_a_summary() {
     if !tools_are_there() {
         return;
     }
@@ -43,7 +43,7 @@ async fn simulated_scenes_can_be_published() {
 }
 
 #[tokio::test]
-async fn each_name_is_a_source_and_what_is_odd_is_said() {
+async fn each_file_name_becomes_a_source_and_oddities_are_printed() {
     if !tools_are_there() {
         return;
     }
@@ -53,7 +53,7 @@ async fn each_name_is_a_source_and_what_is_odd_is_said() {
     for path in &paths {
         std::fs::write(path, [1; 16]).unwrap();
     }
-    // Somebody hears them.
+    // There is a subscriber.
     let client = async_nats::connect(server.url()).await.unwrap();
     let _frames = client.subscribe("iq.frames.>").await.unwrap();
     client.flush().await.unwrap();
@@ -104,7 +104,7 @@ async fn real_captures_get_one_outcome_a_frame() {
 }
 
 #[tokio::test]
-async fn watch_breaks_a_second_down_by_stage() {
+async fn watch_reports_the_time_per_stage_each_second() {
     if !tools_are_there() {
         return;
     }
@@ -133,7 +133,7 @@ async fn watch_breaks_a_second_down_by_stage() {
 }
 
 #[tokio::test]
-async fn doctor_says_what_is_there_and_what_is_missing() {
+async fn doctor_reports_what_works_and_what_is_missing() {
     if !tools_are_there() {
         return;
     }
@@ -153,7 +153,7 @@ async fn doctor_says_what_is_there_and_what_is_missing() {
 }
 
 #[tokio::test]
-async fn wrong_usage_and_configuration_exit_with_two_and_say_what_is_right() {
+async fn wrong_usage_and_configuration_exit_with_2_and_say_what_is_valid() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("wrong.toml");
     std::fs::write(&file, "[pool]\nsession = 2\n").unwrap();
@@ -192,7 +192,7 @@ async fn too_many_threads_are_refused_with_the_arithmetic() {
 }
 
 #[tokio::test]
-async fn bands_that_catch_no_bin_are_warned_of_once() {
+async fn empty_bands_are_logged_once() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/overhead/1");
     if !shared.is_dir() {
         return eprintln!("skipped: {} is not there", shared.display());

@@ -1,4 +1,4 @@
-//! What is seen from outside, as the contract has it: good frames, and every row of its table of failures.
+//! The contract from outside: good frames, and every row of its table of failures.
 
 use async_nats::HeaderMap;
 use futures::StreamExt;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::*;
 
 #[tokio::test]
-async fn a_prediction_says_all_that_the_contract_promises() {
+async fn a_prediction_has_every_key_of_the_contract() {
     if !tools_are_there() {
         return;
     }
@@ -85,7 +85,7 @@ async fn a_prediction_says_all_that_the_contract_promises() {
 }
 
 #[tokio::test]
-async fn json_is_answered_in_kind_and_means_the_same() {
+async fn json_frames_get_json_answers_with_the_same_meaning() {
     if !tools_are_there() {
         return;
     }
@@ -110,7 +110,7 @@ async fn json_is_answered_in_kind_and_means_the_same() {
 }
 
 #[tokio::test]
-async fn a_bare_name_means_the_highest_version_as_a_number() {
+async fn a_name_without_version_selects_the_highest_version_as_a_number() {
     if !tools_are_there() {
         return;
     }
@@ -122,7 +122,7 @@ async fn a_bare_name_means_the_highest_version_as_a_number() {
 }
 
 #[tokio::test]
-async fn the_id_is_the_bodys_else_the_headers_else_a_new_one() {
+async fn the_id_is_from_the_body_else_the_header_else_new() {
     if !tools_are_there() {
         return;
     }
@@ -138,7 +138,7 @@ async fn the_id_is_the_bodys_else_the_headers_else_a_new_one() {
 }
 
 #[tokio::test]
-async fn bad_input_gets_its_code_and_loses_no_neighbour() {
+async fn bad_input_gets_its_code_and_affects_no_other_frame() {
     if !tools_are_there() {
         return;
     }
@@ -244,7 +244,7 @@ async fn one_sample_less_than_a_window_is_not_enough() {
 }
 
 #[tokio::test]
-async fn the_micro_service_answers_and_tells_its_health() {
+async fn the_micro_service_answers_and_reports_its_health() {
     if !tools_are_there() {
         return;
     }

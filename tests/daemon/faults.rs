@@ -126,7 +126,7 @@ async fn a_signal_under_load_ends_in_order_with_every_accepted_frame_answered() 
 }
 
 #[tokio::test]
-async fn a_deadline_is_answered_while_the_model_still_runs() {
+async fn a_deadline_is_kept_while_the_model_still_runs() {
     if !tools_are_there() {
         return;
     }
@@ -147,7 +147,7 @@ async fn a_deadline_is_answered_while_the_model_still_runs() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_overloaded_and_counted() {
+async fn frames_over_the_limits_are_overloaded_and_counted() {
     if !tools_are_there() {
         return;
     }
@@ -163,7 +163,7 @@ async fn what_does_not_fit_is_overloaded_and_counted() {
 }
 
 #[tokio::test]
-async fn a_model_that_keeps_failing_is_left_alone_and_the_others_answer() {
+async fn the_circuit_of_a_failing_model_opens_and_other_models_answer() {
     if !tools_are_there() {
         return;
     }
@@ -181,7 +181,7 @@ async fn a_model_that_keeps_failing_is_left_alone_and_the_others_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outcomes_that_can_be_told_to_nobody_are_counted_as_lost() {
+async fn outcomes_that_cannot_be_published_count_as_lost() {
     if !tools_are_there() {
         return;
     }
@@ -215,7 +215,7 @@ async fn outcomes_that_can_be_told_to_nobody_are_counted_as_lost() {
 }
 
 #[tokio::test]
-async fn when_full_the_configuration_says_who_gives_way() {
+async fn when_full_decides_which_frame_is_shed() {
     if !tools_are_there() {
         return;
     }

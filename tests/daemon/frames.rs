@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::*;
 
 #[tokio::test]
-async fn what_senders_write_in_other_ways_means_the_same() {
+async fn other_spellings_of_a_frame_mean_the_same() {
     if !tools_are_there() {
         return;
     }
@@ -39,7 +39,7 @@ async fn what_senders_write_in_other_ways_means_the_same() {
 }
 
 #[tokio::test]
-async fn an_outcome_larger_than_the_server_takes_says_so() {
+async fn an_outcome_over_max_payload_becomes_a_failure_that_says_so() {
     if !tools_are_there() {
         return;
     }

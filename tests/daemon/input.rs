@@ -21,7 +21,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_leaves_and_joins_under_load_and_every_frame_comes_to_one() {
+async fn a_member_leaves_and_joins_under_load_without_losing_a_frame() {
     if !tools_are_there() {
         return;
     }

@@ -6,7 +6,7 @@ use sferic::nats::PrivateServer;
 use crate::support::*;
 
 #[tokio::test]
-async fn a_repeated_fault_is_told_once_a_second_with_its_trace_and_without_samples() {
+async fn a_repeated_fault_is_logged_once_a_second_with_its_trace_and_without_samples() {
     if !tools_are_there() {
         return;
     }
@@ -43,7 +43,7 @@ async fn a_repeated_fault_is_told_once_a_second_with_its_trace_and_without_sampl
 }
 
 #[tokio::test]
-async fn what_a_sender_chooses_stays_within_its_line_of_the_log() {
+async fn text_of_senders_stays_within_its_log_line() {
     if !tools_are_there() {
         return;
     }

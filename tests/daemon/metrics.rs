@@ -87,7 +87,7 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
     let ended: f64 = series.iter().filter(|(name, _)| name.starts_with("sferic_frames_total{")).map(|(_, count)| count).sum();
     assert_eq!(count("sferic_frames_received_total"), ended, "nothing is in flight");
     assert_eq!(count(r#"sferic_frames_shed_total{reason="source_share",source="a"}"#), 1.0);
-    assert_eq!(count(r#"sferic_frames_shed_total{reason="source_share",source="other"}"#), 1.0, "one source is told by name");
+    assert_eq!(count(r#"sferic_frames_shed_total{reason="source_share",source="other"}"#), 1.0, "one source has its own label");
     assert_eq!(count(r#"sferic_model_frames_total{model="degrees",version="1",outcome="prediction"}"#), 5.0);
     assert_eq!(count(r#"sferic_stage_duration_seconds_count{stage="decode"}"#), 9.0);
     assert_eq!(count(r#"sferic_stage_duration_seconds_count{stage="publish"}"#), 12.0);
@@ -98,7 +98,7 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
     assert_eq!(count("sferic_in_flight_frames"), 0.0);
     assert_eq!((count("sferic_nats_connected"), count(r#"sferic_status{status="ok"}"#)), (1.0, 1.0));
 
-    // Nothing was lost; all else there is has something to show.
+    // Nothing was lost; every other metric has a value.
     for metric in catalogue::ALL.iter().filter(|metric| metric.name != "sferic.frames.lost") {
         let linux_only = ["process.cpu", "process.resident_memory"].contains(&metric.name) && !cfg!(target_os = "linux");
         assert!(linux_only || page.contains(&format!("# TYPE {} ", metric.prometheus_name())), "{} is not in\n{page}", metric.name);
@@ -107,7 +107,7 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_and_readiness_follow_the_daemon_and_a_taken_port_is_told() {
+async fn health_and_readiness_follow_the_daemon_and_a_used_port_is_reported() {
     if !tools_are_there() {
         return;
     }

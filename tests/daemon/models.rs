@@ -1,4 +1,4 @@
-//! Models that are refused, what models answer with, and how short a frame may be.
+//! Refused models, kinds of answers, and the minimum length of a frame.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn add(repository: &Path, bundle: &str, fixture: &str, onnx: Option<&str>) {
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
 
 #[tokio::test]
-async fn a_bad_bundle_is_refused_alone_and_shown() {
+async fn a_bad_bundle_is_refused_alone_and_reported() {
     if !tools_are_there() {
         return;
     }
@@ -58,7 +58,7 @@ async fn a_bad_bundle_is_refused_alone_and_shown() {
 }
 
 #[tokio::test]
-async fn without_a_version_of_the_default_model_the_daemon_ends_with_the_reasons() {
+async fn without_the_default_model_the_daemon_exits_with_the_reasons() {
     if !tools_are_there() {
         return;
     }

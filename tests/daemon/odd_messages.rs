@@ -1,4 +1,4 @@
-//! Messages that the client library cannot read, among good frames: what they cost is counted, and no more than that.
+//! Messages that the client library cannot read, among good frames: what they cost is bounded and counted.
 //!
 //! `SFERIC_FUZZ_SECONDS` sets how long the fuzzing publishers go on; a minute where it is not set.
 
@@ -22,7 +22,7 @@ const MALFORMED: u32 = 500;
 /// Between two malformed headers or subjects.
 const ODD_EVERY: Duration = Duration::from_secs(5);
 
-/// The longest time without an answer.
+/// Maximum time without an answer.
 const DEAF: Duration = Duration::from_secs(2);
 
 /// What is odd about it, its subject and its header block.
@@ -56,7 +56,7 @@ fn seconds() -> Duration {
     Duration::from_secs(asked.unwrap_or(60))
 }
 
-/// What became of the good frames.
+/// Outcomes of the good frames.
 struct Report {
     sent: u64,
     /// Outcomes by frame.
@@ -172,7 +172,7 @@ fn mutated(good: &[u8], random: &mut SmallRng) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_unreadable_messages_cost_is_counted() {
+async fn frames_lost_to_unreadable_messages_are_counted() {
     if !tools_are_there() {
         return;
     }
@@ -185,7 +185,7 @@ async fn what_unreadable_messages_cost_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_messages_that_can_be_read_cost_nothing() {
+async fn odd_but_readable_messages_cost_nothing() {
     if !tools_are_there() {
         return;
     }

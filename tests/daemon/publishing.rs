@@ -1,4 +1,4 @@
-//! `sferic publish` where nobody listens yet, where the server refuses, and where others answer too.
+//! `sferic publish` without a subscriber, with refusals of the server, and with other responders.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::support::*;
 
-/// Users who may not do all; who signs in as none is `all`.
+/// Users with restricted permissions; without a user name it is `all`.
 pub const USERS: &str = r#"
 no_auth_user: all
 authorization {
@@ -58,7 +58,7 @@ async fn published(url: &str, arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[tokio::test]
-async fn frames_wait_for_a_hearer_and_each_is_heard_once() {
+async fn frames_wait_for_a_subscriber_and_arrive_once() {
     if !tools_are_there() {
         return;
     }
@@ -84,7 +84,7 @@ async fn frames_wait_for_a_hearer_and_each_is_heard_once() {
 }
 
 #[tokio::test]
-async fn without_patience_or_hearer_it_fails_and_says_what_to_start() {
+async fn without_a_subscriber_it_fails_and_says_what_to_start() {
     if !tools_are_there() {
         return;
     }
@@ -100,7 +100,7 @@ async fn without_patience_or_hearer_it_fails_and_says_what_to_start() {
 }
 
 #[tokio::test]
-async fn server_daemon_and_frames_may_be_started_one_right_after_the_other() {
+async fn server_daemon_and_publisher_may_be_started_at_once() {
     if !tools_are_there() {
         return;
     }
@@ -118,7 +118,7 @@ async fn server_daemon_and_frames_may_be_started_one_right_after_the_other() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_an_error_at_once_in_its_words() {
+async fn a_refusal_of_the_server_is_an_error_at_once_with_its_text() {
     if !tools_are_there() {
         return;
     }
@@ -145,7 +145,7 @@ async fn what_the_server_refuses_is_an_error_at_once_in_its_words() {
 }
 
 #[tokio::test]
-async fn the_address_signs_in_and_is_never_shown() {
+async fn credentials_in_the_url_sign_in_and_are_never_shown() {
     if !tools_are_there() {
         return;
     }
@@ -153,7 +153,7 @@ async fn the_address_signs_in_and_is_never_shown() {
     let token = PrivateServer::start(&["--auth", "s3cr3t:word"]).await.unwrap();
     for (server, secret) in [(&users, "odd%3Aname:p%40ss%2Fw%25rd"), (&token, "s3cr3t%3Aword")] {
         let url = sign_in(server.url(), secret);
-        // It gets as far as nobody listening.
+        // It fails only for want of a subscriber.
         let (code, out, err) = published(&url, &["--patience", "0"]).await;
         assert!(code == 1 && err.contains("no daemon listens"), "{err}");
         let (_, listening, talk) = output(&mut sferic(&["doctor", "--url", &url])).await;
@@ -170,7 +170,7 @@ async fn the_address_signs_in_and_is_never_shown() {
 }
 
 #[tokio::test]
-async fn outcomes_come_on_an_inbox_of_ones_own() {
+async fn outcomes_arrive_on_a_configured_inbox_prefix() {
     if !tools_are_there() {
         return;
     }
@@ -182,7 +182,7 @@ async fn outcomes_come_on_an_inbox_of_ones_own() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_outcome_are_passed_over() {
+async fn answers_that_are_no_outcome_are_ignored() {
     if !tools_are_there() {
         return;
     }

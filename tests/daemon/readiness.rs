@@ -1,4 +1,4 @@
-//! `/ready` and `sferic.health` say whether frames come in and outcomes go out, and the frames that could not are accounted for.
+//! `/ready` and `sferic.health` follow the connection, and the frames missed meanwhile are counted.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -115,7 +115,7 @@ async fn a_daemon_waits_for_its_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_follows_the_server_and_its_frames_are_accounted_for() {
+async fn readiness_follows_the_server_and_every_frame_is_counted() {
     if !tools_are_there() {
         return;
     }
@@ -174,7 +174,7 @@ async fn load(url: String, sent: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_subscription_is_no_readiness() {
+async fn a_refused_subscription_is_not_ready() {
     if !tools_are_there() {
         return;
     }
@@ -194,7 +194,7 @@ async fn a_refused_subscription_is_no_readiness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_that_the_server_refuses_does_not_end_the_subscription() {
+async fn a_refused_reply_does_not_end_the_subscription() {
     if !tools_are_there() {
         return;
     }
@@ -217,7 +217,7 @@ async fn a_reply_that_the_server_refuses_does_not_end_the_subscription() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outcomes_that_the_server_refuses_are_lost_and_no_readiness() {
+async fn refused_outcomes_are_lost_and_the_daemon_is_not_ready() {
     if !tools_are_there() {
         return;
     }
@@ -245,7 +245,7 @@ async fn outcomes_that_the_server_refuses_are_lost_and_no_readiness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_another_member_may_have_had_is_not_lost() {
+async fn a_missing_frame_is_unseen_while_another_member_may_have_it() {
     if !tools_are_there() {
         return;
     }

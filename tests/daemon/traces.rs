@@ -42,7 +42,7 @@ fn roots(received: &Received) -> usize {
 }
 
 /// Publishes frames under known traces and checks the tree of each.
-async fn every_tree_is_whole(receiver: Receiver, protocol: &str, frames: usize) {
+async fn every_trace_is_complete(receiver: Receiver, protocol: &str, frames: usize) {
     let endpoint = receiver.endpoint();
     let settings = [
         ("TELEMETRY__OTLP_ENDPOINT", endpoint.as_str()),
@@ -154,21 +154,21 @@ async fn every_tree_is_whole(receiver: Receiver, protocol: &str, frames: usize) 
 }
 
 #[tokio::test]
-async fn every_tree_is_whole_over_grpc() {
+async fn every_trace_is_complete_over_grpc() {
     if tools_are_there() {
-        every_tree_is_whole(Receiver::grpc(), "grpc", 100).await;
+        every_trace_is_complete(Receiver::grpc(), "grpc", 100).await;
     }
 }
 
 #[tokio::test]
-async fn every_tree_is_whole_over_http() {
+async fn every_trace_is_complete_over_http() {
     if tools_are_there() {
-        every_tree_is_whole(Receiver::http(), "http", 20).await;
+        every_trace_is_complete(Receiver::http(), "http", 20).await;
     }
 }
 
 #[tokio::test]
-async fn failures_and_slow_frames_are_kept_where_nothing_is_sampled() {
+async fn failures_and_slow_frames_are_kept_without_sampling() {
     if !tools_are_there() {
         return;
     }
@@ -211,7 +211,7 @@ async fn failures_and_slow_frames_are_kept_where_nothing_is_sampled() {
 }
 
 #[tokio::test]
-async fn a_collector_that_goes_away_costs_no_frame_and_little_memory() {
+async fn a_lost_collector_costs_no_frame_and_little_memory() {
     if !tools_are_there() {
         return;
     }
@@ -247,7 +247,7 @@ async fn a_collector_that_goes_away_costs_no_frame_and_little_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_comes_late_gets_what_waited() {
+async fn a_late_collector_gets_the_queued_spans() {
     if !tools_are_there() {
         return;
     }
@@ -273,7 +273,7 @@ async fn a_collector_that_comes_late_gets_what_waited() {
 }
 
 #[tokio::test]
-async fn a_collector_over_tls_is_believed_by_its_certificate() {
+async fn a_collector_over_tls_is_verified_by_its_certificate() {
     if !tools_are_there() {
         return;
     }

@@ -1,4 +1,4 @@
-//! `sferic watch`: what senders may do to it, and what the server may refuse.
+//! `sferic watch`: hostile messages, and refusals of the server.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Watch {
         watch
     }
 
-    /// The next line of talk, which contains this.
+    /// The next message that contains this.
     async fn says(&mut self, part: &str) {
         let line = tokio::time::timeout(PATIENCE, self.talk.next_line()).await.expect("it says nothing").unwrap().unwrap_or_default();
         assert!(line.contains(part), "{part:?} is not in {line:?}");
@@ -61,7 +61,7 @@ fn classification(source: &str, label: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn what_senders_choose_stays_within_its_line() {
+async fn text_of_senders_stays_within_its_line() {
     if !tools_are_there() {
         return;
     }
@@ -87,7 +87,7 @@ async fn what_senders_choose_stays_within_its_line() {
 }
 
 #[tokio::test]
-async fn what_is_no_outcome_is_told_and_not_printed() {
+async fn messages_that_are_no_outcome_are_reported_and_not_printed() {
     if !tools_are_there() {
         return;
     }
@@ -117,7 +117,7 @@ async fn a_message_that_ends_the_client_does_not_end_the_watching() {
 }
 
 #[tokio::test]
-async fn a_refused_subject_ends_it_at_once() {
+async fn a_refused_subject_ends_watch_at_once() {
     if !tools_are_there() {
         return;
     }

@@ -1,4 +1,4 @@
-//! NATS over a bare socket, for what no library sends.
+//! NATS over a bare socket, for messages that no library sends.
 
 use async_nats::ServerAddr;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
