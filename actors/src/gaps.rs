@@ -52,7 +52,7 @@ pub struct Gaps {
 struct Count {
     /// The number after the last one that was taken in order.
     next: u64,
-    /// The highest `next` before the source began to count anew.
+    /// The highest `next` before the source restarted its count.
     high: u64,
     /// The number after the last one, where that was behind `next` and 0 or 1, as a restarted source sends;
     /// else [`NONE`].

@@ -46,7 +46,7 @@ pub async fn account(gaps: Arc<GapWatch>, ledger: Arc<Ledger>, recorded: Arc<Rec
             ledger.missed(frames);
             recorded.missed(&source, frames);
             if let Some(suppressed) = throttle.pass(Instant::now()) {
-                tracing::warn!(source, frames, suppressed, "frames never came: their numbers are missing");
+                tracing::warn!(source, frames, suppressed, "frames never came: their seq is missing");
             }
         }
     }

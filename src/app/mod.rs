@@ -57,7 +57,7 @@ impl App {
     /// What is missing or wrong, in words.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         if settings.nats.mode == Mode::Jetstream {
-            bail!("nats.mode = \"jetstream\" is not built yet; use \"core\"");
+            bail!("nats.mode = \"jetstream\" is not implemented yet; use \"core\"");
         }
         check_threads(settings)?;
         let started = SystemTime::now();

@@ -269,7 +269,7 @@ impl Reader {
             }
             Answer::Refused(words) => {
                 if self.is.borrow().1.as_ref() != Some(&words) {
-                    tracing::warn!(subject = self.subject, words, "the server refuses the subscription; asking again and again");
+                    tracing::warn!(subject = self.subject, words, "the server refuses the subscription; retrying");
                 }
                 self.is.send_replace((Input::Joining, Some(words)));
                 if let Membership::Joined(Joined { subscriber, .. }, _) = std::mem::replace(&mut self.membership, Membership::Left) {

@@ -101,7 +101,7 @@ pub(super) async fn keep(shared: Arc<Shared>, client: Arc<RwLock<Client>>, mut e
             match Shared::make_client(&shared, generation, true).await {
                 Ok(made) => break made,
                 Err(error) => {
-                    shared.down(format!("no NATS client can be made: {error:#}"));
+                    shared.down(format!("no NATS client can be created: {error:#}"));
                     tokio::time::sleep(RETRY).await;
                 }
             }

@@ -75,7 +75,7 @@ async fn probe(connection: Connection, echo: watch::Sender<Echo>) {
             }
             Ok(()) => {}
             Err(_) if connection.is_up() && connection.epoch() == epoch => {
-                tracing::warn!(timeout = ?RECONNECT_AFTER, "the NATS server has not answered; connecting anew");
+                tracing::warn!(timeout = ?RECONNECT_AFTER, "the NATS server has not answered; reconnecting");
                 let _ = connection.client().force_reconnect().await;
             }
             Err(_) => {}

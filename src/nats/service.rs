@@ -165,9 +165,9 @@ async fn serve(
         }
         generation = connection.generation();
         match Running::start(&connection.client(), &description).await {
-            Ok(anew) => {
-                naming.send_replace(anew.id.clone());
-                running = anew;
+            Ok(restarted) => {
+                naming.send_replace(restarted.id.clone());
+                running = restarted;
             }
             // That client has ended; the next one starts the service.
             Err(error) => tracing::warn!(%error, "the service could not be started"),

@@ -22,7 +22,7 @@ impl OnnxRunner {
     /// A runner over `catalog`.
     pub fn new(catalog: Arc<Catalog>) -> Self {
         let canceller = RunTerminator::new().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the runs of a session cannot be ended early");
+            tracing::warn!(%error, "the runs of a session cannot be cancelled");
             RunTerminator::default()
         });
         Self { catalog, scratch: Vec::new(), canceller: Arc::new(canceller) }

@@ -50,11 +50,7 @@ impl NatsKv {
                     }
                     Err(error) if !is_told => {
                         is_told = true;
-                        tracing::warn!(
-                            bucket = config.bucket,
-                            error = format!("{error:#}"),
-                            "no shared cache yet; looking for it again and again"
-                        );
+                        tracing::warn!(bucket = config.bucket, error = format!("{error:#}"), "no shared cache yet; retrying");
                     }
                     Err(_) => {}
                 }

@@ -121,7 +121,7 @@ impl Shared {
                 found
             }
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the shared cache could not be asked");
+                tracing::debug!(%error, "the shared cache could not be read");
                 self.pause().failed(Instant::now());
                 None
             }

@@ -140,7 +140,7 @@ impl Pipeline {
         let sessions = self.sessions;
         let joined = tokio::task::spawn_blocking(move || sessions.join());
         if tokio::time::timeout(bound, joined).await.is_err() {
-            tracing::warn!("a session is still in its run");
+            tracing::warn!("a session is still running");
         }
         // The publisher runs until every outcome is published.
         let _ = tokio::time::timeout(bound, self.shared_state.ledger.idle()).await;

@@ -88,7 +88,7 @@ impl OutcomeQueue {
             // others are not lost with it.
             let batch = if pending[0].published.attempts > 0 { 1 } else { pending.len() };
             if pending[0].published.attempts == MAX_ATTEMPTS {
-                let message = format!("the publisher died of it {MAX_ATTEMPTS} times");
+                let message = format!("it crashed the publisher {MAX_ATTEMPTS} times");
                 // Dropped unclosed, it counts as lost.
                 sink.abandoned(&pending.remove(0), &PublishError { reason: "publisher_died", message });
                 continue;

@@ -38,7 +38,7 @@ pub struct Tally {
     /// Failures by code.
     pub failures: BTreeMap<String, u64>,
     /// Frames without a subscriber.
-    pub unheard: u64,
+    pub without_subscriber: u64,
     /// Repeated outcomes.
     pub repeated: u64,
 }
@@ -47,7 +47,7 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Timeout for a subscriber of the first frame of a subject.
-    pub hearer: Duration,
+    pub subscriber: Duration,
     /// Timeout for an outcome; `None`: do not wait.
     pub outcome: Option<Duration>,
     /// Timeout for a lost connection.
@@ -108,15 +108,15 @@ impl<'a> Flight<'a> {
     /// there was none.
     ///
     /// # Errors
-    /// The connection is closed or lost, the server refuses the subject, or nobody hears it in time.
+    /// The connection is closed or lost, the server refuses the subject, or there is no subscriber in time.
     pub async fn send(&mut self, subject: String, message: Bytes) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let mut waited = Duration::ZERO;
         if self.subjects.contains(&subject) {
             self.publish(&subject, message, self.waiting.is_some()).await?;
         } else {
-            while !self.is_heard(&subject, &message).await? {
-                let patience = self.bounds.hearer;
+            while !self.has_subscriber(&subject, &message).await? {
+                let patience = self.bounds.subscriber;
                 if began.elapsed() >= patience {
                     bail!("no daemon listens on {subject}: start one with `sferic run`");
                 }
@@ -153,24 +153,24 @@ impl<'a> Flight<'a> {
     /// Sends the frame as a request, because the server answers a request without a subscriber. Returns
     /// whether there is one; a user who may not subscribe to an inbox gets no answer, and the frame counts as
     /// received.
-    async fn is_heard(&mut self, subject: &str, message: &Bytes) -> anyhow::Result<bool> {
+    async fn has_subscriber(&mut self, subject: &str, message: &Bytes) -> anyhow::Result<bool> {
         let number = self.tally.sent;
         self.publish(subject, message.clone(), true).await?;
         self.settle().await?;
         let refused = refusal::of_any(self.connection, Action::Publish, [&subject.to_owned()]).now_or_never();
-        let mut is_heard = refused.is_none();
+        let mut has_subscriber = refused.is_none();
         // Reads what is received; unconstrained, because an exhausted task budget would look like the end.
         while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
             if number_of(&answer) == Some(number) && answer.status == Some(StatusCode::NO_RESPONDERS) {
-                is_heard = false;
+                has_subscriber = false;
             } else {
                 self.take(&answer)?;
             }
         }
-        if let Some(waiting) = self.waiting.as_mut().filter(|_| !is_heard) {
+        if let Some(waiting) = self.waiting.as_mut().filter(|_| !has_subscriber) {
             waiting.pending.remove(&number);
         }
-        refused.map_or(Ok(is_heard), |words| Err(refused_publication(&words)))
+        refused.map_or(Ok(has_subscriber), |words| Err(refused_publication(&words)))
     }
 
     /// Waits until the server has processed all commands.
@@ -278,7 +278,7 @@ impl<'a> Flight<'a> {
         }
         self.last_event = Instant::now();
         let Some(outcome) = outcome else {
-            self.tally.unheard += 1;
+            self.tally.without_subscriber += 1;
             return Ok(());
         };
         match outcome.code() {

@@ -40,15 +40,15 @@ const RETRY: Duration = Duration::from_millis(200);
 /// a gap, and no frame holds two frequencies or a gap.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Raw files tell their datatype by their extension (cu8, cs8, cs16, cf32, cfile, …; --datatype for any other), and rate and \
-centre frequency by their name where that has them side by side with units, as in name_433.92M_250k.cu8, and can mean \
-nothing else; what is taken is printed. WAV files (8, 16, 32 bits or float, I left and Q right) tell all by their header, \
-whatever --datatype says, and their centre frequency by their name where they have no auxi chunk.
+The datatype of a raw file is taken from its extension (cu8, cs8, cs16, cf32, cfile, …; --datatype for any other), its rate \
+and centre frequency from its name where that has them side by side with units, as in name_433.92M_250k.cu8, and they can \
+mean nothing else; what is taken is printed. WAV files (8, 16, 32 bits or float, I left and Q right) are read by their \
+header, whatever --datatype says, and take their centre frequency from their name where they have no auxi chunk.
 
-While nobody hears a recording's subject, its first frame is sent again, for --patience at most. What the server refuses is an \
-error at once.
+While a recording's subject has no subscriber, its first frame is sent again, for --patience at most. A refusal of the \
+server is an error at once.
 
-Without --wait, exits 0 once the server has taken every frame; with --json prints id, source and seq of each. With --wait, \
+Without --wait, exits 0 once the server has accepted every frame; with --json prints id, source and seq of each. With --wait, \
 at most 32 frames are unanswered at a time, each outcome is printed as it comes, and the exit code is 0 when every frame \
 got exactly one, be it a prediction or a failure. A summary goes to standard error.
 
@@ -73,10 +73,10 @@ pub struct PublishArgs {
     /// Samples from one frame's start to the next one's [default: --frame-samples].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub hop: Option<u64>,
-    /// Frames per second; `realtime`: as they were recorded; `max`: as fast as they are taken.
+    /// Frames per second; `realtime`: as they were recorded; `max`: as fast as the server accepts them.
     #[arg(long, value_name = "N|realtime|max", default_value = "max")]
     pub rate: Rate,
-    /// How long to wait for a daemon while nobody hears the frames; 0s: not at all.
+    /// How long to wait for a daemon while the frames have no subscriber; 0s: not at all.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = patience)]
     pub patience: Duration,
     /// Time budget of each frame, such as 500ms [default: the daemon's].
@@ -113,7 +113,8 @@ impl PublishArgs {
 
         let output = Output::with_bar(plan.count());
         let patience = self.timeout.unwrap_or(settings.limits.timeout) + GRACE;
-        let bounds = Bounds { hearer: self.patience, outcome: self.wait.then_some(patience), connection: settings.nats.publish_timeout };
+        let bounds =
+            Bounds { subscriber: self.patience, outcome: self.wait.then_some(patience), connection: settings.nats.publish_timeout };
         let mut flight = Flight::new(&connection, bounds, &output, self.json).await?;
         let mut pacer = Pacer::new(self.rate);
         let played = self.play(&plan, &settings, &connection, &output, &mut flight, &mut pacer).await;
@@ -129,7 +130,7 @@ impl PublishArgs {
         done?;
 
         let reconnects = connection.traffic().connects.saturating_sub(1);
-        if flight.tally.unheard > 0 {
+        if flight.tally.without_subscriber > 0 {
             let prefix = &settings.nats.prefix;
             let mut sources: Vec<_> = plan.recordings.iter().map(|planned| format!("{prefix}.frames.{}", planned.source)).collect();
             sources.dedup();
@@ -180,7 +181,7 @@ impl PublishArgs {
                 let seconds = recording.sample_rate.map_or(0.0, |rate| starts_at + frame.position as f64 / rate);
                 let due = pacer.due(flight.tally.sent, seconds);
                 flight.until(due).await?;
-                if flight.tally.unheard > 0 {
+                if flight.tally.without_subscriber > 0 {
                     return Ok(());
                 }
                 let frame_id = Uuid::now_v7().to_string();
@@ -227,8 +228,8 @@ impl PublishArgs {
             line += &format!(": {} predictions, {failures} failures{codes}, {} lost", tally.predictions, flight.lost());
         }
         output.say(line);
-        if tally.unheard > 0 {
-            output.say(format!("{} frames were heard by nobody", tally.unheard));
+        if tally.without_subscriber > 0 {
+            output.say(format!("{} frames had no subscriber", tally.without_subscriber));
         }
         if flight.lost() > 0 {
             output.say(format!("{} frames got no outcome within {patience:?}", flight.lost()));
