@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn text_that_is_no_time_is_none() {
         for text in [
             "",
             "1597301540",

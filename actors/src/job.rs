@@ -106,7 +106,7 @@ impl Job {
         }
     }
 
-    /// Whether work on it is work nobody waits for.
+    /// Whether no frame waits for it any more.
     pub fn is_settled(&self, now: Instant) -> bool {
         self.flight.is_over(now)
     }

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_round_trip_and_a_wrong_one_is_told_the_list() {
+    fn names_round_trip_and_a_wrong_one_gets_the_list() {
         for datatype in Datatype::ALL {
             assert_eq!(datatype.to_string().parse(), Ok(datatype));
         }

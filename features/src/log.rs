@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_refused() {
+    fn non_finite_values_are_refused() {
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
             for log in [Log::Ln, Log::Log10, Log::Db] {
                 let mut values = [1.0, 2.0, bad, 3.0];

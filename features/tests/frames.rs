@@ -20,7 +20,7 @@ fn one_sample_less_than_a_window_is_not_enough() {
 }
 
 #[test]
-fn the_fewest_samples_are_counted_before_any_padding() {
+fn min_samples_is_checked_before_any_padding() {
     let iq = FeatureConfig { kind: Kind::Iq, ..FeatureConfig::default() };
     let fewest = |frames, min_samples| FeatureConfig { frames, min_samples, ..iq.clone() }.min_samples();
     assert_eq!(fewest(None, None), 16);
@@ -50,7 +50,7 @@ fn a_frame_of_a_million_samples_works() {
 }
 
 #[test]
-fn what_is_not_finite_is_found_anywhere() {
+fn non_finite_values_are_found_anywhere() {
     // 1024 + 100: the last hundred samples are in no window.
     for at in [0, 2 * 500 + 1, 2 * 1123 + 1] {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

@@ -102,7 +102,7 @@ mod tests {
     use crate::rng::stream;
 
     #[test]
-    fn noise_has_the_power_asked_for() {
+    fn noise_has_the_requested_power() {
         let noise = white_noise(&mut stream(1, 0), 100_000, 0.25);
         assert!((mean_power(&noise) - 0.25).abs() < 0.25 * 0.015);
     }

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn coloured_noise_has_the_power_asked_for() {
+    fn coloured_noise_has_the_requested_power() {
         for index in 0..20 {
             let noise = noise(2000, 0.5, &mut stream(7, index));
             assert_eq!(noise.len(), 2000);

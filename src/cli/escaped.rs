@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_moves_the_cursor_the_line_or_the_direction_is_escaped() {
+    fn characters_that_move_the_cursor_the_line_or_the_direction_are_escaped() {
         let evil = "a\x1b[2J\x07\r\n\tb\x7f\u{85}\u{9b}c\u{2028}\u{2029}\u{202e}\u{2066}\u{200f}é漢 \\";
         let shown = r"a\u001b[2J\u0007\u000d\u000a\u0009b\u007f\u0085\u009bc\u2028\u2029\u202e\u2066\u200fé漢 \";
         assert_eq!(Escaped(evil).to_string(), shown);

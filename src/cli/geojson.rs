@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_or_no_ellipse_is_left_out() {
+    fn invalid_positions_and_ellipses_are_left_out() {
         let with = |place: &str, ellipse: &str| {
             feature(&outcome(&format!(r#"{{"kind":"localization","position":{{{place}}},"ellipse":{{{ellipse}}}}}"#)))
         };
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_left_out() {
+    fn values_that_are_no_number_are_left_out() {
         let map = |entries: &[(&str, f64)]| rmpv::Value::Map(entries.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect());
         let with = |latitude: f64, semi_minor: f64| {
             let ellipse = map(&[("semi_major", 20.0), ("semi_minor", semi_minor), ("rotation", 0.0)]);

@@ -212,7 +212,7 @@ pub mod tests {
     }
 
     #[test]
-    fn lines_say_what_matters() {
+    fn lines_have_the_important_values() {
         assert_eq!(
             outcome(LOCALIZATION).to_string(),
             "north.rx2 #12  45.010000, 7.620000 ± 151 × 91 m at 0° (68 %)  localization@1  3.2 ms (cached)"
@@ -254,7 +254,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_streams_acknowledgement_is_none() {
+    fn the_acknowledgement_of_a_stream_is_no_outcome() {
         for (payload, is_one) in [
             (r#"{"stream":"KEPT","seq":7}"#, true),
             (r#"{"stream":"KEPT","domain":"d","seq":7,"duplicate":true}"#, true),

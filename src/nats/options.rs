@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_between_attempts_grows_to_its_bound() {
+    fn the_delay_between_attempts_grows_to_its_maximum() {
         assert_eq!(reconnect_delay(1), Duration::ZERO);
         for attempt in [2, 3, 10, 100, usize::MAX] {
             let delay = reconnect_delay(attempt);

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn well_is_who_reads_the_same_frames_and_has_a_circuit_that_is_not_open() {
+    fn a_healthy_member_reads_the_same_frames_and_has_a_circuit_that_is_not_open() {
         let own = Member { prefix: "iq".into(), queue_group: "sferic".into(), state: Input::Reading };
         let answer = |id: &str, group: &str, input: &str, circuits: &[&str]| {
             let circuits: Vec<_> = circuits.iter().map(|state| json!({"model": "m", "state": state})).collect();

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_holds_a_token_or_a_user_with_a_password() {
+    fn the_url_may_have_a_token_or_a_user_with_a_password() {
         for (url, sign_in, bare) in [
             ("nats://10.0.0.1:4222", SignIn::None, "nats://10.0.0.1:4222"),
             ("nats://s3cr3t@10.0.0.1", SignIn::Token("s3cr3t".into()), "nats://10.0.0.1"),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sign_in_serves_all_addresses() {
+    fn all_addresses_share_one_sign_in() {
         let both = nats("nats://ann:pass@a, nats://ann:pass@b,nats://c");
         assert!(SignIn::of(&both).unwrap() == password("ann", "pass"));
         assert_eq!(addresses(&both), ["nats://a", "nats://b", "nats://c"]);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_goes_before_the_keys() {
+    fn the_url_takes_precedence_over_the_keys() {
         let keys = Nats { user: "ann".into(), password: "pass".into(), ..nats("nats://host") };
         assert!(SignIn::of(&keys).unwrap() == password("ann", "pass"));
         let address = Nats { url: "nats://t0ken@host".into(), ..keys };

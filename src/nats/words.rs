@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_said_in_the_librarys_words() {
+    fn a_reason_is_the_text_of_the_library() {
         let custom = |text: &str| Some(io::Error::new(io::ErrorKind::InvalidInput, text));
         let reset = Some(io::Error::from_raw_os_error(104));
         for (error, text, is_about_a_message) in [
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_layer_keeps_what_the_library_says_of_errors_and_nothing_else() {
+    fn the_layer_keeps_errors_of_the_library_and_nothing_else() {
         let subscriber = tracing_subscriber::registry().with(layer());
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!(target: "async_nats", error = ?Some(io::Error::other("a word")), "disconnected");

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_bundle_has_the_defaults() {
+    fn a_minimal_bundle_has_the_defaults() {
         let bundle = bundle(OUTPUT).expect("refused");
         assert_eq!(bundle.features, FeatureConfig::default());
         assert_eq!(bundle.output, OutputConfig::Tensors);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_key_is_told_with_its_place_and_the_nearest_right_one() {
+    fn a_wrong_key_is_reported_with_its_position_and_the_nearest_valid_one() {
         refused(&format!("[features]\nn_ftt = 512\n{OUTPUT}"), &["line 2", "`n_ftt = 512`", "unknown key `n_ftt`", "`n_fft`"]);
         refused(&format!("[feature]\n{OUTPUT}"), &["`feature`", "`features`"]);
         refused("[output]\nkind = \"tensor\"\n", &["line 2", "unknown value `tensor`", "`tensors`"]);

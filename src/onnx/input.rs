@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_the_input_and_what_was_expected() {
+    fn a_refusal_names_the_input_and_what_was_expected() {
         refused(input(3, None, "B 128 T"), &["`x`, float32 [B, 128, T]", "expected float32 [B, 3, 128, T]"]);
         refused(input(1, None, "B 1 64 T"), &["rows = 128", "takes 64", "or [B, 128, T]"]);
         refused(input(2, None, "B 3 128 T"), &["num_channels = 2", "takes 3"]);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_takes_less_than_the_fewest_samples_is_refused() {
+    fn a_file_that_accepts_fewer_than_min_samples_is_refused() {
         let iq = |min_samples| FeatureConfig { kind: Kind::Iq, min_samples, ..features(1, None) };
         let new = |config: &FeatureConfig, axes| Input::new(config, &[port(axes)]);
         refused(new(&iq(None), "B 2 8"), &["min_samples = 16", "takes 8", "set a smaller min_samples"]);

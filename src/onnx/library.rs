@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_asked_for_by_name_is_not_replaced_by_another() {
+    fn a_configured_library_has_no_fallback() {
         let error = find(Some(Path::new("no/such/library.so"))).expect_err("found").to_string();
         for part in ["no/such/library.so", "ops/setup", "onnx.library", "ORT_DYLIB_PATH"] {
             assert!(error.contains(part), "{part:?} is not in {error:?}");

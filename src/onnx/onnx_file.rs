@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_the_digest_is_that_of_the_file() {
+    fn without_external_data_the_digest_is_that_of_the_file() {
         let folder = bundle(&[], &[("weights.bin", b"nobody names it")]);
         let file = OnnxFile::read(folder.path()).unwrap();
         assert_eq!(file.digest, <[u8; 32]>::from(Sha256::digest(graph(&[]))));
@@ -189,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_no_file_is_named() {
+    fn missing_files_and_non_files_are_named() {
         refused(&bundle(&["gone.bin"], &[]), &["can't read", "gone.bin"]);
         refused(&bundle(&["sub"], &[("sub/w.bin", b"W")]), &["sub", "not a file"]);
         refused(&bundle(&[""], &[]), &["not a file"]);
     }
 
     #[test]
-    fn a_git_lfs_pointer_is_told_from_a_model() {
+    fn a_git_lfs_pointer_is_distinguished_from_a_model() {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00ff\nsize 7\n";
         let parts = ["Git LFS", "git lfs pull"];
         refused(&bundle(&[], &[(NAME, pointer)]), &[&parts[..], &[NAME]].concat());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_onnx_file_says_so() {
+    fn a_file_that_is_not_onnx_is_reported() {
         for bytes in [&b"<!DOCTYPE html>"[..], b"not a model", &graph(&["w.bin"])[..20]] {
             refused(&bundle(&[], &[(NAME, bytes)]), &["can't load model.onnx", "no ONNX file"]);
         }

@@ -55,7 +55,7 @@ impl RunTerminator {
 
 impl std::fmt::Debug for RunTerminator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("RunBrake").field(&self.0.is_some()).finish()
+        f.debug_tuple("RunTerminator").field(&self.0.is_some()).finish()
     }
 }
 

@@ -119,7 +119,7 @@ fn metres_classes_and_tensors_come_through() {
 }
 
 #[test]
-fn an_output_as_long_as_its_values_ask_for_comes_whole() {
+fn an_output_of_data_dependent_length_is_complete() {
     let Some(catalog) = catalog() else { return };
     for above in [3, 0, 7, 3] {
         let values = (0..16).map(|index| if index < above { 0.75 } else { 0.25 }).collect::<Vec<f32>>();
@@ -131,7 +131,7 @@ fn an_output_as_long_as_its_values_ask_for_comes_whole() {
 }
 
 #[test]
-fn outputs_in_hand_are_not_written_again_and_those_given_back_are() {
+fn outputs_in_use_are_not_overwritten_and_returned_ones_are_reused() {
     let Some(runtime) = runtime() else { return };
     let onnx = OnnxFile::read(&fixtures().join("degrees/1")).expect("there");
     let options = SessionOptions { threads: Threads { sessions: 1, intra: 1 }, memory_pattern: false };
@@ -186,7 +186,7 @@ fn a_fixed_width_is_a_limit_of_the_frame() {
 }
 
 #[test]
-fn a_bare_name_is_the_highest_version_as_a_number() {
+fn a_name_without_version_selects_the_highest_version_as_a_number() {
     let Some(catalog) = catalog() else { return };
     let version = |asked| catalog.resolve(asked).map(|model| model.id().version.clone());
     assert_eq!(version("versions").as_deref(), Ok("10"));

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ambiguous_is_not_taken() {
+    fn ambiguous_numbers_are_not_used() {
         for (name, rate, centre) in [
             // A bit rate, not a centre frequency.
             ("wifi_11a_24M_sample_20000k.ci16", Some(20e6), None),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_is_said_with_its_value() {
+    fn values_taken_from_names_are_reported() {
         let path = Path::new("d/x.cu8");
         let said = taken(path, &[("sample rate", Some(250e3)), ("centre frequency", Some(433.92e6))]);
         assert_eq!(said.as_deref(), Some("d/x.cu8: taken from its name: sample rate 250000 Hz, centre frequency 433920000 Hz"));

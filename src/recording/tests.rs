@@ -80,7 +80,7 @@ fn missing_samples_end_a_stream() {
 }
 
 #[test]
-fn headers_and_trailers_are_stepped_over() {
+fn headers_and_trailers_are_skipped() {
     let folder = TempDir::new().unwrap();
     // 3 header bytes, 4 samples, 5 header bytes, 6 samples, 7 trailing bytes; the indices start at 100.
     let captures = json!([
@@ -118,7 +118,7 @@ fn places_rates_and_channels_are_read() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn each_fault_is_named() {
     let folder = TempDir::new().unwrap();
     for (global, bytes, named) in [
         (json!({"core:datatype": "ri16_le"}), 60, vec!["\"ri16_le\"", "cf32_le", "cu8"]),
@@ -141,7 +141,7 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn a_short_or_cut_off_dataset_is_told() {
+fn a_short_or_truncated_dataset_is_reported() {
     let folder = TempDir::new().unwrap();
     let captures = json!([{"core:sample_start": 0}, {"core:sample_start": 100}]);
     let recording = sigmf(folder.path(), json!({}), captures, 21).unwrap();
@@ -220,7 +220,7 @@ fn archive(path: &Path, members: &[(&str, &[u8])]) {
 }
 
 #[test]
-fn what_cannot_be_read_of_an_archive_is_left_out() {
+fn unreadable_members_of_an_archive_are_left_out() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("x.sigmf");
     let metadata = member();
@@ -279,7 +279,7 @@ fn archives_are_read_in_place() {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn written_recordings_can_be_read() {
     let folder = TempDir::new().unwrap();
     let more = |key: &str, value: Value| Map::from_iter([(key.to_owned(), value)]);
     let writer = SigmfWriter {

@@ -30,7 +30,7 @@ fn answers() -> impl Strategy<Value = Answer> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back_with_its_age(answer in answers(), age_ms in 0..10_000_000u64) {
+    fn written_answers_are_read_back_with_their_age(answer in answers(), age_ms in 0..10_000_000u64) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000);
         let age = Duration::from_millis(age_ms);
         let bytes = encode(&answer, now - age).unwrap();
@@ -40,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn nonsense_is_no_answer(answer in answers(), cut in 0..40usize, noise in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn invalid_data_is_no_answer(answer in answers(), cut in 0..40usize, noise in prop::collection::vec(any::<u8>(), 0..100)) {
         let now = SystemTime::now();
         let bytes = encode(&answer, now).unwrap();
         prop_assert_eq!(decode(&noise, now), None);
@@ -51,7 +51,7 @@ proptest! {
 }
 
 #[test]
-fn a_tensor_whose_parts_do_not_go_together_is_no_answer() {
+fn a_tensor_with_inconsistent_parts_is_no_answer() {
     let tensor = |shape: &[usize], dtype, bytes| {
         let tensor = NamedTensor { name: "t".into(), shape: shape.into(), dtype, data: vec![0; bytes] };
         decode(&encode(&Answer::Tensors(vec![tensor]), SystemTime::now()).unwrap(), SystemTime::now()).is_some()

@@ -45,7 +45,7 @@ fn with_part(page: &str, part: &str, table: &str) -> String {
 }
 
 #[test]
-fn the_page_lists_what_there_is_and_no_other() {
+fn the_page_equals_the_code() {
     let found = std::fs::read_to_string(page()).unwrap();
     let parts = [("metrics", metrics()), ("spans", spans()), ("attributes", attributes())];
     let right = parts.iter().fold(found.clone(), |page, (part, table)| with_part(&page, part, table));

@@ -65,7 +65,7 @@ fn samples_are_borrowed_from_the_message() {
 }
 
 #[test]
-fn texts_are_borrowed_too_where_they_stand_as_they_are() {
+fn unescaped_texts_are_borrowed_too() {
     let message = map(vec![("datatype", "ci8".into()), ("model", rmpv::Value::Binary(b"m@1".to_vec()))]);
     let body = read(&message, MessagePack).unwrap();
     for (text, expected) in [(body.datatype, "ci8"), (body.model, "m@1")] {
@@ -80,7 +80,7 @@ fn texts_are_borrowed_too_where_they_stand_as_they_are() {
 }
 
 #[test]
-fn both_encodings_say_the_same() {
+fn both_encodings_have_the_same_content() {
     let frame = json!({
         "iq_data": [[1, -0.5], [0.25, 2]], "sample_rate": 48000, "num_channels": 1, "frequency": 77500, "seq": 7,
         "datetime": "2026-11-23T09:00:00Z", "geolocation": {"type": "Point", "coordinates": [8.8, 46.5, 210]},
@@ -120,7 +120,7 @@ fn an_error_names_the_key_and_what_it_holds() {
 }
 
 #[test]
-fn of_a_broken_frame_is_salvaged_what_can_be() {
+fn the_readable_part_of_a_broken_frame_is_salvaged() {
     let frame = map(vec![
         ("frame_id", "f-1".into()),
         ("seq", 9.into()),
@@ -170,7 +170,7 @@ fn a_float_without_a_fraction_is_that_integer() {
 }
 
 #[test]
-fn a_name_is_a_text_and_not_its_place_in_the_list() {
+fn an_enum_value_is_a_name_not_an_index() {
     let point = |kind| json!({"geolocation": {"type": kind, "coordinates": [7, 45]}});
     for frame in [json!({"priority": 1}), json!({"priority": {"high": null}}), point(json!(0)), json!({"geolocation": ["Point", [7, 45]]})]
     {
@@ -197,7 +197,7 @@ fn a_message_is_one_map_and_nothing_after_it() {
 }
 
 #[test]
-fn what_is_in_the_other_encoding_is_told_the_header_it_takes() {
+fn a_frame_in_the_other_encoding_is_told_which_header_it_needs() {
     for (message, encoding, header) in [
         (&br#"{"seq": 1}"#[..], MessagePack, "`Content-Type: application/json`"),
         (b"\r\n\t {}", MessagePack, "`Content-Type: application/json`"),
@@ -238,7 +238,7 @@ fn a_place_is_finite_and_on_the_earth() {
 }
 
 #[test]
-fn keys_that_are_no_text_say_nothing_of_a_frame_that_is_salvaged() {
+fn non_text_keys_are_ignored_in_a_salvaged_frame() {
     let mut entries: Vec<(rmpv::Value, rmpv::Value)> = (0..16).map(|key| (key.into(), "by place".into())).collect();
     entries.push(("seq".into(), 9.into()));
     entries.push(("samples".into(), "broken".into()));
@@ -305,7 +305,7 @@ proptest! {
 
     /// Whatever arrives, reading and salvaging it ends without a panic.
     #[test]
-    fn nonsense_does_no_harm(bytes in vec(any::<u8>(), 0..300)) {
+    fn invalid_data_does_no_harm(bytes in vec(any::<u8>(), 0..300)) {
         for encoding in [MessagePack, Json] {
             let _ = read(&bytes, encoding);
             let _ = salvage(&bytes, encoding);

@@ -136,7 +136,7 @@ impl CancelState {
 
 impl std::fmt::Debug for SessionCanceller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pedal").finish_non_exhaustive()
+        f.debug_struct("SessionCanceller").finish_non_exhaustive()
     }
 }
 

@@ -85,7 +85,7 @@ impl Pipeline {
     pub async fn start(config: Config, ports: Ports) -> Result<Self, StartError> {
         let queue = WorkQueue::new(config.pool.clone());
         let shared = ports.shared_cache.map(|port| Shared::start(port, config.cache.shared_timeout));
-        let cache = CacheStore::before(shared, &config.cache);
+        let cache = CacheStore::with_shared(shared, &config.cache);
         let shared_state = Arc::new(SharedState {
             ledger: Arc::default(),
             gaps: Arc::default(),

@@ -13,7 +13,7 @@ fn parse(args: &str) -> Result<PublishArgs, clap::Error> {
 }
 
 #[test]
-fn the_defaults_are_the_contracts() {
+fn the_defaults_are_those_of_the_contract() {
     let args = parse("x.cu8").unwrap();
     assert_eq!((args.frame_samples, args.hop, args.rate), (8192, None, Rate::Max));
     assert_eq!((args.source, args.model, args.timeout, args.wait, args.json), (None, None, None, false, false));
@@ -28,7 +28,7 @@ fn flags_are_read() {
 }
 
 #[test]
-fn wrong_flags_are_refused_with_what_is_right() {
+fn wrong_flags_are_refused_with_what_is_valid() {
     for (args, named) in [
         ("", "<PATH>"),
         ("x --rate fast", "realtime"),

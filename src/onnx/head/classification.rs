@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_the_label_that_says_so_where_all_labels_are_numbers() {
+    fn a_number_selects_the_equal_label_where_all_labels_are_numbers() {
         let orders = classifier(Reading::Classes, &["16", "64", "4"]);
         assert_eq!(orders.index(&number(64)), Ok(1));
         assert!(orders.index(&number(0)).is_err());
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_answer_has_scores_where_the_model_gives_some() {
+    fn a_cached_answer_has_scores_where_the_model_gives_some() {
         let label = |score| vec![Label { label: "am".into(), score }];
         let (alone, scored) = (classifier(Reading::Classes, &["am", "fm"]), classifier(Reading::Floats, &["am"]));
         assert!(alone.rebind(label(None)).is_some() && alone.rebind(label(Some(1.0))).is_none());

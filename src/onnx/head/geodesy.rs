@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn over_the_pole_one_comes_down_on_the_other_side() {
+    fn a_path_over_the_pole_continues_on_the_other_side() {
         let beyond = from(89.99, 20.0, 0.0, 5000.0);
         assert!((beyond.longitude - -160.0).abs() < 1e-6, "{beyond:?}");
         assert!(beyond.latitude < 90.0 && beyond.latitude > 89.9, "{beyond:?}");

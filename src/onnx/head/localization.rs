@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ellipse_covers_what_it_is_asked_to() {
+    fn the_ellipse_covers_the_requested_probability() {
         let localizer = Localizer { confidence_interval: 0.95, ..DEGREES };
         let answer = localizer.answer(&[0.0, 0.0], &[20.0, 10.0], None).expect("refused");
         assert_eq!(answer.uncertainty.confidence_interval, 0.95);

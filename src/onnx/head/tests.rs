@@ -55,7 +55,7 @@ fn outputs_are_found_by_name_in_any_order() {
 }
 
 #[test]
-fn a_refusal_tells_the_output_and_what_was_expected() {
+fn a_refusal_names_the_output_and_what_was_expected() {
     let sigma = port("sigma", Dtype::Float32, "B 2");
     let head = |position: Port| Head::new(&localization(None), &[sigma.clone(), position]);
     refused(head(port("location", Dtype::Float32, "B 2")), &["`position`", "it has `sigma`, `location`"]);
@@ -113,7 +113,7 @@ fn labels_and_maps_are_answers() {
 }
 
 #[test]
-fn what_comes_is_checked_again_because_axes_may_be_free() {
+fn outputs_are_checked_again_because_axes_may_be_free() {
     let ports = [port("sigma", Dtype::Float32, "B S"), port("position", Dtype::Float32, "B P")];
     let head = Head::new(&localization(None), &ports).expect("refused");
     let position = [0.0; 4];
@@ -136,7 +136,7 @@ fn a_value_that_is_not_finite_fails_its_frame_alone() {
 }
 
 #[test]
-fn classes_are_told_frame_by_frame() {
+fn classes_are_read_frame_by_frame() {
     let head = Head::new(&classification(), &[port("logits", Dtype::Float32, "B 3")]).expect("refused");
     let Ok(Answer::Classification(labels)) = head.answer(&[floats(&[2, 3], &[3.0, 2.0, 1.0, 1.0, 2.0, 3.0])], 1) else { panic!("refused") };
     let best: Vec<_> = labels.iter().map(|label| (&*label.label, label.score)).collect();

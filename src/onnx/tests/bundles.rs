@@ -148,7 +148,7 @@ fn patch(folder: &Path, old: &[u8], new: &[u8]) {
 }
 
 #[test]
-fn a_bare_name_is_the_highest_version_that_is_not_refused() {
+fn a_name_without_version_selects_the_highest_that_is_not_refused() {
     let Some(runtime) = runtime() else { return };
     let broken: Change<'_> = &|folder| fs::write(folder.join("model.onnx"), "<html>404</html>").expect("write");
     let bundles = [
@@ -173,7 +173,7 @@ fn a_bare_name_is_the_highest_version_that_is_not_refused() {
 }
 
 #[test]
-fn what_is_too_new_or_incomplete_is_refused_with_what_the_file_has() {
+fn too_new_or_incomplete_files_are_refused_with_what_they_have() {
     let Some(runtime) = runtime() else { return };
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
     let no_digest = |folder: &Path| {

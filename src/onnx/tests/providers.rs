@@ -75,7 +75,7 @@ fn openvino_is_shared_by_threads() {
 }
 
 #[test]
-fn a_session_that_is_off_in_batches_only_is_found() {
+fn a_session_wrong_only_in_batches_is_found() {
     let Some(runtime) = runtime() else { return };
     let bundle = |name: &str| Bundle::read(&fixtures().join(name).join("1")).expect("refused");
     let (degrees, mixing) = (bundle("degrees"), bundle("mixing"));
@@ -88,7 +88,7 @@ fn a_session_that_is_off_in_batches_only_is_found() {
 }
 
 #[test]
-fn a_provider_whose_outputs_are_off_is_left_out() {
+fn a_provider_with_wrong_outputs_is_left_out() {
     let Some(runtime) = openvino() else { return };
     let bundle = |version: &str| Bundle::read(&fixtures().join("versions").join(version)).expect("refused");
     // The same ports, other answers: as if the provider gave them.
@@ -119,7 +119,7 @@ fn providers_that_are_not_there_are_left_out_with_a_reason() {
 }
 
 #[test]
-fn on_the_cpu_alone_every_node_is_the_cpus() {
+fn on_the_cpu_every_node_runs_on_the_cpu() {
     let Some(catalog) = catalog() else { return };
     for model in catalog.models() {
         let share = model.dispatch().expect("no profile").of(Cpu);

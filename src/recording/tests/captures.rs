@@ -106,7 +106,7 @@ fn a_time_over_a_second_off_begins_a_stream() {
 }
 
 #[test]
-fn a_captures_place_is_its_own() {
+fn each_capture_has_its_own_position() {
     let folder = TempDir::new().unwrap();
     let point = |longitude: f64| json!({"type": "Point", "coordinates": [longitude, 50.0]});
     for tuned in [1e6, 2e6] {

@@ -34,7 +34,7 @@ fn a_float_without_a_fraction_is_a_whole_number() {
 }
 
 #[test]
-fn numbers_that_json_has_not_are_named_with_their_place() {
+fn numbers_outside_json_are_reported_with_their_position() {
     for (word, expected) in [
         ("NaN", "NaN is no number in JSON, at line 3 column 11"),
         ("-NaN", "-NaN is"),
@@ -60,7 +60,7 @@ fn numbers_that_json_has_not_are_named_with_their_place() {
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over() {
+fn a_byte_order_mark_is_skipped() {
     let metadata = r#"{"global": {"core:datatype": "cu8"}, "captures": []}"#;
     assert_eq!(text(format!("\u{feff}{metadata}")).unwrap().len(), 10);
     message(text(format!("\u{feff}\u{feff}{metadata}")));
@@ -102,7 +102,7 @@ fn times_may_be_finer_than_nanoseconds_and_leap() {
 }
 
 #[test]
-fn metadata_only_is_not_believed_over_the_data() {
+fn data_overrides_metadata_only() {
     let folder = TempDir::new().unwrap();
     let global = json!({"core:metadata_only": true});
     assert_eq!(sigmf(folder.path(), global, json!([]), 20).unwrap().len(), 10);
@@ -114,7 +114,7 @@ fn metadata_only_is_not_believed_over_the_data() {
 }
 
 #[test]
-fn bytes_that_make_no_sample_are_the_data_files() {
+fn trailing_bytes_are_reported_of_the_data_file() {
     let folder = TempDir::new().unwrap();
     let recording = sigmf(folder.path(), json!({}), json!([]), 21).unwrap();
     assert!(recording.warnings[0].contains("x.sigmf-data: the last 1 bytes"), "{:?}", recording.warnings);

@@ -42,7 +42,7 @@ fn data_without_metadata_is_raw_where_its_datatype_is_given() {
 }
 
 #[test]
-fn what_a_name_says_is_told() {
+fn what_is_read_from_a_name_is_reported() {
     let folder = TempDir::new().unwrap();
     let opened = |name: &str, overrides: &Overrides| {
         let path = folder.path().join(name);

@@ -70,7 +70,7 @@ fn the_header_says_datatype_and_rate() {
 }
 
 #[test]
-fn centre_and_start_are_auxis_else_the_names() {
+fn centre_and_start_are_from_auxi_else_from_the_name() {
     let with = |auxi: Vec<u8>| riff(&[format(1, 2, 96_000, 16), auxi, chunk(b"data", &counting(80))]);
     let start = [2023, 6, 3, 7, 8, 9, 10, 250];
     let name = "r_20230607_080910Z_14100kHz_RF.wav";
@@ -128,7 +128,7 @@ fn sizes_that_were_never_written_or_are_wide_are_read() {
 }
 
 #[test]
-fn what_is_not_read_is_said() {
+fn unread_parts_are_reported() {
     let data = chunk(b"data", &counting(80));
     for (bytes, named) in [
         (riff(&[format(1, 2, 96_000, 24), data.clone()]), "24-bit integers, read are"),

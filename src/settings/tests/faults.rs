@@ -12,7 +12,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn what_is_not_toml_is_placed_and_not_shown() {
+fn invalid_toml_is_reported_with_its_position_and_not_shown() {
     let error = fault("[nats]\nuser = \"é\"\npassword = \"hunter2\n");
     assert!(error.starts_with("my.toml:3:"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
@@ -37,7 +37,7 @@ fn an_unknown_key_names_the_nearest_right_one() {
 }
 
 #[test]
-fn a_key_in_the_wrong_section_or_in_none_is_shown_home() {
+fn a_key_in_the_wrong_section_or_in_none_names_the_right_one() {
     assert_eq!(fault("[limits]\nmax_batch = 2"), "unknown key `limits.max_batch`, did you mean `pool.max_batch`? (in my.toml)");
     assert_eq!(fault("queue = 2"), "unknown key `queue`, did you mean `pool.queue`? (in my.toml)");
     assert_eq!(environment_fault("SFERIC__QUEUE", "2"), "unknown key `queue`, did you mean `pool.queue`? (from SFERIC__QUEUE)");
@@ -214,7 +214,7 @@ fn a_number_is_quoted_as_it_was_written() {
 }
 
 #[test]
-fn everything_wrong_is_said_at_once() {
+fn every_fault_is_reported_at_once() {
     let error = fault("[pool]\nqueue = 0\n[cache]\nttl = '0s'");
     assert_eq!(error.lines().count(), 2, "{error}");
 }

@@ -11,7 +11,7 @@ fn without_a_file_the_defaults_apply() {
 }
 
 #[test]
-fn a_later_layer_wins_and_leaves_its_neighbours() {
+fn a_later_layer_wins_for_its_keys_only() {
     let file = "[pool]\nqueue = 1\nmax_batch = 2\nintra_threads = 3";
     let environment = [("SFERIC__POOL__MAX_BATCH", "20"), ("SFERIC__POOL__INTRA_THREADS", "30")];
     let pool = load_from(file, &environment, &[("pool.intra_threads", "300")]).unwrap().pool;

@@ -100,7 +100,7 @@ fn the_examples_in_the_documentation_are_right() {
 }
 
 #[test]
-fn what_does_nothing_yet_is_listed_and_marked() {
+fn keys_without_effect_are_listed_and_marked() {
     let mut section = String::new();
     let mut marked = BTreeSet::new();
     for line in documented_file().lines().filter(|line| !line.starts_with('#')) {
@@ -124,7 +124,7 @@ fn what_does_nothing_yet_is_listed_and_marked() {
 }
 
 #[test]
-fn what_is_set_and_does_nothing_yet_is_named() {
+fn set_keys_without_effect_are_named() {
     assert_eq!(Settings::default().set_but_unbuilt(), [""; 0]);
     let file =
         "[models]\nwatch = true\nkeep_warm = 3\nrepository = 'x'\n[jetstream]\nreplicas = 3\nordered = true\n[[receivers]]\nsource = 'a'";

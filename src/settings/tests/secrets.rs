@@ -48,7 +48,7 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
-fn what_is_no_secret_is_shown_whole() {
+fn values_without_secrets_are_shown_unchanged() {
     let settings = Settings::default();
     assert_eq!(settings.redacted(), settings);
 }
@@ -73,7 +73,7 @@ fn a_wrong_secret_is_not_shown_either() {
 }
 
 #[test]
-fn what_is_shown_can_be_read_back() {
+fn shown_settings_can_be_read_back() {
     let mut settings = Settings::default();
     settings.cache.max_bytes = 1_000_001;
     settings.buffers.max_bytes = 3 << 10;

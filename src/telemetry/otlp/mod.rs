@@ -255,7 +255,7 @@ mod tests {
     use crate::settings::OtlpProtocol;
 
     #[tokio::test]
-    async fn a_request_is_repeated_until_it_is_taken() {
+    async fn a_request_is_repeated_until_it_is_accepted() {
         let came = Arc::new(std::sync::Mutex::new(Vec::new()));
         let keep = Arc::clone(&came);
         let refusals = AtomicUsize::new(1);

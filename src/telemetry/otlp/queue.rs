@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_bytes_refuse_the_next_frame_and_taking_them_leaves_the_memory() {
+    fn a_queue_full_of_bytes_refuses_and_its_memory_is_reused() {
         let counts = Arc::<ExportCounts>::default();
         let queue = TraceQueue::new(Arc::clone(&counts));
         let span = crate::telemetry::otlp::spans::Span {

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_written_is_what_opentelemetrys_exporter_sends() {
+    async fn the_encoding_equals_that_of_the_opentelemetry_exporter() {
         let scope = InstrumentationScope::builder("sferic").with_version("1.2").build();
         let resource = opentelemetry_sdk::Resource::builder_empty().with_service_name("sferic").build();
         let long = "x".repeat(20_000);

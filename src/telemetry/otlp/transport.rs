@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_be_taken_later_is_told_from_what_never_will_over_grpc() {
+    async fn temporary_and_permanent_errors_are_distinguished_over_grpc() {
         let refused = |code| over_grpc(Err(Status::new(code, "no")));
         for code in [Code::Unavailable, Code::Aborted, Code::DeadlineExceeded] {
             assert_eq!(retry(refused(code).await), Some(Duration::ZERO), "{code:?}");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_be_taken_later_is_told_from_what_never_will_over_http() {
+    async fn temporary_and_permanent_errors_are_distinguished_over_http() {
         for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
             assert_eq!(retry(over_http(status).await), Some(Duration::ZERO), "{status}");
             assert_eq!(retry(over_http((status, [(RETRY_AFTER, "7")])).await), Some(Duration::from_secs(7)), "{status}");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_at_the_other_end_may_pass() {
+    async fn an_unreachable_collector_is_temporary() {
         let (endpoint, listener) = listen().await;
         drop(listener);
         for protocol in [OtlpProtocol::Grpc, OtlpProtocol::Http] {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_taken_in_part_is_taken_and_told() {
+    async fn partially_accepted_requests_are_accepted_and_logged() {
         let part = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".into() };
         let response = ExportTraceServiceResponse { partial_success: Some(part.clone()) };
         assert_eq!(over_http(response.encode_to_vec()).await.unwrap(), Some(part.clone()));

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_a_second_and_no_more() {
+    fn the_allowance_per_second_is_kept() {
         let start = Instant::now();
         let mut allowance = Allowance::new(2, start);
         let taken: Vec<_> = [0, 1, 2, 999, 1000, 1500, 1999].map(|ms| allowance.take(start + Duration::from_millis(ms))).into();
