@@ -67,7 +67,7 @@ impl Control {
     fn statistics(&self) -> Value {
         let (frames, bytes) = self.shared_state.admission.in_use();
         json!({
-            "input": Member { prefix: self.prefix.clone(), queue_group: self.queue_group.clone(), state: self.input.is() },
+            "input": Member { prefix: self.prefix.clone(), queue_group: self.queue_group.clone(), state: self.input.state() },
             "ledger": self.shared_state.ledger.counts(),
             "unseen": self.unseen.frames(),
             "in_flight": {"frames": frames, "bytes": bytes},

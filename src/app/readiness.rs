@@ -72,7 +72,7 @@ impl Readiness {
     /// The status, and the reason where it is not `ok` and one is known.
     pub fn now(&self) -> (&'static str, Option<String>) {
         let epoch = self.connection.epoch();
-        let input = self.input.is();
+        let input = self.input.state();
         View {
             lifecycle: self.lifecycle.0.load(Ordering::Acquire),
             down: self.connection.down(),

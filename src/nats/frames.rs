@@ -37,11 +37,11 @@ pub enum Input {
 #[derive(Debug, Clone)]
 pub struct InputSwitch {
     wanted: watch::Sender<Input>,
-    is: watch::Receiver<Is>,
+    state: watch::Receiver<InputState>,
 }
 
 /// State of the input, and the error text of the server where it refuses the subscription.
-type Is = (Input, Option<String>);
+type InputState = (Input, Option<String>);
 
 impl InputSwitch {
     /// Leaves the queue group, or joins it again. Messages already sent to this member are still read.
@@ -50,16 +50,16 @@ impl InputSwitch {
     }
 
     /// The current state: `Reading` only once the server has confirmed the subscription.
-    pub fn is(&self) -> Input {
-        match (*self.wanted.borrow(), self.is.borrow().0) {
+    pub fn state(&self) -> Input {
+        match (*self.wanted.borrow(), self.state.borrow().0) {
             (Input::Reading, Input::Paused) => Input::Joining,
-            (_, is) => is,
+            (_, state) => state,
         }
     }
 
     /// The error text of the server, while it refuses the subscription.
     pub fn refused(&self) -> Option<String> {
-        self.is.borrow().1.clone()
+        self.state.borrow().1.clone()
     }
 
     fn want(&self, input: Input) {
@@ -97,12 +97,12 @@ impl Frames {
 }
 
 /// Reads `<prefix>.frames.>` in a queue group once [`InputSwitch::pause`] is called with `false`. It
-/// subscribes again with every new client and after a refusal; [`InputSwitch::is`] tells whether the server
+/// subscribes again with every new client and after a refusal; [`InputSwitch::state`] tells whether the server
 /// has confirmed it.
 pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (FrameSource, Frames) {
     let subject = format!("{prefix}.frames.>");
     let (wanted, wanting) = watch::channel(Input::Paused);
-    let (is, being) = watch::channel((Input::Joining, None));
+    let (state, observed) = watch::channel((Input::Joining, None));
     let (ending, ended) = oneshot::channel();
     let skip = prefix.len() + ".frames.".len();
     let reader = Reader {
@@ -111,14 +111,14 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
         queue_group: queue_group.to_owned(),
         membership: Membership::Left,
         wanted: wanting,
-        is,
+        state,
         _ending: ending,
     };
     let source = stream::unfold(reader, move |mut reader| async move {
         let message = reader.next().await?;
         Some((arrival(message, skip), reader))
     });
-    let switch = InputSwitch { wanted, is: being };
+    let switch = InputSwitch { wanted, state: observed };
     (source.boxed(), Frames { switch, ended })
 }
 
@@ -158,7 +158,7 @@ struct Reader {
     queue_group: String,
     membership: Membership,
     wanted: watch::Receiver<Input>,
-    is: watch::Sender<Is>,
+    state: watch::Sender<InputState>,
     /// Dropped with the stream, which signals its end.
     _ending: oneshot::Sender<()>,
 }
@@ -205,7 +205,7 @@ impl Reader {
                 }
                 Membership::Ended(generation) => {
                     let generation = *generation;
-                    self.is.send_replace((Input::Joining, None));
+                    self.state.send_replace((Input::Joining, None));
                     tokio::select! {
                         is_there = self.connection.renewed(generation) => if !is_there { return None },
                         () = changed(&mut self.wanted) => continue,
@@ -214,7 +214,7 @@ impl Reader {
                 }
                 Membership::Left if wanted == Input::Reading => self.join().await,
                 Membership::Left => {
-                    self.is.send_replace((wanted, None));
+                    self.state.send_replace((wanted, None));
                     changed(&mut self.wanted).await;
                 }
             }
@@ -225,7 +225,7 @@ impl Reader {
     /// UNSUB, and messages already sent are lost. So this sends UNSUB with an oversized maximum: the server
     /// ends the subscription at once and the client still delivers what was sent.
     async fn leave(&mut self, wanted: Input) {
-        self.is.send_replace((wanted, None));
+        self.state.send_replace((wanted, None));
         if let Membership::Joined(Joined { mut subscriber, .. }, _) = std::mem::replace(&mut self.membership, Membership::Left)
             && subscriber.unsubscribe_after(u64::MAX).await.is_ok()
         {
@@ -239,7 +239,7 @@ impl Reader {
 
     async fn join(&mut self) {
         // Why it was refused last stands until the server answers anew.
-        self.is.send_modify(|is| is.0 = Input::Joining);
+        self.state.send_modify(|state| state.0 = Input::Joining);
         let (connection, subject) = (self.connection.clone(), self.subject.clone());
         let (generation, after) = (connection.generation(), connection.refusals().count());
         let subscribed = connection.client().queue_subscribe(subject.clone(), self.queue_group.clone()).await;
@@ -262,16 +262,16 @@ impl Reader {
         match answer {
             // A client that connects again subscribes again, and what was granted may be refused then.
             Answer::Confirmed(after) => {
-                self.is.send_replace((Input::Reading, None));
+                self.state.send_replace((Input::Reading, None));
                 let (connection, subject) = (self.connection.clone(), self.subject.clone());
                 let refused = async move { connection.refusals().refused(Action::Subscribe, &subject, after).await };
                 *waiting = Some(refused.map(Answer::Refused).boxed());
             }
             Answer::Refused(words) => {
-                if self.is.borrow().1.as_ref() != Some(&words) {
+                if self.state.borrow().1.as_ref() != Some(&words) {
                     tracing::warn!(subject = self.subject, words, "the server refuses the subscription; retrying");
                 }
-                self.is.send_replace((Input::Joining, Some(words)));
+                self.state.send_replace((Input::Joining, Some(words)));
                 if let Membership::Joined(Joined { subscriber, .. }, _) = std::mem::replace(&mut self.membership, Membership::Left) {
                     self.membership = Membership::Refused(subscriber, Instant::now() + RETRY);
                 }

@@ -142,7 +142,7 @@ impl Shared {
         let sign_in = SignIn::of(&shared.nats)?;
         let options = options::of(&shared.nats, &shared.name, &sign_in).await?.event_callback(move |event| {
             let _ends_with_the_client = &alive;
-            watching.saw(generation, event);
+            watching.on_event(generation, event);
             std::future::ready(())
         });
         let options = if wait { options.retry_on_initial_connect() } else { options };
@@ -151,7 +151,7 @@ impl Shared {
         Ok((client, ended))
     }
 
-    fn saw(&self, generation: u64, event: Event) {
+    fn on_event(&self, generation: u64, event: Event) {
         let connection = &self.name;
         match event {
             Event::Connected => self.connected(generation),
@@ -166,7 +166,7 @@ impl Shared {
             }
             event => {
                 match &event {
-                    Event::ServerError(ServerError::Other(words)) => self.refusals.saw(words),
+                    Event::ServerError(ServerError::Other(words)) => self.refusals.record(words),
                     // Failed attempts to connect.
                     Event::ClientError(error) => self.still_down(&error.to_string()),
                     _ => {}

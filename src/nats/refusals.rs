@@ -33,7 +33,7 @@ struct Refused {
 
 impl Refusals {
     /// Records an error of the server if it is a refusal.
-    pub(super) fn saw(&self, words: &str) {
+    pub(super) fn record(&self, words: &str) {
         let Some((action, subject)) = read(words) else { return };
         let mut last = self.last();
         let number = *self.count.borrow() + 1;
@@ -101,7 +101,7 @@ mod tests {
             "Maximum Payload Violation",
             r#"Invalid Subject to "x""#,
         ] {
-            refusals.saw(words);
+            refusals.record(words);
         }
         assert_eq!(refusals.count(), 3);
         assert!(refusals.since(Action::Publish, "iq.frames.A", 2).is_some());
@@ -110,7 +110,7 @@ mod tests {
         let words = refusals.refused(Action::Subscribe, "iq.frames.>", 0).await;
         assert!(words.contains("using queue"), "{words}");
         let (words, ()) = tokio::join!(refusals.refused(Action::Publish, "iq.frames.A", 3), async {
-            refusals.saw(r#"Permissions Violation for Publish to "iq.frames.A", again"#);
+            refusals.record(r#"Permissions Violation for Publish to "iq.frames.A", again"#);
         });
         assert!(words.contains("again"), "{words}");
     }
@@ -120,7 +120,7 @@ mod tests {
         let refusals = Refusals::default();
         for n in 0..10 * MAX_KEPT {
             let before = refusals.count();
-            refusals.saw(&format!("Permissions Violation for Publish to \"reply.{n}\""));
+            refusals.record(&format!("Permissions Violation for Publish to \"reply.{n}\""));
             assert!(refusals.since(Action::Publish, &format!("reply.{n}"), before).is_some());
         }
         assert!(refusals.last().len() <= MAX_KEPT);

@@ -75,9 +75,9 @@ async fn a_member_leaves_and_joins_under_load_without_losing_a_frame() {
     let switch = frames.switch().clone();
     for round in 0..30 {
         let before = ours.load(Relaxed);
-        until("reading", || switch.is() == Input::Reading && ours.load(Relaxed) > before).await;
+        until("reading", || switch.state() == Input::Reading && ours.load(Relaxed) > before).await;
         switch.pause(true);
-        until("paused", || switch.is() == Input::Paused).await;
+        until("paused", || switch.state() == Input::Paused).await;
         if round % 2 == 0 {
             // It has left when none comes to it while many come to the other.
             let counts = || (ours.load(Relaxed), theirs.load(Relaxed));
@@ -93,7 +93,7 @@ async fn a_member_leaves_and_joins_under_load_without_losing_a_frame() {
         }
         switch.pause(false);
     }
-    until("reading", || switch.is() == Input::Reading).await;
+    until("reading", || switch.state() == Input::Reading).await;
     // It ends under load, too.
     frames.stop(PATIENCE).await;
     tokio::time::timeout(PATIENCE, reading).await.expect("the source does not end").unwrap();
