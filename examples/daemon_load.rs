@@ -1,4 +1,5 @@
-//! Loads a daemon of its own over loopback and measures it from outside; `ops/bench/daemon` builds and starts this.
+//! Loads a daemon of its own over loopback and measures it from outside; `ops/bench/daemon` builds and starts
+//! this.
 #![allow(missing_docs)] // a program
 
 use std::path::PathBuf;
@@ -72,7 +73,8 @@ fn text(report: &Value) -> String {
     let number = |path: &str| report.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
     format!(
         "{}: {:.0} frames/s of {:.0} KiB; arrival to prediction one at a time p50 {:.2} ms p99 {:.2} ms, \
-         {OUTSTANDING} at a time p50 {:.2} ms p99 {:.2} ms; {:.3} ms of CPU a frame; RSS {:.1} MiB before and {:.1} MiB after {:.0} frames",
+         {OUTSTANDING} at a time p50 {:.2} ms p99 {:.2} ms; {:.3} ms of CPU a frame; RSS {:.1} MiB before \
+         and {:.1} MiB after {:.0} frames",
         report["model"].as_str().unwrap_or_default(),
         number("/frames_per_second"),
         number("/frame_bytes") / 1024.0,
@@ -89,7 +91,8 @@ fn text(report: &Value) -> String {
 
 async fn start(server: &PrivateServer, client: &async_nats::Client) -> anyhow::Result<Child> {
     // Beside the folder of examples.
-    let program: PathBuf = std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
+    let program: PathBuf =
+        std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
     let daemon = Command::new(&program)
         .args(["run", "--url", server.url()])
         .env("SFERIC__CACHE__ENABLED", "false")
@@ -110,7 +113,17 @@ fn frames(model: &str) -> anyhow::Result<Vec<Bytes>> {
     let encode = |index| {
         let (samples, sample_rate, num_channels) = match model {
             "localization" => (scenes.scene(index).bytes(), SAMPLE_RATE_HZ, RECEIVERS.len() as u32),
-            _ => (singles.frame(index).samples.iter().flat_map(|x| [x.re, x.im]).flat_map(f32::to_le_bytes).collect(), 250e3, 1),
+            _ => (
+                singles
+                    .frame(index)
+                    .samples
+                    .iter()
+                    .flat_map(|x| [x.re, x.im])
+                    .flat_map(f32::to_le_bytes)
+                    .collect(),
+                250e3,
+                1,
+            ),
         };
         let message = FrameMessage {
             frame_id: "load",
@@ -127,15 +140,24 @@ fn frames(model: &str) -> anyhow::Result<Vec<Bytes>> {
 }
 
 /// Milliseconds from arrival to prediction, as the daemon states them.
-async fn load(client: &async_nats::Client, frames: &[Bytes], count: usize, outstanding: usize, bar: &ProgressBar) -> anyhow::Result<Value> {
+async fn load(
+    client: &async_nats::Client,
+    frames: &[Bytes],
+    count: usize,
+    outstanding: usize,
+    bar: &ProgressBar,
+) -> anyhow::Result<Value> {
     let ask = |n: usize| async move {
         let reply = client.request("iq.frames.load", frames[n % frames.len()].clone()).await?;
         let outcome = rmpv::decode::read_value(&mut &reply.payload[..])?;
-        let took = outcome.as_map().and_then(|map| map.iter().find(|(key, _)| key.as_str() == Some("inference_time_ms")));
+        let took = outcome
+            .as_map()
+            .and_then(|map| map.iter().find(|(key, _)| key.as_str() == Some("inference_time_ms")));
         bar.inc(1);
         took.and_then(|(_, ms)| ms.as_f64()).with_context(|| format!("no prediction: {outcome}"))
     };
-    let mut ms: Vec<f64> = stream::iter(0..count).map(ask).buffer_unordered(outstanding).try_collect().await?;
+    let mut ms: Vec<f64> =
+        stream::iter(0..count).map(ask).buffer_unordered(outstanding).try_collect().await?;
     ensure!(ms.len() == count, "{} of {count} frames were answered", ms.len());
     ms.sort_by(f64::total_cmp);
     Ok(json!({"p50": ms[ms.len() / 2], "p99": ms[ms.len() * 99 / 100]}))
@@ -150,10 +172,19 @@ struct Usage {
 fn usage(pid: u32) -> anyhow::Result<Usage> {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
     let stat = read("stat")?;
-    // User and system time are the 14th and 15th field, in hundredths of a second; the second may hold spaces.
+    // User and system time are the 14th and 15th field, in hundredths of a second; the second may hold
+    // spaces.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = fields.get(11..13).context("a short stat")?.iter().map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum();
+    let ticks: u64 = fields
+        .get(11..13)
+        .context("a short stat")?
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().unwrap_or(0))
+        .sum();
     let status = read("status")?;
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
+    let rss = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next());
     Ok(Usage { cpu_s: ticks as f64 / 100.0, rss_mib: rss.context("no VmRSS")?.parse::<f64>()? / 1024.0 })
 }

@@ -18,22 +18,32 @@ const TIME: Duration = Duration::from_secs(3);
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [mode, threads, folder] = &arguments[..] else { bail!("usage: session_memory shared|own|prepacked THREADS FOLDER") };
+    let [mode, threads, folder] = &arguments[..] else {
+        bail!("usage: session_memory shared|own|prepacked THREADS FOLDER")
+    };
     let (threads, folder) = (threads.parse::<usize>()?, Path::new(folder));
     let runtime = Runtime::open(None)?;
     let before = resident()?;
     let options = Options { sessions: threads, max_batch: 1, ..Options::default() };
     let load = || Model::load("measured", "1", folder, &runtime, &options).map_err(anyhow::Error::msg);
-    let input = Tensor { shape: SHAPE, data: (0..SHAPE.iter().product()).map(|i| (i as f32).sin()).collect::<Vec<_>>().into() };
+    let input = Tensor {
+        shape: SHAPE,
+        data: (0..SHAPE.iter().product()).map(|i| (i as f32).sin()).collect::<Vec<_>>().into(),
+    };
     let (loaded, rate, after) = match mode.as_str() {
         "shared" => {
             let model = load()?;
-            let runs = (0..threads).map(|_| || model.run(&[&input], &mut Vec::new(), &RunTerminator::default()).is_ok()).collect();
+            let runs = (0..threads)
+                .map(|_| || model.run(&[&input], &mut Vec::new(), &RunTerminator::default()).is_ok())
+                .collect();
             (resident()?, measure(runs)?, resident()?)
         }
         "own" => {
             let models = (0..threads).map(|_| load()).collect::<anyhow::Result<Vec<_>>>()?;
-            let runs = models.iter().map(|model| || model.run(&[&input], &mut Vec::new(), &RunTerminator::default()).is_ok()).collect();
+            let runs = models
+                .iter()
+                .map(|model| || model.run(&[&input], &mut Vec::new(), &RunTerminator::default()).is_ok())
+                .collect();
             (resident()?, measure(runs)?, resident()?)
         }
         "prepacked" => {
@@ -41,8 +51,11 @@ fn main() -> anyhow::Result<()> {
             let environment = runtime.environment();
             let mut sessions = Vec::new();
             for _ in 0..threads {
-                let builder = Session::builder(environment)?.with_intra_threads(1).map_err(|e| anyhow::anyhow!("{e}"))?;
-                let mut builder = builder.with_prepacked_weights(&weights).map_err(|e| anyhow::anyhow!("{e}"))?;
+                let builder = Session::builder(environment)?
+                    .with_intra_threads(1)
+                    .map_err(|e| anyhow::anyhow!("{e}"))?;
+                let mut builder =
+                    builder.with_prepacked_weights(&weights).map_err(|e| anyhow::anyhow!("{e}"))?;
                 sessions.push(builder.commit_from_memory(&onnx)?);
             }
             drop(onnx);
@@ -52,7 +65,9 @@ fn main() -> anyhow::Result<()> {
                 .map(|session| {
                     let input = &input;
                     move || {
-                        TensorRef::from_array_view((shape, &input.data[..])).and_then(|x| session.run(ort::inputs![x]).map(drop)).is_ok()
+                        TensorRef::from_array_view((shape, &input.data[..]))
+                            .and_then(|x| session.run(ort::inputs![x]).map(drop))
+                            .is_ok()
                     }
                 })
                 .collect();
@@ -61,7 +76,8 @@ fn main() -> anyhow::Result<()> {
         other => bail!("no mode {other}"),
     };
     println!(
-        "{mode:>9} {threads} threads: {:.1} MiB loaded, {:.1} MiB after running (without the library's {before:.1}), {rate:.1} runs/s",
+        "{mode:>9} {threads} threads: {:.1} MiB loaded, {:.1} MiB after running (without the library's \
+         {before:.1}), {rate:.1} runs/s",
         loaded - before,
         after - before
     );
@@ -96,7 +112,8 @@ fn measure(runs: Vec<impl FnMut() -> bool + Send>) -> anyhow::Result<f64> {
     Ok(total as f64 / TIME.as_secs_f64())
 }
 
-/// Resident memory of this process that no file stands behind, MiB: pages of the library come and go with the system's needs.
+/// Resident memory of this process that no file stands behind, MiB: pages of the library come and go with the
+/// system's needs.
 fn resident() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;

@@ -11,10 +11,14 @@ const DAY: i64 = 86_400;
 /// A point and as many fraction digits as a nanosecond has.
 const FRACTION: usize = 10;
 
-/// Reads an RFC 3339 time with its offset. The fraction may have any number of digits and is cut to nanoseconds; second 60, a
-/// leap second at the end of a day of UTC, is the first one of the next day, as Unix time counts. `None` for text that is no such time.
+/// Reads an RFC 3339 time with its offset. The fraction may have any number of digits and is cut to
+/// nanoseconds; second 60, a leap second at the end of a day of UTC, is the first one of the next day, as
+/// Unix time counts. `None` for text that is no such time.
 pub fn parse(text: &str) -> Option<Timestamp> {
-    let is_leap = matches!(text.as_bytes(), [_, _, _, _, b'-', _, _, b'-', _, _, _, _, _, b':', _, _, b':', b'6', b'0', ..]);
+    let is_leap = matches!(
+        text.as_bytes(),
+        [_, _, _, _, b'-', _, _, b'-', _, _, _, _, _, b':', _, _, b':', b'6', b'0', ..]
+    );
     match text.parse() {
         Ok(time) if !is_leap => return Some(time),
         _ => {}

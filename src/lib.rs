@@ -1,6 +1,7 @@
 //! sferic runs ONNX models on live radio: IQ frames arrive on NATS, predictions leave on NATS.
 //!
-//! This package holds the adapters behind the ports of [`sferic_actors`], the command line, and one place that wires it all.
+//! This package holds the adapters behind the ports of [`sferic_actors`], the command line, and one place
+//! that wires it all.
 
 pub mod app;
 pub mod cli;

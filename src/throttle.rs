@@ -44,7 +44,8 @@ mod tests {
     fn one_line_per_interval_counts_the_suppressed_ones() {
         let throttle = Throttle::new(Duration::from_secs(1));
         let start = Instant::now();
-        let passed: Vec<_> = [0, 1, 999, 1000, 1001, 5000].map(|ms| throttle.pass(start + Duration::from_millis(ms))).into();
+        let passed: Vec<_> =
+            [0, 1, 999, 1000, 1001, 5000].map(|ms| throttle.pass(start + Duration::from_millis(ms))).into();
         assert_eq!(passed, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// The places of a file of `.tools/`, the likeliest first: below the working directory, then beside an ancestor of the executable.
+/// The places of a file of `.tools/`, the likeliest first: below the working directory, then beside an
+/// ancestor of the executable.
 pub fn places(file: &str) -> impl Iterator<Item = PathBuf> {
     let executable = std::env::current_exe().unwrap_or_default();
     let ancestors: Vec<_> = executable.ancestors().skip(1).map(PathBuf::from).collect();

@@ -75,10 +75,16 @@ fn labels(label: &Arc<str>, count: usize) -> Answer {
 }
 
 fn tensors(name: &Arc<str>, bytes: usize) -> Answer {
-    Answer::Tensors(vec![NamedTensor { name: Arc::clone(name), shape: vec![1, bytes], dtype: "uint8", data: vec![1; bytes] }])
+    Answer::Tensors(vec![NamedTensor {
+        name: Arc::clone(name),
+        shape: vec![1, bytes],
+        dtype: "uint8",
+        data: vec![1; bytes],
+    }])
 }
 
-/// Fills a cache with many times what it holds, and compares what was allocated with the bound and with what the cache states.
+/// Fills a cache with many times what it holds, and compares what was allocated with the bound and with what
+/// the cache states.
 fn fill(config: &Config, answers: u64, answer: impl Fn(u64) -> Answer) {
     let before = HELD.get();
     MOST.set(before);
@@ -94,10 +100,17 @@ fn fill(config: &Config, answers: u64, answer: impl Fn(u64) -> Answer) {
     let stats = store.stats();
     // The one on its way in is not yet the cache's.
     let on_its_way = (0..100).map(|n| size(&answer(n))).max().unwrap();
-    assert!(most <= config.max_bytes + config.max_bytes / 20 + on_its_way, "{most} of {} bytes, {config:?}", config.max_bytes);
+    assert!(
+        most <= config.max_bytes + config.max_bytes / 20 + on_its_way,
+        "{most} of {} bytes, {config:?}",
+        config.max_bytes
+    );
     assert!(stats.bytes <= held, "what is stated is held: {} of {held}, {config:?}", stats.bytes);
     assert!(held <= config.max_bytes + config.max_bytes / 100, "{held} of {}, {config:?}", config.max_bytes);
-    assert!(stats.entries == config.max_entries || held * 10 >= config.max_bytes * 7, "the room is used: {held} bytes of {config:?}");
+    assert!(
+        stats.entries == config.max_entries || held * 10 >= config.max_bytes * 7,
+        "the room is used: {held} bytes of {config:?}"
+    );
     drop(store);
     assert_eq!(HELD.get(), before, "all comes back");
 }
@@ -113,13 +126,18 @@ fn size(answer: &Answer) -> usize {
 fn memory_stays_within_the_bound_whatever_is_cached() {
     let name: Arc<str> = "a name that is the model's own".into();
     for admission in [AdmissionPolicy::TinyLfu, AdmissionPolicy::Lru] {
-        let config = |max_entries, max_bytes| Config { max_entries, max_bytes, admission, ..Config::default() };
+        let config =
+            |max_entries, max_bytes| Config { max_entries, max_bytes, admission, ..Config::default() };
         fill(&config(1_000_000, 4 << 20), 100_000, |_| place());
         fill(&config(10_000, 64 << 20), 100_000, |_| place());
         fill(&config(1_000_000, 4 << 20), 50_000, |n| labels(&name, 1 + n as usize % 7));
         fill(&config(1_000_000, 4 << 20), 20_000, |n| tensors(&name, 1 + n as usize % 5000));
         fill(&config(1_000_000, 16 << 20), 2000, |n| tensors(&name, (n as usize % 300) << 10));
         // Many small ones, and then few large ones in their place.
-        fill(&config(1_000_000, 4 << 20), 40_000, |n| if n < 30_000 { place() } else { tensors(&name, 50_000) });
+        fill(
+            &config(1_000_000, 4 << 20),
+            40_000,
+            |n| if n < 30_000 { place() } else { tensors(&name, 50_000) },
+        );
     }
 }

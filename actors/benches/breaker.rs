@@ -11,7 +11,11 @@ use sferic_actors::frame::ModelId;
 const RUN: Duration = Duration::from_millis(1);
 
 fn circuit(config: Config) -> Arc<SharedCircuit> {
-    Circuits::new(config).of(&Arc::new(ModelId { name: "localization".into(), version: "1".into(), digest: "0".repeat(64) }))
+    Circuits::new(config).of(&Arc::new(ModelId {
+        name: "localization".into(),
+        version: "1".into(),
+        digest: "0".repeat(64),
+    }))
 }
 
 fn permit(circuit: &Arc<SharedCircuit>) {

@@ -20,7 +20,13 @@ const BUDGET: Duration = Duration::from_secs(3600);
 
 fn flight() -> Arc<Flight> {
     let now = Instant::now();
-    let unanswered = Unanswered::new(Envelope::default(), now, Arc::<Ledger>::default().open(), None, OutcomeQueue::new(1));
+    let unanswered = Unanswered::new(
+        Envelope::default(),
+        now,
+        Arc::<Ledger>::default().open(),
+        None,
+        OutcomeQueue::new(1),
+    );
     let responder = Responder::with_deadline(unanswered, now, BUDGET, &Deadlines::default());
     Flight::new(Member { responder, received_at: now, deadline: now + BUDGET, priority: Priority::default() })
 }
@@ -49,7 +55,10 @@ fn cache(c: &mut Criterion) {
             frames += 1;
             let labels = ["am", "fm", "psk"].map(|label| Label { label: label.into(), score: Some(0.3) });
             let answer = Arc::new(Answer::Classification(labels.into()));
-            assert!(matches!(store.find(key, &flight, Instant::now()), Found::Nothing), "a frame seen before");
+            assert!(
+                matches!(store.find(key, &flight, Instant::now()), Found::Nothing),
+                "a frame seen before"
+            );
             store.finish(key, &flight, &model, &answer, Instant::now());
         };
         (0..4 * Config::default().max_entries).for_each(|_| miss());
@@ -58,7 +67,12 @@ fn cache(c: &mut Criterion) {
     group.bench_function("that, less the cache", |b| {
         b.iter(|| {
             let labels = ["am", "fm", "psk"].map(|label| Label { label: label.into(), score: Some(0.3) });
-            std::hint::black_box((key(7), Arc::new(Answer::Classification(labels.into())), Instant::now(), Instant::now()));
+            std::hint::black_box((
+                key(7),
+                Arc::new(Answer::Classification(labels.into())),
+                Instant::now(),
+                Instant::now(),
+            ));
         });
     });
 }

@@ -45,7 +45,10 @@ pub enum Refused {
         limit: usize,
     },
     /// Its source has its share of the frames in flight.
-    #[error("{limit} of {limit} frames of source {source_name:?} in flight, its share of {max_frames} by limits.per_source_share")]
+    #[error(
+        "{limit} of {limit} frames of source {source_name:?} in flight, its share of {max_frames} by \
+         limits.per_source_share"
+    )]
     Source {
         /// The frame's source.
         source_name: String,
@@ -98,7 +101,8 @@ struct SourceShare {
 impl Sources {
     fn take(self: &Arc<Self>, source: &str) -> Option<SourceShare> {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        let source = in_flight.get_key_value(source).map_or_else(|| source.into(), |(source, _)| Arc::clone(source));
+        let source =
+            in_flight.get_key_value(source).map_or_else(|| source.into(), |(source, _)| Arc::clone(source));
         let count = in_flight.entry(Arc::clone(&source)).or_default();
         if *count >= self.limit {
             return None;
@@ -133,8 +137,15 @@ impl Admission {
     pub fn new(max_frames: usize, max_bytes: usize, per_source_share: f64) -> Self {
         let max_bytes = max_bytes.min(Semaphore::MAX_PERMITS);
         let limit = ((max_frames as f64 * per_source_share).floor() as usize).max(1);
-        let sources = (per_source_share < 1.0).then(|| Arc::new(Sources { in_flight: Mutex::default(), limit }));
-        Self { frames: Arc::new(Semaphore::new(max_frames)), bytes: Arc::new(Semaphore::new(max_bytes)), max_frames, max_bytes, sources }
+        let sources =
+            (per_source_share < 1.0).then(|| Arc::new(Sources { in_flight: Mutex::default(), limit }));
+        Self {
+            frames: Arc::new(Semaphore::new(max_frames)),
+            bytes: Arc::new(Semaphore::new(max_bytes)),
+            max_frames,
+            max_bytes,
+            sources,
+        }
     }
 
     /// Takes the permits for one frame of `bytes` bytes, or returns at once what is full.
@@ -152,7 +163,9 @@ impl Admission {
                 max_frames: self.max_frames,
             })?),
         };
-        let place = Arc::clone(&self.frames).try_acquire_owned().map_err(|_| Refused::Frames { limit: self.max_frames })?;
+        let place = Arc::clone(&self.frames)
+            .try_acquire_owned()
+            .map_err(|_| Refused::Frames { limit: self.max_frames })?;
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(wanted).map_err(|_| Refused::Bytes {
             bytes,
             in_flight: self.max_bytes - self.bytes.available_permits(),
@@ -202,6 +215,9 @@ mod tests {
         drop(loud);
         assert!(admission.admit("loud", 1).is_ok());
         drop(quiet);
-        assert!(admission.sources.unwrap().in_flight.lock().unwrap().is_empty(), "sources without frames are removed");
+        assert!(
+            admission.sources.unwrap().in_flight.lock().unwrap().is_empty(),
+            "sources without frames are removed"
+        );
     }
 }

@@ -129,7 +129,12 @@ mod tests {
     use crate::publish::OutcomeQueue;
     use crate::responder::Unanswered;
 
-    fn frame(ledger: &Arc<Ledger>, outcomes: &Arc<OutcomeQueue>, deadlines: &Deadlines, budget_ms: u64) -> Arc<Responder> {
+    fn frame(
+        ledger: &Arc<Ledger>,
+        outcomes: &Arc<OutcomeQueue>,
+        deadlines: &Deadlines,
+        budget_ms: u64,
+    ) -> Arc<Responder> {
         let now = Instant::now();
         let unanswered = Unanswered::new(Envelope::default(), now, ledger.open(), None, Arc::clone(outcomes));
         Responder::with_deadline(unanswered, now, Duration::from_millis(budget_ms), deadlines)
@@ -137,15 +142,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_frame_ends_at_its_own_deadline_whatever_the_order() {
-        let (ledger, outcomes, deadlines) = (Arc::<Ledger>::default(), OutcomeQueue::new(8), Arc::<Deadlines>::default());
+        let (ledger, outcomes, deadlines) =
+            (Arc::<Ledger>::default(), OutcomeQueue::new(8), Arc::<Deadlines>::default());
         let running = tokio::spawn({
             let deadlines = Arc::clone(&deadlines);
             async move { deadlines.run().await }
         });
         let start = Instant::now();
-        let frames: Vec<_> = [300, 100, 200].map(|budget| frame(&ledger, &outcomes, &deadlines, budget)).into();
+        let frames: Vec<_> =
+            [300, 100, 200].map(|budget| frame(&ledger, &outcomes, &deadlines, budget)).into();
         let answered = || frames.iter().map(|frame| frame.is_answered()).collect::<Vec<_>>();
-        for (until, expected) in [(99, [false, false, false]), (102, [false, true, false]), (202, [false, true, true]), (302, [true; 3])] {
+        for (until, expected) in [
+            (99, [false, false, false]),
+            (102, [false, true, false]),
+            (202, [false, true, true]),
+            (302, [true; 3]),
+        ] {
             tokio::time::sleep_until(start + Duration::from_millis(until)).await;
             assert_eq!(answered(), expected, "after {until} ms");
         }
@@ -154,7 +166,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answered_frames_do_not_pile_up() {
-        let (ledger, outcomes, deadlines) = (Arc::<Ledger>::default(), OutcomeQueue::new(8), Deadlines::default());
+        let (ledger, outcomes, deadlines) =
+            (Arc::<Ledger>::default(), OutcomeQueue::new(8), Deadlines::default());
         let kept = frame(&ledger, &outcomes, &deadlines, 60_000);
         for _ in 0..10 * SWEEP_FROM {
             drop(frame(&ledger, &outcomes, &deadlines, 60_000));

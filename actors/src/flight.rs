@@ -155,7 +155,8 @@ impl Flight {
     pub fn shed_first(&self, now: Instant) -> (Option<Member>, Option<Member>) {
         let mut state = self.lock();
         // Expired members stay: whoever finishes the flight answers them if the deadline timer has not.
-        let first = state.members.iter().position(|member| member.waits(now)).map(|at| state.members.remove(at));
+        let first =
+            state.members.iter().position(|member| member.waits(now)).map(|at| state.members.remove(at));
         let left = || state.members.iter().filter(|member| member.waits(now));
         let (next, priority) = (left().next().cloned(), left().map(|member| member.priority).min());
         match priority {
@@ -174,7 +175,11 @@ impl ExpiryListener for Flight {
     /// A member expired and was answered.
     fn waiter_expired(&self) {
         let mut state = self.lock();
-        let run = if state.members.iter().all(|member| member.responder.is_answered()) { state.run.take() } else { None };
+        let run = if state.members.iter().all(|member| member.responder.is_answered()) {
+            state.run.take()
+        } else {
+            None
+        };
         state.is_over |= run.is_some();
         drop(state);
         run.inspect(|run| run.waiter_expired());
@@ -207,7 +212,10 @@ mod tests {
         let flight = Flight::new(member(100, Priority::Normal));
         assert_eq!(flight.join(&Flight::new(member(300, Priority::Low)), now), Joining::Joined);
         assert_eq!(flight.join(&Flight::new(member(200, Priority::High)), now), Joining::Raised);
-        assert_eq!((flight.deadline(), flight.priority()), (now + Duration::from_millis(300), Priority::High));
+        assert_eq!(
+            (flight.deadline(), flight.priority()),
+            (now + Duration::from_millis(300), Priority::High)
+        );
 
         let at = |ms| now + Duration::from_millis(ms);
         assert!(!flight.is_over(at(299)));

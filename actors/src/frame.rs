@@ -108,7 +108,8 @@ pub struct ModelId {
 impl PartialEq for ModelId {
     fn eq(&self, other: &Self) -> bool {
         // Usually compares a reference with itself, several times per frame.
-        std::ptr::eq(self, other) || self.digest == other.digest && self.version == other.version && self.name == other.name
+        std::ptr::eq(self, other)
+            || self.digest == other.digest && self.version == other.version && self.name == other.name
     }
 }
 

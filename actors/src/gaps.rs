@@ -84,7 +84,13 @@ impl Gaps {
     /// Records a frame. Returns whether a gap opened.
     pub fn observe(&mut self, source: &str, seq: u64, now: Instant) -> bool {
         let Some(count) = self.sources.get_mut(source) else {
-            let count = Count { next: seq.saturating_add(1), high: 0, behind: NONE, is_by_one: false, gaps: VecDeque::new() };
+            let count = Count {
+                next: seq.saturating_add(1),
+                high: 0,
+                behind: NONE,
+                is_by_one: false,
+                gaps: VecDeque::new(),
+            };
             self.sources.put(source.to_owned(), count);
             if self.sources.len() > MAX_SOURCES
                 && let Some((source, count)) = self.sources.pop_lru()
@@ -289,7 +295,9 @@ mod tests {
         for n in 0..2 * MAX_SOURCES {
             gaps.observe(&n.to_string(), 0, now);
         }
-        assert!(gaps.sources.peek("s").is_none() && gaps.take_due(now).iter().any(|missed| missed.source == "s"));
+        assert!(
+            gaps.sources.peek("s").is_none() && gaps.take_due(now).iter().any(|missed| missed.source == "s")
+        );
     }
 
     proptest! {
@@ -303,7 +311,10 @@ mod tests {
 
         /// However near frames change places and however often one comes again, none is missed that comes.
         #[test]
-        fn order_and_repeats_do_not_matter(swaps in vec((0..98usize, 1..3usize), 0..60), repeats in vec(0..100usize, 0..20)) {
+        fn order_and_repeats_do_not_matter(
+            swaps in vec((0..98usize, 1..3usize), 0..60),
+            repeats in vec(0..100usize, 0..20),
+        ) {
             let mut numbers: Vec<u64> = (0..100).collect();
             for (at, by) in swaps {
                 numbers[1..].swap(at, (at + by).min(98));

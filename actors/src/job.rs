@@ -217,7 +217,9 @@ impl Job {
         for member in self.flight.finish() {
             if !is_first {
                 // A frame that joined a flight was in the cache stage until now.
-                member.responder.note(|trail| trail.looked_up = trail.looked_up.or_else(|| Some(Instant::now())));
+                member
+                    .responder
+                    .note(|trail| trail.looked_up = trail.looked_up.or_else(|| Some(Instant::now())));
             }
             let (answer, model) = (Arc::clone(answer), Arc::clone(&self.model));
             if member.responder.answer(Ok(Prediction { answer, model, batch_size, cache_hit: !is_first })) {
@@ -238,7 +240,11 @@ impl Drop for Job {
         for member in self.flight.finish() {
             // Expired work may be dropped just before the deadline timer fires.
             let budget = member.deadline - member.received_at;
-            member.responder.answer(Err(if now >= member.deadline { deadline_exceeded(budget) } else { dropped() }));
+            member.responder.answer(Err(if now >= member.deadline {
+                deadline_exceeded(budget)
+            } else {
+                dropped()
+            }));
         }
     }
 }

@@ -140,7 +140,10 @@ mod tests {
         drop(d);
         assert_eq!(ledger.counts().lost, 2);
         ledger.missed(3);
-        assert_eq!(ledger.counts(), LedgerCounts { received: 7, predictions: 1, failures: 1, lost: 5, in_flight: 0 });
+        assert_eq!(
+            ledger.counts(),
+            LedgerCounts { received: 7, predictions: 1, failures: 1, lost: 5, in_flight: 0 }
+        );
         assert!(ledger.counts().balance());
     }
 

@@ -193,8 +193,14 @@ pub enum ShedReason {
 
 impl ShedReason {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::InFlightFrames, Self::InFlightBytes, Self::SourceShare, Self::QueueFull, Self::TooLate, Self::Displaced];
+    pub const ALL: [Self; 6] = [
+        Self::InFlightFrames,
+        Self::InFlightBytes,
+        Self::SourceShare,
+        Self::QueueFull,
+        Self::TooLate,
+        Self::Displaced,
+    ];
 
     /// The reason as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -272,7 +278,9 @@ impl FailureCode {
     /// The code a NATS service error carries, after HTTP's.
     pub fn service_code(self) -> u16 {
         match self {
-            Self::InvalidFrame | Self::UnsupportedDatatype | Self::NotEnoughSamples | Self::ShapeMismatch => 400,
+            Self::InvalidFrame | Self::UnsupportedDatatype | Self::NotEnoughSamples | Self::ShapeMismatch => {
+                400
+            }
             Self::ModelNotFound => 404,
             Self::FrameTooLarge => 413,
             Self::Overloaded => 429,

@@ -123,10 +123,19 @@ pub struct PublishError {
 pub trait SharedCache: Send + Sync + 'static {
     /// Looks up the answer under this key. `Err`: the cache could not be read, or holds something that is no
     /// answer of this model.
-    fn get(&self, key: CacheKey, model: Arc<ModelId>) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>>;
+    fn get(
+        &self,
+        key: CacheKey,
+        model: Arc<ModelId>,
+    ) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>>;
 
     /// Stores an answer.
-    fn put(&self, key: CacheKey, model: Arc<ModelId>, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>>;
+    fn put(
+        &self,
+        key: CacheKey,
+        model: Arc<ModelId>,
+        answer: Arc<Answer>,
+    ) -> BoxFuture<'_, Result<(), SharedCacheError>>;
 }
 
 /// An answer of the shared cache, with its age.

@@ -43,7 +43,14 @@ impl Unanswered {
         permit: Option<Arc<FramePermit>>,
         outcomes: Arc<OutcomeQueue>,
     ) -> Self {
-        let open = Open { info: FrameInfo::default(), envelope, received_at, trail: Trail::default(), ticket, permit };
+        let open = Open {
+            info: FrameInfo::default(),
+            envelope,
+            received_at,
+            trail: Trail::default(),
+            ticket,
+            permit,
+        };
         Self { open: Some(open), outcomes }
     }
 
@@ -134,7 +141,12 @@ pub trait ExpiryListener: std::fmt::Debug + Send + Sync + 'static {
 
 impl Responder {
     /// A slot for one frame, which fails at `received_at + budget` unless it is answered before.
-    pub fn with_deadline(unanswered: Unanswered, received_at: Instant, budget: Duration, deadlines: &Deadlines) -> Arc<Self> {
+    pub fn with_deadline(
+        unanswered: Unanswered,
+        received_at: Instant,
+        budget: Duration,
+        deadlines: &Deadlines,
+    ) -> Arc<Self> {
         let slot = Mutex::new(Slot { unanswered: Some(unanswered), listener: None });
         let responder = Arc::new(Self { budget, slot });
         deadlines.watch(received_at + budget, &responder);
@@ -201,5 +213,8 @@ impl Responder {
 
 /// The failure of a frame whose budget ran out.
 pub fn deadline_exceeded(budget: Duration) -> Failure {
-    Failure::new(FailureCode::DeadlineExceeded, format!("no outcome within the frame's budget of {} ms", budget.as_millis()))
+    Failure::new(
+        FailureCode::DeadlineExceeded,
+        format!("no outcome within the frame's budget of {} ms", budget.as_millis()),
+    )
 }

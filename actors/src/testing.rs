@@ -1,7 +1,7 @@
 //! Fakes behind the ports, for tests of the pipeline without a server or a library.
 //!
-//! A fake frame's payload is `<behaviour>:<id>`, `<behaviour>!<priority>:<id>` or `<behaviour>!<priority>!<budget in ms>:<id>`; see
-//! [`Behaviour`].
+//! A fake frame's payload is `<behaviour>:<id>`, `<behaviour>!<priority>:<id>` or
+//! `<behaviour>!<priority>!<budget in ms>:<id>`; see [`Behaviour`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,9 @@ use crate::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Priority, T
 use crate::ledger::End;
 use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome};
 use crate::pipeline::Ports;
-use crate::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, PublishError, Rejected, RunCanceller, RunError, Runner};
+use crate::ports::{
+    Decoded, Decoder, FeatureWorker, OutcomeSink, PublishError, Rejected, RunCanceller, RunError, Runner,
+};
 
 /// Behaviour of a fake frame: the word before the colon of its payload.
 pub type Behaviour = &'static str;
@@ -101,13 +103,34 @@ impl Fakes {
             circuits,
             extractors: {
                 let (gate, frames_extracted) = (gate.subscribe(), Arc::clone(&frames_extracted));
-                Arc::new(move || Box::new(FakeExtractor { gate: gate.clone(), frames_extracted: Arc::clone(&frames_extracted) }))
+                Arc::new(move || {
+                    Box::new(FakeExtractor {
+                        gate: gate.clone(),
+                        frames_extracted: Arc::clone(&frames_extracted),
+                    })
+                })
             },
             runners: Arc::new(move || Box::new(runner())),
-            sink: Arc::new(FakeSink { published: publishing, hits: Arc::clone(&hits), abandoned: Arc::clone(&abandoned) }),
+            sink: Arc::new(FakeSink {
+                published: publishing,
+                hits: Arc::clone(&hits),
+                abandoned: Arc::clone(&abandoned),
+            }),
             shared_cache: None,
         };
-        (ports, Self { arrivals: Some(arrivals), published, runs, frames_extracted, frames_run, hits, abandoned, gate })
+        (
+            ports,
+            Self {
+                arrivals: Some(arrivals),
+                published,
+                runs,
+                frames_extracted,
+                frames_run,
+                hits,
+                abandoned,
+                gate,
+            },
+        )
     }
 
     /// Lets a frame arrive.
@@ -116,7 +139,13 @@ impl Fakes {
     }
 
     /// Lets a frame of a source arrive, as urgent as this.
-    pub fn send_from(&self, source: &str, priority: Priority, behaviour: Behaviour, id: impl std::fmt::Display) {
+    pub fn send_from(
+        &self,
+        source: &str,
+        priority: Priority,
+        behaviour: Behaviour,
+        id: impl std::fmt::Display,
+    ) {
         if let Some(arrivals) = &self.arrivals {
             let payload = Bytes::from(format!("{behaviour}!{}:{id}", priority as u8));
             let envelope = Envelope { source: source.to_owned(), ..Envelope::default() };
@@ -125,10 +154,20 @@ impl Fakes {
     }
 
     /// Lets a frame arrive that has so long.
-    pub fn send_with_budget(&self, priority: Priority, budget_ms: u64, behaviour: Behaviour, id: impl std::fmt::Display) {
+    pub fn send_with_budget(
+        &self,
+        priority: Priority,
+        budget_ms: u64,
+        behaviour: Behaviour,
+        id: impl std::fmt::Display,
+    ) {
         if let Some(arrivals) = &self.arrivals {
             let payload = Bytes::from(format!("{behaviour}!{}!{budget_ms}:{id}", priority as u8));
-            let _ = arrivals.send(Arrival { payload, envelope: Envelope::default(), received_at: Instant::now() });
+            let _ = arrivals.send(Arrival {
+                payload,
+                envelope: Envelope::default(),
+                received_at: Instant::now(),
+            });
         }
     }
 
@@ -190,7 +229,12 @@ impl Decoder for FakeDecoder {
         key[..equal.len().min(32)].copy_from_slice(&equal.as_bytes()[..equal.len().min(32)]);
         Ok(Decoded {
             info,
-            samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
+            samples: IqSamples {
+                bytes: payload.clone(),
+                datatype: Datatype::Ci8,
+                channels: 1,
+                sample_rate: None,
+            },
             model: Arc::clone(self.circuit.model()),
             circuit_permit: self.circuit.admit(),
             max_batch: usize::MAX,
@@ -270,15 +314,23 @@ impl Runner for FakeRunner {
                 }
                 SLOW => {
                     let (mut gate, mut canceller) = (self.gate.clone(), self.canceller.0.subscribe());
-                    let (opened, cancelled) = (gate.wait_for(|&open| open).boxed(), canceller.wait_for(|&cancelled| cancelled).boxed());
-                    if let futures::future::Either::Right(_) = futures::executor::block_on(futures::future::select(opened, cancelled)) {
+                    let (opened, cancelled) = (
+                        gate.wait_for(|&open| open).boxed(),
+                        canceller.wait_for(|&cancelled| cancelled).boxed(),
+                    );
+                    if let futures::future::Either::Right(_) =
+                        futures::executor::block_on(futures::future::select(opened, cancelled))
+                    {
                         return Err(RunError("cancelled".into()));
                     }
                 }
                 _ => {}
             }
         }
-        Ok(batch.iter().map(|_| Ok(Answer::Classification(vec![Label { label: "fake".into(), score: Some(1.0) }]))).collect())
+        Ok(batch
+            .iter()
+            .map(|_| Ok(Answer::Classification(vec![Label { label: "fake".into(), score: Some(1.0) }])))
+            .collect())
     }
 
     fn canceller(&self) -> Arc<dyn RunCanceller> {

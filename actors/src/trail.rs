@@ -107,7 +107,12 @@ mod tests {
     fn stages_are_known_as_far_as_the_frame_came() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut trail = Trail { decode_begun: Some(at(0)), decoded: Some(at(1)), looked_up: Some(at(2)), ..Trail::default() };
+        let mut trail = Trail {
+            decode_begun: Some(at(0)),
+            decoded: Some(at(1)),
+            looked_up: Some(at(2)),
+            ..Trail::default()
+        };
         assert_eq!(trail.stages(), Stages { decode: Some(Duration::from_millis(1)), ..Stages::default() });
         (trail.features_begun, trail.features_ended) = (Some(at(4)), Some(at(8)));
         let run = |id, begun| Run { id, session: 0, batch_size: 1, begun: at(begun), ended: None };
@@ -117,7 +122,13 @@ mod tests {
         assert_eq!(trail.stages().inference, None, "still in its second run");
         trail.ran(at(32));
         let ms = |ms| Some(Duration::from_millis(ms));
-        let all = Stages { decode: ms(1), preprocess_wait: ms(2), features: ms(4), queue: ms(8), inference: ms(16) };
+        let all = Stages {
+            decode: ms(1),
+            preprocess_wait: ms(2),
+            features: ms(4),
+            queue: ms(8),
+            inference: ms(16),
+        };
         assert_eq!(trail.stages(), all, "the runs of a halved batch count together");
         assert_eq!(trail.earlier_runs.len(), 1);
     }

@@ -30,13 +30,19 @@ impl Frames {
     /// One channel of 16,384 samples, 128 KiB.
     pub fn modulation() -> anyhow::Result<Self> {
         let frame = FrameSimulator::new(1, 16_384).frame(0);
-        let samples: Vec<u8> = frame.samples.iter().flat_map(|x| [x.re, x.im]).flat_map(f32::to_le_bytes).collect();
+        let samples: Vec<u8> =
+            frame.samples.iter().flat_map(|x| [x.re, x.im]).flat_map(f32::to_le_bytes).collect();
         Self::new("modulation", &samples, 250e3, 1)
     }
 
     /// Three channels of 4096 samples, 96 KiB.
     pub fn localization() -> anyhow::Result<Self> {
-        Self::new("localization", &SceneSimulator::new(1).scene(0).bytes(), SAMPLE_RATE_HZ, RECEIVERS.len() as u32)
+        Self::new(
+            "localization",
+            &SceneSimulator::new(1).scene(0).bytes(),
+            SAMPLE_RATE_HZ,
+            RECEIVERS.len() as u32,
+        )
     }
 
     fn new(model: &'static str, samples: &[u8], sample_rate: f64, num_channels: u32) -> anyhow::Result<Self> {
@@ -66,7 +72,8 @@ impl Frames {
 
 fn numbered(message: &[u8], n: u64) -> Bytes {
     let mut message = message.to_vec();
-    // The samples come last. The lowest byte of each of their last eight values: too little for the model to mind.
+    // The samples come last. The lowest byte of each of their last eight values: too little for the model to
+    // mind.
     let end = message.len();
     for (value, byte) in n.to_le_bytes().into_iter().enumerate() {
         message[end - 4 * (value + 1)] = byte;
@@ -81,7 +88,8 @@ impl Daemon {
     /// Starts one for frames below `prefix`, and waits until it answers.
     pub async fn start(server: &PrivateServer, client: &Client, prefix: &str) -> anyhow::Result<Self> {
         // Beside the folder of examples.
-        let program: PathBuf = std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
+        let program: PathBuf =
+            std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
         let daemon = Command::new(&program)
             .args(["run", "--url", server.url()])
             .env("SFERIC__NATS__PREFIX", prefix)
@@ -93,8 +101,11 @@ impl Daemon {
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let first = Frames::modulation()?.bytes(0);
-        let ready = async { while ask(client, &format!("{prefix}.frames.b"), first.clone()).await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(60), ready).await.context("the daemon does not get ready")?;
+        let ready =
+            async { while ask(client, &format!("{prefix}.frames.b"), first.clone()).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(60), ready)
+            .await
+            .context("the daemon does not get ready")?;
         Ok(Self(daemon))
     }
 
@@ -124,15 +135,17 @@ pub async fn closed_loop<T>(
     outstanding: usize,
 ) -> anyhow::Result<(Vec<T>, Duration)> {
     let (began, sent) = (Instant::now(), AtomicU64::new(0));
-    let requests = stream::iter(0u64..).take_while(|_| std::future::ready(began.elapsed() < time)).map(|_| {
-        let payload = frame(sent.fetch_add(1, Ordering::Relaxed));
-        async { read(&ask(client, subject, payload).await?) }
-    });
+    let requests =
+        stream::iter(0u64..).take_while(|_| std::future::ready(began.elapsed() < time)).map(|_| {
+            let payload = frame(sent.fetch_add(1, Ordering::Relaxed));
+            async { read(&ask(client, subject, payload).await?) }
+        });
     let replies = requests.buffer_unordered(outstanding).try_collect().await?;
     Ok((replies, began.elapsed()))
 }
 
-/// So many requests a second for this long, whether or not the answers to earlier ones have come; what was read of each reply.
+/// So many requests a second for this long, whether or not the answers to earlier ones have come; what was
+/// read of each reply.
 pub async fn open_loop<T>(
     client: &Client,
     subject: &str,
@@ -142,7 +155,8 @@ pub async fn open_loop<T>(
     time: Duration,
 ) -> anyhow::Result<Vec<T>> {
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second));
-    let due = stream::poll_fn(|context| ticks.poll_tick(context).map(Some)).take((per_second * time.as_secs_f64()) as usize);
+    let due = stream::poll_fn(|context| ticks.poll_tick(context).map(Some))
+        .take((per_second * time.as_secs_f64()) as usize);
     let requests = due.enumerate().map(|(n, _)| {
         let payload = frame(n as u64);
         async { read(&ask(client, subject, payload).await?) }

@@ -1,9 +1,12 @@
 //! Benefit and cost of the cache, measured on a daemon of its own over loopback.
 //!
-//! - Hits a second over NATS, beside a bare async-nats responder with the same payloads, in turn; and how long the daemon takes for a hit.
-//! - The processor time of a frame that is no hit, with and without the cache, in turn, and what the hash takes of it.
+//! - Hits a second over NATS, beside a bare async-nats responder with the same payloads, in turn; and how
+//!   long the daemon takes for a hit.
+//! - The processor time of a frame that is no hit, with and without the cache, in turn, and what the hash
+//!   takes of it.
 //!
-//! `cargo build --release --bin sferic --example cache_bench && target/release/examples/cache_bench [--rounds 5] [--seconds 3] [--pairs 60] [--json]`
+//! `cargo build --release --bin sferic --example cache_bench && target/release/examples/cache_bench [--rounds
+//! 5] [--seconds 3] [--pairs 60] [--json]`
 #![allow(missing_docs)] // a program
 
 mod load;
@@ -86,7 +89,8 @@ async fn hits(
 ) -> anyhow::Result<Value> {
     let frames = Frames::modulation()?;
     let _daemon = Daemon::start(server, client, "hit").await?;
-    let [whole, short] = [responder::Answer::Whole, responder::Answer::Short].map(|answer| responder::start(server.url(), answer));
+    let [whole, short] = [responder::Answer::Whole, responder::Answer::Short]
+        .map(|answer| responder::start(server.url(), answer));
     let (_whole, _short) = (whole?, short?);
     let payload = frames.bytes(0);
     let same = |_| payload.clone();
@@ -99,15 +103,19 @@ async fn hits(
         rates[0].push(rate);
         full.extend(times);
         half.extend(load::open_loop(client, "hit.frames.b", same, hit_ms, rate / 2.0, turn).await?);
-        for (answer, rates) in [responder::Answer::Whole, responder::Answer::Short].into_iter().zip(&mut rates[1..]) {
-            let (replies, took) = closed_loop(client, answer.subject(), same, |_| Ok(()), turn, OUTSTANDING).await?;
+        for (answer, rates) in
+            [responder::Answer::Whole, responder::Answer::Short].into_iter().zip(&mut rates[1..])
+        {
+            let (replies, took) =
+                closed_loop(client, answer.subject(), same, |_| Ok(()), turn, OUTSTANDING).await?;
             rates.push(replies.len() as f64 / took.as_secs_f64());
         }
         alone.extend(closed_loop(client, "hit.frames.b", same, hit_ms, turn / 3, 1).await?.0);
         bar.inc(1);
     }
     let [daemon, whole, short] = rates;
-    let ratio = |to: &[f64]| median(&daemon.iter().zip(to).map(|(hits, bare)| hits / bare).collect::<Vec<_>>());
+    let ratio =
+        |to: &[f64]| median(&daemon.iter().zip(to).map(|(hits, bare)| hits / bare).collect::<Vec<_>>());
     Ok(json!({
         "frame_bytes": same(0).len(),
         "answer_bytes": answer_bytes,
@@ -131,7 +139,8 @@ fn hit_ms(reply: &Message) -> anyhow::Result<f64> {
     outcome["inference_time_ms"].as_f64().context("no inference_time_ms")
 }
 
-/// A frame's share of the run that answered it, and how many microseconds its decoding took; every one must have been run.
+/// A frame's share of the run that answered it, and how many microseconds its decoding took; every one must
+/// have been run.
 fn share_and_decoding(reply: &Message) -> anyhow::Result<[f64; 2]> {
     let outcome = load::outcome(reply)?;
     anyhow::ensure!(outcome["_cache_hit"] == false, "no prediction of its own: {outcome}");
@@ -164,7 +173,8 @@ async fn misses(
     let mut costs = [Vec::new(), Vec::new()];
     let (mut runs, mut decoding) = (costs.clone(), costs.clone());
     let fresh = |n| frames.bytes(n + 1);
-    let (first, took) = closed_loop(client, "miss.frames.b", fresh, share_and_decoding, turn, OUTSTANDING).await?;
+    let (first, took) =
+        closed_loop(client, "miss.frames.b", fresh, share_and_decoding, turn, OUTSTANDING).await?;
     let mut sent = first.len() as u64 + 1;
     let per_second = (pace == Pace::Same).then_some(first.len() as f64 / took.as_secs_f64() / 2.0);
     for pair in 0..pairs {
@@ -174,8 +184,15 @@ async fn misses(
             let fresh = |n| if which == 0 { frames.bytes(first + n) } else { frames.uncached(first + n) };
             let before = daemon.cpu_s()?;
             let replies = match per_second {
-                Some(rate) => load::open_loop(client, "miss.frames.b", fresh, share_and_decoding, rate, SHORT_TURN).await?,
-                None => closed_loop(client, "miss.frames.b", fresh, share_and_decoding, SHORT_TURN, OUTSTANDING).await?.0,
+                Some(rate) => {
+                    load::open_loop(client, "miss.frames.b", fresh, share_and_decoding, rate, SHORT_TURN)
+                        .await?
+                }
+                None => {
+                    closed_loop(client, "miss.frames.b", fresh, share_and_decoding, SHORT_TURN, OUTSTANDING)
+                        .await?
+                        .0
+                }
             };
             let cpu_s = daemon.cpu_s()? - before;
             sent += replies.len() as u64;

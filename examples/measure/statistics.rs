@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// The median, and between which values it lies in 95 of 100 cases, whatever the distribution; of fewer than six values, their range.
+/// The median, and between which values it lies in 95 of 100 cases, whatever the distribution; of fewer than
+/// six values, their range.
 #[derive(Serialize)]
 pub struct Median {
     pub median: f64,

@@ -18,7 +18,10 @@ impl Usage {
             ns += text.split_whitespace().next().context("an empty schedstat")?.parse::<u64>()?;
         }
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.split_whitespace().next());
         Ok(Self { cpu_s: ns as f64 / 1e9, resident_bytes: kib.context("no VmRSS")?.parse::<u64>()? << 10 })
     }
 }

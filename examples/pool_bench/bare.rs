@@ -50,7 +50,9 @@ pub fn rate(runtime: &Runtime, onnx: &[u8], cut: Cut, time: Duration) -> anyhow:
     let shape = [cut.batch, SHAPE[0], SHAPE[1], SHAPE[2]];
     let mut sessions = Vec::new();
     for _ in 0..cut.sessions {
-        let builder = Session::builder(environment)?.with_intra_threads(cut.intra_threads).map_err(|e| anyhow::anyhow!("{e}"))?;
+        let builder = Session::builder(environment)?
+            .with_intra_threads(cut.intra_threads)
+            .map_err(|e| anyhow::anyhow!("{e}"))?;
         let mut builder = builder.with_intra_op_spinning(false).map_err(|e| anyhow::anyhow!("{e}"))?;
         sessions.push(builder.commit_from_memory(onnx)?);
     }
@@ -69,9 +71,13 @@ pub fn rate(runtime: &Runtime, onnx: &[u8], cut: Cut, time: Duration) -> anyhow:
                 Ok(frames as f64 / began.elapsed().as_secs_f64())
             }
         };
-        let spawn = |session| std::thread::Builder::new().name("bare".into()).spawn_scoped(scope, work(session));
+        let spawn =
+            |session| std::thread::Builder::new().name("bare".into()).spawn_scoped(scope, work(session));
         let threads = sessions.into_iter().map(spawn).collect::<Result<Vec<_>, _>>()?;
-        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?).collect::<Result<Vec<_>, _>>()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+            .collect::<Result<Vec<_>, _>>()
     });
     Ok(rates?.into_iter().sum())
 }

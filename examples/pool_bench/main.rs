@@ -1,7 +1,9 @@
-//! The model pool in this process, no broker: its throughput beside the best bare ONNX Runtime loop; the whole pipeline's behaviour when three
-//! times as much is asked of it as it can do; and when frames are answered whose deadline passes in the middle of a long run.
+//! The model pool in this process, no broker: its throughput beside the best bare ONNX Runtime loop; the
+//! whole pipeline's behaviour when three times as much is asked of it as it can do; and when frames are
+//! answered whose deadline passes in the middle of a long run.
 //!
-//! `cargo run --release --example pool_bench -- [--repository ../shared/models] [--models fastvit_t8,cnn_loc] [--json]`
+//! `cargo run --release --example pool_bench -- [--repository ../shared/models] [--models fastvit_t8,cnn_loc]
+//! [--json]`
 #![allow(missing_docs)] // a program
 
 mod bare;
@@ -47,7 +49,8 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // In a task, as the daemon's own ends are: what waits outside the runtime's threads costs two switches more a frame.
+    // In a task, as the daemon's own ends are: what waits outside the runtime's threads costs two switches
+    // more a frame.
     tokio::spawn(run(Args::parse())).await?
 }
 
@@ -57,7 +60,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = Runtime::open(None)?;
-    let options = Options { sessions: available_cores().min(4), max_batch: args.max_batch, ..Options::default() };
+    let options =
+        Options { sessions: available_cores().min(4), max_batch: args.max_batch, ..Options::default() };
     if !args.no_deadlines {
         deadlines(&runtime, &options, args.json).await?;
     }
@@ -70,15 +74,24 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
         eprintln!("{name}: looking for the best bare loop");
         let best = bare::best(&runtime, &onnx)?;
-        let pool = pool::Pool::start(&catalog, model, bare::SHAPE, Duration::from_millis(500), options.sessions).await?;
+        let pool =
+            pool::Pool::start(&catalog, model, bare::SHAPE, Duration::from_millis(500), options.sessions)
+                .await?;
         let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for pair in 1..=args.pairs {
             // Which goes first changes from pair to pair.
             let mut rates = [0.0; 2];
             for half in [pair % 2, 1 - pair % 2] {
-                rates[half] = if half == 0 { pool.closed_loop(time).await? } else { bare::rate(&runtime, &onnx, best, time)? };
+                rates[half] = if half == 0 {
+                    pool.closed_loop(time).await?
+                } else {
+                    bare::rate(&runtime, &onnx, best, time)?
+                };
             }
-            eprintln!("{name}: pair {pair} of {}: pool {:.1}, bare {:.1} frames/s", args.pairs, rates[0], rates[1]);
+            eprintln!(
+                "{name}: pair {pair} of {}: pool {:.1}, bare {:.1} frames/s",
+                args.pairs, rates[0], rates[1]
+            );
             ours.push(rates[0]);
             bare.push(rates[1]);
             ratios.push(rates[0] / rates[1]);
@@ -89,7 +102,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         pool.stop().await;
         let spread = |values: &[f64]| json!({"median": median(values), "min": at(values, 0.0), "max": at(values, 1.0)});
         let report = json!({
-            "model": name, "max_batch": model.max_batch(), "best_bare": best.to_string(), "bare_frames_per_second": spread(&bare),
+            "model": name, "max_batch": model.max_batch(), "best_bare": best.to_string(),
+            "bare_frames_per_second": spread(&bare),
             "pool_frames_per_second": spread(&ours), "ratio": spread(&ratios), "flood": flood,
         });
         println!("{}", if args.json { report.to_string() } else { text(&report) });
@@ -105,14 +119,23 @@ async fn deadlines(runtime: &Runtime, options: &Options, as_json: bool) -> anyho
     std::os::unix::fs::symlink(slow, folder.path().join("slow"))?;
     let catalog = Arc::new(Catalog::load(folder.path(), runtime, options)?);
     let model = catalog.resolve("slow").map_err(|failure| anyhow::anyhow!(failure.message))?;
-    let pool = pool::Pool::start(&catalog, model, [1, 2, 8], Duration::from_millis(200), options.sessions).await?;
+    let pool =
+        pool::Pool::start(&catalog, model, [1, 2, 8], Duration::from_millis(200), options.sessions).await?;
     let ms = pool.one_by_one(100).await?;
     pool.stop().await;
     let (run_ms, p50, p99) = (model.frame_cost().as_secs_f64() * 1e3, median(&ms), at(&ms, 0.99));
     if as_json {
-        println!("{}", json!({"run_ms": run_ms, "budget_ms": 200, "frames": ms.len(), "answered_ms": {"p50": p50, "p99": p99}}));
+        println!(
+            "{}",
+            let answered = json!({"p50": p50, "p99": p99});
+            json!({"run_ms": run_ms, "budget_ms": 200, "frames": ms.len(), "answered_ms": answered})
+        );
     } else {
-        println!("deadline of 200 ms in a run of {run_ms:.0} ms: {} frames answered after p50 {p50:.1} ms, p99 {p99:.1} ms", ms.len());
+        println!(
+            "deadline of 200 ms in a run of {run_ms:.0} ms: {} frames answered after p50 {p50:.1} ms, p99 \
+             {p99:.1} ms",
+            ms.len()
+        );
     }
     Ok(())
 }
@@ -120,8 +143,11 @@ async fn deadlines(runtime: &Runtime, options: &Options, as_json: bool) -> anyho
 fn text(report: &Value) -> String {
     let number = |path: &str| report.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
     format!(
-        "{}: pool (batches of up to {}) {:.1} frames/s, best bare loop ({}) {:.1}, ratio {:.3} ({:.3} to {:.3}); flood of {:.0} frames/s: goodput {:.3} of peak, \
-         served p50 {:.1} ms p99 {:.1} ms of {:.0} ms, RSS {:.1} MiB early and {:.1} MiB late, {:.0} ms until the latency was back",
+        "{}: pool (batches of up to {}) {:.1} frames/s, best bare loop ({}) {:.1}, ratio {:.3} ({:.3} to \
+         {:.3}); flood of {:.0} frames/s: goodput {:.3} of peak, \
+         served p50 {:.1} ms p99 {:.1} ms of {:.0} ms, RSS {:.1} MiB early and {:.1} MiB late, {:.0} ms \
+         until \
+         the latency was back",
         report["model"].as_str().unwrap_or_default(),
         report["max_batch"],
         number("/pool_frames_per_second/median"),
@@ -149,5 +175,8 @@ fn median(values: &[f64]) -> f64 {
 fn at(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(((sorted.len().saturating_sub(1)) as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+    sorted
+        .get(((sorted.len().saturating_sub(1)) as f64 * share).round() as usize)
+        .copied()
+        .unwrap_or(f64::NAN)
 }

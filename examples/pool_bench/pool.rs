@@ -11,7 +11,9 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use sferic::onnx::{Catalog, Model, runners};
 use sferic_actors::breaker::{self, Circuits, SharedCircuit};
-use sferic_actors::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, PreparedFrame, Priority, Tensor};
+use sferic_actors::frame::{
+    Arrival, Envelope, FrameInfo, IqSamples, ModelId, PreparedFrame, Priority, Tensor,
+};
 use sferic_actors::job::{Job, JobParts};
 use sferic_actors::ledger::End;
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
@@ -98,7 +100,14 @@ impl Pool {
         let pipeline = Pipeline::start(config, ports).await?;
         let feed = Feed { shared_state: Arc::clone(pipeline.shared_state()), frame: fixed, tensors };
         let quarter = budget.as_secs_f64() / 4.0 * sessions as f64 / model.frame_cost().as_secs_f64();
-        Ok(Self { pipeline, arrivals, published, budget, feed, outstanding: (quarter as usize).clamp(16, 64) })
+        Ok(Self {
+            pipeline,
+            arrivals,
+            published,
+            budget,
+            feed,
+            outstanding: (quarter as usize).clamp(16, 64),
+        })
     }
 
     /// Predictions a second with always so many prepared frames given to the pool.
@@ -138,11 +147,13 @@ impl Pool {
         Ok(rate)
     }
 
-    /// Three times `peak` frames a second for this long, whatever comes out; then one at a time until their latency is as before.
+    /// Three times `peak` frames a second for this long, whatever comes out; then one at a time until their
+    /// latency is as before.
     pub async fn flood(&self, peak: f64, time: Duration) -> anyhow::Result<Value> {
         let calm = self.calm_latency_ms().await?;
         self.take_latencies();
-        let (before, failed_before) = (self.published.predictions.load(Relaxed), self.published.failures.load(Relaxed));
+        let (before, failed_before) =
+            (self.published.predictions.load(Relaxed), self.published.failures.load(Relaxed));
         let (began, mut sent, mut rss) = (Instant::now(), 0u64, None);
         let mut tick = tokio::time::interval(Duration::from_millis(2));
         while began.elapsed() < time {
@@ -160,7 +171,11 @@ impl Pool {
         let served = self.published.predictions.load(Relaxed) - before;
         let (ended, late_rss) = (Instant::now(), resident_mib()?);
         let served_ms = self.take_latencies();
-        while self.published.predictions.load(Relaxed) + self.published.failures.load(Relaxed) - before - failed_before < sent {
+        while self.published.predictions.load(Relaxed) + self.published.failures.load(Relaxed)
+            - before
+            - failed_before
+            < sent
+        {
             self.outcome().await?;
         }
         while self.calm_latency_ms().await? > 2.0 * calm {}
@@ -206,16 +221,25 @@ impl Pool {
     }
 
     fn take_latencies(&self) -> Vec<f64> {
-        self.published.latencies_ms.lock().map(|mut latencies| std::mem::take(&mut *latencies)).unwrap_or_default()
+        self.published
+            .latencies_ms
+            .lock()
+            .map(|mut latencies| std::mem::take(&mut *latencies))
+            .unwrap_or_default()
     }
 
     fn send(&self) -> anyhow::Result<()> {
-        let arrival = Arrival { payload: Bytes::from_static(b"frame"), envelope: Envelope::default(), received_at: Instant::now() };
+        let arrival = Arrival {
+            payload: Bytes::from_static(b"frame"),
+            envelope: Envelope::default(),
+            received_at: Instant::now(),
+        };
         self.arrivals.send(arrival).context("the pipeline has ended")
     }
 
     async fn outcome(&self) -> anyhow::Result<()> {
-        let published = tokio::time::timeout(Duration::from_secs(10), self.published.outcomes.acquire()).await;
+        let published =
+            tokio::time::timeout(Duration::from_secs(10), self.published.outcomes.acquire()).await;
         published.context("no outcome within ten seconds")??.forget();
         Ok(())
     }
@@ -227,7 +251,13 @@ impl Feed {
         let received_at = Instant::now();
         let permit = shared_state.admission.admit("", 0)?;
         let (ticket, place) = (shared_state.ledger.open(), Some(Arc::clone(&permit.frame)));
-        let unanswered = Unanswered::new(Envelope::default(), received_at, ticket, place, Arc::clone(&shared_state.outcomes));
+        let unanswered = Unanswered::new(
+            Envelope::default(),
+            received_at,
+            ticket,
+            place,
+            Arc::clone(&shared_state.outcomes),
+        );
         let Fixed { circuit, max_batch, expected_run, budget } = self.frame.clone();
         let (model, circuit_permit) = (Arc::clone(circuit.model()), circuit.admit());
         let responder = Responder::with_deadline(unanswered, received_at, budget, &shared_state.deadlines);
@@ -242,7 +272,11 @@ impl Feed {
             priority: Priority::Normal,
             permit,
         });
-        shared_state.queue.push(PreparedFrame { job, tensor: self.tensors.tensor(), prepared_at: Instant::now() });
+        shared_state.queue.push(PreparedFrame {
+            job,
+            tensor: self.tensors.tensor(),
+            prepared_at: Instant::now(),
+        });
         Ok(())
     }
 }
@@ -260,7 +294,12 @@ impl Decoder for Fixed {
     fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
         Ok(Decoded {
             info: self.identify(payload, envelope),
-            samples: IqSamples { bytes: payload.clone(), datatype: Datatype::Ci8, channels: 1, sample_rate: None },
+            samples: IqSamples {
+                bytes: payload.clone(),
+                datatype: Datatype::Ci8,
+                channels: 1,
+                sample_rate: None,
+            },
             model: Arc::clone(self.circuit.model()),
             circuit_permit: self.circuit.admit(),
             max_batch: self.max_batch,
@@ -308,7 +347,8 @@ impl Sink {
         let end = if outcome.result.is_ok() { End::Prediction } else { End::Failure };
         let count = if end == End::Prediction { &self.0.predictions } else { &self.0.failures };
         count.fetch_add(1, Relaxed);
-        let was_begun = outcome.result.as_ref().err().is_none_or(|failure| failure.code == FailureCode::DeadlineExceeded);
+        let was_begun =
+            outcome.result.as_ref().err().is_none_or(|failure| failure.code == FailureCode::DeadlineExceeded);
         if was_begun && let Ok(mut latencies) = self.0.latencies_ms.lock() {
             latencies.push((outcome.settled_at - outcome.received_at).as_secs_f64() * 1e3);
         }
@@ -324,6 +364,9 @@ impl Sink {
 /// From Linux's /proc.
 fn resident_mib() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
+    let rss = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next());
     Ok(rss.context("no VmRSS")?.parse::<f64>()? / 1024.0)
 }

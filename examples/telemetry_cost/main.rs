@@ -1,8 +1,9 @@
 //! Cost of traces: processor time per frame with and without a sampled trace; `ops/bench/telemetry` builds
 //! and starts this.
 //!
-//! What is compared takes turns in one daemon, so that what else the machine does meets all alike: the frames' trace headers say whether they
-//! are sampled. A daemon whose receiver is killed is used for that alone.
+//! What is compared takes turns in one daemon, so that what else the machine does meets all alike: the
+//! frames' trace headers say whether they are sampled. A daemon whose receiver is killed is used for that
+//! alone.
 #![allow(missing_docs)] // a program
 
 #[path = "../measure/mod.rs"]
@@ -115,7 +116,11 @@ struct Receiver {
 
 impl Receiver {
     async fn start() -> anyhow::Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?).arg("--receive").stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut process = Command::new(std::env::current_exe()?)
+            .arg("--receive")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
         let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
         let endpoint = lines.next_line().await?.context("the receiver does not start")?;
         Ok(Self { _process: process, endpoint })
@@ -145,7 +150,8 @@ impl Bench {
 
     async fn start(&self, receiver: &Receiver) -> anyhow::Result<Child> {
         // Beside the folder of examples.
-        let program: PathBuf = std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
+        let program: PathBuf =
+            std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
         let mut command = Command::new(&program);
         command.args(["run", "--url", self.server.url()]);
         for (key, value) in [
@@ -163,12 +169,14 @@ impl Bench {
         let daemon = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
         let daemon = daemon.with_context(|| format!("cannot start {}", Path::new(&program).display()))?;
         let ready = async { while self.client.request("sferic.health", "".into()).await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(60), ready).await.context("the daemon does not get ready")?;
+        tokio::time::timeout(Duration::from_secs(60), ready)
+            .await
+            .context("the daemon does not get ready")?;
         Ok(daemon)
     }
 
-    /// What the frames cost this daemon where this share of their traces is sampled, and the memory it has then. `killed` is, soon after
-    /// the first was sent.
+    /// What the frames cost this daemon where this share of their traces is sampled, and the memory it has
+    /// then. `killed` is, soon after the first was sent.
     async fn measure(&self, daemon: &Child, sampled: f64, killed: Option<Receiver>) -> anyhow::Result<Usage> {
         let pid = daemon.id().context("the daemon has ended")?;
         self.load(self.count / 4, sampled).await?;
@@ -189,7 +197,10 @@ impl Bench {
         let ask = |n: usize| async move {
             let is_sampled = ((n + 1) as f64 * sampled) as usize > (n as f64 * sampled) as usize;
             let mut headers = HeaderMap::new();
-            headers.insert("traceparent", format!("00-{:032x}-{:016x}-{:02x}", n + 1, n + 1, u8::from(is_sampled)));
+            headers.insert(
+                "traceparent",
+                format!("00-{:032x}-{:016x}-{:02x}", n + 1, n + 1, u8::from(is_sampled)),
+            );
             let frame = self.frames[n % self.frames.len()].clone();
             let reply = self.client.request_with_headers("iq.frames.load", headers, frame).await?;
             let failed = reply.headers.and_then(|headers| headers.get("Nats-Service-Error").cloned());
@@ -203,7 +214,13 @@ impl Bench {
 fn frames() -> anyhow::Result<Vec<Bytes>> {
     let simulator = FrameSimulator::new(1, SAMPLES);
     let encode = |index| {
-        let samples: Vec<u8> = simulator.frame(index).samples.iter().flat_map(|x| [x.re, x.im]).flat_map(f32::to_le_bytes).collect();
+        let samples: Vec<u8> = simulator
+            .frame(index)
+            .samples
+            .iter()
+            .flat_map(|x| [x.re, x.im])
+            .flat_map(f32::to_le_bytes)
+            .collect();
         let message = FrameMessage {
             frame_id: "load",
             datatype: Datatype::Cf32Le.name(),

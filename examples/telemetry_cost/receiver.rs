@@ -21,7 +21,8 @@ pub async fn run() -> anyhow::Result<()> {
 
 async fn receive(stream: TcpStream) -> Result<(), h2::Error> {
     let mut builder = h2::server::Builder::new();
-    let mut connection = builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).handshake(stream).await?;
+    let mut connection =
+        builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).handshake(stream).await?;
     while let Some(request) = connection.accept().await {
         let (request, respond) = request?;
         tokio::spawn(forget(request.into_body(), respond));
@@ -29,7 +30,10 @@ async fn receive(stream: TcpStream) -> Result<(), h2::Error> {
     Ok(())
 }
 
-async fn forget(mut body: h2::RecvStream, mut respond: h2::server::SendResponse<Bytes>) -> Result<(), h2::Error> {
+async fn forget(
+    mut body: h2::RecvStream,
+    mut respond: h2::server::SendResponse<Bytes>,
+) -> Result<(), h2::Error> {
     while let Some(data) = body.data().await {
         let length = data?.len();
         body.flow_control().release_capacity(length)?;

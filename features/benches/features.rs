@@ -1,7 +1,9 @@
-//! The stages and the whole, beside the FFTs alone (the yardstick: as many transforms by rustfft on one buffer in cache).
+//! The stages and the whole, beside the FFTs alone (the yardstick: as many transforms by rustfft on one
+//! buffer in cache).
 //!
-//! Stages are shown by leaving out what follows them: `spectrum` is conversion, window, FFT, power and logarithm without a
-//! bank; `bands` adds nothing but replaces the bins by 128 bands; the whole normalises as well.
+//! Stages are shown by leaving out what follows them: `spectrum` is conversion, window, FFT, power and
+//! logarithm without a bank; `bands` adds nothing but replaces the bins by 128 bands; the whole normalises as
+//! well.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test or bench may panic
 
 use std::hint::black_box;
@@ -34,8 +36,11 @@ fn features(c: &mut Criterion) {
             let transforms = 1 + (instants - whole.n_fft) / whole.hop_length();
             let fft = FftPlanner::<f32>::new().plan_fft_forward(whole.n_fft);
             let mut scratch = vec![Complex32::default(); fft.get_inplace_scratch_len()];
-            let mut buffer = vec![Complex32::default(); whole.n_fft]; // zeros stay zeros, as fast as any value
-            b.iter(|| (0..transforms).for_each(|_| fft.process_with_scratch(black_box(&mut buffer), &mut scratch)));
+            // Zeros stay zeros, as fast as any value.
+            let mut buffer = vec![Complex32::default(); whole.n_fft];
+            b.iter(|| {
+                (0..transforms).for_each(|_| fft.process_with_scratch(black_box(&mut buffer), &mut scratch))
+            });
         });
         for (name, config, datatype) in cases {
             group.bench_function(BenchmarkId::new(name, instants), |b| {

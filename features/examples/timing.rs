@@ -1,7 +1,7 @@
 //! Times the log-mel features and their FFTs alone on one thread; one JSON object a line.
 //!
-//! `timing [SAMPLES…]`, by default 16384 65536 262144. `us` is the median of a call in microseconds. The two are measured
-//! in turn, so that a busy machine slows both.
+//! `timing [SAMPLES…]`, by default 16384 65536 262144. `us` is the median of a call in microseconds. The two
+//! are measured in turn, so that a busy machine slows both.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let config = FeatureConfig::default();
         let envelope = FeatureConfig { input: Input::Envelope, ..FeatureConfig::default() };
         let bytes = noise(instants);
-        let quantized: Vec<u8> = bytes.as_chunks::<4>().0.iter().map(|&b| (f32::from_le_bytes(b) * 127.0) as i8 as u8).collect();
+        let quantized: Vec<u8> =
+            bytes.as_chunks::<4>().0.iter().map(|&b| (f32::from_le_bytes(b) * 127.0) as i8 as u8).collect();
 
         let (mut fft, transforms) = fft_alone(&config, instants);
         let mut complex = whole(&config, instants)?;
@@ -53,7 +54,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 fft_us = us;
             }
             let ratio = us / fft_us;
-            println!(r#"{{"variant":"{name}","samples":{instants},"transforms":{transforms},"us":{us:.2},"of_fft":{ratio:.3}}}"#);
+            println!(
+                r#"{{"variant":"{name}","samples":{instants},"transforms":{transforms},"us":{us:.2},"of_fft":{ratio:.3}}}"#
+            );
         }
     }
     Ok(())
@@ -64,7 +67,8 @@ fn fft_alone(config: &FeatureConfig, instants: usize) -> (impl FnMut(), usize) {
     let transforms = 1 + (instants - config.n_fft) / config.hop_length();
     let fft = FftPlanner::<f32>::new().plan_fft_forward(config.n_fft);
     let mut scratch = vec![Complex32::default(); fft.get_inplace_scratch_len()];
-    let input: Vec<Complex32> = (0..config.n_fft).map(|k| Complex32::new((k as f32).sin(), (k as f32).cos())).collect();
+    let input: Vec<Complex32> =
+        (0..config.n_fft).map(|k| Complex32::new((k as f32).sin(), (k as f32).cos())).collect();
     let mut buffer = input.clone();
     let run = move || {
         buffer.copy_from_slice(&input); // or the values grow past float32 over the rounds
@@ -81,7 +85,10 @@ fn fft_alone(config: &FeatureConfig, instants: usize) -> (impl FnMut(), usize) {
     (run, transforms)
 }
 
-fn whole(config: &FeatureConfig, instants: usize) -> Result<impl FnMut(&[u8], Datatype), Box<dyn std::error::Error>> {
+fn whole(
+    config: &FeatureConfig,
+    instants: usize,
+) -> Result<impl FnMut(&[u8], Datatype), Box<dyn std::error::Error>> {
     let mut extractor = Extractor::new(config, Some(192_000.0))?;
     let mut out = vec![0.0; extractor.shape(instants)?.iter().product()];
     Ok(move |bytes: &[u8], datatype: Datatype| {

@@ -4,7 +4,8 @@ use wide::f32x4;
 
 use crate::{FeatureConfig, FrameError, MelNorm, MelScale, Sides};
 
-/// Weights are padded with zeros to whole groups of this many, so that a band is a few whole vector operations.
+/// Weights are padded with zeros to whole groups of this many, so that a band is a few whole vector
+/// operations.
 pub(crate) const LANES: usize = 4;
 /// Columns weighed together.
 pub(crate) const TILE: usize = 4;
@@ -36,10 +37,12 @@ impl Bank {
         let half = config.n_fft / 2;
         let f_max = config.f_max_hz.unwrap_or(rate / 2.0);
         let edges = edges(config.mel_scale, config.f_min_hz, f_max, per_half);
-        // torchaudio's grid: bins evenly from 0 to half the rate, which for odd `n_fft` is stretched by n/(n-1).
+        // torchaudio's grid: bins evenly from 0 to half the rate, which for odd `n_fft` is stretched by
+        // n/(n-1).
         let bin_hz = rate / 2.0 / half as f64;
 
-        let mut bank = Self { bands: Vec::with_capacity(config.n_mels), weights: Vec::new(), empty: Vec::new() };
+        let mut bank =
+            Self { bands: Vec::with_capacity(config.n_mels), weights: Vec::new(), empty: Vec::new() };
         let mut sound = true;
         if two_sided {
             for band in edges.windows(3).rev() {
@@ -59,7 +62,8 @@ impl Bank {
         Ok(bank)
     }
 
-    /// Adds a band; false where it is no band, since rates at the ends of the float range leave triangles without width.
+    /// Adds a band; false where it is no band, since rates at the ends of the float range leave triangles
+    /// without width.
     fn push(&mut self, first: usize, weights: &[f32], [low_hz, high_hz]: [f64; 2]) -> bool {
         if !(low_hz < high_hz && weights.iter().all(|w| w.is_finite())) {
             return false;
@@ -77,8 +81,9 @@ impl Bank {
         true
     }
 
-    /// Weighs the powers of `TILE` columns into one value a band and column; band `b` goes to `out[b * stride..][..TILE]`.
-    /// Columns go together so that they share the weights and what a band costs by itself.
+    /// Weighs the powers of `TILE` columns into one value a band and column; band `b` goes to `out[b *
+    /// stride..][..TILE]`. Columns go together so that they share the weights and what a band costs by
+    /// itself.
     pub(crate) fn apply<'a>(&self, powers: [&'a [f32]; TILE], out: &mut [f32], stride: usize) {
         for ((first, groups), out) in self.bands.iter().zip(out.chunks_mut(stride)) {
             let weights = &self.weights[groups.clone()];
@@ -104,7 +109,8 @@ fn edges(scale: MelScale, low: f64, high: f64, bands: usize) -> Vec<f64> {
     (0..bands + 2).map(|edge| from_mel(scale, low + step * edge as f64)).collect()
 }
 
-/// First bin and weights of the triangle over `[low, peak, high]`, over bins `0..=half` at multiples of `bin_hz`.
+/// First bin and weights of the triangle over `[low, peak, high]`, over bins `0..=half` at multiples of
+/// `bin_hz`.
 fn triangle(band: &[f64], bin_hz: f64, half: usize, norm: MelNorm) -> (usize, Vec<f32>) {
     let [low, peak, high] = [band[0], band[1], band[2]];
     let scale = match norm {

@@ -44,9 +44,10 @@ pub struct BufferStats {
 /// Reuses buffers of equal dtype and shape. A clone is another handle on the same pool.
 ///
 /// A buffer comes back when it is dropped. Idle ones are freed once unused for the time to live: by
-/// [`sweep`](Self::sweep), which a timer should call, and by a take that misses. Pooled buffers, live and idle, never exceed
-/// `max_bytes`: a take that would go beyond first frees idle buffers, the longest unused first, and where that is not
-/// enough allocates one that is not pooled (counted in `unpooled`), so that a burst costs allocations and never frames.
+/// [`sweep`](Self::sweep), which a timer should call, and by a take that misses. Pooled buffers, live and
+/// idle, never exceed `max_bytes`: a take that would go beyond first frees idle buffers, the longest unused
+/// first, and where that is not enough allocates one that is not pooled (counted in `unpooled`), so that a
+/// burst costs allocations and never frames.
 ///
 /// The lock guards only the bookkeeping: memory is allocated, cleared and freed outside it.
 #[derive(Clone)]
@@ -125,7 +126,8 @@ impl BufferPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock can panic half-way through an update, so a poisoned state is still a sound one.
+        // Nothing under the lock can panic half-way through an update, so a poisoned state is still a sound
+        // one.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,7 +150,8 @@ impl State {
         removed
     }
 
-    /// Takes out idle buffers, the longest unused first, until the pooled bytes are at most `limit` or none is idle.
+    /// Takes out idle buffers, the longest unused first, until the pooled bytes are at most `limit` or none
+    /// is idle.
     fn make_room(&mut self, limit: usize, removed: &mut Vec<Vec<f32>>) {
         while self.pooled_bytes > limit {
             let oldest = self.idle.iter().filter_map(|(key, buffers)| Some((buffers.first()?.0, *key)));

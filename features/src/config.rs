@@ -102,9 +102,11 @@ pub enum Normalize {
     None,
 }
 
-/// The `[features]` table. Unknown keys are refused; absent keys have the values of [`FeatureConfig::default`].
+/// The `[features]` table. Unknown keys are refused; absent keys have the values of
+/// [`FeatureConfig::default`].
 ///
-/// `kind = "iq"` reads only `sample_rate_hz`, `num_channels`, `frames`, `min_samples` and `normalize` (with `mean` and `std`).
+/// `kind = "iq"` reads only `sample_rate_hz`, `num_channels`, `frames`, `min_samples` and `normalize` (with
+/// `mean` and `std`).
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureConfig {
@@ -157,7 +159,8 @@ pub struct FeatureConfig {
     /// With `normalize = "fixed"`: what the rest is divided by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<f64>,
-    /// Columns (samples for `kind = "iq"`) the model takes: cropped from the middle or reflected. Absent: as they come.
+    /// Columns (samples for `kind = "iq"`) the model takes: cropped from the middle or reflected. Absent: as
+    /// they come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<usize>,
     /// Fewest samples a channel of a frame, before any padding. Absent: see [`FeatureConfig::min_samples`].
@@ -198,8 +201,8 @@ impl Default for FeatureConfig {
 /// Fewest samples of a frame for `kind = "iq"` without `frames`, where `min_samples` is absent.
 const MIN_IQ_SAMPLES: usize = 16;
 
-/// Frames may differ from the model's stated rate by this share: real headers are a few ppm off. The last digits let the
-/// limit itself pass whatever the rounding.
+/// Frames may differ from the model's stated rate by this share: real headers are a few ppm off. The last
+/// digits let the limit itself pass whatever the rounding.
 const RATE_TOLERANCE: f64 = 1e-3 + 1e-12;
 
 impl FeatureConfig {
@@ -228,8 +231,9 @@ impl FeatureConfig {
         }
     }
 
-    /// Fewest sample instants a frame may have, before any padding. Where the key is absent, `n_fft`; for `kind = "iq"` half of
-    /// `frames`, rounded up, since a model that sees more padding than signal answers about the padding, and 16 without `frames`.
+    /// Fewest sample instants a frame may have, before any padding. Where the key is absent, `n_fft`; for
+    /// `kind = "iq"` half of `frames`, rounded up, since a model that sees more padding than signal answers
+    /// about the padding, and 16 without `frames`.
     pub fn min_samples(&self) -> usize {
         self.min_samples.unwrap_or(match (self.kind, self.frames) {
             (Kind::Iq, Some(frames)) => frames.div_ceil(2),
@@ -240,19 +244,21 @@ impl FeatureConfig {
 
     /// Whether the bands depend on the rate: every filterbank but a linear one over the whole half-spectrum.
     fn bands_in_hertz(&self) -> bool {
-        self.kind == Kind::LogMel && !(self.mel_scale == MelScale::Linear && self.f_min_hz == 0.0 && self.f_max_hz.is_none())
+        self.kind == Kind::LogMel
+            && !(self.mel_scale == MelScale::Linear && self.f_min_hz == 0.0 && self.f_max_hz.is_none())
     }
 
-    /// Whether a frame must say its sample rate: the bands are in hertz, or the model states a rate to be compared.
+    /// Whether a frame must say its sample rate: the bands are in hertz, or the model states a rate to be
+    /// compared.
     pub fn needs_rate(&self) -> bool {
         self.sample_rate_hz.is_some() || self.bands_in_hertz()
     }
 
-    /// Checks a frame's rate (Hz) and returns the rate the plan is made for: the model's where it states one (the
-    /// features it was trained on), else the frame's, or `None` where the features do not depend on it.
+    /// Checks a frame's rate (Hz) and returns the rate the plan is made for: the model's where it states one
+    /// (the features it was trained on), else the frame's, or `None` where the features do not depend on it.
     ///
-    /// Frames with equal plan rates can share an [`Extractor`](crate::Extractor): key a bounded cache by it, since a
-    /// sender is free to choose rates.
+    /// Frames with equal plan rates can share an [`Extractor`](crate::Extractor): key a bounded cache by it,
+    /// since a sender is free to choose rates.
     ///
     /// # Errors
     /// [`FrameError::MissingRate`], [`FrameError::InvalidRate`], [`FrameError::SampleRate`] or

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 /// How one I or Q component is stored; the names are SigMF's `core:datatype`.
 ///
-/// Integers are scaled to ±1 full scale: `ci32 / 2^31`, `ci16 / 32768`, `ci8 / 128`, `(cu16 - 32767.5) / 32767.5`,
-/// `(cu8 - 127.5) / 127.5`. `cf64_le` is narrowed to float32. One byte has no order: `ci8_le` and `ci8_be` parse as `ci8`,
-/// `cu8_le` and `cu8_be` as `cu8`.
+/// Integers are scaled to ±1 full scale: `ci32 / 2^31`, `ci16 / 32768`, `ci8 / 128`, `(cu16 - 32767.5) /
+/// 32767.5`, `(cu8 - 127.5) / 127.5`. `cf64_le` is narrowed to float32. One byte has no order: `ci8_le` and
+/// `ci8_be` parse as `ci8`, `cu8_le` and `cu8_be` as `cu8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Datatype {
     /// `cf32_le`: little-endian float32.
@@ -32,8 +32,17 @@ pub enum Datatype {
 
 impl Datatype {
     /// Every supported datatype.
-    pub const ALL: [Self; 9] =
-        [Self::Cf32Le, Self::Cf32Be, Self::Cf64Le, Self::Ci32Le, Self::Ci16Le, Self::Ci16Be, Self::Cu16Le, Self::Ci8, Self::Cu8];
+    pub const ALL: [Self; 9] = [
+        Self::Cf32Le,
+        Self::Cf32Be,
+        Self::Cf64Le,
+        Self::Ci32Le,
+        Self::Ci16Le,
+        Self::Ci16Be,
+        Self::Cu16Le,
+        Self::Ci8,
+        Self::Cu8,
+    ];
 
     /// SigMF's name.
     pub const fn name(self) -> &'static str {
@@ -74,7 +83,10 @@ impl fmt::Display for Datatype {
 
 /// A datatype name outside the list (`unsupported_datatype`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unsupported datatype {0:?}, supported: cf32_le, cf32_be, cf64_le, ci32_le, ci16_le, ci16_be, cu16_le, ci8, cu8")]
+#[error(
+    "unsupported datatype {0:?}, supported: cf32_le, cf32_be, cf64_le, ci32_le, ci16_le, ci16_be, cu16_le, \
+     ci8, cu8"
+)]
 pub struct UnknownDatatype(pub String);
 
 impl FromStr for Datatype {

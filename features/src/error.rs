@@ -27,7 +27,9 @@ pub enum FrameError {
     #[error("frame holds no samples")]
     Empty,
     /// The bytes are no whole number of sample instants (`invalid_frame`).
-    #[error("{bytes} bytes are no whole number of samples of {instant} bytes ({channels} channels of {datatype})")]
+    #[error(
+        "{bytes} bytes are no whole number of samples of {instant} bytes ({channels} channels of {datatype})"
+    )]
     Misaligned {
         /// Length of the payload, bytes.
         bytes: usize,
@@ -49,7 +51,8 @@ pub enum FrameError {
     /// Finite samples so large that their spectrum leaves float32 (`invalid_frame`).
     #[error("samples are so large that their features exceed float32")]
     Overflow,
-    /// Fewer sample instants than [`FeatureConfig::min_samples`](crate::FeatureConfig::min_samples) (`not_enough_samples`).
+    /// Fewer sample instants than [`FeatureConfig::min_samples`](crate::FeatureConfig::min_samples)
+    /// (`not_enough_samples`).
     #[error("{got} samples, at least {needed} needed")]
     NotEnoughSamples {
         /// Sample instants in the frame.

@@ -7,8 +7,8 @@ use crate::samples::{Component, with_component};
 use crate::spectrum::Spectrum;
 use crate::{FeatureConfig, FrameError, Kind, Log, Samples, Sides, log};
 
-/// Columns worked on before they are written out, so that each row is written in runs and not value by value. A multiple
-/// of `TILE`.
+/// Columns worked on before they are written out, so that each row is written in runs and not value by value.
+/// A multiple of `TILE`.
 const BLOCK: usize = 16;
 
 /// Plans, window, filterbank and scratch for one configuration and rate. `Send`; one per worker.
@@ -45,10 +45,12 @@ enum Stage {
 }
 
 impl Extractor {
-    /// Makes the plan for `config` and a frame's sample rate (Hz); see [`FeatureConfig::plan_rate`] for what the rate does.
+    /// Makes the plan for `config` and a frame's sample rate (Hz); see [`FeatureConfig::plan_rate`] for what
+    /// the rate does.
     ///
     /// # Errors
-    /// [`FrameError::Config`] for a configuration that does not validate, and those of [`FeatureConfig::plan_rate`].
+    /// [`FrameError::Config`] for a configuration that does not validate, and those of
+    /// [`FeatureConfig::plan_rate`].
     pub fn new(config: &FeatureConfig, sample_rate_hz: Option<f64>) -> Result<Self, FrameError> {
         config.validate()?;
         let rate = config.plan_rate(sample_rate_hz)?;
@@ -90,8 +92,8 @@ impl Extractor {
         }
     }
 
-    /// Warns, in one line, of the bands that catch no bin. Call it once when a model is loaded and its rate is known, not for
-    /// every plan: senders are free to choose rates.
+    /// Warns, in one line, of the bands that catch no bin. Call it once when a model is loaded and its rate
+    /// is known, not for every plan: senders are free to choose rates.
     pub fn warn_of_empty_bands(&self, model: &str) {
         let empty = self.empty_bands();
         if let (Some(first), Some(last)) = (empty.first(), empty.last()) {
@@ -102,7 +104,8 @@ impl Extractor {
                 lowest_hz = first.low_hz,
                 highest_hz = last.high_hz,
                 rows = ?empty.iter().map(|band| band.row).collect::<Vec<_>>(),
-                "bands that catch no bin, their features are constant: use fewer bands, a longer n_fft or a linear scale"
+                "bands that catch no bin, their features are constant: use fewer bands, a longer n_fft or a \
+                 linear scale"
             );
         }
     }
@@ -127,12 +130,12 @@ impl Extractor {
         Ok(Fit::new(available, self.frames))
     }
 
-    /// Computes the features of one frame into `out`, in C order of [`shape`](Self::shape); writes every value and does not
-    /// allocate.
+    /// Computes the features of one frame into `out`, in C order of [`shape`](Self::shape); writes every
+    /// value and does not allocate.
     ///
     /// # Errors
-    /// [`FrameError::Channels`], [`FrameError::NotEnoughSamples`], [`FrameError::NonFinite`], [`FrameError::Overflow`] or
-    /// [`FrameError::OutputLength`]. After an error `out` holds nothing of use.
+    /// [`FrameError::Channels`], [`FrameError::NotEnoughSamples`], [`FrameError::NonFinite`],
+    /// [`FrameError::Overflow`] or [`FrameError::OutputLength`]. After an error `out` holds nothing of use.
     pub fn extract(&mut self, samples: &Samples<'_>, out: &mut [f32]) -> Result<(), FrameError> {
         if samples.channels() != self.channels {
             return Err(FrameError::Channels { got: samples.channels(), expected: self.channels });
@@ -174,7 +177,10 @@ impl Spectral {
                     Stage::Bins => interleave(powers.map(|power| &power[..rows]), values),
                     Stage::Rotated(first) => {
                         interleave(powers.map(|power| &power[*first..rows]), values);
-                        interleave(powers.map(|power| &power[..*first]), &mut values[(rows - first) * BLOCK..]);
+                        interleave(
+                            powers.map(|power| &power[..*first]),
+                            &mut values[(rows - first) * BLOCK..],
+                        );
                     }
                 }
             }

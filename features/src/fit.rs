@@ -14,8 +14,8 @@ pub(crate) struct Fit {
 }
 
 impl Fit {
-    /// Fits `available` columns (at least one) to `wanted`, or keeps all. Of an odd surplus or lack, the smaller part is
-    /// on the left.
+    /// Fits `available` columns (at least one) to `wanted`, or keeps all. Of an odd surplus or lack, the
+    /// smaller part is on the left.
     pub(crate) fn new(available: usize, wanted: Option<usize>) -> Self {
         let total = wanted.unwrap_or(available);
         if total <= available {

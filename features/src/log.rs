@@ -27,8 +27,9 @@ fn map(values: &mut [f32], f: impl Fn(f32) -> f32) -> bool {
 
 /// Natural logarithm of a positive, normal, finite `x`, to 1e-6 or two units in the last place.
 ///
-/// `x = m·2^e` with `m` in [√½, √2) gives `e·ln 2 + 2·artanh(s)`, `s = (m - 1)/(m + 1)`, |s| < 0.172: the series to
-/// s⁹ is exact to 2e-9. Only integer and float arithmetic without a branch, so that the compiler makes vectors of it.
+/// `x = m·2^e` with `m` in [√½, √2) gives `e·ln 2 + 2·artanh(s)`, `s = (m - 1)/(m + 1)`, |s| < 0.172: the
+/// series to s⁹ is exact to 2e-9. Only integer and float arithmetic without a branch, so that the compiler
+/// makes vectors of it.
 #[inline(always)]
 fn ln(x: f32) -> f32 {
     const SQRT_HALF: i32 = 0x3f35_04f3;
@@ -75,7 +76,8 @@ mod tests {
             apply(log, 1e-10, &mut values).unwrap();
             values
         };
-        let close = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0));
+        let close =
+            |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0));
         assert!(close(all(Log::Ln), [-23.025_85, 0.0, 4.605_17]));
         assert!(close(all(Log::Log10), [-10.0, 0.0, 2.0]));
         assert!(close(all(Log::Db), [-100.0, 0.0, 20.0]));

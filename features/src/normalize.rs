@@ -39,10 +39,12 @@ impl Normalizer {
     }
 }
 
-/// Two passes, mean then variance about it, since one pass of squares cancels where the mean is far from zero.
+/// Two passes, mean then variance about it, since one pass of squares cancels where the mean is far from
+/// zero.
 fn standardize(values: &mut [f32]) -> Result<(), FrameError> {
     let count = values.len() as f64;
-    // Relative to one of them: equal values then have exactly their own value for a mean, and no variance at all.
+    // Relative to one of them: equal values then have exactly their own value for a mean, and no variance at
+    // all.
     let Some(&pivot) = values.first() else {
         return Ok(());
     };
@@ -74,8 +76,8 @@ fn shift_and_scale(values: &mut [f32], mean: f32, scale: f32) -> Result<(), Fram
     if finite { Ok(()) } else { Err(FrameError::Overflow) }
 }
 
-/// Sum of `f` over the values: eight running float32 sums over 256 values, each block added in float64. Fast as float32,
-/// and as exact as its single terms however long the slice.
+/// Sum of `f` over the values: eight running float32 sums over 256 values, each block added in float64. Fast
+/// as float32, and as exact as its single terms however long the slice.
 fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     const LANES: usize = 8;
     let mut total = 0.0;

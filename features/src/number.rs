@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Shows a number as people write it and never in more than two dozen characters: `250000`, `-0.5`, `1e300`, `NaN`.
+/// Shows a number as people write it and never in more than two dozen characters: `250000`, `-0.5`, `1e300`,
+/// `NaN`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Number(pub f64);
 
@@ -20,9 +21,12 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_exact() {
-        let shown = [250e3, -0.5, 0.0, 1e300, -2.5e-7, f64::NAN, f64::NEG_INFINITY].map(|number| Number(number).to_string());
+        let shown = [250e3, -0.5, 0.0, 1e300, -2.5e-7, f64::NAN, f64::NEG_INFINITY]
+            .map(|number| Number(number).to_string());
         assert_eq!(shown, ["250000", "-0.5", "0", "1e300", "-2.5e-7", "NaN", "-inf"]);
-        for number in [f64::MAX, f64::MIN_POSITIVE, -f64::EPSILON, 1.0 / 3.0, 9.999999999999998e15, 1e16, 1e-5] {
+        for number in
+            [f64::MAX, f64::MIN_POSITIVE, -f64::EPSILON, 1.0 / 3.0, 9.999999999999998e15, 1e16, 1e-5]
+        {
             let text = Number(number).to_string();
             assert!(text.len() <= 24 && text.parse() == Ok(number), "{text}");
         }

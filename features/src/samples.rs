@@ -19,8 +19,8 @@ impl<'a> Samples<'a> {
     /// Wraps `bytes` without copying.
     ///
     /// # Errors
-    /// [`FrameError::Channels`] for no channels, [`FrameError::Empty`] for no bytes and [`FrameError::Misaligned`] for a
-    /// length that is no whole number of sample instants.
+    /// [`FrameError::Channels`] for no channels, [`FrameError::Empty`] for no bytes and
+    /// [`FrameError::Misaligned`] for a length that is no whole number of sample instants.
     pub fn new(bytes: &'a [u8], datatype: Datatype, channels: usize) -> Result<Self, FrameError> {
         let instant = channels.checked_mul(datatype.bytes_per_sample()).filter(|&n| n > 0);
         let Some(instant) = instant else {
@@ -87,7 +87,10 @@ impl<'a> Samples<'a> {
     /// One sample as complex float32, for the few that no straight run reaches.
     pub(crate) fn get<D: Component>(&self, instant: usize, channel: usize) -> Complex32 {
         let at = (instant * self.channels + channel) * 2 * D::BYTES;
-        Complex32::new(D::read(&self.bytes[at..at + D::BYTES]), D::read(&self.bytes[at + D::BYTES..at + 2 * D::BYTES]))
+        Complex32::new(
+            D::read(&self.bytes[at..at + D::BYTES]),
+            D::read(&self.bytes[at + D::BYTES..at + 2 * D::BYTES]),
+        )
     }
 
     /// Writes `weigh(sample, weight)` for `out.len()` samples of `channel` from instant `start` on.
@@ -114,7 +117,8 @@ impl<'a> Samples<'a> {
             }
             return;
         }
-        // Two plain loops, conversion and weighing, each of which the compiler makes vectors of; together it does not.
+        // Two plain loops, conversion and weighing, each of which the compiler makes vectors of; together it
+        // does not.
         let mut components = [0.0f32; 2 * GROUP];
         let groups = out.chunks_mut(GROUP).zip(weights.chunks(GROUP)).zip(run.chunks(2 * GROUP * D::BYTES));
         for ((out, weights), run) in groups {

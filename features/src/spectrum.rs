@@ -20,14 +20,23 @@ pub(crate) struct Spectrum {
     exponent: f64,
     sides: Sides,
     transform: Transform,
-    /// Of each column of a tile the powers of bins `0..=n_fft` (the last repeats the first), then zeros for the bank to run
-    /// over.
+    /// Of each column of a tile the powers of bins `0..=n_fft` (the last repeats the first), then zeros for
+    /// the bank to run over.
     powers: [Vec<f32>; TILE],
 }
 
 enum Transform {
-    Complex { fft: Arc<dyn Fft<f32>>, buffer: Vec<Complex32>, scratch: Vec<Complex32> },
-    Real { fft: Arc<dyn RealToComplex<f32>>, input: Vec<f32>, output: Vec<Complex32>, scratch: Vec<Complex32> },
+    Complex {
+        fft: Arc<dyn Fft<f32>>,
+        buffer: Vec<Complex32>,
+        scratch: Vec<Complex32>,
+    },
+    Real {
+        fft: Arc<dyn RealToComplex<f32>>,
+        input: Vec<f32>,
+        output: Vec<Complex32>,
+        scratch: Vec<Complex32>,
+    },
 }
 
 impl Spectrum {
@@ -41,7 +50,8 @@ impl Spectrum {
             }
             Input::Envelope => {
                 let fft = RealFftPlanner::new().plan_fft_forward(n_fft);
-                let (input, output, scratch) = (fft.make_input_vec(), fft.make_output_vec(), fft.make_scratch_vec());
+                let (input, output, scratch) =
+                    (fft.make_input_vec(), fft.make_output_vec(), fft.make_scratch_vec());
                 Transform::Real { fft, input, output, scratch }
             }
         };
@@ -61,9 +71,15 @@ impl Spectrum {
         1 + (instants + 2 * self.pad - self.window.len()) / self.hop
     }
 
-    /// The powers of the `TILE` columns from `first` on: bins `0..=n_fft` two-sided, else `0..=n_fft / 2`; what follows is
-    /// of no meaning. Columns from `end` on are left as they were.
-    pub(crate) fn tile<D: Component>(&mut self, samples: &Samples<'_>, channel: usize, first: usize, end: usize) -> [&[f32]; TILE] {
+    /// The powers of the `TILE` columns from `first` on: bins `0..=n_fft` two-sided, else `0..=n_fft / 2`;
+    /// what follows is of no meaning. Columns from `end` on are left as they were.
+    pub(crate) fn tile<D: Component>(
+        &mut self,
+        samples: &Samples<'_>,
+        channel: usize,
+        first: usize,
+        end: usize,
+    ) -> [&[f32]; TILE] {
         for (column, power) in (first..end).zip(&mut self.powers) {
             let start = (column * self.hop) as isize - self.pad as isize;
             self.transform.run::<D>(samples, channel, start, &self.window, self.exponent, power);
@@ -76,7 +92,15 @@ impl Spectrum {
 impl Transform {
     /// Powers of the bins the transform has, from bin 0 on.
     #[inline(always)]
-    fn run<D: Component>(&mut self, samples: &Samples<'_>, channel: usize, start: isize, window: &[f32], exponent: f64, power: &mut [f32]) {
+    fn run<D: Component>(
+        &mut self,
+        samples: &Samples<'_>,
+        channel: usize,
+        start: isize,
+        window: &[f32],
+        exponent: f64,
+        power: &mut [f32],
+    ) {
         match self {
             Self::Complex { fft, buffer, scratch } => {
                 windowed::<D, _>(samples, channel, start, window, buffer, |sample, w| sample * w);
@@ -84,7 +108,9 @@ impl Transform {
                 powers(exponent, buffer, power);
             }
             Self::Real { fft, input, output, scratch } => {
-                windowed::<D, _>(samples, channel, start, window, input, |sample, w| sample.norm_sqr().sqrt() * w);
+                windowed::<D, _>(samples, channel, start, window, input, |sample, w| {
+                    sample.norm_sqr().sqrt() * w
+                });
                 // Every slice has the length the plan made it with, the only thing that can be wrong here.
                 let _ = fft.process_with_scratch(input, output, scratch);
                 powers(exponent, output, power);
@@ -99,7 +125,8 @@ impl Transform {
         if !real {
             power[n_fft] = power[0];
         }
-        // Bins 0..=n_fft/2, and their mirror images from the last to the first; an even n_fft has its middle bin only once.
+        // Bins 0..=n_fft/2, and their mirror images from the last to the first; an even n_fft has its middle
+        // bin only once.
         let (bins, rest) = power.split_at_mut(n_fft / 2 + 1);
         let mirrored = rest[..n_fft - n_fft / 2].iter_mut().rev();
         match (sides, real) {
@@ -117,7 +144,8 @@ impl Transform {
     }
 }
 
-/// Reads `out.len()` samples from `start` on (reflected at the ends of the frame) and windows them on the way.
+/// Reads `out.len()` samples from `start` on (reflected at the ends of the frame) and windows them on the
+/// way.
 fn windowed<D: Component, T>(
     samples: &Samples<'_>,
     channel: usize,

@@ -60,17 +60,29 @@ impl FeatureConfig {
             return Err(out_of_range("n_mels", self.n_mels as f64, "even with sides = \"two_sided\""));
         }
         if self.mel_norm == MelNorm::Slaney && self.mel_scale == MelScale::Linear {
-            return Err(ConfigError::Conflict("mel_norm = \"slaney\" cannot stand with mel_scale = \"linear\""));
+            return Err(ConfigError::Conflict(
+                "mel_norm = \"slaney\" cannot stand with mel_scale = \"linear\"",
+            ));
         }
         number("f_min_hz", self.f_min_hz, self.f_min_hz >= 0.0, "0 or more")?;
         let half = self.sample_rate_hz.map(|rate| rate / 2.0);
         if let Some(f_max) = self.f_max_hz {
             number("f_max_hz", f_max, f_max > self.f_min_hz, &format!("above f_min_hz ({})", self.f_min_hz))?;
             if let Some(half) = half {
-                number("f_max_hz", f_max, f_max <= half, &format!("at most half of sample_rate_hz ({half})"))?;
+                number(
+                    "f_max_hz",
+                    f_max,
+                    f_max <= half,
+                    &format!("at most half of sample_rate_hz ({half})"),
+                )?;
             }
         } else if let Some(half) = half {
-            number("f_min_hz", self.f_min_hz, self.f_min_hz < half, &format!("below half of sample_rate_hz ({half})"))?;
+            number(
+                "f_min_hz",
+                self.f_min_hz,
+                self.f_min_hz < half,
+                &format!("below half of sample_rate_hz ({half})"),
+            )?;
         }
         Ok(())
     }
@@ -81,7 +93,11 @@ fn out_of_range(key: &'static str, value: f64, limit: &str) -> ConfigError {
 }
 
 fn count(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value) { Ok(()) } else { Err(out_of_range(key, value as f64, &format!("{least} to {most}"))) }
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(out_of_range(key, value as f64, &format!("{least} to {most}")))
+    }
 }
 
 fn number(key: &'static str, value: f64, allowed: bool, limit: &str) -> Result<(), ConfigError> {

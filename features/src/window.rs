@@ -4,7 +4,8 @@ use std::f64::consts::TAU;
 
 use crate::Window;
 
-/// The window of `win_length`, centred in `n_fft` zeros as torch and librosa do (the odd zero goes to the right).
+/// The window of `win_length`, centred in `n_fft` zeros as torch and librosa do (the odd zero goes to the
+/// right).
 pub(crate) fn padded(window: Window, win_length: usize, n_fft: usize) -> Vec<f32> {
     let mut padded = vec![0.0; n_fft];
     let left = (n_fft - win_length) / 2;
@@ -14,8 +15,8 @@ pub(crate) fn padded(window: Window, win_length: usize, n_fft: usize) -> Vec<f32
     padded
 }
 
-/// Sample `k` of a window of `length`: general cosine windows, periodic (`length` in the denominator) or symmetric
-/// (`length - 1`), as in scipy.signal.windows.
+/// Sample `k` of a window of `length`: general cosine windows, periodic (`length` in the denominator) or
+/// symmetric (`length - 1`), as in scipy.signal.windows.
 fn value(window: Window, k: usize, length: usize) -> f64 {
     if length == 1 {
         return 1.0;

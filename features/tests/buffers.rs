@@ -106,7 +106,8 @@ fn threads_share_a_pool() {
 }
 
 proptest! {
-    /// Whatever is taken, dropped and swept, the counts agree with what is held, and the bound with what is pooled.
+    /// Whatever is taken, dropped and swept, the counts agree with what is held, and the bound with what is
+    /// pooled.
     #[test]
     fn counts_agree(steps in proptest::collection::vec((0..4u8, 1..60usize), 1..200), max in 0..800usize) {
         let pool = BufferPool::new(TTL, max);

@@ -16,7 +16,10 @@ fn one_sample_less_than_a_window_is_not_enough() {
     assert_eq!(error.to_string(), "1023 samples, at least 1024 needed");
     // Also where padding would have made up for it.
     let centered = FeatureConfig { center: true, ..config };
-    assert!(matches!(extract(&centered, &cf32(&components[2..]), Datatype::Cf32Le), Err(FrameError::NotEnoughSamples { .. })));
+    assert!(matches!(
+        extract(&centered, &cf32(&components[2..]), Datatype::Cf32Le),
+        Err(FrameError::NotEnoughSamples { .. })
+    ));
 }
 
 #[test]
@@ -42,7 +45,8 @@ fn min_samples_is_checked_before_any_padding() {
 
 #[test]
 fn a_frame_of_a_million_samples_works() {
-    let (out, shape) = extract(&FeatureConfig::default(), &cf32(&noise(2 << 20, 2)), Datatype::Cf32Le).unwrap();
+    let (out, shape) =
+        extract(&FeatureConfig::default(), &cf32(&noise(2 << 20, 2)), Datatype::Cf32Le).unwrap();
     assert_eq!(shape, [1, 128, 4093]);
     let mean = out.iter().map(|&x| f64::from(x)).sum::<f64>() / out.len() as f64;
     let variance = out.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / out.len() as f64;
@@ -87,7 +91,10 @@ fn samples_too_large_for_their_power_are_refused_and_leave_nothing_behind() {
 fn frames_that_are_no_frames() {
     assert_eq!(Samples::new(&[], Datatype::Ci8, 1).unwrap_err(), FrameError::Empty);
     let error = Samples::new(&[0; 10], Datatype::Ci16Le, 2).unwrap_err();
-    assert_eq!(error.to_string(), "10 bytes are no whole number of samples of 8 bytes (2 channels of ci16_le)");
+    assert_eq!(
+        error.to_string(),
+        "10 bytes are no whole number of samples of 8 bytes (2 channels of ci16_le)"
+    );
     assert!(matches!(Samples::new(&[0; 8], Datatype::Ci8, 0), Err(FrameError::Channels { got: 0, .. })));
     assert!(matches!(Samples::new(&[0; 8], Datatype::Ci8, usize::MAX), Err(FrameError::Channels { .. })));
     let mut extractor = Extractor::new(&FeatureConfig::default(), Some(RATE)).unwrap();

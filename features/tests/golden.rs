@@ -1,4 +1,5 @@
-//! Features equal those of torchaudio, librosa and scipy over random parameter sets (made by `golden/make.py`).
+//! Features equal those of torchaudio, librosa and scipy over random parameter sets (made by
+//! `golden/make.py`).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test or bench may panic
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,8 +45,11 @@ fn std_of(values: &[f32]) -> f64 {
 #[test]
 fn equals_the_references() {
     let pool = std::fs::read(file("pool.bin")).unwrap();
-    let expected: Vec<f32> =
-        std::fs::read(file("golden.bin")).unwrap().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let expected: Vec<f32> = std::fs::read(file("golden.bin"))
+        .unwrap()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
     let golden = golden();
     let mut at = 0;
     let mut failures = Vec::new();
@@ -62,7 +66,8 @@ fn equals_the_references() {
         let expected = &expected[at..at + out.len()];
         at += out.len();
         let std = std_of(expected);
-        let errors: Vec<f64> = out.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()) / std).collect();
+        let errors: Vec<f64> =
+            out.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()) / std).collect();
         let mean = errors.iter().sum::<f64>() / errors.len() as f64;
         let max = errors.iter().copied().fold(0.0, f64::max);
         worst = (worst.0.max(mean), worst.1.max(max));

@@ -29,7 +29,10 @@ fn rates() {
         assert_eq!(stated.plan_rate(Some(near)), Ok(Some(192_000.0)), "the plan is the model's own");
     }
     for far in [192_193.0, 191_807.0, 96_000.0] {
-        assert_eq!(stated.plan_rate(Some(far)), Err(FrameError::SampleRate { got: far, expected: 192_000.0 }));
+        assert_eq!(
+            stated.plan_rate(Some(far)),
+            Err(FrameError::SampleRate { got: far, expected: 192_000.0 })
+        );
     }
 
     // Neither needs a rate, and all rates share one plan.
@@ -44,7 +47,10 @@ fn rates() {
     }
 
     let band = config("f_max_hz = 20000.0");
-    assert_eq!(band.plan_rate(Some(32_000.0)), Err(FrameError::RateTooLow { got: 32_000.0, needed: 40_000.0 }));
+    assert_eq!(
+        band.plan_rate(Some(32_000.0)),
+        Err(FrameError::RateTooLow { got: 32_000.0, needed: 40_000.0 })
+    );
     assert!(Extractor::new(&band, Some(39_999.0)).is_ok(), "a few ppm below is the same rate");
 }
 
@@ -70,7 +76,12 @@ fn empty_bands_are_named_with_their_edges() {
         // Its mirror image is empty as well.
         assert!(empty.iter().any(|other| other.row == 127 - band.row && other.low_hz == -band.high_hz));
     }
-    assert!(Extractor::new(&FeatureConfig { n_mels: 16, ..config }, Some(8000.0)).unwrap().empty_bands().is_empty());
+    assert!(
+        Extractor::new(&FeatureConfig { n_mels: 16, ..config }, Some(8000.0))
+            .unwrap()
+            .empty_bands()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -79,7 +90,13 @@ fn tables() {
     let error = toml::from_str::<FeatureConfig>("n_ftt = 512").unwrap_err().to_string();
     assert!(error.contains("n_ftt"), "{error}");
     assert!(toml::from_str::<FeatureConfig>("window = 'kaiser'").is_err());
-    for good in ["power = 1", "n_fft = 17\nn_mels = 4", "kind = 'iq'\nn_fft = 3", "sides = 'positive'\nn_mels = 5", "min_samples = 1024"] {
+    for good in [
+        "power = 1",
+        "n_fft = 17\nn_mels = 4",
+        "kind = 'iq'\nn_fft = 3",
+        "sides = 'positive'\nn_mels = 5",
+        "min_samples = 1024",
+    ] {
         assert_eq!(config(good).validate(), Ok(()), "{good}");
     }
     for (bad, words) in [
@@ -99,11 +116,18 @@ fn tables() {
         ("f_min_hz = 9\nf_max_hz = 9", "f_max_hz is 9, must be above f_min_hz (9)"),
         ("f_max_hz = 9\nsample_rate_hz = 17", "f_max_hz is 9, must be at most half of sample_rate_hz (8.5)"),
         ("f_min_hz = 9\nsample_rate_hz = 17", "f_min_hz is 9, must be below half of sample_rate_hz (8.5)"),
-        ("mel_scale = 'linear'\nmel_norm = 'slaney'", "mel_norm = \"slaney\" cannot stand with mel_scale = \"linear\""),
+        (
+            "mel_scale = 'linear'\nmel_norm = 'slaney'",
+            "mel_norm = \"slaney\" cannot stand with mel_scale = \"linear\"",
+        ),
         ("normalize = 'fixed'\nmean = 1", "normalize = \"fixed\" needs both mean and std"),
         ("normalize = 'fixed'\nmean = 1\nstd = 0", "std is 0, must be a positive number"),
         ("mean = 1", "mean and std need normalize = \"fixed\""),
     ] {
-        assert_eq!(config(bad).validate().map_err(|e: ConfigError| e.to_string()), Err(words.to_owned()), "{bad}");
+        assert_eq!(
+            config(bad).validate().map_err(|e: ConfigError| e.to_string()),
+            Err(words.to_owned()),
+            "{bad}"
+        );
     }
 }

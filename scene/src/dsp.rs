@@ -61,8 +61,8 @@ pub fn sinc(x: f32) -> f32 {
     if x.abs() < 1e-6 { 1.0 } else { (PI * x).sin() / (PI * x) }
 }
 
-/// Taps of a low-pass filter with the −6 dB point at `cutoff` cycles per sample: a Hann-windowed sinc of `2 half + 1`
-/// taps with unit gain at 0 Hz. A `delay` in samples, within ±0.5, shifts it in time.
+/// Taps of a low-pass filter with the −6 dB point at `cutoff` cycles per sample: a Hann-windowed sinc of `2
+/// half + 1` taps with unit gain at 0 Hz. A `delay` in samples, within ±0.5, shifts it in time.
 pub fn low_pass(cutoff: f32, half: usize, delay: f32) -> Vec<f32> {
     let reach = half as f32 + 1.0;
     let mut taps: Vec<f32> = (0..=2 * half)

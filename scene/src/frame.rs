@@ -15,8 +15,8 @@ pub struct Frame {
     pub samples: Vec<Complex32>,
     /// What was sent.
     pub family: Family,
-    /// Power of the signal while it is on over that of the noise, both in the whole sampled band, dB. `None` for
-    /// [`Family::Noise`].
+    /// Power of the signal while it is on over that of the noise, both in the whole sampled band, dB. `None`
+    /// for [`Family::Noise`].
     pub snr_db: Option<f32>,
 }
 
@@ -53,7 +53,8 @@ impl FrameSimulator {
         let waveform = waveforms::generate(family, self.len, rng);
         let mut samples = waveform.samples;
         // −5 to 30 dB is the range the card reports; one in eight is stronger still, as a broadcaster is.
-        let mut snr_db: f32 = if rng.random_bool(0.125) { rng.random_range(30.0..70.0) } else { rng.random_range(-5.0..30.0) };
+        let mut snr_db: f32 =
+            if rng.random_bool(0.125) { rng.random_range(30.0..70.0) } else { rng.random_range(-5.0..30.0) };
 
         // Wholly above, wholly below or astride the centre; one in five close to it.
         let room = (0.5 - waveform.bandwidth / 2.0).max(0.0);
@@ -79,7 +80,8 @@ impl FrameSimulator {
         if !matches!(family, Family::Am | Family::Ook) && rng.random_bool(0.1) {
             impairments::fading(&mut samples, rng);
         }
-        // Keyed carriers have their own silence, and cutting a plain one into pieces would make it on-off keying.
+        // Keyed carriers have their own silence, and cutting a plain one into pieces would make it on-off
+        // keying.
         if matches!(family, Family::Fsk | Family::Psk | Family::Ofdm | Family::Fm) && rng.random_bool(0.45) {
             gate(&mut samples, family, rng);
         }
@@ -111,8 +113,9 @@ impl FrameSimulator {
     }
 }
 
-/// Leaves the signal on in one or several stretches only: packets, or a transmission that begins or ends. Packets of
-/// digital modes may be short; at least a quarter of the frame of FM stays, for speech has no short packets.
+/// Leaves the signal on in one or several stretches only: packets, or a transmission that begins or ends.
+/// Packets of digital modes may be short; at least a quarter of the frame of FM stays, for speech has no
+/// short packets.
 fn gate(samples: &mut [Complex32], family: Family, rng: &mut SimRng) {
     let len = samples.len() as f32;
     let mut open = vec![false; samples.len()];

@@ -28,9 +28,10 @@ impl Offset {
 impl GeoPoint {
     /// The point at `offset` from here.
     ///
-    /// A second-order series on the ellipsoid: an arc north along the meridian, with the drop towards the equator of a
-    /// great circle that starts out east, and the meridians' convergence in longitude. Within 50 km of origins up to
-    /// 60° of latitude it is off by less than a metre for distances to 10 km (the tests compare with GeographicLib).
+    /// A second-order series on the ellipsoid: an arc north along the meridian, with the drop towards the
+    /// equator of a great circle that starts out east, and the meridians' convergence in longitude. Within 50
+    /// km of origins up to 60° of latitude it is off by less than a metre for distances to 10 km (the tests
+    /// compare with GeographicLib).
     pub fn at(self, offset: Offset) -> Self {
         // WGS 84: semi-major axis and first eccentricity squared.
         const A: f64 = 6_378_137.0;

@@ -6,7 +6,8 @@ use rustfft::num_complex::Complex32;
 use crate::dsp;
 use crate::rng::{SimRng, log_uniform, pick};
 
-/// Several paths of random phase: up to four within `spread` samples, each later one weaker. Keeps the mean power.
+/// Several paths of random phase: up to four within `spread` samples, each later one weaker. Keeps the mean
+/// power.
 pub fn multipath(samples: &mut Vec<Complex32>, spread: usize, rng: &mut SimRng) {
     let power = dsp::mean_power(samples);
     let mut sum = samples.clone();
@@ -22,15 +23,21 @@ pub fn multipath(samples: &mut Vec<Complex32>, spread: usize, rng: &mut SimRng) 
     *samples = sum;
 }
 
-/// Slow Rician fading: the level wanders around a steady path, as between moving antennas. Keeps the mean power.
+/// Slow Rician fading: the level wanders around a steady path, as between moving antennas. Keeps the mean
+/// power.
 pub fn fading(samples: &mut [Complex32], rng: &mut SimRng) {
     let power = dsp::mean_power(samples);
     // Sum of a few slow rotations: at most four turns within the stretch.
     let len = samples.len() as f32;
-    let paths: Vec<(f32, f32, f32)> =
-        (0..4).map(|_| (rng.random_range(0.05..0.25), rng.random_range(-4.0..4.0) / len, rng.random_range(0.0..1.0))).collect();
+    let paths: Vec<(f32, f32, f32)> = (0..4)
+        .map(|_| {
+            (rng.random_range(0.05..0.25), rng.random_range(-4.0..4.0) / len, rng.random_range(0.0..1.0))
+        })
+        .collect();
     for (n, x) in samples.iter_mut().enumerate() {
-        let turn = |(gain, rate, start): &(f32, f32, f32)| Complex32::from_polar(*gain, std::f32::consts::TAU * (rate * n as f32 + start));
+        let turn = |(gain, rate, start): &(f32, f32, f32)| {
+            Complex32::from_polar(*gain, std::f32::consts::TAU * (rate * n as f32 + start))
+        };
         *x *= paths.iter().map(turn).fold(Complex32::new(1.0, 0.0), |sum, path| sum + path);
     }
     dsp::set_mean_power(samples, power);
@@ -54,7 +61,10 @@ pub fn noise(len: usize, power: f32, rng: &mut SimRng) -> Vec<Complex32> {
         0 | 1 => dsp::filter(&white, &dsp::low_pass(rng.random_range(0.3..0.5), 24, 0.0)),
         // A slope over the band, either way: one leaky integrator, turned.
         2 | 3 => {
-            let pole = Complex32::from_polar(rng.random_range(0.05..0.6), rng.random_range(0.0..std::f32::consts::TAU));
+            let pole = Complex32::from_polar(
+                rng.random_range(0.05..0.6),
+                rng.random_range(0.0..std::f32::consts::TAU),
+            );
             let mut state = Complex32::default();
             white
                 .iter()
@@ -100,9 +110,9 @@ pub enum Quantiser {
 }
 
 impl Quantiser {
-    /// Scales to a random level and rounds as the datatype would, clipping what does not fit: from a noise floor of
-    /// about one step to samples that are clipped now and then. The result is scaled to ±1 full scale as the daemon
-    /// decodes it; `Float` takes any level from 1e-5 to 1e4.
+    /// Scales to a random level and rounds as the datatype would, clipping what does not fit: from a noise
+    /// floor of about one step to samples that are clipped now and then. The result is scaled to ±1 full
+    /// scale as the daemon decodes it; `Float` takes any level from 1e-5 to 1e4.
     pub fn apply(self, samples: &mut [Complex32], rng: &mut SimRng) {
         let (steps, shift) = match self {
             Self::Float => {
@@ -130,8 +140,8 @@ impl Quantiser {
     }
 }
 
-/// Sets a run of samples to exact zeros, as squelches and gaps in recordings do: at either end or in between, at most
-/// `share` of the stretch.
+/// Sets a run of samples to exact zeros, as squelches and gaps in recordings do: at either end or in between,
+/// at most `share` of the stretch.
 pub fn zero_run(samples: &mut [Complex32], share: f32, rng: &mut SimRng) {
     let run = (rng.random_range(0.02..share) * samples.len() as f32) as usize;
     let start = match rng.random_range(0..3) {
@@ -149,7 +159,9 @@ mod tests {
 
     #[test]
     fn quantised_samples_lie_on_the_grid_inside_full_scale() {
-        for (quantiser, steps, shift) in [(Quantiser::Ci8, 128.0, 0.0), (Quantiser::Cu8, 127.5, 0.5), (Quantiser::Ci16, 32768.0, 0.0)] {
+        for (quantiser, steps, shift) in
+            [(Quantiser::Ci8, 128.0, 0.0), (Quantiser::Cu8, 127.5, 0.5), (Quantiser::Ci16, 32768.0, 0.0)]
+        {
             for index in 0..20 {
                 let mut rng = stream(5, index);
                 let mut samples = dsp::white_noise(&mut rng, 2000, 1.0);

@@ -2,13 +2,14 @@
 //!
 //! Two simulators stand on the same [`waveforms`]:
 //!
-//! - [`FrameSimulator`] makes single-channel frames of one modulation [`Family`] each, through the flaws of real
-//!   receivers ([`impairments`]): what the `modulation` model learns from.
-//! - [`SceneSimulator`] places an emitter among three [`RECEIVERS`] and makes the frame that they record together:
-//!   what the `localization` model learns from, and what `sferic demo` and `sferic simulate` play.
+//! - [`FrameSimulator`] makes single-channel frames of one modulation [`Family`] each, through the flaws of
+//!   real receivers ([`impairments`]): what the `modulation` model learns from.
+//! - [`SceneSimulator`] places an emitter among three [`RECEIVERS`] and makes the frame that they record
+//!   together: what the `localization` model learns from, and what `sferic demo` and `sferic simulate` play.
 //!
-//! The crate does no I/O. Everything is drawn from a seed with a portable generator, so the same seed gives the same
-//! frame on every run. Frequencies are in cycles per sample unless a name says `_hz`; powers are means of `|x|²`.
+//! The crate does no I/O. Everything is drawn from a seed with a portable generator, so the same seed gives
+//! the same frame on every run. Frequencies are in cycles per sample unless a name says `_hz`; powers are
+//! means of `|x|²`.
 
 pub mod dsp;
 pub mod frame;

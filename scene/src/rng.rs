@@ -3,15 +3,15 @@
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-/// The generator behind every draw. Xoshiro256++ gives the same sequence on every platform and in every release of
-/// `rand`, which `StdRng` does not promise.
+/// The generator behind every draw. Xoshiro256++ gives the same sequence on every platform and in every
+/// release of `rand`, which `StdRng` does not promise.
 pub type SimRng = Xoshiro256PlusPlus;
 
-/// The stream of draw number `index` of a simulation seeded with `seed`. Frames are independent of each other, so
-/// they can be made in any order and on any thread and still come out the same.
+/// The stream of draw number `index` of a simulation seeded with `seed`. Frames are independent of each
+/// other, so they can be made in any order and on any thread and still come out the same.
 pub fn stream(seed: u64, index: u64) -> SimRng {
-    // The odd constant is 2⁶⁴ divided by the golden ratio: neighbouring indices land far apart (Weyl sequence), and
-    // `seed_from_u64` hashes on from there.
+    // The odd constant is 2⁶⁴ divided by the golden ratio: neighbouring indices land far apart (Weyl
+    // sequence), and `seed_from_u64` hashes on from there.
     SimRng::seed_from_u64(seed.rotate_left(32) ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 

@@ -1,4 +1,5 @@
-//! Scenes: one emitter somewhere among three receivers at known places, and the frame that they record together.
+//! Scenes: one emitter somewhere among three receivers at known places, and the frame that they record
+//! together.
 
 use rand::RngExt;
 use rand::distr::Distribution;
@@ -14,8 +15,11 @@ use crate::waveforms::{self, Family};
 pub const ORIGIN: GeoPoint = GeoPoint { latitude: 45.0, longitude: 7.6 };
 
 /// The three receivers.
-pub const RECEIVERS: [Offset; 3] =
-    [Offset { east_m: -2200.0, north_m: -1300.0 }, Offset { east_m: 2300.0, north_m: -1200.0 }, Offset { east_m: 100.0, north_m: 2500.0 }];
+pub const RECEIVERS: [Offset; 3] = [
+    Offset { east_m: -2200.0, north_m: -1300.0 },
+    Offset { east_m: 2300.0, north_m: -1200.0 },
+    Offset { east_m: 100.0, north_m: 2500.0 },
+];
 
 /// Emitters lie within ± this many metres of the origin, east and north.
 pub const AREA_HALF_M: f64 = 3000.0;
@@ -29,14 +33,15 @@ pub const FREQUENCY_HZ: f64 = 868.3e6;
 /// Sample instants in a frame.
 pub const INSTANTS: usize = 4096;
 
-/// Mean noise power of every receiver, relative to full scale squared: −60 dB. The receivers are calibrated, so this
-/// is known to whoever evaluates their frames.
+/// Mean noise power of every receiver, relative to full scale squared: −60 dB. The receivers are calibrated,
+/// so this is known to whoever evaluates their frames.
 pub const NOISE_POWER: f32 = 1e-6;
 
 /// Exponent of the path loss: between free space (2) and dense cities (4).
 pub const PATH_LOSS_EXPONENT: f64 = 3.0;
 
-/// The SNR at which a receiver still counts as hearing the emitter, and the strongest it takes undistorted, dB.
+/// The SNR at which a receiver still counts as hearing the emitter, and the strongest it takes undistorted,
+/// dB.
 pub const SNR_RANGE_DB: std::ops::RangeInclusive<f64> = -5.0..=30.0;
 
 /// SNR at one kilometre without shadowing, dB: the spread of emitter powers.
@@ -80,7 +85,8 @@ impl Scene {
     /// Mean power at each receiver, relative to full scale squared.
     pub fn powers(&self) -> [f32; 3] {
         std::array::from_fn(|channel| {
-            let sum: f64 = self.samples.iter().skip(channel).step_by(3).map(|x| f64::from(x.norm_sqr())).sum();
+            let sum: f64 =
+                self.samples.iter().skip(channel).step_by(3).map(|x| f64::from(x.norm_sqr())).sum();
             (sum / (self.samples.len() / 3) as f64) as f32
         })
     }
@@ -127,7 +133,10 @@ fn draw_truth(rng: &mut SimRng) -> Truth {
     // Everything that can be sent; noise cannot.
     let family = rng::pick(rng, &Family::ALL[1..]);
     loop {
-        let offset = Offset { east_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M), north_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M) };
+        let offset = Offset {
+            east_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M),
+            north_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M),
+        };
         let reference_snr_db = rng.random_range(REFERENCE_SNR_DB);
         let shadowing_db = rng.random_range(SHADOWING_DB);
         let snr_db = RECEIVERS.map(|receiver| {
@@ -141,7 +150,8 @@ fn draw_truth(rng: &mut SimRng) -> Truth {
     }
 }
 
-/// Log-distance path loss relative to one kilometre, dB. Nearer than 50 m it no longer falls: antennas are on masts.
+/// Log-distance path loss relative to one kilometre, dB. Nearer than 50 m it no longer falls: antennas are on
+/// masts.
 pub fn path_loss_db(distance_m: f64) -> f64 {
     10.0 * PATH_LOSS_EXPONENT * (distance_m.max(50.0) / 1000.0).log10()
 }

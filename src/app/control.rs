@@ -32,9 +32,12 @@ pub struct Control {
 impl Control {
     /// Starts the service.
     pub async fn serve(self: &Arc<Self>, connection: &Connection) -> anyhow::Result<Service> {
-        let metadata = [("prefix", &self.prefix), ("queue_group", &self.queue_group), ("instance", &self.instance)];
-        let metadata: HashMap<_, _> = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
-        let (asked, circuits, counted) = (Arc::clone(self), Arc::clone(&self.shared_state.circuits), Arc::clone(self));
+        let metadata =
+            [("prefix", &self.prefix), ("queue_group", &self.queue_group), ("instance", &self.instance)];
+        let metadata: HashMap<_, _> =
+            metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        let (asked, circuits, counted) =
+            (Arc::clone(self), Arc::clone(&self.shared_state.circuits), Arc::clone(self));
         let endpoints = vec![
             Endpoint::new("health", move |_| std::future::ready(to_value(&asked.health()))),
             Endpoint::new("breaker", move |request| std::future::ready(breaker(&circuits, &request))),
@@ -53,21 +56,32 @@ impl Control {
             let id = model.id();
             ModelHealth { name: id.name.clone(), version: id.version.clone(), state: state(id), reason: None }
         });
-        let failed = self.catalog.refused().iter().cloned().map(|Refused { name, version, reason, .. }| ModelHealth {
-            name,
-            version,
-            state: "failed",
-            reason: Some(reason),
-        });
+        let failed =
+            self.catalog.refused().iter().cloned().map(|Refused { name, version, reason, .. }| ModelHealth {
+                name,
+                version,
+                state: "failed",
+                reason: Some(reason),
+            });
         let models = models.chain(failed).collect();
-        Health { status, reason, version: env!("CARGO_PKG_VERSION"), models, ledger: self.shared_state.ledger.counts() }
+        Health {
+            status,
+            reason,
+            version: env!("CARGO_PKG_VERSION"),
+            models,
+            ledger: self.shared_state.ledger.counts(),
+        }
     }
 
     /// The statistics for `$SRV.STATS`.
     fn statistics(&self) -> Value {
         let (frames, bytes) = self.shared_state.admission.in_use();
         json!({
-            "input": Member { prefix: self.prefix.clone(), queue_group: self.queue_group.clone(), state: self.input.state() },
+            "input": Member {
+                prefix: self.prefix.clone(),
+                queue_group: self.queue_group.clone(),
+                state: self.input.state(),
+            },
             "ledger": self.shared_state.ledger.counts(),
             "unseen": self.unseen.frames(),
             "in_flight": {"frames": frames, "bytes": bytes},
@@ -95,11 +109,15 @@ fn breaker(circuits: &Circuits, request: &Bytes) -> Result<Value, Refusal> {
         text => serde_json::from_slice(text).map_err(|error| Refusal::new(400, error))?,
     };
     let all = circuits.all();
-    let meant = |circuit: &&Arc<SharedCircuit>| model.as_ref().is_none_or(|asked| is_meant(circuit.model(), asked));
+    let meant =
+        |circuit: &&Arc<SharedCircuit>| model.as_ref().is_none_or(|asked| is_meant(circuit.model(), asked));
     let chosen: Vec<_> = all.iter().filter(meant).collect();
     if let (Some(asked), []) = (&model, chosen.as_slice()) {
         let there: Vec<_> = all.iter().map(|circuit| circuit.model().to_string()).collect();
-        return Err(Refusal::new(404, format_args!("`model` is {asked:?}, must be one of {}, or a name alone", there.join(", "))));
+        return Err(Refusal::new(
+            404,
+            format_args!("`model` is {asked:?}, must be one of {}, or a name alone", there.join(", ")),
+        ));
     }
     if let Some(force) = force {
         chosen.iter().for_each(|circuit| circuit.force(force));
@@ -125,7 +143,11 @@ mod tests {
     fn circuits() -> Arc<Circuits> {
         let circuits = Circuits::new(Default::default());
         for version in ["1", "2"] {
-            circuits.of(&Arc::new(ModelId { name: "a".into(), version: version.into(), digest: String::new() }));
+            circuits.of(&Arc::new(ModelId {
+                name: "a".into(),
+                version: version.into(),
+                digest: String::new(),
+            }));
         }
         circuits
     }
@@ -135,7 +157,8 @@ mod tests {
         let circuits = circuits();
         let states = |request: &str| {
             let answer = breaker(&circuits, &Bytes::from(request.to_owned())).unwrap();
-            let states: Vec<_> = answer["circuits"].as_array().unwrap().iter().map(|each| each["state"].clone()).collect();
+            let states: Vec<_> =
+                answer["circuits"].as_array().unwrap().iter().map(|each| each["state"].clone()).collect();
             json!(states)
         };
         assert_eq!(states(""), json!(["closed", "closed"]));

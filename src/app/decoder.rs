@@ -46,10 +46,15 @@ impl FrameDecoder {
     }
 
     fn read(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
-        let mut body = wire::read(payload, envelope.encoding)
-            .map_err(|error| Rejected { info: self.identify(payload, envelope), failure: invalid(error.to_string()) })?;
+        let mut body = wire::read(payload, envelope.encoding).map_err(|error| Rejected {
+            info: self.identify(payload, envelope),
+            failure: invalid(error.to_string()),
+        })?;
         let info = FrameInfo {
-            frame_id: id(body.frame_id.as_ref().map(Text::as_str).filter(|id| wire::frame_id_is_valid(id)), envelope),
+            frame_id: id(
+                body.frame_id.as_ref().map(Text::as_str).filter(|id| wire::frame_id_is_valid(id)),
+                envelope,
+            ),
             session_id: body.session_id.take(),
             seq: body.seq,
             datetime: body.datetime.take().map(wire::to_nanoseconds),
@@ -66,14 +71,18 @@ impl FrameDecoder {
         let (priority, wants_cache) = (body.priority.unwrap_or_default(), body.cache_enabled.unwrap_or(true));
         let asked = body.model.take();
         let samples = samples(body, payload)?;
-        let view = Samples::new(&samples.bytes, samples.datatype, samples.channels).map_err(|error| frame_failure(&error))?;
+        let view = Samples::new(&samples.bytes, samples.datatype, samples.channels)
+            .map_err(|error| frame_failure(&error))?;
         let (count, limit) = (view.len(), self.frame_samples);
         if count > limit {
-            let message = format!("the frame has {count} samples a channel, over limits.frame_samples, {limit}");
+            let message =
+                format!("the frame has {count} samples a channel, over limits.frame_samples, {limit}");
             return Err(Failure::new(FailureCode::FrameTooLarge, message));
         }
         let asked = asked.as_ref().map_or(self.default_model.as_str(), Text::as_str);
-        let (model, circuit_permit) = self.routes.choose(asked, |model| model.fits(samples.channels, view.len(), samples.sample_rate))?;
+        let (model, circuit_permit) = self
+            .routes
+            .choose(asked, |model| model.fits(samples.channels, view.len(), samples.sample_rate))?;
         let cache_key = (self.cache_enabled && wants_cache).then(|| cache_key(&samples, model));
         Ok(Decoded {
             info: FrameInfo::default(),
@@ -91,7 +100,11 @@ impl FrameDecoder {
 
 impl Decoder for FrameDecoder {
     fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
-        if payload.len() > LARGE { tokio::task::block_in_place(|| self.read(payload, envelope)) } else { self.read(payload, envelope) }
+        if payload.len() > LARGE {
+            tokio::task::block_in_place(|| self.read(payload, envelope))
+        } else {
+            self.read(payload, envelope)
+        }
     }
 
     fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo {
@@ -114,13 +127,21 @@ fn invalid(message: impl Into<String>) -> Failure {
 fn check(body: &Body<'_>, info: &FrameInfo) -> Result<(), Failure> {
     if let Some(id) = body.frame_id.as_ref().map(Text::as_str).filter(|id| !wire::frame_id_is_valid(id)) {
         let length = id.chars().count();
-        return Err(invalid(format!("`frame_id` has {length} characters, must be 1 to 256 printable ASCII characters")));
+        return Err(invalid(format!(
+            "`frame_id` has {length} characters, must be 1 to 256 printable ASCII characters"
+        )));
     }
     if let Some(text) = info.datetime.as_deref().filter(|text| datetime::parse(text).is_none()) {
-        return Err(invalid(format!("`datetime` is {:?}, must be an RFC 3339 time in UTC", wire::shortened(text, 64))));
+        return Err(invalid(format!(
+            "`datetime` is {:?}, must be an RFC 3339 time in UTC",
+            wire::shortened(text, 64)
+        )));
     }
     if let Some(rate) = body.sample_rate.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
-        return Err(invalid(format!("`sample_rate` is {}, must be a finite number of Hz above 0", Number(rate))));
+        return Err(invalid(format!(
+            "`sample_rate` is {}, must be a finite number of Hz above 0",
+            Number(rate)
+        )));
     }
     if let Some(frequency) = body.frequency.filter(|frequency| !frequency.is_finite()) {
         return Err(invalid(format!("`frequency` is {frequency}, must be a finite number of Hz")));
@@ -132,10 +153,17 @@ fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
     let channels = match body.num_channels.map(usize::try_from) {
         None => 1,
         Some(Ok(channels)) if channels >= 1 => channels,
-        Some(_) => return Err(invalid(format!("`num_channels` is {}, must be at least 1", body.num_channels.unwrap_or_default()))),
+        Some(_) => {
+            return Err(invalid(format!(
+                "`num_channels` is {}, must be at least 1",
+                body.num_channels.unwrap_or_default()
+            )));
+        }
     };
     let (bytes, datatype) = match (body.samples, body.iq_data) {
-        (Some(_), Some(_)) => return Err(invalid("both `samples` and `iq_data` are given, must be one of the two")),
+        (Some(_), Some(_)) => {
+            return Err(invalid("both `samples` and `iq_data` are given, must be one of the two"));
+        }
         (None, None) => return Err(invalid("neither `samples` nor `iq_data` is given")),
         (None, Some(_)) if channels != 1 => {
             return Err(invalid(format!("`num_channels` is {channels}, but `iq_data` holds one channel")));
@@ -143,10 +171,9 @@ fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
         (None, Some(iq_data)) => (Bytes::from(iq_data.0), Datatype::Cf32Le),
         (Some(binary), None) => {
             let datatype = body.datatype.ok_or_else(|| invalid("`samples` without `datatype`"))?;
-            let datatype = datatype
-                .as_str()
-                .parse()
-                .map_err(|error| Failure::new(FailureCode::UnsupportedDatatype, format!("`datatype`: {error}")))?;
+            let datatype = datatype.as_str().parse().map_err(|error| {
+                Failure::new(FailureCode::UnsupportedDatatype, format!("`datatype`: {error}"))
+            })?;
             let bytes = match binary.0 {
                 Cow::Borrowed(bytes) => payload.slice_ref(bytes),
                 Cow::Owned(bytes) => bytes.into(),

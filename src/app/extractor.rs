@@ -23,7 +23,13 @@ struct CatalogExtractor {
 
 /// Creates workers for one catalog and one tensor pool.
 pub fn extractors(catalog: Arc<Catalog>, buffers: BufferPool) -> FeatureWorkers {
-    Arc::new(move || Box::new(CatalogExtractor { catalog: Arc::clone(&catalog), buffers: buffers.clone(), plans: LruCache::new(PLANS) }))
+    Arc::new(move || {
+        Box::new(CatalogExtractor {
+            catalog: Arc::clone(&catalog),
+            buffers: buffers.clone(),
+            plans: LruCache::new(PLANS),
+        })
+    })
 }
 
 impl FeatureWorker for CatalogExtractor {

@@ -27,7 +27,13 @@ impl Unseen {
 }
 
 /// Counts each gap as lost where this daemon is alone in its queue group, else as unseen.
-pub async fn account(gaps: Arc<GapWatch>, ledger: Arc<Ledger>, recorded: Arc<Recorded>, unseen: Arc<Unseen>, mut peers: Peers) {
+pub async fn account(
+    gaps: Arc<GapWatch>,
+    ledger: Arc<Ledger>,
+    recorded: Arc<Recorded>,
+    unseen: Arc<Unseen>,
+    mut peers: Peers,
+) {
     let throttle = Throttle::new(Duration::from_secs(1));
     loop {
         let due = tokio::select! {

@@ -134,13 +134,31 @@ impl App {
         readiness.lifecycle.started();
         let peers = Peers::new(connection.clone(), service.id(), &instance, prefix, queue_group);
         let shared_state = pipeline.shared_state();
-        let accounting = missed::account(Arc::clone(&shared_state.gaps), Arc::clone(&shared_state.ledger), recorded, unseen, peers.clone());
-        let mut background = vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
+        let accounting = missed::account(
+            Arc::clone(&shared_state.gaps),
+            Arc::clone(&shared_state.ledger),
+            recorded,
+            unseen,
+            peers.clone(),
+        );
+        let mut background =
+            vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
         if settings.breaker.pause_input {
             background.push(Task::spawn(pause::while_all_are_open(circuits, frames.switch().clone(), peers)));
         }
-        Ok(Self { pipeline, frames, service, connection, readiness, background, http, traces, exporter, bound: settings.shutdown.timeout })
+        Ok(Self {
+            pipeline,
+            frames,
+            service,
+            connection,
+            readiness,
+            background,
+            http,
+            traces,
+            exporter,
+            bound: settings.shutdown.timeout,
+        })
     }
 
     /// Returns once frames can arrive and outcomes be published, or the input is paused.
@@ -177,7 +195,8 @@ impl App {
         }
     }
 
-    /// Stops reading, waits for every frame in flight, stops the actors, sends what is queued, and closes the connection.
+    /// Stops reading, waits for every frame in flight, stops the actors, sends what is queued, and closes the
+    /// connection.
     pub async fn shut_down(self) {
         self.readiness.lifecycle.stopping();
         self.frames.stop(self.bound).await;
@@ -207,7 +226,8 @@ impl App {
 /// Loads and warms the models of the settings' repository, off the async threads.
 ///
 /// # Errors
-/// The library or the repository is missing, or no version of the default model can be served; then with the reasons.
+/// The library or the repository is missing, or no version of the default model can be served; then with the
+/// reasons.
 pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
     let library = settings.onnx.library.clone();
     let repository = settings.models.repository.clone();
@@ -219,8 +239,12 @@ pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
     let catalog = loading.await.context("loading the models panicked")??;
     let default = &settings.models.default;
     if let Err(failure) = catalog.resolve(default) {
-        let reasons: String =
-            catalog.refused().iter().filter(|refused| refused.is(default)).map(|refused| format!("; {refused}")).collect();
+        let reasons: String = catalog
+            .refused()
+            .iter()
+            .filter(|refused| refused.is(default))
+            .map(|refused| format!("; {refused}"))
+            .collect();
         bail!("models.default: {}{reasons}", failure.message);
     }
     Ok(catalog)
@@ -318,7 +342,10 @@ mod tests {
         let cores = available_cores();
         (settings.pool.sessions, settings.pool.intra_threads) = (cores, 2);
         let error = check_threads(&settings).expect_err("taken").to_string();
-        for part in [format!("{cores} × 2 = {} threads on {cores} cores", 2 * cores), "pool.allow_oversubscribed".into()] {
+        for part in [
+            format!("{cores} × 2 = {} threads on {cores} cores", 2 * cores),
+            "pool.allow_oversubscribed".into(),
+        ] {
             assert!(error.contains(&part), "{part:?} is not in {error:?}");
         }
         settings.pool.allow_oversubscribed = true;

@@ -21,8 +21,12 @@ pub async fn while_all_are_open(circuits: Arc<Circuits>, input: InputSwitch, pee
         let pause = all_are_open && peers.any_healthy().await;
         if pause != is_paused {
             match pause {
-                true => tracing::warn!("every circuit is open: frames are left to the other members of the queue group"),
-                false if all_are_open => tracing::warn!("no other member of the queue group is healthy: reading frames again"),
+                true => tracing::warn!(
+                    "every circuit is open: frames are left to the other members of the queue group"
+                ),
+                false if all_are_open => {
+                    tracing::warn!("no other member of the queue group is healthy: reading frames again")
+                }
                 false => tracing::info!("reading frames again"),
             }
             input.pause(pause);

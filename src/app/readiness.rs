@@ -133,7 +133,11 @@ mod tests {
             (View { lifecycle: Lifecycle::STARTING, ..good.clone() }, "starting", "being started"),
             (View { is_confirmed: false, ..good.clone() }, "starting", "not confirmed"),
             (View { is_joining: true, ..good.clone() }, "starting", "not confirmed"),
-            (View { input_refused: words(), is_joining: true, ..good.clone() }, "disconnected", "subscription: its words"),
+            (
+                View { input_refused: words(), is_joining: true, ..good.clone() },
+                "disconnected",
+                "subscription: its words",
+            ),
             (View { deaf_for_s: Some(3.21), ..good.clone() }, "disconnected", "3 s"),
             (View { outcomes_refused: words(), ..good.clone() }, "disconnected", "outcomes: its words"),
             (View { is_paused: true, ..good }, "paused", ""),
@@ -141,7 +145,10 @@ mod tests {
             let shown = format!("{view:?}");
             let (is, why) = view.status();
             assert_eq!(is, status, "{shown}");
-            assert!(why.as_deref().unwrap_or_default().contains(reason) && why.is_some() != reason.is_empty(), "{shown}: {why:?}");
+            assert!(
+                why.as_deref().unwrap_or_default().contains(reason) && why.is_some() != reason.is_empty(),
+                "{shown}: {why:?}"
+            );
         }
     }
 }

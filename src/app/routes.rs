@@ -39,8 +39,9 @@ impl Routes {
         if circuit_permit.is_err() && !asked.contains('@') {
             let older = self.catalog.models()[..index].iter().zip(&self.circuits).rev();
             let mut of_this_name = older.take_while(|(older, _)| older.id().name == model.id().name);
-            let healthy =
-                of_this_name.find_map(|(older, circuit)| fits(older).and_then(|()| circuit.admit()).ok().map(|permit| (older, Ok(permit))));
+            let healthy = of_this_name.find_map(|(older, circuit)| {
+                fits(older).and_then(|()| circuit.admit()).ok().map(|permit| (older, Ok(permit)))
+            });
             if let Some(healthy) = healthy {
                 return Ok(healthy);
             }

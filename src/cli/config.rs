@@ -16,7 +16,8 @@ pub struct ConfigArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Action {
-    /// Says whether every key and value is right, and which keys that were set do nothing yet; exits 2 where one is wrong.
+    /// Says whether every key and value is right, and which keys that were set do nothing yet; exits 2 where
+    /// one is wrong.
     Check(ConnectArgs),
     /// Prints the effective configuration as TOML, secrets hidden.
     Show(ConnectArgs),

@@ -14,12 +14,13 @@ use crate::nats::{self, NoConnection};
 use crate::onnx::{Catalog, Examination, Runtime, compiled_in, examine, usable};
 use crate::settings::{ExecutionProvider, Settings, available_cores, given};
 
-/// Checks NATS, the ONNX Runtime library, its execution providers and the models, and says what to do about what is missing. Exits 1
-/// where something is.
+/// Checks NATS, the ONNX Runtime library, its execution providers and the models, and says what to do about
+/// what is missing. Exits 1 where something is.
 ///
-/// Every model is measured on every execution provider that is usable here, whether it is configured or not: latency of a frame
-/// alone on an idle thread, how many times faster than the CPU, which share of the model's nodes and of the time in them it really
-/// took over (by ONNX Runtime's profile), and how far its outputs are from those of the CPU at most.
+/// Every model is measured on every execution provider that is usable here, whether it is configured or not:
+/// latency of a frame alone on an idle thread, how many times faster than the CPU, which share of the model's
+/// nodes and of the time in them it really took over (by ONNX Runtime's profile), and how far its outputs are
+/// from those of the CPU at most.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     #[command(flatten)]
@@ -80,7 +81,8 @@ impl DoctorArgs {
                 let usable = providers(&settings, &runtime, &mut report)?;
                 match load_models(&settings).await {
                     Ok(catalog) => {
-                        let as_asked = models(&settings, &runtime, catalog, usable, self.json, &mut report).await?;
+                        let as_asked =
+                            models(&settings, &runtime, catalog, usable, self.json, &mut report).await?;
                         good &= as_asked;
                     }
                     Err(error) => {
@@ -98,12 +100,19 @@ async fn server(settings: &Settings) -> Finding {
     let result = match nats::connect(&settings.nats, "sferic doctor").await {
         Ok(connection) => {
             let info = connection.client().server_info();
-            let text = format!("{} version {}, max_payload {} bytes", settings.nats.shown_url(), info.version, info.max_payload);
+            let text = format!(
+                "{} version {}, max_payload {} bytes",
+                settings.nats.shown_url(),
+                info.version,
+                info.max_payload
+            );
             connection.close(settings.nats.connect_timeout).await;
             Ok(text)
         }
         // A rejected sign-in means that the server was found; the error says what to set.
-        Err(error) if matches!(error.downcast_ref(), Some(NoConnection::Refused { .. })) => Err(format!("{error:#}")),
+        Err(error) if matches!(error.downcast_ref(), Some(NoConnection::Refused { .. })) => {
+            Err(format!("{error:#}"))
+        }
         Err(error) => Err(format!("{error:#}; start a nats-server there, or set nats.url or --url")),
     };
     Finding::new("NATS server", result)
@@ -117,7 +126,8 @@ fn threads(settings: &Settings) -> Finding {
 
 fn library(runtime: &Runtime) -> Finding {
     let (path, version) = (runtime.library().display().to_string(), runtime.version());
-    let text = format!("version {}, {path} ({})", version.as_deref().unwrap_or("unknown"), runtime.build_info());
+    let text =
+        format!("version {}, {path} ({})", version.as_deref().unwrap_or("unknown"), runtime.build_info());
     let details = json!({"library": path, "version": version});
     Finding { what: "ONNX Runtime".into(), result: Ok(text), details }
 }
@@ -131,14 +141,22 @@ fn providers(
 ) -> io::Result<Vec<ExecutionProvider>> {
     let mut found = Vec::new();
     for provider in ExecutionProvider::ALL {
-        let (compiled, configured) = (compiled_in(runtime, provider), settings.pool.execution_providers.contains(&provider));
+        let (compiled, configured) =
+            (compiled_in(runtime, provider), settings.pool.execution_providers.contains(&provider));
         let usable = usable(runtime, provider);
-        let details = json!({"provider": provider.name(), "compiled_in": compiled, "usable": usable.is_ok(), "configured": configured});
+        let details = json!({
+            "provider": provider.name(), "compiled_in": compiled, "usable": usable.is_ok(), "configured": configured,
+        });
         let result = match usable {
-            Ok(()) => {
-                Ok(if configured { "compiled in, usable here, configured" } else { "compiled in, usable here, not configured" }.into())
+            Ok(()) => Ok(if configured {
+                "compiled in, usable here, configured"
+            } else {
+                "compiled in, usable here, not configured"
             }
-            Err(reason) if configured => Err(format!("{reason}; or leave it out of pool.execution_providers")),
+            .into()),
+            Err(reason) if configured => {
+                Err(format!("{reason}; or leave it out of pool.execution_providers"))
+            }
             Err(_) if compiled => Ok("compiled in, not usable here, not configured".into()),
             Err(_) => Ok("not compiled in, not configured".into()),
         };
@@ -166,8 +184,13 @@ async fn models(
     let mut ids = Vec::new();
     for model in catalog.models() {
         let run = model.costs().first().map(|cost| cost.run).unwrap_or_default();
-        let text = format!("{:.2} ms a frame alone, batches of up to {}", run.as_secs_f64() * 1e3, model.max_batch());
-        let details = json!({"model": model.id().to_string(), "max_batch": model.max_batch(), "dispatch": model.dispatch()});
+        let text = format!(
+            "{:.2} ms a frame alone, batches of up to {}",
+            run.as_secs_f64() * 1e3,
+            model.max_batch()
+        );
+        let id = model.id().to_string();
+        let details = json!({"model": id, "max_batch": model.max_batch(), "dispatch": model.dispatch()});
         report(Finding { what: format!("model {}", model.id()), result: Ok(text), details })?;
         ids.push(model.id().clone());
     }
@@ -180,19 +203,25 @@ async fn models(
     for id in ids {
         let folder = settings.models.repository.join(&id.name).join(&id.version);
         let (runtime, options, usable) = (runtime.clone(), options(settings), usable.clone());
-        let examined = tokio::task::spawn_blocking(move || examine(&folder, &runtime, &options, &usable)).await?;
+        let examined =
+            tokio::task::spawn_blocking(move || examine(&folder, &runtime, &options, &usable)).await?;
         for (provider, found) in examined.map_err(anyhow::Error::msg)? {
             let found = found.as_ref();
             let right = found.is_ok_and(|found| found.difference.is_small());
             as_asked &= right || !settings.pool.execution_providers.contains(&provider);
             let id = id.to_string();
-            Output::plain().line(if as_json { line(&id, provider, found).to_string() } else { row(&id, provider, found) })?;
+            Output::plain().line(if as_json {
+                line(&id, provider, found).to_string()
+            } else {
+                row(&id, provider, found)
+            })?;
         }
     }
     Ok(as_asked)
 }
 
-const HEADER: &str = "model                    provider     p50 ms    p99 ms  speed-up  of nodes  of time   off by at most";
+const HEADER: &str =
+    "model                    provider     p50 ms    p99 ms  speed-up  of nodes  of time   off by at most";
 
 fn row(model: &str, provider: ExecutionProvider, found: Result<&Examination, &String>) -> String {
     let name = provider.name();
@@ -201,12 +230,16 @@ fn row(model: &str, provider: ExecutionProvider, found: Result<&Examination, &St
         Ok(Examination { p50, p99, speed_up, dispatch, difference, .. }) => {
             let (p50, p99) = (p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3);
             let (nodes, time) = match dispatch.as_ref().map(|dispatch| dispatch.of(provider)) {
-                Ok(share) => (format!("{:.0} %", 100.0 * share.nodes), format!("{:.0} %", 100.0 * share.time)),
+                Ok(share) => {
+                    (format!("{:.0} %", 100.0 * share.nodes), format!("{:.0} %", 100.0 * share.time))
+                }
                 Err(_) => ("unknown".into(), "unknown".into()),
             };
             let verdict = if difference.is_small() { "" } else { ", too much: not used" };
             let off = format!("{:.1e}{verdict}", difference.largest);
-            format!("{model:<24} {name:<9} {p50:>9.3} {p99:>9.3} {speed_up:>8.2}× {nodes:>9} {time:>8}   {off}")
+            format!(
+                "{model:<24} {name:<9} {p50:>9.3} {p99:>9.3} {speed_up:>8.2}× {nodes:>9} {time:>8}   {off}"
+            )
         }
     }
 }
@@ -214,7 +247,10 @@ fn row(model: &str, provider: ExecutionProvider, found: Result<&Examination, &St
 fn line(model: &str, provider: ExecutionProvider, found: Result<&Examination, &String>) -> Value {
     let check = format!("model {model} on {provider}");
     match found {
-        Err(reason) => json!({"check": check, "ok": false, "message": reason, "model": model, "provider": provider.name()}),
+        Err(reason) => {
+            let provider = provider.name();
+            json!({"check": check, "ok": false, "message": reason, "model": model, "provider": provider})
+        }
         Ok(found) => json!({
             "check": check,
             "ok": found.difference.is_small(),

@@ -13,7 +13,8 @@ use tracing_subscriber::fmt::format::Writer;
 /// Whether a character affects others: a control character (C0, DEL, C1), an end of line or paragraph, or a
 /// change of direction.
 fn is_control(c: char) -> bool {
-    let changes_direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let changes_direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || changes_direction || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
@@ -89,7 +90,8 @@ mod tests {
     #[test]
     fn characters_that_move_the_cursor_the_line_or_the_direction_are_escaped() {
         let evil = "a\x1b[2J\x07\r\n\tb\x7f\u{85}\u{9b}c\u{2028}\u{2029}\u{202e}\u{2066}\u{200f}é漢 \\";
-        let shown = r"a\u001b[2J\u0007\u000d\u000a\u0009b\u007f\u0085\u009bc\u2028\u2029\u202e\u2066\u200fé漢 \";
+        let shown =
+            r"a\u001b[2J\u0007\u000d\u000a\u0009b\u007f\u0085\u009bc\u2028\u2029\u202e\u2066\u200fé漢 \";
         assert_eq!(Escaped(evil).to_string(), shown);
         assert_eq!(Escaped("").to_string(), "");
         assert!(Escaped(format_args!("{evil}{evil}")).to_string().chars().all(|c| !is_control(c)));
@@ -114,16 +116,25 @@ mod tests {
                 tracing::warn!(source = evil, error = %evil, "from {evil}");
             });
             let line = said.text();
-            let ours = ["\x1b[0m", "\x1b[2m", "\x1b[3m", "\x1b[33m"].iter().fold(line.clone(), |line, colour| line.replace(colour, ""));
+            let ours = ["\x1b[0m", "\x1b[2m", "\x1b[3m", "\x1b[33m"]
+                .iter()
+                .fold(line.clone(), |line, colour| line.replace(colour, ""));
             assert_eq!(line != ours, with_colours);
             let shown = r"a\u001b[31m\u009d\u2028\u000d\u000a2000-01-01 INFO b";
-            assert!(ours.ends_with(&format!(" error={shown}\n")) && ours.contains(&format!(" from {shown} source=\"a")), "{ours}");
+            assert!(
+                ours.ends_with(&format!(" error={shown}\n"))
+                    && ours.contains(&format!(" from {shown} source=\"a")),
+                "{ours}"
+            );
             assert_eq!(ours.trim_end_matches('\n').find(is_control), None, "{line:?}");
         }
 
         let said = Said::default();
         let layer = fmt::layer().json().with_writer(said.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || tracing::warn!(error = %evil, "{evil}"));
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(layer),
+            || tracing::warn!(error = %evil, "{evil}"),
+        );
         let line = escaped_line(said.text().as_bytes());
         assert_eq!(line.trim_end_matches('\n').find(is_control), None, "{line:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["fields"]["error"], evil);

@@ -14,9 +14,10 @@ const MAX_SEMI_AXIS: f64 = 1e7;
 /// A point on the map, `[longitude, latitude]` in degrees.
 type LonLat = [f64; 2];
 
-/// A Feature whose geometry is a GeometryCollection: the position as a Point and, where the prediction has one, its
-/// ellipse as a Polygon (a MultiPolygon where it crosses the antimeridian). The properties are the prediction's other keys.
-/// `None` where the outcome has no position on the map; an ellipse that is none is left out.
+/// A Feature whose geometry is a GeometryCollection: the position as a Point and, where the prediction has
+/// one, its ellipse as a Polygon (a MultiPolygon where it crosses the antimeridian). The properties are the
+/// prediction's other keys. `None` where the outcome has no position on the map; an ellipse that is none is
+/// left out.
 pub fn feature(outcome: &Outcome) -> Option<Value> {
     let within = |path: &[&str], most: f64| outcome.number(path).filter(|degrees| degrees.abs() <= most);
     let latitude = within(&["position", "latitude"], 90.0)?;
@@ -43,10 +44,15 @@ pub fn feature(outcome: &Outcome) -> Option<Value> {
 fn ellipse(outcome: &Outcome) -> Option<[f64; 3]> {
     let number = |key: &str| outcome.number(&["ellipse", key]);
     let axis = |key: &str| number(key).filter(|metres| *metres > 0.0 && *metres < MAX_SEMI_AXIS);
-    Some([axis("semi_major")?, axis("semi_minor")?, number("rotation").filter(|degrees| degrees.is_finite())?])
+    Some([
+        axis("semi_major")?,
+        axis("semi_minor")?,
+        number("rotation").filter(|degrees| degrees.is_finite())?,
+    ])
 }
 
-/// The ellipse's outline, counter-clockwise. Each longitude is the one nearest to the last, so they run on past ±180.
+/// The ellipse's outline, counter-clockwise. Each longitude is the one nearest to the last, so they run on
+/// past ±180.
 fn outline([longitude, latitude]: LonLat, [semi_major, semi_minor, rotation]: [f64; 3]) -> Vec<LonLat> {
     let earth = Geodesic::wgs84();
     let turn = rotation.to_radians();
@@ -56,7 +62,8 @@ fn outline([longitude, latitude]: LonLat, [semi_major, semi_minor, rotation]: [f
         let (along, across) = (semi_major * angle.cos(), semi_minor * angle.sin());
         let east = along * turn.cos() - across * turn.sin();
         let north = along * turn.sin() + across * turn.cos();
-        let (lat, lon): (f64, f64) = earth.direct(latitude, longitude, east.atan2(north).to_degrees(), east.hypot(north));
+        let (lat, lon): (f64, f64) =
+            earth.direct(latitude, longitude, east.atan2(north).to_degrees(), east.hypot(north));
         last = nearest(lon, last);
         [last, lat]
     };
@@ -68,21 +75,28 @@ fn nearest(longitude: f64, to: f64) -> f64 {
     to + (longitude - to + 540.0).rem_euclid(360.0) - 180.0
 }
 
-/// Which way an outline goes round a pole: 1 eastwards, so round the north pole, -1 westwards, round the south pole; 0: it does not.
+/// Which way an outline goes round a pole: 1 eastwards, so round the north pole, -1 westwards, round the
+/// south pole; 0: it does not.
 fn turns(outline: &[LonLat]) -> f64 {
-    let [Some(first), Some(last)] = [outline.first(), outline.last()].map(|place| place.map(|place| place[0])) else { return 0.0 };
+    let [Some(first), Some(last)] =
+        [outline.first(), outline.last()].map(|place| place.map(|place| place[0]))
+    else {
+        return 0.0;
+    };
     ((nearest(first, last) - first) / 360.0).round()
 }
 
 /// The outline's inside as a geometry, cut at the antimeridian as RFC 7946 asks.
 fn area(outline: &[LonLat]) -> Value {
-    let moved = |turns: f64| outline.iter().map(move |[longitude, latitude]| [longitude + 360.0 * turns, *latitude]);
+    let moved =
+        |turns: f64| outline.iter().map(move |[longitude, latitude]| [longitude + 360.0 * turns, *latitude]);
     let turns = turns(outline);
     let mut parts = if turns == 0.0 {
         [-1.0, 0.0, 1.0].map(|turns| clip(&moved(turns).collect::<Vec<_>>())).to_vec()
     } else {
         // Round a pole: the outline over and over, longer than the map is wide, and back along the pole.
-        let mut band: Vec<LonLat> = [-2.0, -1.0, 0.0, 1.0, 2.0].into_iter().flat_map(|n| moved(turns * n)).collect();
+        let mut band: Vec<LonLat> =
+            [-2.0, -1.0, 0.0, 1.0, 2.0].into_iter().flat_map(|n| moved(turns * n)).collect();
         let ends = [band.last(), band.first()].map(|place| place.map(|place| [place[0], 90.0 * turns]));
         band.extend(ends.into_iter().flatten());
         vec![clip(&band)]
@@ -148,7 +162,9 @@ mod tests {
         assert_eq!(feature["id"], "a1");
         assert_eq!(feature["properties"]["source"], "north.rx2");
         assert_eq!(feature["properties"]["ellipse"]["semi_major"], 151.0);
-        let [point, polygon] = feature["geometry"]["geometries"].as_array().unwrap().as_slice() else { panic!("{feature}") };
+        let [point, polygon] = feature["geometry"]["geometries"].as_array().unwrap().as_slice() else {
+            panic!("{feature}")
+        };
         assert_eq!(point, &json!({"type": "Point", "coordinates": [7.62, 45.01]}));
         assert_eq!(polygon["type"], "Polygon");
         let ring = &polygon["coordinates"][0];
@@ -168,17 +184,31 @@ mod tests {
     }
 
     /// The rings of a prediction's ellipse, each checked: closed, counter-clockwise, on the map.
-    fn rings(latitude: f64, longitude: f64, [semi_major, semi_minor, rotation]: [f64; 3]) -> Vec<Vec<LonLat>> {
+    fn rings(
+        latitude: f64,
+        longitude: f64,
+        [semi_major, semi_minor, rotation]: [f64; 3],
+    ) -> Vec<Vec<LonLat>> {
         let place = json!({"latitude": latitude, "longitude": longitude});
         let ellipse = json!({"semi_major": semi_major, "semi_minor": semi_minor, "rotation": rotation});
-        let feature = feature(&outcome(&json!({"kind": "localization", "position": place, "ellipse": ellipse}).to_string())).unwrap();
+        let feature = feature(&outcome(
+            &json!({"kind": "localization", "position": place, "ellipse": ellipse}).to_string(),
+        ))
+        .unwrap();
         let shape = &feature["geometry"]["geometries"][1];
-        let polygons = if shape["type"] == "Polygon" { json!([shape["coordinates"]]) } else { shape["coordinates"].clone() };
+        let polygons = if shape["type"] == "Polygon" {
+            json!([shape["coordinates"]])
+        } else {
+            shape["coordinates"].clone()
+        };
         let polygons: Vec<[Vec<LonLat>; 1]> = serde_json::from_value(polygons).unwrap();
         let rings: Vec<_> = polygons.into_iter().map(|[ring]| ring).collect();
         for ring in &rings {
             assert!(ring.len() >= 4 && signed_area(&json!(ring)) > 0.0, "{latitude} {longitude}: {ring:?}");
-            assert!(ring.iter().all(|[longitude, latitude]| longitude.abs() <= 180.0 && latitude.abs() <= 90.0), "{ring:?}");
+            assert!(
+                ring.iter().all(|[longitude, latitude]| longitude.abs() <= 180.0 && latitude.abs() <= 90.0),
+                "{ring:?}"
+            );
             assert!(ring.windows(2).all(|two| two[0] != two[1]), "{ring:?}");
         }
         rings
@@ -200,8 +230,14 @@ mod tests {
             assert_eq!(rings.len(), 2);
             let areas: f64 = rings.iter().map(|ring| signed_area(&json!(ring))).sum();
             assert!((areas / signed_area(&json!(closed(whole))) - 1.0).abs() < 1e-9);
-            assert!(rings.iter().all(|ring| ring.iter().all(|place| place[0] > 0.0) || ring.iter().all(|place| place[0] < 0.0)));
-            assert!(holds(&rings, [179.9999, 10.0]) && holds(&rings, [-179.9999, 10.0]) && !holds(&rings, [0.0, 10.0]));
+            assert!(rings.iter().all(
+                |ring| ring.iter().all(|place| place[0] > 0.0) || ring.iter().all(|place| place[0] < 0.0)
+            ));
+            assert!(
+                holds(&rings, [179.9999, 10.0])
+                    && holds(&rings, [-179.9999, 10.0])
+                    && !holds(&rings, [0.0, 10.0])
+            );
         }
         // Up to the antimeridian and not beyond it.
         let whole = [[179.0, 0.0], [180.0, 1.0], [179.0, 2.0], [178.0, 1.0]];
@@ -210,25 +246,35 @@ mod tests {
 
     #[test]
     fn over_a_pole_it_is_a_polygon_that_holds_the_pole() {
-        for (latitude, axes) in [(89.99, [3000.0, 1500.0, 30.0]), (90.0, [800.0, 700.0, 0.0]), (70.0, [4e6, 2.9e6, -80.0])] {
+        for (latitude, axes) in
+            [(89.99, [3000.0, 1500.0, 30.0]), (90.0, [800.0, 700.0, 0.0]), (70.0, [4e6, 2.9e6, -80.0])]
+        {
             for longitude in [-180.0, -101.0, 0.0, 12.5, 179.9] {
                 for side in [1.0, -1.0] {
                     let rings = rings(side * latitude, longitude, axes);
                     assert_eq!(rings.len(), 1, "{latitude} {longitude}");
-                    assert!((-17..17).all(|n| holds(&rings, [10.5 * f64::from(n), side * 89.9999])), "{latitude} {longitude} {side}");
+                    assert!(
+                        (-17..17).all(|n| holds(&rings, [10.5 * f64::from(n), side * 89.9999])),
+                        "{latitude} {longitude} {side}"
+                    );
                     assert!(!holds(&rings, [3.0, side * 20.0]) && !holds(&rings, [3.0, side * -89.9999]));
                 }
             }
         }
         // Beside the pole it is cut like any other.
         let beside = rings(89.9, 180.0, [3000.0, 1500.0, 0.0]);
-        assert!(beside.len() == 2 && holds(&beside, [179.9, 89.9]) && !holds(&beside, [179.9, 89.9999]), "{beside:?}");
+        assert!(
+            beside.len() == 2 && holds(&beside, [179.9, 89.9]) && !holds(&beside, [179.9, 89.9999]),
+            "{beside:?}"
+        );
     }
 
     #[test]
     fn invalid_positions_and_ellipses_are_left_out() {
         let with = |place: &str, ellipse: &str| {
-            feature(&outcome(&format!(r#"{{"kind":"localization","position":{{{place}}},"ellipse":{{{ellipse}}}}}"#)))
+            feature(&outcome(&format!(
+                r#"{{"kind":"localization","position":{{{place}}},"ellipse":{{{ellipse}}}}}"#
+            )))
         };
         let ellipse = r#""semi_major":20.0,"semi_minor":10.0,"rotation":5.0"#;
         for place in [
@@ -256,7 +302,9 @@ mod tests {
 
     #[test]
     fn values_that_are_no_number_are_left_out() {
-        let map = |entries: &[(&str, f64)]| rmpv::Value::Map(entries.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect());
+        let map = |entries: &[(&str, f64)]| {
+            rmpv::Value::Map(entries.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect())
+        };
         let with = |latitude: f64, semi_minor: f64| {
             let ellipse = map(&[("semi_major", 20.0), ("semi_minor", semi_minor), ("rotation", 0.0)]);
             let position = map(&[("latitude", latitude), ("longitude", 7.0)]);
@@ -264,7 +312,10 @@ mod tests {
         };
         assert_eq!(with(f64::NAN, 10.0), None);
         for semi_minor in [f64::NAN, f64::INFINITY] {
-            assert_eq!(with(45.0, semi_minor).unwrap()["geometry"]["geometries"].as_array().unwrap().len(), 1);
+            assert_eq!(
+                with(45.0, semi_minor).unwrap()["geometry"]["geometries"].as_array().unwrap().len(),
+                1
+            );
         }
         assert_eq!(with(45.0, 10.0).unwrap()["geometry"]["geometries"].as_array().unwrap().len(), 2);
     }

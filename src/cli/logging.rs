@@ -18,10 +18,13 @@ use crate::settings::{LogFormat, Telemetry};
 pub fn start(telemetry: &Telemetry) -> anyhow::Result<()> {
     // Libraries report errors through their results; their logs only repeat them.
     let filter = format!(
-        "{},ractor=warn,ort=warn,async_nats=error,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,rustls=warn",
+        "{},ractor=warn,ort=warn,async_nats=error,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,\
+         rustls=warn",
         telemetry.log
     );
-    let filter = EnvFilter::builder().parse(&filter).with_context(|| format!("telemetry.log is {:?}", telemetry.log))?;
+    let filter = EnvFilter::builder()
+        .parse(&filter)
+        .with_context(|| format!("telemetry.log is {:?}", telemetry.log))?;
     let layer = match telemetry.log_format {
         LogFormat::Text => fmt::layer()
             .fmt_fields(debug_fn(log_field).delimited(" "))

@@ -60,7 +60,8 @@ impl Outcome {
     }
 
     fn fmt_position(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [latitude, longitude] = ["latitude", "longitude"].map(|key| self.number(&["position", key]).unwrap_or(f64::NAN));
+        let [latitude, longitude] =
+            ["latitude", "longitude"].map(|key| self.number(&["position", key]).unwrap_or(f64::NAN));
         write!(f, "{latitude:.6}, {longitude:.6}")?;
         if let [Some(major), Some(minor), Some(rotation)] =
             ["semi_major", "semi_minor", "rotation"].map(|key| self.number(&["ellipse", key]))
@@ -80,7 +81,9 @@ impl Outcome {
         if let Some(labels) = self.get("labels").and_then(Value::as_array) {
             let label = |label: &Value| {
                 let name = get(label, "label").and_then(Value::as_str).unwrap_or("?").to_owned();
-                get(label, "score").and_then(Value::as_f64).map_or_else(|| name.clone(), |score| format!("{name} {score:.3}"))
+                get(label, "score")
+                    .and_then(Value::as_f64)
+                    .map_or_else(|| name.clone(), |score| format!("{name} {score:.3}"))
             };
             return write!(f, "{}", labels.iter().take(3).map(label).collect::<Vec<_>>().join(", "));
         }
@@ -148,7 +151,9 @@ impl Serialize for Json<'_> {
             Value::F32(value) => serializer.serialize_f32(*value),
             Value::F64(value) => serializer.serialize_f64(*value),
             Value::String(text) => serializer.serialize_str(&String::from_utf8_lossy(text.as_bytes())),
-            Value::Binary(bytes) | Value::Ext(_, bytes) => serializer.serialize_str(&BASE64_STANDARD.encode(bytes)),
+            Value::Binary(bytes) | Value::Ext(_, bytes) => {
+                serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
+            }
             Value::Array(values) => serializer.collect_seq(values.iter().map(Json)),
             Value::Map(entries) => {
                 let mut map = serializer.serialize_map(Some(entries.len()))?;
@@ -192,7 +197,9 @@ pub mod tests {
             subject: "s".into(),
             reply: None,
             payload: payload.to_vec().into(),
-            headers: content_type.map(|value| async_nats::HeaderMap::from_iter([("Content-Type".parse().unwrap(), value.into())])),
+            headers: content_type.map(|value| {
+                async_nats::HeaderMap::from_iter([("Content-Type".parse().unwrap(), value.into())])
+            }),
             status: None,
             description: None,
             length: payload.len(),
@@ -220,8 +227,7 @@ pub mod tests {
         let labels = r#"{"source":"t.rx","frame_id":"f","labels":[{"label":"ook","score":0.93},{"label":"noise","score":0.07}],
             "model":"modulation","model_version":"2","inference_time_ms":1.0}"#;
         assert_eq!(outcome(labels).to_string(), "t.rx f  ook 0.930, noise 0.070  modulation@2  1.0 ms");
-        let tensors =
-            r#"{"source":"t","seq":1,"tensors":{"y":{"shape":[1,8],"dtype":"float32","data":""}},"model":"m","model_version":"1"}"#;
+        let tensors = r#"{"source":"t","seq":1,"tensors":{"y":{"shape":[1,8],"dtype":"float32","data":""}},"model":"m","model_version":"1"}"#;
         assert_eq!(outcome(tensors).to_string(), "t #1  tensors y[1,8]  m@1");
         let failure = r#"{"frame_id":"f","source":"t","seq":3,"code":"overloaded","message":"256 frames in flight, limit 256"}"#;
         assert_eq!(outcome(failure).to_string(), "t #3  failed, overloaded: 256 frames in flight, limit 256");
@@ -236,7 +242,8 @@ pub mod tests {
         for message in [message(&packed, None), message(LOCALIZATION.as_bytes(), Some("application/json"))] {
             assert_eq!(Outcome::decode(&message).unwrap(), outcome(LOCALIZATION));
         }
-        for message in [message(&[0xc1], None), message(&[1], None), message(b"{", Some("application/json"))] {
+        for message in [message(&[0xc1], None), message(&[1], None), message(b"{", Some("application/json"))]
+        {
             Outcome::decode(&message).unwrap_err();
         }
     }
@@ -247,7 +254,9 @@ pub mod tests {
         for good in [r#"{"kind":"tensors"}"#, r#"{"code":"overloaded"}"#] {
             decode(good).unwrap();
         }
-        for other in ["{}", r#"{"frame_id":"f","iq_data":[[0,1]]}"#, r#"{"code":404}"#, r#"{"kind":null}"#, "[]"] {
+        for other in
+            ["{}", r#"{"frame_id":"f","iq_data":[[0,1]]}"#, r#"{"code":404}"#, r#"{"kind":null}"#, "[]"]
+        {
             let error = decode(other).unwrap_err().to_string();
             assert!(error.contains("neither `kind` nor `code`") || other == "[]", "{error}");
         }

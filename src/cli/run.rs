@@ -10,7 +10,8 @@ use crate::shutdown;
 
 /// Runs the daemon: frames in on `<prefix>.frames.<source>`, predictions and failures out.
 ///
-/// Ends in order on SIGTERM or SIGINT: stops reading, answers every frame in flight, exits 0. A second signal ends it at once.
+/// Ends in order on SIGTERM or SIGINT: stops reading, answers every frame in flight, exits 0. A second signal
+/// ends it at once.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     #[command(flatten)]

@@ -18,13 +18,16 @@ const EXTENSION: (&str, &str) = ("sferic", "1.0.0");
 
 /// Writes simulated scenes as SigMF recordings, with the truth as annotations.
 ///
-/// Each scene is one emitter somewhere among three receivers, and one recording `scene-NNNNN`: their samples together, a
-/// channel per receiver, as long as one frame. The same seed gives the same files.
+/// Each scene is one emitter somewhere among three receivers, and one recording `scene-NNNNN`: their samples
+/// together, a channel per receiver, as long as one frame. The same seed gives the same files.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Each recording has one annotation over all its samples. Its label is the waveform; `sferic:latitude` and `sferic:longitude` \
-(degrees) and `sferic:east_m` and `sferic:north_m` (from the origin) say where the emitter is, `sferic:snr_db` what each \
-receiver heard, `sferic:shadowing_db` how far it strayed from the path loss. The global keys `sferic:receivers` and \
+Each recording has one annotation over all its samples. Its label is the waveform; `sferic:latitude` and \
+`sferic:longitude` \
+(degrees) and `sferic:east_m` and `sferic:north_m` (from the origin) say where the emitter is, \
+`sferic:snr_db` what each \
+receiver heard, `sferic:shadowing_db` how far it strayed from the path loss. The global keys \
+`sferic:receivers` and \
 `sferic:origin` are GeoJSON Points, `sferic:noise_power` is each receiver's, relative to full scale squared.
 
 Example:
@@ -49,13 +52,15 @@ impl SimulateArgs {
     /// The folder or a file cannot be written.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let folder = &self.out;
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let output = Output::with_bar(self.scenes);
         let simulator = SceneSimulator::new(self.seed);
         for index in 0..self.scenes {
             let scene = simulator.scene(index);
             let writer = self.writer(index);
-            let path = writer.write(folder, &format!("scene-{index:05}"), &scene.bytes(), &[truth(&scene)])?;
+            let path =
+                writer.write(folder, &format!("scene-{index:05}"), &scene.bytes(), &[truth(&scene)])?;
             output.line(path.display())?;
             output.advance();
         }
@@ -64,13 +69,18 @@ impl SimulateArgs {
     }
 
     fn writer(&self, index: u64) -> SigmfWriter {
-        let receivers = RECEIVERS.map(|receiver| ORIGIN.at(receiver)).map(|place| Geolocation::point(place.longitude, place.latitude));
+        let receivers = RECEIVERS
+            .map(|receiver| ORIGIN.at(receiver))
+            .map(|place| Geolocation::point(place.longitude, place.latitude));
         SigmfWriter {
             datatype: Datatype::Cf32Le,
             sample_rate: SAMPLE_RATE_HZ,
             num_channels: RECEIVERS.len() as u32,
             frequency: FREQUENCY_HZ,
-            description: format!("simulated scene {index} of seed {}: three receivers, one emitter", self.seed),
+            description: format!(
+                "simulated scene {index} of seed {}: three receivers, one emitter",
+                self.seed
+            ),
             extension: EXTENSION,
             global: keys([
                 ("sferic:seed", json!(self.seed)),

@@ -95,7 +95,9 @@ impl Breakdown {
     /// Returns the report of `interval`, and starts a new one.
     pub fn report(&mut self, interval: Duration) -> Report {
         let Self { failures, cached, mut stages, whole } = std::mem::take(self);
-        let place = |stage: &str| ORDER.iter().position(|&each| each == stage).unwrap_or(ORDER.len() + usize::from(stage == REST));
+        let place = |stage: &str| {
+            ORDER.iter().position(|&each| each == stage).unwrap_or(ORDER.len() + usize::from(stage == REST))
+        };
         stages.sort_by_key(|(stage, _)| place(stage));
         let all = if whole.sum_ms > 0.0 { whole.sum_ms } else { 1.0 };
         let row = |(stage, mut times): (String, Times)| {
@@ -114,7 +116,8 @@ impl Report {
         let row = |row: &Row| {
             let per_second = row.count as f64 / self.seconds;
             let body = json!({
-                "count": row.count, "per_second": per_second, "p50_ms": row.p50_ms, "p99_ms": row.p99_ms, "share": row.share
+                "count": row.count, "per_second": per_second, "p50_ms": row.p50_ms, "p99_ms": row.p99_ms,
+                "share": row.share,
             });
             (row.stage.clone(), body)
         };
@@ -156,7 +159,13 @@ impl fmt::Display for Report {
         for row in &self.rows {
             let per_second = row.count as f64 / self.seconds;
             let stage = Escaped(&row.stage).to_string();
-            write!(f, "\n{stage:<16}{per_second:>10.1}{:>12.3}{:>12.3}{:>7.1}%", row.p50_ms, row.p99_ms, 100.0 * row.share)?;
+            write!(
+                f,
+                "\n{stage:<16}{per_second:>10.1}{:>12.3}{:>12.3}{:>7.1}%",
+                row.p50_ms,
+                row.p99_ms,
+                100.0 * row.share
+            )?;
         }
         Ok(())
     }
@@ -169,7 +178,9 @@ mod tests {
 
     fn prediction(features: f64, whole: f64, cached: bool) -> Outcome {
         let stages = if cached { String::new() } else { format!(r#","features":{features}"#) };
-        outcome(&format!(r#"{{"inference_time_ms":{whole},"stages_ms":{{"inference":1.0{stages}}},"_cache_hit":{cached}}}"#))
+        outcome(&format!(
+            r#"{{"inference_time_ms":{whole},"stages_ms":{{"inference":1.0{stages}}},"_cache_hit":{cached}}}"#
+        ))
     }
 
     #[test]
@@ -184,19 +195,32 @@ mod tests {
         let names: Vec<_> = report.rows.iter().map(|row| row.stage.as_str()).collect();
         assert_eq!(names, ["features", "inference", "between", "whole"], "in a frame's order");
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
-        assert_eq!((&json["predictions"], &json["failures"], &json["cached"]), (&101.into(), &1.into(), &1.into()));
+        assert_eq!(
+            (&json["predictions"], &json["failures"], &json["cached"]),
+            (&101.into(), &1.into(), &1.into())
+        );
         let features = &json["stages"]["features"];
         assert_eq!((&features["count"], &features["per_second"]), (&100.into(), &50.0.into()));
         assert_eq!((&features["p50_ms"], &features["p99_ms"]), (&50.0.into(), &99.0.into()));
         let share = |stage: &str| json["stages"][stage]["share"].as_f64().unwrap();
         assert!((share("features") + share("inference") + share("between") - 1.0).abs() < 1e-9, "{json}");
         assert_eq!(share("whole"), 1.0);
-        assert!(report.to_string().contains("features              50.0      50.000      99.000"), "{report}");
-        assert!(report.line().starts_with("50 predictions/s (0 cached), 0 failures/s  features 50.00/99.00 ms"), "{}", report.line());
+        assert!(
+            report.to_string().contains("features              50.0      50.000      99.000"),
+            "{report}"
+        );
+        assert!(
+            report.line().starts_with("50 predictions/s (0 cached), 0 failures/s  features 50.00/99.00 ms"),
+            "{}",
+            report.line()
+        );
 
         breakdown.add(&outcome(r#"{"inference_time_ms":1.0,"stages_ms":{"a\u001b[2J\n":1.0}}"#));
         let table = breakdown.report(Duration::from_secs(1)).to_string();
-        assert!(table.contains(r"a\u001b[2J\u000a ") && table.lines().count() == 5, "a sender names the stages: {table}");
+        assert!(
+            table.contains(r"a\u001b[2J\u000a ") && table.lines().count() == 5,
+            "a sender names the stages: {table}"
+        );
 
         let empty = breakdown.report(Duration::from_secs(1));
         assert!(empty.json().contains(r#""predictions":0"#), "it begins anew: {}", empty.json());

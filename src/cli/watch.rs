@@ -21,12 +21,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Prints predictions and failures as they come, until Ctrl-C.
 ///
-/// Each outcome is one line: readable text, the object itself (--json, where binary values are standard base64), or a
-/// GeoJSON Feature (--geojson). With --stages it is where the time went instead, once a second.
+/// Each outcome is one line: readable text, the object itself (--json, where binary values are standard
+/// base64), or a GeoJSON Feature (--geojson). With --stages it is where the time went instead, once a second.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-GeoJSON: only predictions with a position on the map are printed. The Feature's geometry is a GeometryCollection of the position \
-(Point) and, where it is one, the confidence ellipse (Polygon, or MultiPolygon across the antimeridian); the prediction's other keys are \
+GeoJSON: only predictions with a position on the map are printed. The Feature's geometry is a \
+GeometryCollection of the position \
+(Point) and, where it is one, the confidence ellipse (Polygon, or MultiPolygon across the antimeridian); \
+the prediction's other keys are \
 its properties.
 
 Examples:
@@ -44,7 +46,8 @@ pub struct WatchArgs {
     /// Print each prediction with a position as one GeoJSON Feature.
     #[arg(long)]
     pub geojson: bool,
-    /// Show once a second where the predictions' time went: a table on a terminal, else a line, or with --json an object.
+    /// Show once a second where the predictions' time went: a table on a terminal, else a line, or with
+    /// --json an object.
     #[arg(long, conflicts_with = "geojson")]
     pub stages: bool,
     /// Stop after so many lines, or with --stages after so many seconds.
@@ -56,7 +59,8 @@ pub struct WatchArgs {
 }
 
 impl WatchArgs {
-    /// Runs the command. Ends with 0 on Ctrl-C, after `--count` lines, or when nobody reads standard output any more.
+    /// Runs the command. Ends with 0 on Ctrl-C, after `--count` lines, or when nobody reads standard output
+    /// any more.
     ///
     /// # Errors
     /// No connection, or a subject that cannot be listened to or that the server refuses.
@@ -118,7 +122,8 @@ impl WatchArgs {
                 words = &mut refused => bail!(refused_subscription(&words)),
                 () = connection.reconnected(epoch) => {
                     epoch = connection.epoch();
-                    output.say("the connection was lost and is back: outcomes of the time between are missing");
+                    output.say("the connection was lost and is back: outcomes of the time between are \
+                        missing");
                     None
                 }
                 _ = &mut interrupt => break,
@@ -153,5 +158,8 @@ fn over(table: &str, lines: &mut usize) -> String {
 }
 
 fn refused_subscription(words: &str) -> String {
-    format!("the server refuses the subscription: {words}; sign in as a user who may listen there, or choose another --subject")
+    format!(
+        "the server refuses the subscription: {words}; sign in as a user who may listen there, or choose \
+         another --subject"
+    )
 }

@@ -53,7 +53,9 @@ impl Server {
     /// The address can't be had; names the key.
     pub async fn start(listen: &str, pages: Arc<Pages>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(listen).await;
-        let listener = listener.with_context(|| format!("http.listen is {listen:?}: can't listen there; \"\" switches HTTP off"))?;
+        let listener = listener.with_context(|| {
+            format!("http.listen is {listen:?}: can't listen there; \"\" switches HTTP off")
+        })?;
         let address = listener.local_addr()?;
         let routes = Router::new()
             .route("/health", get(async || json_page(StatusCode::OK, &json!({"status": "alive"}))))
@@ -85,7 +87,10 @@ async fn ready(State(pages): State<Arc<Pages>>) -> Response {
     match pages.daemon.get().map(|daemon| (daemon.health)()) {
         Some(health) if health.status == "ok" => json_page(StatusCode::OK, &health),
         Some(health) => json_page(StatusCode::SERVICE_UNAVAILABLE, &health),
-        None => json_page(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "starting", "reason": "the models are being loaded"})),
+        None => json_page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"status": "starting", "reason": "the models are being loaded"}),
+        ),
     }
 }
 
@@ -95,7 +100,8 @@ async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Respons
     };
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = Format::asked_for(accept);
-    ([(header::CONTENT_TYPE, format.content_type())], prometheus::write(&daemon.metrics.read(), format)).into_response()
+    ([(header::CONTENT_TYPE, format.content_type())], prometheus::write(&daemon.metrics.read(), format))
+        .into_response()
 }
 
 fn json_page(status: StatusCode, body: &impl serde::Serialize) -> Response {

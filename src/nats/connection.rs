@@ -163,7 +163,10 @@ impl Connection {
     }
 
     /// Messages of a subject, across replaced clients; the stream ends when the connection is closed.
-    pub async fn subscribe(&self, subject: String) -> Result<BoxStream<'static, Message>, async_nats::SubscribeError> {
+    pub async fn subscribe(
+        &self,
+        subject: String,
+    ) -> Result<BoxStream<'static, Message>, async_nats::SubscribeError> {
         let generation = self.generation();
         let first = self.client().subscribe(subject.clone()).await?;
         let start = (self.clone(), subject, generation, first);
@@ -216,8 +219,11 @@ impl Connection {
                 words = self.refusals().refused(Action::Publish, &inbox, 0) => return Err(words),
                 echoed = tokio::time::timeout(ECHO_TIMEOUT, echoed) => match echoed {
                     Ok(Some(_)) => return Ok(()),
-                    // The client has ended; or the connection may have been lost meanwhile, and the message with it.
-                    Ok(None) if !self.renewed(generation).await => return Err("the connection is closed".to_owned()),
+                    // The client has ended; or the connection may have been lost meanwhile, and the message
+                    // with it.
+                    Ok(None) if !self.renewed(generation).await => {
+                        return Err("the connection is closed".to_owned());
+                    }
                     Ok(None) | Err(_) => {}
                 },
             }

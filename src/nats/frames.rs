@@ -97,8 +97,8 @@ impl Frames {
 }
 
 /// Reads `<prefix>.frames.>` in a queue group once [`InputSwitch::pause`] is called with `false`. It
-/// subscribes again with every new client and after a refusal; [`InputSwitch::state`] tells whether the server
-/// has confirmed it.
+/// subscribes again with every new client and after a refusal; [`InputSwitch::state`] tells whether the
+/// server has confirmed it.
 pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (FrameSource, Frames) {
     let subject = format!("{prefix}.frames.>");
     let (wanted, wanting) = watch::channel(Input::Paused);
@@ -190,11 +190,17 @@ impl Reader {
                 },
                 // Reads what is received to its end; unconstrained, because an exhausted task budget would
                 // look like the end.
-                Membership::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
-                    Some(Some(message)) => return Some(message),
-                    Some(None) | None => self.membership = Membership::Left,
-                },
-                Membership::Left | Membership::Refused(..) | Membership::Ended(_) if wanted == Input::Stopped => return None,
+                Membership::Leaving(subscriber, None) => {
+                    match unconstrained(subscriber.next()).now_or_never() {
+                        Some(Some(message)) => return Some(message),
+                        Some(None) | None => self.membership = Membership::Left,
+                    }
+                }
+                Membership::Left | Membership::Refused(..) | Membership::Ended(_)
+                    if wanted == Input::Stopped =>
+                {
+                    return None;
+                }
                 Membership::Refused(subscriber, again) => {
                     let again = *again;
                     tokio::select! {
@@ -226,7 +232,8 @@ impl Reader {
     /// ends the subscription at once and the client still delivers what was sent.
     async fn leave(&mut self, wanted: Input) {
         self.state.send_replace((wanted, None));
-        if let Membership::Joined(Joined { mut subscriber, .. }, _) = std::mem::replace(&mut self.membership, Membership::Left)
+        if let Membership::Joined(Joined { mut subscriber, .. }, _) =
+            std::mem::replace(&mut self.membership, Membership::Left)
             && subscriber.unsubscribe_after(u64::MAX).await.is_ok()
         {
             let connection = self.connection.clone();
@@ -250,7 +257,9 @@ impl Reader {
         let answer = async move {
             tokio::select! {
                 biased;
-                words = connection.refusals().refused(Action::Subscribe, &subject, after) => Answer::Refused(words),
+                words = connection.refusals().refused(Action::Subscribe, &subject, after) => {
+                    Answer::Refused(words)
+                }
                 () = confirmed(&connection) => Answer::Confirmed(after),
             }
         };
@@ -264,15 +273,22 @@ impl Reader {
             Answer::Confirmed(after) => {
                 self.state.send_replace((Input::Reading, None));
                 let (connection, subject) = (self.connection.clone(), self.subject.clone());
-                let refused = async move { connection.refusals().refused(Action::Subscribe, &subject, after).await };
+                let refused =
+                    async move { connection.refusals().refused(Action::Subscribe, &subject, after).await };
                 *waiting = Some(refused.map(Answer::Refused).boxed());
             }
             Answer::Refused(words) => {
                 if self.state.borrow().1.as_ref() != Some(&words) {
-                    tracing::warn!(subject = self.subject, words, "the server refuses the subscription; retrying");
+                    tracing::warn!(
+                        subject = self.subject,
+                        words,
+                        "the server refuses the subscription; retrying"
+                    );
                 }
                 self.state.send_replace((Input::Joining, Some(words)));
-                if let Membership::Joined(Joined { subscriber, .. }, _) = std::mem::replace(&mut self.membership, Membership::Left) {
+                if let Membership::Joined(Joined { subscriber, .. }, _) =
+                    std::mem::replace(&mut self.membership, Membership::Left)
+                {
                     self.membership = Membership::Refused(subscriber, Instant::now() + RETRY);
                 }
             }

@@ -119,7 +119,10 @@ pub(super) type Ended = oneshot::Receiver<()>;
 impl Shared {
     /// State of a connection that was never up.
     pub(super) fn new(nats: &Nats, name: &str) -> Arc<Self> {
-        let down = Some(Down { since: Instant::now(), reason: format!("no NATS server yet at {}", nats.shown_url()) });
+        let down = Some(Down {
+            since: Instant::now(),
+            reason: format!("no NATS server yet at {}", nats.shown_url()),
+        });
         Arc::new(Self {
             nats: nats.clone(),
             name: name.to_owned(),
@@ -136,7 +139,11 @@ impl Shared {
     }
 
     /// Creates a client; with `wait` at once, without waiting for a server.
-    pub(super) async fn make_client(shared: &Arc<Self>, generation: u64, wait: bool) -> anyhow::Result<(Client, Ended)> {
+    pub(super) async fn make_client(
+        shared: &Arc<Self>,
+        generation: u64,
+        wait: bool,
+    ) -> anyhow::Result<(Client, Ended)> {
         let (alive, ended) = oneshot::channel();
         let watching = Arc::clone(shared);
         let sign_in = SignIn::of(&shared.nats)?;
@@ -161,7 +168,11 @@ impl Shared {
             Event::SlowConsumer(id) => {
                 self.dropped.fetch_add(1, Relaxed);
                 if let Some(suppressed) = self.slow.pass(Instant::now()) {
-                    tracing::error!(subscription = id, suppressed, "the NATS client dropped messages: a buffer was full");
+                    tracing::error!(
+                        subscription = id,
+                        suppressed,
+                        "the NATS client dropped messages: a buffer was full"
+                    );
                 }
             }
             event => {

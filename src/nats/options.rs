@@ -15,7 +15,10 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
 /// # Errors
 /// The credentials cannot be read.
 pub(super) async fn of(nats: &Nats, name: &str, sign_in: &SignIn) -> anyhow::Result<ConnectOptions> {
-    let mut options = ConnectOptions::new().name(name).connection_timeout(nats.connect_timeout).reconnect_delay_callback(reconnect_delay);
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .connection_timeout(nats.connect_timeout)
+        .reconnect_delay_callback(reconnect_delay);
     options = sign_in.apply(options).await?;
     if let Some(prefix) = given(&nats.inbox_prefix) {
         options = options.custom_inbox_prefix(prefix);
@@ -46,7 +49,10 @@ mod tests {
         assert_eq!(reconnect_delay(1), Duration::ZERO);
         for attempt in [2, 3, 10, 100, usize::MAX] {
             let delay = reconnect_delay(attempt);
-            assert!(delay >= Duration::from_millis(25) && delay <= MAX_RECONNECT_DELAY, "{attempt}: {delay:?}");
+            assert!(
+                delay >= Duration::from_millis(25) && delay <= MAX_RECONNECT_DELAY,
+                "{attempt}: {delay:?}"
+            );
         }
         assert_eq!(reconnect_delay(100), MAX_RECONNECT_DELAY);
     }

@@ -58,10 +58,17 @@ impl Outcomes {
 
     /// Sends all outcomes and waits for the flush. If the client ends meanwhile, all go to the next one with
     /// the same `Nats-Msg-Id`: which of them it had sent is not known, and a duplicate is better than a loss.
-    async fn send_all(&self, outcomes: &mut [Outcome], asked: &mut Vec<Asked>) -> Result<Vec<Result<End, PublishError>>, PublishError> {
+    async fn send_all(
+        &self,
+        outcomes: &mut [Outcome],
+        asked: &mut Vec<Asked>,
+    ) -> Result<Vec<Result<End, PublishError>>, PublishError> {
         for _ in 0..MAX_CLIENTS {
             if !self.connection.is_up_within(self.bound).await {
-                return Err(publish_error("connection_down", format!("the connection has been down for {:?}", self.bound)));
+                return Err(publish_error(
+                    "connection_down",
+                    format!("the connection has been down for {:?}", self.bound),
+                ));
             }
             let (generation, client) = (self.connection.generation(), self.connection.client());
             asked.clear();
@@ -75,18 +82,31 @@ impl Outcomes {
             match tokio::time::timeout(self.bound, sending).await {
                 Ok(Ok(results)) => return Ok(results),
                 Ok(Err(_)) => {
-                    outcomes.iter_mut().for_each(|outcome| (outcome.published.subject, outcome.published.reply) = (false, false));
+                    outcomes.iter_mut().for_each(|outcome| {
+                        (outcome.published.subject, outcome.published.reply) = (false, false)
+                    });
                     let _ = tokio::time::timeout(self.bound, self.connection.renewed(generation)).await;
                 }
-                Err(_) => return Err(publish_error("not_sent", format!("the client did not send it within {:?}", self.bound))),
+                Err(_) => {
+                    return Err(publish_error(
+                        "not_sent",
+                        format!("the client did not send it within {:?}", self.bound),
+                    ));
+                }
             }
         }
         Err(publish_error("client_ended", format!("{MAX_CLIENTS} NATS clients ended before it was sent")))
     }
 
-    async fn send(&self, client: &Client, outcome: &mut Outcome, index: usize, asked: &mut Vec<Asked>) -> Result<End, PublishError> {
-        let (payload, headers) =
-            Self::encode(outcome, client.max_payload()).map_err(|error| publish_error("not_encodable", error.to_string()))?;
+    async fn send(
+        &self,
+        client: &Client,
+        outcome: &mut Outcome,
+        index: usize,
+        asked: &mut Vec<Asked>,
+    ) -> Result<End, PublishError> {
+        let (payload, headers) = Self::encode(outcome, client.max_payload())
+            .map_err(|error| publish_error("not_encodable", error.to_string()))?;
         let (end, subject) = match &outcome.result {
             Ok(_) => (End::Prediction, &self.predictions),
             Err(_) => (End::Failure, &self.failures),
@@ -126,9 +146,16 @@ impl Outcomes {
 }
 
 /// Passes a message to the client. An ended client is no error here: the flush reports it.
-async fn publish(client: &Client, subject: String, headers: HeaderMap, payload: Bytes) -> Result<(), PublishError> {
+async fn publish(
+    client: &Client,
+    subject: String,
+    headers: HeaderMap,
+    payload: Bytes,
+) -> Result<(), PublishError> {
     match client.publish_with_headers(subject, headers, payload).await {
-        Err(error) if error.kind() != PublishErrorKind::Send => Err(publish_error("not_published", error.to_string())),
+        Err(error) if error.kind() != PublishErrorKind::Send => {
+            Err(publish_error("not_published", error.to_string()))
+        }
         _ => Ok(()),
     }
 }
@@ -148,7 +175,9 @@ fn headers(outcome: &Outcome, content_type: &'static str) -> HeaderMap {
     headers.insert("Content-Type", content_type);
     headers.insert("Nats-Msg-Id", outcome.info.frame_id.as_str());
     let trace = &outcome.envelope.trace;
-    for (name, value) in [("traceparent", &trace.traceparent), ("tracestate", &trace.tracestate), ("baggage", &trace.baggage)] {
+    for (name, value) in
+        [("traceparent", &trace.traceparent), ("tracestate", &trace.tracestate), ("baggage", &trace.baggage)]
+    {
         if let Some(value) = value {
             headers.insert(name, value.as_str());
         }
@@ -167,6 +196,8 @@ fn with_service_error(mut headers: HeaderMap, failure: Option<&Failure>) -> Head
 
 /// Size of the headers on the wire: `NATS/1.0`, then `name: value` per line, and an empty line.
 fn headers_size(headers: &HeaderMap) -> usize {
-    let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| name.to_string().len() + value.as_str().len() + 4));
+    let lines = headers.iter().flat_map(|(name, values)| {
+        values.iter().map(move |value| name.to_string().len() + value.as_str().len() + 4)
+    });
     "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
 }

@@ -79,8 +79,15 @@ struct Circuit {
 impl Peers {
     /// Finds members that share `prefix` and `queue_group` with the service `own_id`. `instance` in the
     /// metadata identifies this process: unlike the id, it does not change when the client is replaced.
-    pub fn new(connection: Connection, own_id: watch::Receiver<String>, instance: &str, prefix: &str, queue_group: &str) -> Self {
-        let own = Member { prefix: prefix.to_owned(), queue_group: queue_group.to_owned(), state: Input::Reading };
+    pub fn new(
+        connection: Connection,
+        own_id: watch::Receiver<String>,
+        instance: &str,
+        prefix: &str,
+        queue_group: &str,
+    ) -> Self {
+        let own =
+            Member { prefix: prefix.to_owned(), queue_group: queue_group.to_owned(), state: Input::Reading };
         Self { connection, own_id, own, instance: instance.to_owned(), last_seen: None }
     }
 
@@ -102,7 +109,9 @@ impl Peers {
     }
 
     async fn ask(&mut self, patience: Duration) -> bool {
-        let is_there = self.any_answers("$SRV.PING.sferic", patience, |answer| is_member(&self.own, &self.instance, answer)).await;
+        let is_there = self
+            .any_answers("$SRV.PING.sferic", patience, |answer| is_member(&self.own, &self.instance, answer))
+            .await;
         if is_there {
             self.last_seen = Some(Instant::now());
         }
@@ -110,7 +119,12 @@ impl Peers {
     }
 
     /// Whether an answer to `question` within `patience` is one that `counts`.
-    async fn any_answers(&self, question: &'static str, patience: Duration, counts: impl Fn(&[u8]) -> bool) -> bool {
+    async fn any_answers(
+        &self,
+        question: &'static str,
+        patience: Duration,
+        counts: impl Fn(&[u8]) -> bool,
+    ) -> bool {
         let asked = async {
             let client = self.connection.client();
             let inbox = client.new_inbox();
@@ -131,14 +145,19 @@ impl Peers {
 fn is_member(own: &Member, instance: &str, answer: &[u8]) -> bool {
     let Ok(Pong { metadata: Some(metadata) }) = serde_json::from_slice(answer) else { return false };
     let is_own = |text: Option<String>, own: &str| text.as_deref() == Some(own);
-    !is_own(metadata.instance, instance) && is_own(metadata.prefix, &own.prefix) && is_own(metadata.queue_group, &own.queue_group)
+    !is_own(metadata.instance, instance)
+        && is_own(metadata.prefix, &own.prefix)
+        && is_own(metadata.queue_group, &own.queue_group)
 }
 
 fn is_healthy(own: &Member, own_id: &str, answer: &[u8]) -> bool {
     // An answer that cannot be read is not from a member.
     let Ok(Statistics { id, endpoints }) = serde_json::from_slice(answer) else { return false };
     let data: Option<Data> = endpoints.into_iter().find_map(|endpoint| endpoint.data);
-    id != own_id && data.is_some_and(|data| data.input == *own && data.breaker.iter().any(|circuit| circuit.state != "open"))
+    id != own_id
+        && data.is_some_and(|data| {
+            data.input == *own && data.breaker.iter().any(|circuit| circuit.state != "open")
+        })
 }
 
 #[cfg(test)]
@@ -151,9 +170,11 @@ mod tests {
     fn a_healthy_member_reads_the_same_frames_and_has_a_circuit_that_is_not_open() {
         let own = Member { prefix: "iq".into(), queue_group: "sferic".into(), state: Input::Reading };
         let answer = |id: &str, group: &str, input: &str, circuits: &[&str]| {
-            let circuits: Vec<_> = circuits.iter().map(|state| json!({"model": "m", "state": state})).collect();
+            let circuits: Vec<_> =
+                circuits.iter().map(|state| json!({"model": "m", "state": state})).collect();
             let input = json!({"prefix": "iq", "queue_group": group, "state": input});
-            json!({"id": id, "endpoints": [{"name": "health", "data": {"input": input, "breaker": circuits, "pool": {}}}]}).to_string()
+            let data = json!({"input": input, "breaker": circuits, "pool": {}});
+            json!({"id": id, "endpoints": [{"name": "health", "data": data}]}).to_string()
         };
         for (id, group, input, circuits, well) in [
             ("other", "sferic", "reading", &["open", "closed"][..], true),
@@ -167,9 +188,11 @@ mod tests {
             let found = is_healthy(&own, "own", answer(id, group, input, circuits).as_bytes());
             assert_eq!(found, well, "{id} {group} {input} {circuits:?}");
         }
-        for (id, group, member) in [("other", "sferic", true), ("other", "another", false), ("own", "sferic", false)] {
-            let pong =
-                json!({"name": "sferic", "id": id, "version": "1.0.0", "metadata": {"prefix": "iq", "queue_group": group, "instance": id}});
+        for (id, group, member) in
+            [("other", "sferic", true), ("other", "another", false), ("own", "sferic", false)]
+        {
+            let metadata = json!({"prefix": "iq", "queue_group": group, "instance": id});
+            let pong = json!({"name": "sferic", "id": id, "version": "1.0.0", "metadata": metadata});
             assert_eq!(is_member(&own, "own", pong.to_string().as_bytes()), member, "{id} {group}");
         }
         assert!(!is_member(&own, "own", br#"{"id": "other"}"#) && !is_member(&own, "own", b"no JSON"));

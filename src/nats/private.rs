@@ -24,12 +24,15 @@ pub struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Starts `.tools/bin/nats-server`, else the one on the `PATH`, with these arguments beside address and port.
+    /// Starts `.tools/bin/nats-server`, else the one on the `PATH`, with these arguments beside address and
+    /// port.
     ///
     /// # Errors
     /// There is none, or it does not start; says what to do.
     pub async fn start(arguments: &[&str]) -> anyhow::Result<Self> {
-        let program = tools::places("bin/nats-server").find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("nats-server"));
+        let program = tools::places("bin/nats-server")
+            .find(|path| path.is_file())
+            .unwrap_or_else(|| PathBuf::from("nats-server"));
         let folder = tempfile::tempdir().context("no temporary folder for nats-server")?;
         let mut process = Command::new(&program)
             .args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"])
@@ -40,7 +43,9 @@ impl PrivateServer {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}: run ops/setup, or put nats-server on the PATH", program.display()))?;
+            .with_context(|| {
+                format!("cannot start {}: run ops/setup, or put nats-server on the PATH", program.display())
+            })?;
         let began = Instant::now();
         loop {
             if let Some(url) = listening_at(&folder)? {

@@ -76,7 +76,8 @@ impl Refusals {
     }
 }
 
-/// Reads `Permissions Violation for Publish to "s"` and `… for Subscription to "s"`, with or without a queue group.
+/// Parses `Permissions Violation for Publish to "s"` and `… for Subscription to "s"`, with or without a
+/// group.
 fn read(words: &str) -> Option<(Action, &str)> {
     let (what, rest) = words.split_once(" to \"")?;
     let (subject, _) = rest.split_once('"')?;

@@ -21,8 +21,9 @@ use super::Connection;
 /// The answer of `sferic.health`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
-    /// `ok` once every model is loaded and warmed and while the subscription is live; before that `starting`, while the input is paused
-    /// `paused`, while no frame can come in or no outcome go out `disconnected`, and at the end `stopping`.
+    /// `ok` once every model is loaded and warmed and while the subscription is live; before that `starting`,
+    /// while the input is paused `paused`, while no frame can come in or no outcome go out `disconnected`,
+    /// and at the end `stopping`.
     pub status: &'static str,
     /// Why it is not `ok`, where known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,7 +135,8 @@ impl Service {
         let running = Running::start(&connection.client(), &description).await?;
         let (naming, id) = watch::channel(running.id.clone());
         let (stopping, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(connection.clone(), description, generation, running, naming, stopped));
+        let serving =
+            tokio::spawn(serve(connection.clone(), description, generation, running, naming, stopped));
         Ok(Self { id, stopping, serving })
     }
 
@@ -211,7 +213,13 @@ impl Running {
     }
 }
 
-async fn answer(name: &'static str, handler: Handler, client: Client, mut shared: service::endpoint::Endpoint, mut own: Subscriber) {
+async fn answer(
+    name: &'static str,
+    handler: Handler,
+    client: Client,
+    mut shared: service::endpoint::Endpoint,
+    mut own: Subscriber,
+) {
     loop {
         let replied = tokio::select! {
             Some(request) = shared.next() => {
@@ -231,7 +239,11 @@ async fn answer(name: &'static str, handler: Handler, client: Client, mut shared
 }
 
 /// Answers a request in the way the library does for its own endpoints.
-async fn respond(client: &Client, request: Message, answer: Result<Value, Refusal>) -> Result<(), async_nats::PublishError> {
+async fn respond(
+    client: &Client,
+    request: Message,
+    answer: Result<Value, Refusal>,
+) -> Result<(), async_nats::PublishError> {
     let Some(reply) = request.reply else { return Ok(()) };
     match answer {
         Ok(answer) => client.publish(reply, to_bytes(answer)).await,

@@ -73,7 +73,9 @@ impl SignIn {
     pub fn explain(&self, error: &ConnectError, shown: &str) -> NoConnection {
         let (server, cause) = (shown.to_owned(), error.to_string());
         match error.kind() {
-            ConnectErrorKind::AuthorizationViolation => NoConnection::Refused { server, what: self.to_string() },
+            ConnectErrorKind::AuthorizationViolation => {
+                NoConnection::Refused { server, what: self.to_string() }
+            }
             ConnectErrorKind::Io | ConnectErrorKind::TimedOut => NoConnection::Away { server, cause },
             _ => NoConnection::Other { server, cause },
         }
@@ -97,7 +99,8 @@ impl fmt::Display for SignIn {
 pub enum NoConnection {
     /// The server rejected the credentials.
     #[error(
-        "the NATS server at {server} refuses {what} (authorization violation): set nats.user and nats.password, nats.token or \
+        "the NATS server at {server} refuses {what} (authorization violation): set nats.user and nats.password, \
+         nats.token or \
          nats.credentials, or put user:password@ or token@ before the host in the address"
     )]
     Refused {
@@ -177,7 +180,10 @@ mod tests {
         assert!(SignIn::of(&both).unwrap() == password("ann", "pass"));
         assert_eq!(addresses(&both), ["nats://a", "nats://b", "nats://c"]);
         let error = SignIn::of(&nats("nats://ann:pass@a,nats://bob:word@b")).err().unwrap().to_string();
-        assert!(error.contains("different") && !error.contains("pass@") && !error.contains("word"), "{error}");
+        assert!(
+            error.contains("different") && !error.contains("pass@") && !error.contains("word"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -187,7 +193,10 @@ mod tests {
         let address = Nats { url: "nats://t0ken@host".into(), ..keys };
         assert!(SignIn::of(&address).unwrap() == SignIn::Token("t0ken".into()));
         assert!(SignIn::of(&Nats { token: "t".into(), ..nats("") }).unwrap() == SignIn::Token("t".into()));
-        assert!(SignIn::of(&Nats { credentials: "f".into(), ..nats("") }).unwrap() == SignIn::Credentials("f".into()));
+        assert!(
+            SignIn::of(&Nats { credentials: "f".into(), ..nats("") }).unwrap()
+                == SignIn::Credentials("f".into())
+        );
     }
 
     #[test]
@@ -197,7 +206,10 @@ mod tests {
             let refused = sign_in.explain(&error, "nats://***@host");
             assert!(matches!(refused, NoConnection::Refused { .. }));
             let text = refused.to_string();
-            assert!(text.contains("nats.user") && text.contains("nats://***@host") && !text.contains("s3cr3t"), "{text}");
+            assert!(
+                text.contains("nats.user") && text.contains("nats://***@host") && !text.contains("s3cr3t"),
+                "{text}"
+            );
             assert_eq!(text.matches("authorization violation").count(), 1, "{text}");
         }
         let away = SignIn::None.explain(&ConnectError::with_source(ConnectErrorKind::Io, "refused"), "x");

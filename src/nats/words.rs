@@ -75,12 +75,15 @@ pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
 
 struct Words;
 
-/// `disconnected` and `connection attempt failed` are the library's only debug events of its root that have an `error`.
+/// `disconnected` and `connection attempt failed` are the library's only debug events of its root that have
+/// an `error`.
 struct OnlyErrors;
 
 impl OnlyErrors {
     fn wants(metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target().starts_with("async_nats") && metadata.fields().field("error").is_some()
+        metadata.is_event()
+            && metadata.target().starts_with("async_nats")
+            && metadata.fields().field("error").is_some()
     }
 }
 
@@ -90,7 +93,11 @@ impl<S> Filter<S> for OnlyErrors {
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> tracing::subscriber::Interest {
-        if Self::wants(metadata) { tracing::subscriber::Interest::always() } else { tracing::subscriber::Interest::never() }
+        if Self::wants(metadata) {
+            tracing::subscriber::Interest::always()
+        } else {
+            tracing::subscriber::Interest::never()
+        }
     }
 
     fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
@@ -129,9 +136,15 @@ impl Visit for Said {
 /// of the system or of TLS is not.
 fn reason(debug: &str) -> Reason {
     let inner = debug.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(debug);
-    let is_about_a_message = ["InvalidInput", "Other"].iter().any(|kind| inner.starts_with(&format!("Custom {{ kind: {kind},")));
-    let quoted = inner.split_once("error: ").map(|(_, error)| error.strip_suffix(" }").unwrap_or(error).trim_matches('"'));
-    let message = inner.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"')).map(|(message, _)| message);
+    let is_about_a_message =
+        ["InvalidInput", "Other"].iter().any(|kind| inner.starts_with(&format!("Custom {{ kind: {kind},")));
+    let quoted = inner
+        .split_once("error: ")
+        .map(|(_, error)| error.strip_suffix(" }").unwrap_or(error).trim_matches('"'));
+    let message = inner
+        .split_once("message: \"")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(message, _)| message);
     let text = match inner {
         "None" => "the server closed the connection",
         _ => quoted.or(message).unwrap_or(inner),
@@ -153,7 +166,11 @@ mod tests {
         let reset = Some(io::Error::from_raw_os_error(104));
         for (error, text, is_about_a_message) in [
             (custom("header isn't valid utf-8"), "header isn't valid utf-8", true),
-            (Some(io::Error::other("could not parse status parameter")), "could not parse status parameter", true),
+            (
+                Some(io::Error::other("could not parse status parameter")),
+                "could not parse status parameter",
+                true,
+            ),
             (reset, "Connection reset by peer", false),
             (None, "the server closed the connection", false),
         ] {
@@ -168,7 +185,8 @@ mod tests {
             tracing::debug!(target: "async_nats", error = ?Some(io::Error::other("a word")), "disconnected");
             tracing::debug!(target: "async_nats", "received PING");
             tracing::debug!(target: "elsewhere", error = "none of ours", "disconnected");
-            tracing::debug!(target: "async_nats::connector", error = %"IO error: refused", "connection attempt failed");
+            let error = "IO error: refused";
+            tracing::debug!(target: "async_nats::connector", %error, "connection attempt failed");
         });
         assert_eq!(of_disconnect(), Some(Reason { text: "a word".to_owned(), is_about_a_message: true }));
         assert_eq!(of_disconnect(), None);

@@ -41,7 +41,8 @@ pub enum BundleError {
     #[error("can't load model.onnx: it is no ONNX file ({0})")]
     NoOnnx(String),
     /// External data outside the bundle.
-    #[error("model.onnx has external data in `{location}`, {}, outside the bundle's folder: put it beside model.onnx", path.display())]
+    #[error("model.onnx has external data in `{location}`, {}, outside the bundle's folder: put it beside \
+        model.onnx", path.display())]
     Outside {
         /// Its location in the ONNX file.
         location: String,
@@ -55,7 +56,10 @@ pub enum BundleError {
     #[error("model.toml: {0}")]
     Config(String),
     /// The ONNX file is not the one `model.toml` was written for.
-    #[error("model.onnx{} sha256 {got}, model.toml states {stated}", if *external { " with its external data has" } else { " has" })]
+    #[error(
+        "model.onnx{} sha256 {got}, model.toml states {stated}",
+        if *external { " with its external data has" } else { " has" }
+    )]
     Digest {
         /// See [`OnnxFile::digest`].
         got: String,
@@ -133,7 +137,9 @@ fn nearest(message: &str) -> Option<String> {
     let what = ["unknown field", "unknown variant"].into_iter().find(|what| message.starts_with(what))?;
     let mut names = message.split('`').skip(1).step_by(2);
     let wrong = names.next()?;
-    let (name, likeness) = names.map(|name| (name, strsim::jaro_winkler(wrong, name))).max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let (name, likeness) = names
+        .map(|name| (name, strsim::jaro_winkler(wrong, name)))
+        .max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     let what = if what == "unknown field" { "unknown key" } else { "unknown value" };
     (likeness > 0.7).then(|| format!("{what} `{wrong}`, the nearest right one is `{name}`"))
 }
@@ -164,7 +170,10 @@ mod tests {
         assert_eq!(bundle.features, FeatureConfig::default());
         assert_eq!(bundle.output, OutputConfig::Tensors);
         // SHA-256 of "onnx", from sha256sum.
-        assert_eq!(hexadecimal(&bundle.onnx.digest), "87e93f89f2be0db364e8be052f79f389e6c2da239831922e24513288af522a43");
+        assert_eq!(
+            hexadecimal(&bundle.onnx.digest),
+            "87e93f89f2be0db364e8be052f79f389e6c2da239831922e24513288af522a43"
+        );
     }
 
     #[test]
@@ -181,14 +190,28 @@ mod tests {
                 confidence: None,
             }
         );
-        let text =
-            format!("{text}position_units = \"metres\"\norigin = {{ latitude = 45, longitude = 7.6 }}\nuncertainty_scale = \"log\"\n");
-        let OutputConfig::Localization { origin, uncertainty_scale, .. } = bundle(&text).expect("refused").output else { panic!() };
-        assert_eq!((origin, uncertainty_scale), (Some(Origin { latitude: 45.0, longitude: 7.6 }), Scale::Log));
+        let text = format!(
+            "{text}position_units = \"metres\"\norigin = {{ latitude = 45, longitude = 7.6 \
+             }}\nuncertainty_scale = \"log\"\n"
+        );
+        let OutputConfig::Localization { origin, uncertainty_scale, .. } =
+            bundle(&text).expect("refused").output
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (origin, uncertainty_scale),
+            (Some(Origin { latitude: 45.0, longitude: 7.6 }), Scale::Log)
+        );
         let text = "[output]\nkind = \"classification\"\nlogits = \"l\"\nlabels = [\"a\", \"b\"]\n";
         assert_eq!(
             bundle(text).expect("refused").output,
-            OutputConfig::Classification { logits: "l".into(), activation: None, labels: vec!["a".into(), "b".into()], top_k: 5 }
+            OutputConfig::Classification {
+                logits: "l".into(),
+                activation: None,
+                labels: vec!["a".into(), "b".into()],
+                top_k: 5
+            }
         );
     }
 
@@ -196,12 +219,18 @@ mod tests {
     fn the_stated_digest_is_checked_in_either_case() {
         let digest = hexadecimal(&Sha256::digest(b"onnx"));
         assert!(bundle(&format!("[model]\nsha256 = \"{}\"\n{OUTPUT}", digest.to_uppercase())).is_ok());
-        refused(&format!("[model]\nsha256 = \"{}\"\n{OUTPUT}", "0".repeat(64)), &["sha256", &digest, &"0".repeat(64)]);
+        refused(
+            &format!("[model]\nsha256 = \"{}\"\n{OUTPUT}", "0".repeat(64)),
+            &["sha256", &digest, &"0".repeat(64)],
+        );
     }
 
     #[test]
     fn a_wrong_key_is_reported_with_its_position_and_the_nearest_valid_one() {
-        refused(&format!("[features]\nn_ftt = 512\n{OUTPUT}"), &["line 2", "`n_ftt = 512`", "unknown key `n_ftt`", "`n_fft`"]);
+        refused(
+            &format!("[features]\nn_ftt = 512\n{OUTPUT}"),
+            &["line 2", "`n_ftt = 512`", "unknown key `n_ftt`", "`n_fft`"],
+        );
         refused(&format!("[feature]\n{OUTPUT}"), &["`feature`", "`features`"]);
         refused("[output]\nkind = \"tensor\"\n", &["line 2", "unknown value `tensor`", "`tensors`"]);
         refused("[output]\nkind = \"tensors\"\nlogit = \"x\"\n", &["line 3", "`logit`", "`logits`"]);
@@ -213,13 +242,22 @@ mod tests {
     fn keys_must_fit_the_kind_and_each_other() {
         let localization = "[output]\nkind = \"localization\"\nposition = \"p\"\nuncertainty = \"u\"\n";
         refused("[features]\n", &["output"]);
-        refused("[output]\nkind = \"localization\"\nposition = \"p\"\n", &["localization", "needs uncertainty"]);
+        refused(
+            "[output]\nkind = \"localization\"\nposition = \"p\"\n",
+            &["localization", "needs uncertainty"],
+        );
         refused(&format!("{localization}logits = \"l\"\n"), &["logits", "classification"]);
         refused("[output]\nkind = \"tensors\"\nposition = \"p\"\n", &["position", "localization"]);
         refused(&format!("{localization}position_units = \"metres\"\n"), &["metres", "origin"]);
-        refused(&format!("{localization}origin = {{ latitude = 1, longitude = 2 }}\n"), &["origin", "metres"]);
+        refused(
+            &format!("{localization}origin = {{ latitude = 1, longitude = 2 }}\n"),
+            &["origin", "metres"],
+        );
         let metres = format!("{localization}position_units = \"metres\"\n");
-        refused(&format!("{metres}origin = {{ latitude = 91, longitude = 2 }}\n"), &["latitude is 91", "-90 to 90"]);
+        refused(
+            &format!("{metres}origin = {{ latitude = 91, longitude = 2 }}\n"),
+            &["latitude is 91", "-90 to 90"],
+        );
         refused(&format!("{metres}origin = {{ latitude = 1, longitude = nan }}\n"), &["longitude is NaN"]);
         let classification = "[output]\nkind = \"classification\"\nlogits = \"l\"\n";
         refused(classification, &["needs labels"]);

@@ -68,7 +68,9 @@ impl Catalog {
     pub fn load(repository: &Path, runtime: &Runtime, options: &Options) -> Result<Self, CatalogError> {
         let mut catalog = Self::default();
         let options = &Options { providers: usable_here(runtime, &options.providers), ..options.clone() };
-        for (name, folder) in folders(repository).map_err(|error| CatalogError { folder: repository.into(), error })? {
+        for (name, folder) in
+            folders(repository).map_err(|error| CatalogError { folder: repository.into(), error })?
+        {
             let versions = match versions(&name, &folder) {
                 Ok(versions) => versions,
                 Err(reason) => {
@@ -77,7 +79,9 @@ impl Catalog {
                 }
             };
             for (version, folder) in versions {
-                match check_version(&version).and_then(|()| Model::load(&name, &version, &folder, runtime, options)) {
+                match check_version(&version)
+                    .and_then(|()| Model::load(&name, &version, &folder, runtime, options))
+                {
                     Ok(model) => catalog.add(Arc::new(model)),
                     Err(reason) => catalog.refuse(name.clone(), version, folder, &reason),
                 }
@@ -89,9 +93,11 @@ impl Catalog {
     fn add(&mut self, model: Arc<Model>) {
         let single = model.costs().first().map(|cost| cost.run).unwrap_or_default();
         let dispatch = model.dispatch().map(ToString::to_string);
-        tracing::info!(model = %model.id(), run = ?single, max_batch = model.max_batch(), dispatch, "model loaded and warmed");
+        let max_batch = model.max_batch();
+        tracing::info!(model = %model.id(), run = ?single, max_batch, dispatch, "model loaded and warmed");
         if model.batch_variant() {
-            tracing::warn!(model = %model.id(), "answers depend on the batch, so frames of this model run one by one");
+            let model = model.id();
+            tracing::warn!(%model, "answers depend on the batch, so frames of this model run one by one");
         }
         self.by_id.insert(ModelId::clone(model.id()), Arc::clone(&model));
         self.models.push(model);
@@ -132,17 +138,27 @@ impl Catalog {
     /// # Errors
     /// As [`resolve`](Self::resolve).
     pub fn index_of(&self, asked: &str) -> Result<usize, Failure> {
-        self.models.iter().rposition(|model| is(asked, &model.id().name, &model.id().version)).ok_or_else(|| {
-            let refused = if self.refused.iter().any(|refused| refused.is(asked)) { " (refused at load)" } else { "" };
-            let asked: String = asked.chars().take(64).collect();
-            let mut there: Vec<String> = self.models.iter().map(|model| model.id().to_string()).take(16).collect();
-            match self.models.len() - there.len() {
-                0 if there.is_empty() => there.push("none".into()),
-                0 => {}
-                more => there.push(format!("{more} more")),
-            }
-            Failure::new(FailureCode::ModelNotFound, format!("no model `{asked}`{refused}, loaded: {}", there.join(", ")))
-        })
+        self.models.iter().rposition(|model| is(asked, &model.id().name, &model.id().version)).ok_or_else(
+            || {
+                let refused = if self.refused.iter().any(|refused| refused.is(asked)) {
+                    " (refused at load)"
+                } else {
+                    ""
+                };
+                let asked: String = asked.chars().take(64).collect();
+                let mut there: Vec<String> =
+                    self.models.iter().map(|model| model.id().to_string()).take(16).collect();
+                match self.models.len() - there.len() {
+                    0 if there.is_empty() => there.push("none".into()),
+                    0 => {}
+                    more => there.push(format!("{more} more")),
+                }
+                Failure::new(
+                    FailureCode::ModelNotFound,
+                    format!("no model `{asked}`{refused}, loaded: {}", there.join(", ")),
+                )
+            },
+        )
     }
 }
 
@@ -157,14 +173,18 @@ fn check_version(version: &str) -> Result<(), String> {
     if digits && (version.len() == 1 || !version.starts_with('0')) {
         return Ok(());
     }
-    Err(format!("version `{version}` is no number in decimal digits without sign or leading zeros: rename the folder"))
+    Err(format!(
+        "version `{version}` is no number in decimal digits without sign or leading zeros: rename the folder"
+    ))
 }
 
 /// The configured providers that the library has and registers. Others are logged here once, not for every
 /// model.
 fn usable_here(runtime: &Runtime, providers: &[ExecutionProvider]) -> Vec<ExecutionProvider> {
     let is_usable = |provider: ExecutionProvider| {
-        usable(runtime, provider).inspect_err(|reason| tracing::warn!(%provider, reason, "execution provider left out")).is_ok()
+        usable(runtime, provider)
+            .inspect_err(|reason| tracing::warn!(%provider, reason, "execution provider left out"))
+            .is_ok()
     };
     providers.iter().copied().filter(|&provider| is_usable(provider)).collect()
 }
@@ -193,7 +213,8 @@ fn versions(name: &str, folder: &Path) -> Result<Vec<(String, PathBuf)>, String>
         return Err("holds no version folder".into());
     }
     // Without leading zeros the longer number is the larger one.
-    versions.sort_by_cached_key(|(version, _)| (check_version(version).is_ok(), version.len(), version.clone()));
+    versions
+        .sort_by_cached_key(|(version, _)| (check_version(version).is_ok(), version.len(), version.clone()));
     Ok(versions)
 }
 
@@ -207,7 +228,10 @@ mod tests {
             assert_eq!(check_version(version), Ok(()));
         }
         for version in ["", "07", "00", "+3", "-3", "1.0", "1e3", " 1", "v1", "latest", "٣", "0x1"] {
-            assert!(check_version(version).is_err_and(|error| error.contains(&format!("`{version}`"))), "{version:?}");
+            assert!(
+                check_version(version).is_err_and(|error| error.contains(&format!("`{version}`"))),
+                "{version:?}"
+            );
         }
     }
 

@@ -54,12 +54,15 @@ impl Dispatch {
     /// In words: it is no profile, or no node ran in it.
     pub(crate) fn read(profile: &str) -> Result<Self, String> {
         let events: Vec<Event> = serde_json::from_str(profile).map_err(|error| error.to_string())?;
-        let mut runs: Vec<f64> = events.iter().filter(|event| event.name == "model_run").map(|event| event.ts).collect();
+        let mut runs: Vec<f64> =
+            events.iter().filter(|event| event.name == "model_run").map(|event| event.ts).collect();
         runs.sort_by(f64::total_cmp);
         let begin = runs.get(1).copied().unwrap_or(f64::NEG_INFINITY);
         // A control-flow node is skipped: its time is that of the nodes in it.
         let counts = |event: &&Event| {
-            let node = event.cat == "Node" && event.name.ends_with("_kernel_time") && !event.args.provider.is_empty();
+            let node = event.cat == "Node"
+                && event.name.ends_with("_kernel_time")
+                && !event.args.provider.is_empty();
             node && event.ts >= begin && !["Loop", "If", "Scan"].contains(&event.args.op_name.as_str())
         };
         let mut found: BTreeMap<&str, (HashSet<&str>, f64)> = BTreeMap::new();
@@ -115,11 +118,15 @@ mod tests {
 
     fn node(name: &str, op: &str, provider: &str, ts: u32, dur: u32) -> String {
         let args = format!(r#"{{"op_name":"{op}","provider":"{provider}","node_index":"1"}}"#);
-        format!(r#"{{"cat":"Node","pid":1,"tid":1,"dur":{dur},"ts":{ts},"ph":"X","name":"{name}_kernel_time","args":{args}}}"#)
+        format!(
+            r#"{{"cat":"Node","pid":1,"tid":1,"dur":{dur},"ts":{ts},"ph":"X","name":"{name}_kernel_time","args":{args}}}"#
+        )
     }
 
     fn session(name: &str, ts: u32) -> String {
-        format!(r#"{{"cat":"Session","pid":1,"tid":1,"dur":50,"ts":{ts},"ph":"X","name":"{name}","args":{{}}}}"#)
+        format!(
+            r#"{{"cat":"Session","pid":1,"tid":1,"dur":50,"ts":{ts},"ph":"X","name":"{name}","args":{{}}}}"#
+        )
     }
 
     #[test]
@@ -140,18 +147,30 @@ mod tests {
         ];
         let dispatch = Dispatch::read(&format!("[{}]", events.join(",\n"))).expect("refused");
         let [openvino, cpu] = dispatch.shares() else { panic!("{dispatch:?}") };
-        assert_eq!((openvino.provider.as_str(), openvino.nodes, openvino.time), ("openvino", 1.0 / 3.0, 0.75));
+        assert_eq!(
+            (openvino.provider.as_str(), openvino.nodes, openvino.time),
+            ("openvino", 1.0 / 3.0, 0.75)
+        );
         assert_eq!((cpu.provider.as_str(), cpu.nodes, cpu.time), ("cpu", 2.0 / 3.0, 0.25));
         assert_eq!(dispatch.of(ExecutionProvider::Openvino), *openvino);
         assert_eq!(dispatch.of(ExecutionProvider::Cuda).time, 0.0);
-        assert_eq!(dispatch.to_string(), "openvino 33 % of nodes, 75 % of time; cpu 67 % of nodes, 25 % of time");
+        assert_eq!(
+            dispatch.to_string(),
+            "openvino 33 % of nodes, 75 % of time; cpu 67 % of nodes, 25 % of time"
+        );
     }
 
     #[test]
     fn a_single_run_counts_and_nothing_is_no_dispatch() {
         let cpu = "CPUExecutionProvider";
         let events = [node("a", "Conv", cpu, 110, 10), session("model_run", 100)];
-        assert_eq!(Dispatch::read(&format!("[{}]", events.join(","))).expect("refused").of(ExecutionProvider::Cpu).time, 1.0);
+        assert_eq!(
+            Dispatch::read(&format!("[{}]", events.join(",")))
+                .expect("refused")
+                .of(ExecutionProvider::Cpu)
+                .time,
+            1.0
+        );
         for nothing in ["", "{}", "[]", &format!("[{}]", session("model_run", 1))] {
             assert!(Dispatch::read(nothing).is_err(), "{nothing}");
         }

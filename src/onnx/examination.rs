@@ -40,7 +40,12 @@ const MOST_RUNS: usize = 200;
 ///
 /// # Errors
 /// In words: the bundle is refused, or does not run on the CPU. A provider's own error stands in its place.
-pub fn examine(folder: &Path, runtime: &Runtime, options: &Options, providers: &[ExecutionProvider]) -> Result<Examinations, String> {
+pub fn examine(
+    folder: &Path,
+    runtime: &Runtime,
+    options: &Options,
+    providers: &[ExecutionProvider],
+) -> Result<Examinations, String> {
     let bundle = Bundle::read(folder).map_err(|error| error.to_string())?;
     let trial = Trial::new(runtime, &bundle, options)?;
     let cpu = trial.latencies(&trial.cpu, TIME, MOST_RUNS)?;

@@ -29,7 +29,11 @@ impl Input {
     pub(crate) fn new(features: &FeatureConfig, ports: &[Port]) -> Result<Self, String> {
         let [port] = ports else {
             let names: Vec<_> = ports.iter().map(|port| format!("`{}`", port.name)).collect();
-            return Err(format!("model.onnx has {} inputs ({}), expected one", ports.len(), names.join(", ")));
+            return Err(format!(
+                "model.onnx has {} inputs ({}), expected one",
+                ports.len(),
+                names.join(", ")
+            ));
         };
         let (channels, rows) = (features.num_channels, features.rows());
         let expected = match channels {
@@ -38,12 +42,18 @@ impl Input {
         };
         let refuse = |why: String| Err(format!("input {port}, expected {expected}{why}"));
         let dtype = match port.elements {
-            Elements::Numbers(dtype @ (Dtype::Float32 | Dtype::Float64 | Dtype::Float16 | Dtype::Bfloat16)) => dtype,
-            Elements::Numbers(dtype) if dtype.is_integer() => return refuse(": integers would lose what features hold".into()),
+            Elements::Numbers(
+                dtype @ (Dtype::Float32 | Dtype::Float64 | Dtype::Float16 | Dtype::Bfloat16),
+            ) => dtype,
+            Elements::Numbers(dtype) if dtype.is_integer() => {
+                return refuse(": integers would lose what features hold".into());
+            }
             _ => return refuse(String::new()),
         };
         let (batch, inner, width) = match &port.axes[..] {
-            [batch, channel, row, width] => (batch, vec![(channel, channels, "num_channels"), (row, rows, "rows")], width),
+            [batch, channel, row, width] => {
+                (batch, vec![(channel, channels, "num_channels"), (row, rows, "rows")], width)
+            }
             [batch, row, width] if channels == 1 => (batch, vec![(row, rows, "rows")], width),
             _ => return refuse(String::new()),
         };
@@ -70,22 +80,43 @@ impl Input {
         let (fewest, least) = (features.min_samples(), self::width(features, features.min_samples()));
         if let Some(fixed) = fixed_width.filter(|&fixed| least > fixed) {
             let advice = "set a smaller min_samples";
-            return refuse(format!(": [features] min_samples = {fewest} gives {least} columns, the file takes {fixed}; {advice}"));
+            return refuse(format!(
+                ": [features] min_samples = {fewest} gives {least} columns, the file takes {fixed}; {advice}"
+            ));
         }
         let batch_of_one = matches!(batch, Axis::Fixed(_));
-        Ok(Self { name: port.name.clone(), dtype, with_channels: port.axes.len() == 4, batch_of_one, fixed_width })
+        Ok(Self {
+            name: port.name.clone(),
+            dtype,
+            with_channels: port.axes.len() == 4,
+            batch_of_one,
+            fixed_width,
+        })
     }
 
     /// The shape of a batch of tensors `[channels, rows, columns]`.
     pub(crate) fn shape(&self, batch: usize, [channels, rows, columns]: [usize; 3]) -> Vec<i64> {
-        let axes = if self.with_channels { vec![batch, channels, rows, columns] } else { vec![batch, rows, columns] };
+        let axes = if self.with_channels {
+            vec![batch, channels, rows, columns]
+        } else {
+            vec![batch, rows, columns]
+        };
         axes.into_iter().map(|length| i64::try_from(length).unwrap_or(i64::MAX)).collect()
     }
 
     /// Checks a frame of `instants` samples a channel before its features are computed.
-    pub(crate) fn fits(&self, features: &FeatureConfig, channels: usize, instants: usize, rate_hz: Option<f64>) -> Result<(), Failure> {
+    pub(crate) fn fits(
+        &self,
+        features: &FeatureConfig,
+        channels: usize,
+        instants: usize,
+        rate_hz: Option<f64>,
+    ) -> Result<(), Failure> {
         if channels != features.num_channels {
-            return Err(frame_failure(&FrameError::Channels { got: channels, expected: features.num_channels }));
+            return Err(frame_failure(&FrameError::Channels {
+                got: channels,
+                expected: features.num_channels,
+            }));
         }
         features.plan_rate(rate_hz).map_err(|error| frame_failure(&error))?;
         let needed = features.min_samples();
@@ -113,8 +144,8 @@ impl Input {
     }
 }
 
-/// Columns of the features of `instants` samples a channel, at least as many as the transform is long; samples themselves
-/// for `kind = "iq"`.
+/// Columns of the features of `instants` samples a channel, at least as many as the transform is long;
+/// samples themselves for `kind = "iq"`.
 pub(crate) fn width(features: &FeatureConfig, instants: usize) -> usize {
     features.frames.unwrap_or_else(|| match features.kind {
         Kind::Iq => instants,
@@ -135,7 +166,9 @@ pub fn frame_failure(error: &FrameError) -> Failure {
         | FrameError::MissingRate
         | FrameError::InvalidRate(_) => FailureCode::InvalidFrame,
         FrameError::NotEnoughSamples { .. } => FailureCode::NotEnoughSamples,
-        FrameError::Channels { .. } | FrameError::SampleRate { .. } | FrameError::RateTooLow { .. } => FailureCode::ShapeMismatch,
+        FrameError::Channels { .. } | FrameError::SampleRate { .. } | FrameError::RateTooLow { .. } => {
+            FailureCode::ShapeMismatch
+        }
         FrameError::OutputLength { .. } | FrameError::Config(_) => FailureCode::Internal,
     };
     Failure::new(code, error.to_string())
@@ -149,7 +182,10 @@ mod tests {
     use super::*;
 
     fn port(axes: &str) -> Port {
-        let axes = axes.split(' ').map(|axis| axis.parse().map_or_else(|_| Axis::Free(axis.into()), Axis::Fixed)).collect();
+        let axes = axes
+            .split(' ')
+            .map(|axis| axis.parse().map_or_else(|_| Axis::Free(axis.into()), Axis::Fixed))
+            .collect();
         Port { name: "x".into(), elements: Elements::Numbers(Dtype::Float32), axes }
     }
 
@@ -172,7 +208,16 @@ mod tests {
     #[test]
     fn the_shapes_of_the_contract_are_taken() {
         let free = input(1, None, "B 1 128 T").expect("refused");
-        assert_eq!(free, Input { name: "x".into(), dtype: Dtype::Float32, with_channels: true, batch_of_one: false, fixed_width: None });
+        assert_eq!(
+            free,
+            Input {
+                name: "x".into(),
+                dtype: Dtype::Float32,
+                with_channels: true,
+                batch_of_one: false,
+                fixed_width: None
+            }
+        );
         assert_eq!(free.shape(3, [1, 128, 61]), [3, 1, 128, 61]);
         let flat = input(1, None, "B 128 T").expect("refused");
         assert_eq!(flat.shape(3, [1, 128, 61]), [3, 128, 61]);
@@ -191,7 +236,10 @@ mod tests {
         refused(input(1, Some(32), "B 1 128 61"), &["frames = 32", "takes 61"]);
         refused(input(1, None, "4 1 128 T"), &["batch axis must be 1, it is 4"]);
         let with = |elements| Input::new(&features(1, None), &[Port { elements, ..port("B 1 128 T") }]);
-        refused(with(Elements::Numbers(Dtype::Int16)), &["int16 [B, 1, 128, T]", "expected float32", "integers would lose"]);
+        refused(
+            with(Elements::Numbers(Dtype::Int16)),
+            &["int16 [B, 1, 128, T]", "expected float32", "integers would lose"],
+        );
         refused(with(Elements::Numbers(Dtype::Bool)), &["bool [B, 1, 128, T]", "expected float32"]);
         refused(with(Elements::Strings), &["string [B, 1, 128, T]", "expected float32"]);
         refused(Input::new(&features(1, None), &[]), &["0 inputs", "expected one"]);
@@ -205,8 +253,15 @@ mod tests {
             let input = Input::new(&features(1, None), &[port]).expect("refused");
             assert_eq!((input.dtype, input.check_range(&[65_504.0, -65_519.0])), (dtype, Ok(())));
             let failure = input.check_range(&[0.5, -65_520.0]).err();
-            assert_eq!(failure.as_ref().map(|failure| failure.code), (dtype == Dtype::Float16).then_some(FailureCode::InvalidFrame));
-            assert!(failure.is_none_or(|failure| ["65520", "65504"].iter().all(|part| failure.message.contains(part))));
+            assert_eq!(
+                failure.as_ref().map(|failure| failure.code),
+                (dtype == Dtype::Float16).then_some(FailureCode::InvalidFrame)
+            );
+            assert!(
+                failure.is_none_or(|failure| ["65520", "65504"]
+                    .iter()
+                    .all(|part| failure.message.contains(part)))
+            );
         }
     }
 
@@ -216,7 +271,10 @@ mod tests {
         let new = |config: &FeatureConfig, axes| Input::new(config, &[port(axes)]);
         refused(new(&iq(None), "B 2 8"), &["min_samples = 16", "takes 8", "set a smaller min_samples"]);
         assert!(new(&iq(Some(8)), "B 2 8").is_ok() && new(&iq(None), "B 2 16").is_ok());
-        refused(new(&FeatureConfig { min_samples: Some(2048), ..features(1, None) }, "B 128 2"), &["min_samples = 2048", "5 columns"]);
+        refused(
+            new(&FeatureConfig { min_samples: Some(2048), ..features(1, None) }, "B 128 2"),
+            &["min_samples = 2048", "5 columns"],
+        );
     }
 
     #[test]
@@ -228,10 +286,16 @@ mod tests {
             (failure.code, failure.message)
         };
         assert_eq!(input.fits(&features, 1, 16_384, Some(192_001.0)), Ok(()));
-        assert_eq!(fits(2, 16_384, Some(192e3)), (FailureCode::ShapeMismatch, "2 channels, the model takes 1".into()));
+        assert_eq!(
+            fits(2, 16_384, Some(192e3)),
+            (FailureCode::ShapeMismatch, "2 channels, the model takes 1".into())
+        );
         assert_eq!(fits(1, 16_384, Some(48e3)).0, FailureCode::ShapeMismatch);
         assert_eq!(fits(1, 16_384, None).0, FailureCode::InvalidFrame);
-        assert_eq!(fits(1, 1023, Some(192e3)), (FailureCode::NotEnoughSamples, "1023 samples, at least 1024 needed".into()));
+        assert_eq!(
+            fits(1, 1023, Some(192e3)),
+            (FailureCode::NotEnoughSamples, "1023 samples, at least 1024 needed".into())
+        );
         let wide = "20000 samples give features 75 wide, the model takes 61";
         assert_eq!(fits(1, 20_000, Some(192e3)), (FailureCode::ShapeMismatch, wide.into()));
     }
@@ -246,8 +310,10 @@ mod tests {
             kind in prop::sample::select(vec![Kind::Iq, Kind::LogSpectrum]),
             frames in prop::option::of(1..50usize),
         ) {
-            let features = FeatureConfig { kind, n_fft, hop_length: Some(hop), center, frames, ..FeatureConfig::default() };
-            let [_, _, columns] = Extractor::new(&features, None).expect("config").shape(instants).expect("long enough");
+            let hop_length = Some(hop);
+            let features = FeatureConfig { kind, n_fft, hop_length, center, frames, ..FeatureConfig::default() };
+            let extractor = Extractor::new(&features, None).expect("config");
+            let [_, _, columns] = extractor.shape(instants).expect("long enough");
             prop_assert_eq!(width(&features, instants), columns);
             let fewest = FeatureConfig { min_samples: Some(instants), ..features };
             prop_assert!(Extractor::new(&fewest, None).expect("config").shape(instants - 1).is_err());

@@ -20,13 +20,19 @@ pub struct Runtime {
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// It was not found.
-    #[error("no ONNX Runtime library: looked for {}; run ops/setup, or set onnx.library or ORT_DYLIB_PATH", list(tried))]
+    #[error(
+        "no ONNX Runtime library: looked for {}; run ops/setup, or set onnx.library or ORT_DYLIB_PATH",
+        list(tried)
+    )]
     Missing {
         /// The paths tried.
         tried: Vec<PathBuf>,
     },
     /// The library cannot be loaded.
-    #[error("can't use the ONNX Runtime library {}: {error}; run ops/setup for one that fits", library.display())]
+    #[error(
+        "can't use the ONNX Runtime library {}: {error}; run ops/setup for one that fits",
+        library.display()
+    )]
     Unusable {
         /// The file.
         library: PathBuf,
@@ -89,8 +95,11 @@ impl Runtime {
 }
 
 fn find(configured: Option<&Path>) -> Result<PathBuf, LibraryError> {
-    let from_environment = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
-    if let Some(path) = configured.filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf).or(from_environment) {
+    let from_environment =
+        std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
+    if let Some(path) =
+        configured.filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf).or(from_environment)
+    {
         // The loader would resolve a relative path beside the executable.
         let path = std::path::absolute(&path).unwrap_or(path);
         return if path.is_file() { Ok(path) } else { Err(LibraryError::Missing { tried: vec![path] }) };

@@ -38,7 +38,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let providers = vec![ExecutionProvider::Cpu];
-        Self { sessions: 1, intra_threads: 1, max_batch: 8, providers, confidence_interval: CONFIDENCE_INTERVAL }
+        Self {
+            sessions: 1,
+            intra_threads: 1,
+            max_batch: 8,
+            providers,
+            confidence_interval: CONFIDENCE_INTERVAL,
+        }
     }
 }
 
@@ -64,18 +70,27 @@ impl Model {
     ///
     /// # Errors
     /// In words, with what was found and what was expected.
-    pub fn load(name: &str, version: &str, folder: &Path, runtime: &Runtime, options: &Options) -> Result<Self, String> {
+    pub fn load(
+        name: &str,
+        version: &str,
+        folder: &Path,
+        runtime: &Runtime,
+        options: &Options,
+    ) -> Result<Self, String> {
         let bundle = Bundle::read(folder).map_err(|error| error.to_string())?;
         let trial = Trial::new(runtime, &bundle, options)?;
         let (providers, chosen) = trial.choose(&options.providers, &mut |provider, reason| {
-            tracing::warn!(model = format!("{name}@{version}"), %provider, reason, "execution provider left out");
+            let model = format!("{name}@{version}");
+            tracing::warn!(model, %provider, reason, "execution provider left out");
         });
         if chosen.is_none() && !options.providers.contains(&ExecutionProvider::Cpu) {
             return Err("none of the execution providers can run it, and the cpu is not among them".into());
         }
         let dispatch = trial
             .dispatch(&providers)
-            .inspect_err(|reason| tracing::warn!(model = format!("{name}@{version}"), reason, "no profile of a run"))
+            .inspect_err(|reason| {
+                tracing::warn!(model = format!("{name}@{version}"), reason, "no profile of a run")
+            })
             .ok();
         let Trial { cpu, input, head, frame, .. } = trial;
         let session = chosen.unwrap_or(cpu);
@@ -96,7 +111,8 @@ impl Model {
             empty_bands_told: Once::new(),
         };
         if let Some(rate) = model.features.sample_rate_hz {
-            let extractor = Extractor::new(&model.features, Some(rate)).map_err(|error| format!("[features] {error}"))?;
+            let extractor =
+                Extractor::new(&model.features, Some(rate)).map_err(|error| format!("[features] {error}"))?;
             model.warn_of_empty_bands(&extractor);
         }
         Ok(model)
@@ -169,9 +185,9 @@ impl Model {
     /// Checks a frame of `instants` samples a channel before its features are computed.
     ///
     /// # Errors
-    /// `shape_mismatch` (channels, sample rate, or a width the ONNX file does not take), `not_enough_samples` (fewer than the
-    /// bundle's `min_samples`, before any padding) or `invalid_frame` (no usable sample rate where one is needed), with the value and
-    /// the limit.
+    /// `shape_mismatch` (channels, sample rate, or a width the ONNX file does not take), `not_enough_samples`
+    /// (fewer than the bundle's `min_samples`, before any padding) or `invalid_frame` (no usable sample rate
+    /// where one is needed), with the value and the limit.
     pub fn fits(&self, channels: usize, instants: usize, sample_rate_hz: Option<f64>) -> Result<(), Failure> {
         self.input.fits(&self.features, channels, instants, sample_rate_hz)
     }
@@ -200,7 +216,8 @@ impl Model {
             }
         };
         let failed = |error: ort::Error| RunError(format!("{}: {error}", self.id));
-        let outputs = self.session.run(&self.input.shape(batch.len(), first.shape), data, canceller).map_err(failed)?;
+        let outputs =
+            self.session.run(&self.input.shape(batch.len(), first.shape), data, canceller).map_err(failed)?;
         let views = outputs.views().map_err(failed)?;
         self.head.check(&views, batch.len()).map_err(|error| RunError(format!("{}: {error}", self.id)))?;
         let answer = |(frame, tensor): (usize, &&Tensor)| {

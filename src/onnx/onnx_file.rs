@@ -22,8 +22,8 @@ pub struct OnnxFile {
     pub graph: Vec<u8>,
     /// Files of external data, sorted by name.
     pub external: Vec<ExternalFile>,
-    /// SHA-256 of the ONNX file where it is alone. With external data, of the text that `sha256sum model.onnx FILE…` prints, the files in
-    /// the order of the bytes of their names.
+    /// SHA-256 of the ONNX file where it is alone. With external data, of the text that `sha256sum model.onnx
+    /// FILE…` prints, the files in the order of the bytes of their names.
     pub digest: [u8; 32],
     /// Folder of the external data; `None` without.
     pub folder: Option<PathBuf>,
@@ -48,20 +48,29 @@ impl OnnxFile {
     /// Reads `model.onnx` in `folder` and the files that it names.
     ///
     /// # Errors
-    /// [`BundleError`]: a file that can't be read, that is a Git LFS pointer, or that lies outside `folder`; no ONNX file.
+    /// [`BundleError`]: a file that can't be read, that is a Git LFS pointer, or that lies outside `folder`;
+    /// no ONNX file.
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
         let graph = read(&folder.join(NAME))?;
-        let locations = proto::external_locations(&graph).map_err(|error| BundleError::NoOnnx(error.to_string()))?;
+        let locations =
+            proto::external_locations(&graph).map_err(|error| BundleError::NoOnnx(error.to_string()))?;
         if locations.is_empty() {
             return Ok(Self::new(graph));
         }
         Self::with_external(graph, folder, locations)
     }
 
-    fn with_external(graph: Vec<u8>, folder: &Path, locations: BTreeSet<String>) -> Result<Self, BundleError> {
-        let folder = folder.canonicalize().map_err(|error| BundleError::Read { path: folder.into(), error })?;
+    fn with_external(
+        graph: Vec<u8>,
+        folder: &Path,
+        locations: BTreeSet<String>,
+    ) -> Result<Self, BundleError> {
+        let folder =
+            folder.canonicalize().map_err(|error| BundleError::Read { path: folder.into(), error })?;
         let mut sums = Sha256::new();
-        let mut sum = |name: &str, bytes: &[u8]| sums.update(format!("{}  {name}\n", hexadecimal(&Sha256::digest(bytes))));
+        let mut sum = |name: &str, bytes: &[u8]| {
+            sums.update(format!("{}  {name}\n", hexadecimal(&Sha256::digest(bytes))))
+        };
         sum(NAME, &graph);
         let mut external = Vec::with_capacity(locations.len());
         for location in locations {
@@ -106,14 +115,18 @@ mod tests {
 
     use super::*;
 
-    /// `model.onnx` with an initialiser in each of the files named: the fields of `ModelProto` and below, by hand.
+    /// `model.onnx` with an initialiser in each of the files named: the fields of `ModelProto` and below, by
+    /// hand.
     fn graph(locations: &[&str]) -> Vec<u8> {
         // A length below 2^14, in two bytes.
         let field = |number: u8, content: &[u8]| {
-            let [low, high] = [content.len() & 0x7f, content.len() >> 7].map(|bits| u8::try_from(bits).unwrap());
+            let [low, high] =
+                [content.len() & 0x7f, content.len() >> 7].map(|bits| u8::try_from(bits).unwrap());
             [&[number << 3 | 2, low | 0x80, high], content].concat()
         };
-        let entry = |key: &str, value: &str| field(13, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat());
+        let entry = |key: &str, value: &str| {
+            field(13, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat())
+        };
         let tensor = |location: &&str| {
             let data_location = [14 << 3, 1];
             field(5, &[entry("location", location), entry("offset", "0"), data_location.into()].concat())
@@ -142,7 +155,10 @@ mod tests {
 
     #[test]
     fn external_data_is_read_in_the_order_of_names_and_the_digest_is_of_what_sha256sum_prints() {
-        let folder = bundle(&["b.bin", "./a.bin", "c/d.bin", "b.bin"], &[("a.bin", b"A"), ("b.bin", b"B"), ("c/d.bin", b"CD")]);
+        let folder = bundle(
+            &["b.bin", "./a.bin", "c/d.bin", "b.bin"],
+            &[("a.bin", b"A"), ("b.bin", b"B"), ("c/d.bin", b"CD")],
+        );
         let file = OnnxFile::read(folder.path()).unwrap();
         let read: Vec<_> = file.external.iter().map(|file| (file.location.as_str(), &*file.bytes)).collect();
         assert_eq!(read, [("./a.bin", &b"A"[..]), ("b.bin", b"B"), ("c/d.bin", b"CD")]);
@@ -157,7 +173,11 @@ mod tests {
             _ => eprintln!("not compared: no sha256sum"),
         }
         fs::write(folder.path().join("c/d.bin"), "other").unwrap();
-        assert_ne!(OnnxFile::read(folder.path()).unwrap().digest, file.digest, "the digest covers every file");
+        assert_ne!(
+            OnnxFile::read(folder.path()).unwrap().digest,
+            file.digest,
+            "the digest covers every file"
+        );
     }
 
     #[test]
@@ -174,7 +194,10 @@ mod tests {
         let secret = elsewhere.path().join("w.bin");
         fs::write(&secret, "secret").unwrap();
         for location in ["../w.bin", "sub/../../w.bin", "/w.bin", secret.to_str().unwrap()] {
-            refused(&bundle(&[location], &[]), &["model.onnx", &format!("`{location}`"), "outside the bundle's folder"]);
+            refused(
+                &bundle(&[location], &[]),
+                &["model.onnx", &format!("`{location}`"), "outside the bundle's folder"],
+            );
         }
         let linked = bundle(&["w.bin"], &[]);
         symlink(&secret, linked.path().join("w.bin")).unwrap();
@@ -185,7 +208,11 @@ mod tests {
 
         let within = bundle(&["w.bin"], &[("data/w.bin", b"W")]);
         symlink("data/w.bin", within.path().join("w.bin")).unwrap();
-        assert_eq!(&*OnnxFile::read(within.path()).unwrap().external[0].bytes, b"W", "a link within the folder is none out of it");
+        assert_eq!(
+            &*OnnxFile::read(within.path()).unwrap().external[0].bytes,
+            b"W",
+            "a link within the folder is none out of it"
+        );
     }
 
     #[test]

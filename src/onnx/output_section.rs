@@ -131,8 +131,13 @@ impl OutputSection {
             ("labels", self.labels.is_some()),
             ("top_k", self.top_k.is_some()),
         ];
-        let of = |keys: &[(&'static str, bool)], kind: OutputKind, name: &str| match keys.iter().find(|(_, present)| *present) {
-            Some((key, _)) if self.kind != kind => Err(format!("[output] {key} is a key of kind = \"{name}\" only")),
+        let of = |keys: &[(&'static str, bool)], kind: OutputKind, name: &str| match keys
+            .iter()
+            .find(|(_, present)| *present)
+        {
+            Some((key, _)) if self.kind != kind => {
+                Err(format!("[output] {key} is a key of kind = \"{name}\" only"))
+            }
             _ => Ok(()),
         };
         of(&localization, OutputKind::Localization, "localization")?;
@@ -143,8 +148,14 @@ impl OutputSection {
         let origin = match (self.position_units.unwrap_or(Units::Degrees), self.origin) {
             (Units::Degrees, None) => None,
             (Units::Metres, Some(origin)) => Some(origin),
-            (Units::Degrees, Some(_)) => return Err("[output] origin stands only with position_units = \"metres\"".into()),
-            (Units::Metres, None) => return Err("[output] position_units = \"metres\" needs origin = { latitude, longitude }".into()),
+            (Units::Degrees, Some(_)) => {
+                return Err("[output] origin stands only with position_units = \"metres\"".into());
+            }
+            (Units::Metres, None) => {
+                return Err(
+                    "[output] position_units = \"metres\" needs origin = { latitude, longitude }".into()
+                );
+            }
         };
         if let Some(Origin { latitude, longitude }) = origin {
             if !(-90.0..=90.0).contains(&latitude) {

@@ -113,10 +113,13 @@ pub struct Port {
 }
 
 impl Port {
-    /// Whether this output of a file has one shape for each shape of the `input`: each of its axes is fixed or is one of the input's.
-    /// In ONNX, axes of one name have one length; an axis without a name may have any.
+    /// Whether this output of a file has one shape for each shape of the `input`: each of its axes is fixed
+    /// or is one of the input's. In ONNX, axes of one name have one length; an axis without a name may have
+    /// any.
     pub(crate) fn is_shaped_by(&self, input: &Self) -> bool {
-        let is_of_input = |axis: &Axis| matches!(axis, Axis::Fixed(_)) || *axis != Axis::Free(String::new()) && input.axes.contains(axis);
+        let is_of_input = |axis: &Axis| {
+            matches!(axis, Axis::Fixed(_)) || *axis != Axis::Free(String::new()) && input.axes.contains(axis)
+        };
         self.axes.iter().all(is_of_input)
     }
 }
@@ -127,7 +130,9 @@ impl fmt::Display for Port {
         let elements = match self.elements {
             Elements::Numbers(dtype) => dtype.name(),
             Elements::Strings => "string",
-            Elements::ScoreMaps => return write!(f, "`{}`, a sequence of maps from class to score", self.name),
+            Elements::ScoreMaps => {
+                return write!(f, "`{}`, a sequence of maps from class to score", self.name);
+            }
             Elements::Unsupported => "an unsupported type",
         };
         write!(f, "`{}`, {elements} [", self.name)?;
@@ -151,7 +156,10 @@ mod tests {
         let port = |axes: &[&str]| Port {
             name: "x".into(),
             elements: Elements::Unsupported,
-            axes: axes.iter().map(|axis| axis.parse().map_or_else(|_| Axis::Free((*axis).into()), Axis::Fixed)).collect(),
+            axes: axes
+                .iter()
+                .map(|axis| axis.parse().map_or_else(|_| Axis::Free((*axis).into()), Axis::Fixed))
+                .collect(),
         };
         let input = port(&["B", "1", "", "T"]);
         assert!(port(&["B", "2"]).is_shaped_by(&input) && port(&["B", "T", "7"]).is_shaped_by(&input));
@@ -164,7 +172,10 @@ mod tests {
         let axes = vec![Axis::Free("B".into()), Axis::Fixed(2), Axis::Free(String::new())];
         let port = Port { name: "position".into(), elements: Elements::Numbers(Dtype::Float32), axes };
         assert_eq!(port.to_string(), "`position`, float32 [B, 2, ?]");
-        assert_eq!(Port { elements: Elements::Strings, ..port.clone() }.to_string(), "`position`, string [B, 2, ?]");
+        assert_eq!(
+            Port { elements: Elements::Strings, ..port.clone() }.to_string(),
+            "`position`, string [B, 2, ?]"
+        );
         let maps = Port { elements: Elements::ScoreMaps, axes: Vec::new(), ..port };
         assert_eq!(maps.to_string(), "`position`, a sequence of maps from class to score");
     }

@@ -97,7 +97,12 @@ pub(crate) fn external_locations(onnx: &[u8]) -> Result<BTreeSet<String>, Decode
     let mut found = BTreeSet::new();
     model.graph.iter().for_each(|graph| in_graph(graph, &mut found));
     for function in &model.functions {
-        function.nodes.iter().flat_map(|node| &node.attributes).chain(&function.defaults).for_each(|each| in_attribute(each, &mut found));
+        function
+            .nodes
+            .iter()
+            .flat_map(|node| &node.attributes)
+            .chain(&function.defaults)
+            .for_each(|each| in_attribute(each, &mut found));
     }
     Ok(found)
 }
@@ -130,8 +135,14 @@ mod tests {
     #[test]
     fn locations_are_found_wherever_a_tensor_may_stand() {
         let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into() };
-        let tensor = |at: &str| Tensor { external_data: vec![entry("offset", "8"), entry("location", at)], data_location: EXTERNAL };
-        let sparse = |at: &str| SparseTensor { values: Some(tensor(&format!("{at}v"))), indices: Some(tensor(&format!("{at}i"))) };
+        let tensor = |at: &str| Tensor {
+            external_data: vec![entry("offset", "8"), entry("location", at)],
+            data_location: EXTERNAL,
+        };
+        let sparse = |at: &str| SparseTensor {
+            values: Some(tensor(&format!("{at}v"))),
+            indices: Some(tensor(&format!("{at}i"))),
+        };
         let attribute = |n: u8| Attribute {
             tensor: Some(tensor(&format!("{n}a"))),
             tensors: vec![tensor(&format!("{n}b")), tensor(&format!("{n}b"))],
@@ -139,7 +150,8 @@ mod tests {
             sparse_tensors: vec![sparse(&format!("{n}d"))],
             ..Attribute::default()
         };
-        let inner = |n: u8| Graph { nodes: vec![Node { attributes: vec![attribute(n)] }], ..Graph::default() };
+        let inner =
+            |n: u8| Graph { nodes: vec![Node { attributes: vec![attribute(n)] }], ..Graph::default() };
         let nested = Attribute { graph: Some(inner(2)), graphs: vec![inner(3)], ..attribute(1) };
         let inline = Tensor { data_location: 0, ..tensor("inline") };
         let model = Model {
@@ -148,10 +160,15 @@ mod tests {
                 initializers: vec![tensor("w"), inline],
                 sparse_initializers: vec![sparse("s")],
             }),
-            functions: vec![Function { nodes: vec![Node { attributes: vec![attribute(4)] }], defaults: vec![attribute(5)] }],
+            functions: vec![Function {
+                nodes: vec![Node { attributes: vec![attribute(4)] }],
+                defaults: vec![attribute(5)],
+            }],
         };
         let mut expected: BTreeSet<String> = ["w", "si", "sv"].map(Into::into).into();
-        expected.extend((1..=5).flat_map(|n| ["a", "b", "ci", "cv", "di", "dv"].map(move |at| format!("{n}{at}"))));
+        expected.extend(
+            (1..=5).flat_map(|n| ["a", "b", "ci", "cv", "di", "dv"].map(move |at| format!("{n}{at}"))),
+        );
         assert_eq!(external_locations(&model.encode_to_vec()), Ok(expected));
     }
 }

@@ -33,13 +33,15 @@ pub fn compiled_in(_loaded: &Runtime, provider: ExecutionProvider) -> bool {
 /// Registers `provider` with the library, without a model.
 ///
 /// # Errors
-/// In words: it was not compiled in, or does not register, which is mostly for want of a driver or of a library.
+/// In words: it was not compiled in, or does not register, which is mostly for want of a driver or of a
+/// library.
 pub fn usable(runtime: &Runtime, provider: ExecutionProvider) -> Result<(), String> {
     if !compiled_in(runtime, provider) {
         let library = runtime.library().display();
         let advice = match provider {
             ExecutionProvider::Openvino => {
-                ": `ops/setup onnxruntime-openvino` puts one at .tools/openvino/libonnxruntime.so (Linux x86-64)"
+                ": `ops/setup onnxruntime-openvino` puts one at .tools/openvino/libonnxruntime.so (Linux \
+                 x86-64)"
             }
             _ => "",
         };
@@ -70,9 +72,9 @@ pub(crate) fn dispatch(provider: ExecutionProvider, threads: Threads) -> Option<
             .with_num_threads(threads.sessions * threads.intra)
             .with_num_streams(u8::try_from(threads.sessions).unwrap_or(u8::MAX))
             .build(),
-        ExecutionProvider::Xnnpack => {
-            ep::XNNPACK::default().with_intra_op_num_threads(NonZeroUsize::new(threads.intra).unwrap_or(NonZeroUsize::MIN)).build()
-        }
+        ExecutionProvider::Xnnpack => ep::XNNPACK::default()
+            .with_intra_op_num_threads(NonZeroUsize::new(threads.intra).unwrap_or(NonZeroUsize::MIN))
+            .build(),
     };
     Some(asked.error_on_failure())
 }

@@ -38,12 +38,22 @@ pub(crate) enum Converted {
 
 impl RunTensors {
     /// Values for the `readings`, one each.
-    pub(crate) fn new(input_shape: &[i64], values: Vec<DynValue>, readings: &[Reading]) -> Result<Self, ort::Error> {
+    pub(crate) fn new(
+        input_shape: &[i64],
+        values: Vec<DynValue>,
+        readings: &[Reading],
+    ) -> Result<Self, ort::Error> {
         if values.len() != readings.len() {
-            return Err(ort::Error::new(format!("the run gave {} outputs, expected {}", values.len(), readings.len())));
+            return Err(ort::Error::new(format!(
+                "the run gave {} outputs, expected {}",
+                values.len(),
+                readings.len()
+            )));
         }
-        let outputs = values.into_iter().zip(readings).map(|(value, &reading)| OutputValue::new(value, reading));
-        let mut tensors = Self { input_shape: input_shape.to_vec(), outputs: outputs.collect::<Result<_, _>>()? };
+        let outputs =
+            values.into_iter().zip(readings).map(|(value, &reading)| OutputValue::new(value, reading));
+        let mut tensors =
+            Self { input_shape: input_shape.to_vec(), outputs: outputs.collect::<Result<_, _>>()? };
         tensors.convert()?;
         Ok(tensors)
     }
@@ -57,7 +67,9 @@ impl RunTensors {
 impl OutputValue {
     fn new(value: DynValue, reading: Reading) -> Result<Self, ort::Error> {
         let shape = match value.dtype() {
-            ValueType::Tensor { shape, .. } => shape.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect(),
+            ValueType::Tensor { shape, .. } => {
+                shape.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect()
+            }
             _ => Vec::new(),
         };
         let (dtype, converted) = match (reading, elements(value.dtype())) {
@@ -74,7 +86,12 @@ impl OutputValue {
                 let maps = sequence.iter().map(score_map).collect::<Result<Vec<_>, _>>()?;
                 return Ok(Self::ScoreMaps { shape: [maps.len()], maps });
             }
-            _ => return Err(ort::Error::new(format!("the run gave a {}, which can't be read as {reading:?}", value.dtype()))),
+            _ => {
+                return Err(ort::Error::new(format!(
+                    "the run gave a {}, which can't be read as {reading:?}",
+                    value.dtype()
+                )));
+            }
         };
         Ok(Self::Numbers { tensor: value.downcast()?, dtype, shape, converted })
     }
@@ -93,7 +110,8 @@ impl OutputValue {
                 Converted::Nothing => {}
                 Converted::Floats(floats) => numbers(tensor, *dtype, shape)?.to_floats(floats),
                 Converted::Classes(classes) => {
-                    *classes = numbers(tensor, *dtype, shape)?.integers().into_iter().map(Class::Number).collect();
+                    *classes =
+                        numbers(tensor, *dtype, shape)?.integers().into_iter().map(Class::Number).collect();
                 }
             }
         }
@@ -119,10 +137,16 @@ impl OutputValue {
 
 fn score_map(map: &DynMap) -> Result<ScoreMap, ort::Error> {
     Ok(match map.dtype() {
-        ValueType::Map { key: TensorElementType::String, .. } => {
-            map.try_extract_key_values()?.into_iter().map(|(name, score)| (Class::Name(name), score)).collect()
-        }
-        _ => map.try_extract_key_values()?.into_iter().map(|(number, score)| (Class::Number(number), score)).collect(),
+        ValueType::Map { key: TensorElementType::String, .. } => map
+            .try_extract_key_values()?
+            .into_iter()
+            .map(|(name, score)| (Class::Name(name), score))
+            .collect(),
+        _ => map
+            .try_extract_key_values()?
+            .into_iter()
+            .map(|(number, score)| (Class::Number(number), score))
+            .collect(),
     })
 }
 
@@ -137,8 +161,8 @@ fn numbers<'a>(tensor: &'a DynTensor, dtype: Dtype, shape: &[usize]) -> Result<V
         return Ok(Values::Bytes(dtype, &[]));
     }
     let data = tensor.data_ptr().cast::<u8>();
-    // SAFETY: a tensor of this type and shape in CPU memory holds `length` bytes from `data` on, not written to while it is borrowed,
-    // and lives as long as `tensor`.
+    // SAFETY: a tensor of this type and shape in CPU memory holds `length` bytes from `data` on, not written
+    // to while it is borrowed, and lives as long as `tensor`.
     Ok(Values::Bytes(dtype, unsafe { std::slice::from_raw_parts(data, length) }))
 }
 
@@ -148,7 +172,8 @@ compile_error!("big-endian machines would publish tensors in the wrong byte orde
 
 /// What a value of this type holds, in our terms.
 pub(crate) fn elements(value: &ValueType) -> Elements {
-    let is_class = |key: &TensorElementType| matches!(key, TensorElementType::Int64 | TensorElementType::String);
+    let is_class =
+        |key: &TensorElementType| matches!(key, TensorElementType::Int64 | TensorElementType::String);
     match value {
         ValueType::Tensor { ty: TensorElementType::String, .. } => Elements::Strings,
         ValueType::Tensor { ty, .. } => dtype(*ty).map_or(Elements::Unsupported, Elements::Numbers),

@@ -68,7 +68,7 @@ impl RunCanceller for RunTerminator {
 
     fn reset(&self) {
         if let Some(Err(error)) = self.0.as_ref().map(RunOptions::unterminate) {
-            tracing::error!(%error, "the cancellation of a session could not be reset; its runs keep failing");
+            tracing::error!(%error, "a cancellation could not be reset; runs of this session keep failing");
         }
     }
 }
@@ -103,17 +103,26 @@ impl SharedSession {
             .with_memory_pattern(options.memory_pattern)?
             // Otherwise macOS would register Core ML by itself.
             .with_auto_device(AutoDevicePolicy::PreferCPU)?
-            .with_execution_providers(providers.iter().filter_map(|&provider| dispatch(provider, options.threads)).collect::<Vec<_>>())?;
+            .with_execution_providers(
+                providers
+                    .iter()
+                    .filter_map(|&provider| dispatch(provider, options.threads))
+                    .collect::<Vec<_>>(),
+            )?;
         if let Some(profile) = profile {
             builder = builder.with_profiling(profile)?;
         }
         for file in &onnx.external {
-            builder = builder.with_external_initializer_file_in_memory(&file.location, Arc::clone(&file.bytes))?;
+            builder =
+                builder.with_external_initializer_file_in_memory(&file.location, Arc::clone(&file.bytes))?;
         }
         if let Some(folder) = &onnx.folder {
             // External data of the main graph is passed from memory; the library looks here for that of `If`
             // and `Loop` bodies, instead of in the working directory.
-            builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?;
+            builder = builder.with_config_entry(
+                "session.model_external_initializers_file_folder_path",
+                folder.to_string_lossy(),
+            )?;
         }
         Ok(Self {
             spare: Mutex::default(),
@@ -143,7 +152,11 @@ impl SharedSession {
 
     /// Selects the input and the outputs, in the order in which [`run`](Self::run) returns them, and how they
     /// are read.
-    pub(crate) fn select<'a>(&mut self, input: &str, outputs: impl Iterator<Item = (&'a str, Reading)>) -> Result<(), ort::Error> {
+    pub(crate) fn select<'a>(
+        &mut self,
+        input: &str,
+        outputs: impl Iterator<Item = (&'a str, Reading)>,
+    ) -> Result<(), ort::Error> {
         // Names come from the ONNX file by way of C strings, so none holds a NUL.
         let name = |name: &str| CString::new(name).map_err(ort::Error::wrap);
         let (inputs, ports) = (self.input_ports(), self.output_ports());
@@ -154,7 +167,9 @@ impl SharedSession {
         }
         for (output, reading) in outputs {
             let port = ports.iter().find(|port| port.name == output);
-            let kept = |(port, fed): (&Port, &Port)| matches!(port.elements, Elements::Numbers(_)) && port.is_shaped_by(fed);
+            let kept = |(port, fed): (&Port, &Port)| {
+                matches!(port.elements, Elements::Numbers(_)) && port.is_shaped_by(fed)
+            };
             if !port.zip(fed).is_some_and(kept) {
                 self.spare_limit = 0;
             }
@@ -167,7 +182,12 @@ impl SharedSession {
     /// Runs once on the calling thread, unless `canceller` cancels it. `shape` is that of the whole input,
     /// and `data` has as many values.
     #[allow(unsafe_code)]
-    pub(crate) fn run(&self, shape: &[i64], data: &[f32], canceller: &RunTerminator) -> Result<RunOutputs<'_>, ort::Error> {
+    pub(crate) fn run(
+        &self,
+        shape: &[i64],
+        data: &[f32],
+        canceller: &RunTerminator,
+    ) -> Result<RunOutputs<'_>, ort::Error> {
         let input = InputValue::new(self.input_dtype, shape, data)?;
         let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
         let spare = self.take_spare(shape);
@@ -176,12 +196,13 @@ impl SharedSession {
             None => vec![ptr::null_mut(); output_names.len()],
         };
         let options = canceller.0.as_ref().map_or(ptr::null(), RunOptions::ptr);
-        // SAFETY: `OrtApi::Run` may be called on one session from many threads: ONNX Runtime guarantees it, keeps what a run
-        // changes in an execution frame of its own, and takes a lock where an execution provider can't run concurrently.
-        // `Session::run` asks for `&mut` out of caution and changes nothing of the Rust struct; no `&mut Session` exists here.
-        // All pointers are valid for the call: the session by `&self`, options, names and input by the borrows above, and `outputs`
-        // has one pointer a name: null as the API asks for what it is to allocate, or a tensor of `spare`, which is nobody else's
-        // now and which the API leaves to its owner.
+        // SAFETY: `OrtApi::Run` may be called on one session from many threads: ONNX Runtime guarantees it,
+        // keeps what a run changes in an execution frame of its own, and takes a lock where an execution
+        // provider can't run concurrently. `Session::run` asks for `&mut` out of caution and changes nothing
+        // of the Rust struct; no `&mut Session` exists here. All pointers are valid for the call: the session
+        // by `&self`, options, names and input by the borrows above, and `outputs` has one pointer a name:
+        // null as the API asks for what it is to allocate, or a tensor of `spare`, which is nobody else's now
+        // and which the API leaves to its owner.
         let status = unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),
@@ -201,8 +222,8 @@ impl SharedSession {
             return Ok(RunOutputs { tensors: Some(spare), session: self });
         }
         let values = outputs.into_iter().filter_map(NonNull::new);
-        // SAFETY: a run without error has set every pointer to a value that is now ours. Their memory is of the session's
-        // arena, which the borrow of `self` keeps.
+        // SAFETY: a run without error has set every pointer to a value that is now ours. Their memory is of
+        // the session's arena, which the borrow of `self` keeps.
         let values = values.map(|value| unsafe { DynValue::from_ptr(value, Some(self.session.allocator())) });
         let tensors = RunTensors::new(shape, values.collect(), &self.readings)?;
         Ok(RunOutputs { tensors: Some(tensors), session: self })
@@ -289,6 +310,8 @@ fn port(outlet: &Outlet) -> Port {
     let ValueType::Tensor { shape, dimension_symbols, .. } = outlet.dtype() else {
         return Port { name, elements, axes: Vec::new() };
     };
-    let axis = |(length, symbol): (&i64, &String)| usize::try_from(*length).map_or_else(|_| Axis::Free(symbol.clone()), Axis::Fixed);
+    let axis = |(length, symbol): (&i64, &String)| {
+        usize::try_from(*length).map_or_else(|_| Axis::Free(symbol.clone()), Axis::Fixed)
+    };
     Port { name, elements, axes: shape.iter().zip(dimension_symbols.iter()).map(axis).collect() }
 }

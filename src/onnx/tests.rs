@@ -40,7 +40,10 @@ fn load(names: &[&str]) -> Option<Arc<Catalog>> {
 
 /// Fixtures for tests of answers, loaded once; without `slow`.
 fn catalog() -> Option<Arc<Catalog>> {
-    const NAMES: [&str; 10] = ["classes", "degrees", "metres", "mixing", "poison", "ragged", "static1", "tensors", "versions", "width32"];
+    const NAMES: [&str; 10] = [
+        "classes", "degrees", "metres", "mixing", "poison", "ragged", "static1", "tensors", "versions",
+        "width32",
+    ];
     static CATALOG: LazyLock<Option<Arc<Catalog>>> = LazyLock::new(|| load(&NAMES));
     CATALOG.clone()
 }
@@ -83,9 +86,18 @@ fn answers_are_those_worked_out_by_hand_alone_and_in_a_batch() {
         let Ok(Answer::Localization(found)) = answer else { panic!("{answer:?}") };
         let rms = f64::from((i * i + 0.0625) / 2.0).sqrt();
         let close = |a: f64, b: f64| (a - b).abs() < 1e-4;
-        assert!(close(found.position.latitude, 90.0 * f64::from(i)) && close(found.position.longitude, -90.0), "{found:?}");
-        assert!(close(found.uncertainty.sigma_x, 10.0 * rms) && close(found.uncertainty.sigma_y, 20.0 * rms), "{found:?}");
-        assert!(close(found.uncertainty.theta, 30.0) && close(found.ellipse.rotation.rem_euclid(180.0), 120.0), "{found:?}");
+        assert!(
+            close(found.position.latitude, 90.0 * f64::from(i)) && close(found.position.longitude, -90.0),
+            "{found:?}"
+        );
+        assert!(
+            close(found.uncertainty.sigma_x, 10.0 * rms) && close(found.uncertainty.sigma_y, 20.0 * rms),
+            "{found:?}"
+        );
+        assert!(
+            close(found.uncertainty.theta, 30.0) && close(found.ellipse.rotation.rem_euclid(180.0), 120.0),
+            "{found:?}"
+        );
         assert!(close(found.confidence.expect("stated"), rms), "{found:?}");
         let alone = run(&catalog, "degrees", std::slice::from_ref(tensor)).expect("failed");
         assert!(close(latitude(alone[0].as_ref().expect("failed")), found.position.latitude));
@@ -95,7 +107,8 @@ fn answers_are_those_worked_out_by_hand_alone_and_in_a_batch() {
 #[test]
 fn metres_classes_and_tensors_come_through() {
     let Some(catalog) = catalog() else { return };
-    let one = |model| run(&catalog, model, &[constant(0.5, -0.1, 8)]).expect("failed").remove(0).expect("failed");
+    let one =
+        |model| run(&catalog, model, &[constant(0.5, -0.1, 8)]).expect("failed").remove(0).expect("failed");
     let Answer::Localization(found) = one("metres") else { panic!() };
     // 500 m east and 100 m south of 45 N 7.6 E, with 78847 and 111132 m a degree there.
     assert!((found.position.longitude - (7.6 + 500.0 / 78_847.0)).abs() < 1e-5, "{found:?}");
@@ -103,9 +116,14 @@ fn metres_classes_and_tensors_come_through() {
     assert!((found.uncertainty.sigma_x - 0.5f64.exp()).abs() < 1e-6 && found.confidence.is_none());
     let Answer::Classification(labels) = one("classes") else { panic!() };
     assert_eq!(labels.iter().map(|label| &*label.label).collect::<Vec<_>>(), ["i", "loud"]);
-    assert!(labels[0].score > labels[1].score && labels.iter().filter_map(|label| label.score).sum::<f64>() < 1.0);
+    assert!(
+        labels[0].score > labels[1].score && labels.iter().filter_map(|label| label.score).sum::<f64>() < 1.0
+    );
     let Answer::Tensors(tensors) = one("tensors") else { panic!() };
-    let described: Vec<_> = tensors.iter().map(|tensor| (&*tensor.name, tensor.dtype, &tensor.shape[..], tensor.data.len())).collect();
+    let described: Vec<_> = tensors
+        .iter()
+        .map(|tensor| (&*tensor.name, tensor.dtype, &tensor.shape[..], tensor.data.len()))
+        .collect();
     assert_eq!(
         described,
         [
@@ -137,7 +155,8 @@ fn outputs_in_use_are_not_overwritten_and_returned_ones_are_reused() {
     let options = SessionOptions { threads: Threads { sessions: 1, intra: 1 }, memory_pattern: false };
     let mut session = SharedSession::open(runtime.environment(), &onnx, options, &[], None).expect("opened");
     session.select("x", [("position", Reading::Floats)].into_iter()).expect("named");
-    let run = |level: f32| session.run(&[1, 1, 2, 8], &[level; 16], &RunTerminator::default()).expect("failed");
+    let run =
+        |level: f32| session.run(&[1, 1, 2, 8], &[level; 16], &RunTerminator::default()).expect("failed");
     let latitude = |outputs: &RunOutputs<'_>| {
         let latitude = &outputs.views().expect("a view")[0].floats(0)[0];
         (latitude.round(), std::ptr::from_ref(latitude))
@@ -154,14 +173,20 @@ fn outputs_in_use_are_not_overwritten_and_returned_ones_are_reused() {
 #[test]
 fn nan_fails_its_frame_alone_and_a_failed_run_the_batch() {
     let Some(catalog) = catalog() else { return };
-    let mut results = run(&catalog, "poison", &[constant(0.1, 0.1, 8), constant(0.95, 0.1, 8), constant(0.2, 0.1, 8)]).expect("failed");
+    let mut results =
+        run(&catalog, "poison", &[constant(0.1, 0.1, 8), constant(0.95, 0.1, 8), constant(0.2, 0.1, 8)])
+            .expect("failed");
     assert!(results[0].is_ok() && results[2].is_ok());
     let failure = results.remove(1).expect_err("answered");
     assert_eq!(failure.code, FailureCode::InferenceFailed);
     assert!(failure.message.contains("`position` is not finite"), "{}", failure.message);
-    let error = run(&catalog, "poison", &[constant(0.1, 0.1, 8), constant(-0.95, 0.1, 8)]).expect_err("answered");
+    let error =
+        run(&catalog, "poison", &[constant(0.1, 0.1, 8), constant(-0.95, 0.1, 8)]).expect_err("answered");
     assert!(error.contains("poison@1") && error.contains("out of data bounds"), "{error}");
-    assert!(run(&catalog, "poison", &[constant(0.1, 0.1, 8)]).expect("failed")[0].is_ok(), "and the session goes on");
+    assert!(
+        run(&catalog, "poison", &[constant(0.1, 0.1, 8)]).expect("failed")[0].is_ok(),
+        "and the session goes on"
+    );
 }
 
 #[test]
@@ -182,7 +207,10 @@ fn a_fixed_width_is_a_limit_of_the_frame() {
     let failure = model.fits(1, 33, None).expect_err("taken");
     assert_eq!(failure.code, FailureCode::ShapeMismatch);
     assert!(failure.message.contains("33") && failure.message.contains("32"), "{}", failure.message);
-    assert_eq!(catalog.resolve("degrees").expect("there").fits(2, 32, None).map_err(|f| f.code), Err(FailureCode::ShapeMismatch));
+    assert_eq!(
+        catalog.resolve("degrees").expect("there").fits(2, 32, None).map_err(|f| f.code),
+        Err(FailureCode::ShapeMismatch)
+    );
 }
 
 #[test]
@@ -194,7 +222,11 @@ fn a_name_without_version_selects_the_highest_version_as_a_number() {
     for asked in ["versions@3", "version", "versions@", ""] {
         let failure = version(asked).expect_err("found");
         assert_eq!(failure.code, FailureCode::ModelNotFound);
-        assert!(failure.message.contains(&format!("`{asked}`")) && failure.message.contains("versions@10"), "{}", failure.message);
+        assert!(
+            failure.message.contains(&format!("`{asked}`")) && failure.message.contains("versions@10"),
+            "{}",
+            failure.message
+        );
     }
     let Ok(results) = run(&catalog, "versions@2", &[constant(0.1, 0.1, 8)]) else { panic!() };
     let Ok(Answer::Classification(labels)) = &results[0] else { panic!() };
@@ -256,7 +288,8 @@ fn bundles_that_do_not_fit_are_refused_and_the_others_load() {
             assert!(refused.reason.contains(part), "{part:?} is not in {refused}");
         }
     }
-    let error = Catalog::load(&repository.path().join("nowhere"), &runtime, &Options::default()).expect_err("read");
+    let error =
+        Catalog::load(&repository.path().join("nowhere"), &runtime, &Options::default()).expect_err("read");
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
 
@@ -286,7 +319,8 @@ fn one_session_gives_every_thread_the_same_answers() {
 #[test]
 fn the_slow_model_is_slow_enough_to_be_overtaken() {
     let Some(runtime) = runtime() else { return };
-    let model = Model::load("slow", "1", &fixtures().join("slow/1"), &runtime, &Options::default()).expect("refused");
+    let model =
+        Model::load("slow", "1", &fixtures().join("slow/1"), &runtime, &Options::default()).expect("refused");
     assert!(model.max_batch() == 1 && model.costs()[0].run.as_millis() > 800, "{:?}", model.costs());
 
     let input = Tensor { shape: [1, 2, 8], data: vec![0.5; 16].into() };
@@ -324,15 +358,24 @@ fn the_measuring_models_load_and_run() {
     let catalog = Arc::new(Catalog::load(&repository, &runtime, &Options::default()).expect("readable"));
     assert_eq!(catalog.refused(), []);
     for model in catalog.models() {
-        let costs: Vec<_> = model.costs().iter().map(|cost| format!("{}: {:?}", cost.batch, cost.run)).collect();
+        let costs: Vec<_> =
+            model.costs().iter().map(|cost| format!("{}: {:?}", cost.batch, cost.run)).collect();
         eprintln!("{}: max_batch {}, {}", model.id(), model.max_batch(), costs.join(", "));
         assert!(!model.batch_variant());
-        let tensor =
-            |k: usize| Tensor { shape: [1, 128, 61], data: (0..128 * 61).map(|i| ((i * (k + 7)) as f32).sin()).collect::<Vec<_>>().into() };
+        let tensor = |k: usize| Tensor {
+            shape: [1, 128, 61],
+            data: (0..128 * 61).map(|i| ((i * (k + 7)) as f32).sin()).collect::<Vec<_>>().into(),
+        };
         let tensors = [tensor(0), tensor(1)];
-        let both = model.run(&[&tensors[0], &tensors[1]], &mut Vec::new(), &RunTerminator::default()).expect("failed");
+        let both = model
+            .run(&[&tensors[0], &tensors[1]], &mut Vec::new(), &RunTerminator::default())
+            .expect("failed");
         for (tensor, answer) in tensors.iter().zip(both) {
-            let alone = model.run(&[tensor], &mut Vec::new(), &RunTerminator::default()).expect("failed").remove(0).expect("failed");
+            let alone = model
+                .run(&[tensor], &mut Vec::new(), &RunTerminator::default())
+                .expect("failed")
+                .remove(0)
+                .expect("failed");
             assert!((latitude(&answer.expect("failed")) - latitude(&alone)).abs() < 1e-7);
         }
     }
@@ -346,7 +389,8 @@ fn widths_and_batches_that_vary_do_not_make_memory_grow() {
         return eprintln!("skipped: {} or /proc is not there", repository.display());
     }
     let Some(runtime) = runtime() else { return };
-    let model = Model::load("cnn_loc", "1", &repository.join("cnn_loc/1"), &runtime, &Options::default()).expect("refused");
+    let model = Model::load("cnn_loc", "1", &repository.join("cnn_loc/1"), &runtime, &Options::default())
+        .expect("refused");
     let resident_kib = || {
         let status = status().unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("no RssAnon");
@@ -357,8 +401,12 @@ fn widths_and_batches_that_vary_do_not_make_memory_grow() {
         for round in 0..120usize {
             // Every width once, in no order; 101 and 120 have no common factor.
             let (width, batch) = (32 + 4 * (round * 101 % 120) + offset, 1 + round % 4);
-            let tensors: Vec<_> = (0..batch).map(|_| Tensor { shape: [1, 128, width], data: vec![0.1; 128 * width].into() }).collect();
-            model.run(&tensors.iter().collect::<Vec<_>>(), &mut gathered, &RunTerminator::default()).expect("failed");
+            let tensors: Vec<_> = (0..batch)
+                .map(|_| Tensor { shape: [1, 128, width], data: vec![0.1; 128 * width].into() })
+                .collect();
+            model
+                .run(&tensors.iter().collect::<Vec<_>>(), &mut gathered, &RunTerminator::default())
+                .expect("failed");
         }
         resident_kib()
     };

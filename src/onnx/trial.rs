@@ -46,7 +46,10 @@ impl Difference {
         };
         let each: Vec<f64> = a.iter().flatten().zip(b.iter().flatten()).map(one).collect();
         let squares: f64 = each.iter().map(|difference| difference * difference).sum();
-        Self { largest: each.iter().copied().fold(0.0, f64::max), rms: (squares / each.len().max(1) as f64).sqrt() }
+        Self {
+            largest: each.iter().copied().fold(0.0, f64::max),
+            rms: (squares / each.len().max(1) as f64).sqrt(),
+        }
     }
 }
 
@@ -85,7 +88,8 @@ impl<'a> Trial<'a> {
         let input = Input::new(features, &cpu.input_ports())?;
         let head = Head::new(&bundle.output, &cpu.output_ports())?;
         cpu.select(&input.name, head.outputs()).map_err(|error| error.to_string())?;
-        let columns = input.fixed_width.unwrap_or_else(|| width(features, WARM_UP_SAMPLES.max(features.min_samples())));
+        let columns =
+            input.fixed_width.unwrap_or_else(|| width(features, WARM_UP_SAMPLES.max(features.min_samples())));
         let frame = [features.num_channels, features.rows(), columns];
         let max_batch = if input.batch_of_one || head.batch_of_one() { 1 } else { max_batch };
         let noise = noise(frame.iter().product::<usize>() * max_batch);
@@ -97,9 +101,14 @@ impl<'a> Trial<'a> {
         self.open_profiled(providers, None)
     }
 
-    fn open_profiled(&self, providers: &[ExecutionProvider], profile: Option<&std::path::Path>) -> Result<SharedSession, String> {
+    fn open_profiled(
+        &self,
+        providers: &[ExecutionProvider],
+        profile: Option<&std::path::Path>,
+    ) -> Result<SharedSession, String> {
         let (environment, onnx) = (self.runtime.environment(), &self.bundle.onnx);
-        let mut session = SharedSession::open(environment, onnx, self.options, providers, profile).map_err(|error| error.to_string())?;
+        let mut session = SharedSession::open(environment, onnx, self.options, providers, profile)
+            .map_err(|error| error.to_string())?;
         session.select(&self.input.name, self.head.outputs()).map_err(|error| error.to_string())?;
         Ok(session)
     }
@@ -116,7 +125,9 @@ impl<'a> Trial<'a> {
     /// Difference of `session` from the CPU, on a single frame or in the largest batch, whichever is larger:
     /// some providers are right about one and wrong about the other.
     pub(crate) fn difference(&self, session: &SharedSession) -> Result<Difference, String> {
-        let of = |batch| -> Result<_, String> { Ok(Difference::between(&self.outputs(&self.cpu, batch)?, &self.outputs(session, batch)?)) };
+        let of = |batch| -> Result<_, String> {
+            Ok(Difference::between(&self.outputs(&self.cpu, batch)?, &self.outputs(session, batch)?))
+        };
         let alone = of(1)?;
         if self.max_batch == 1 {
             return Ok(alone);
@@ -138,7 +149,8 @@ impl<'a> Trial<'a> {
             let checked = self.open(&tried).and_then(|session| match self.difference(&session)? {
                 difference if difference.is_small() => Ok(session),
                 Difference { largest, rms } => Err(format!(
-                    "its outputs differ from the CPU's by up to {largest:.2e} and {rms:.2e} rms, more than {:.0e} or {:.0e}",
+                    "its outputs differ from the CPU's by up to {largest:.2e} and {rms:.2e} rms, more than \
+                     {:.0e} or {:.0e}",
                     Difference::LIMIT.largest,
                     Difference::LIMIT.rms
                 )),
@@ -153,7 +165,10 @@ impl<'a> Trial<'a> {
 
     /// Profiles where the nodes run, in a session of its own, so that serving sessions are never slowed.
     pub(crate) fn dispatch(&self, providers: &[ExecutionProvider]) -> Result<Dispatch, String> {
-        let folder = tempfile::Builder::new().prefix("sferic-profile-").tempdir().map_err(|error| format!("no folder for it: {error}"))?;
+        let folder = tempfile::Builder::new()
+            .prefix("sferic-profile-")
+            .tempdir()
+            .map_err(|error| format!("no folder for it: {error}"))?;
         let mut session = self.open_profiled(providers, Some(&folder.path().join("run")))?;
         let begun = Instant::now();
         for index in 0..=RUNS {
@@ -168,7 +183,12 @@ impl<'a> Trial<'a> {
 
     /// Sorted times of single runs: as many as fit in `time`, from one to `most`, after one that is not
     /// counted.
-    pub(crate) fn latencies(&self, session: &SharedSession, time: Duration, most: usize) -> Result<Vec<Duration>, String> {
+    pub(crate) fn latencies(
+        &self,
+        session: &SharedSession,
+        time: Duration,
+        most: usize,
+    ) -> Result<Vec<Duration>, String> {
         let shape = self.input.shape(1, self.frame);
         let alone = &self.noise[..self.noise.len() / self.max_batch];
         let once = || run(session, &shape, alone, |outputs| self.head.check(outputs, 1));
@@ -194,12 +214,18 @@ mod tests {
         let Difference { largest, rms } = between(&[1.0, 2.0], &[1.0, 2.5]);
         assert!(largest == 0.5 && (rms - 0.125f64.sqrt()).abs() < 1e-15);
         assert!(between(&[f64::NAN, f64::INFINITY], &[f64::NAN, f64::INFINITY]).is_small());
-        for (a, b) in
-            [(&[f64::NAN][..], &[0.0][..]), (&[f64::INFINITY], &[0.0]), (&[f64::INFINITY], &[f64::NEG_INFINITY]), (&[0.0], &[0.0, 0.0])]
-        {
+        for (a, b) in [
+            (&[f64::NAN][..], &[0.0][..]),
+            (&[f64::INFINITY], &[0.0]),
+            (&[f64::INFINITY], &[f64::NEG_INFINITY]),
+            (&[0.0], &[0.0, 0.0]),
+        ] {
             assert!(!between(a, b).is_small(), "{a:?} {b:?}");
         }
-        assert!(between(&[0.0; 100], &[0.0099; 100]).largest <= 1e-2 && !between(&[0.0; 100], &[0.0099; 100]).is_small());
+        assert!(
+            between(&[0.0; 100], &[0.0099; 100]).largest <= 1e-2
+                && !between(&[0.0; 100], &[0.0099; 100]).is_small()
+        );
         let mut one = [0.0; 400];
         one[7] = 0.011;
         assert!(!between(&[0.0; 400], &one).is_small(), "an element too far off, though the mean is within");

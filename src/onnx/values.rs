@@ -132,7 +132,9 @@ impl Values<'_> {
             Dtype::Uint8 => each(bytes, |bytes| u8::from_le_bytes(bytes).into()).collect(),
             Dtype::Uint16 => each(bytes, |bytes| u16::from_le_bytes(bytes).into()).collect(),
             Dtype::Uint32 => each(bytes, |bytes| u32::from_le_bytes(bytes).into()).collect(),
-            Dtype::Uint64 => each(bytes, |bytes| u64::from_le_bytes(bytes).try_into().unwrap_or(i64::MAX)).collect(),
+            Dtype::Uint64 => {
+                each(bytes, |bytes| u64::from_le_bytes(bytes).try_into().unwrap_or(i64::MAX)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -152,9 +154,15 @@ impl Values<'_> {
         match self {
             Self::Floats(values) => values.iter().position(|value| !value.is_finite()),
             // All ones in the exponent is NaN or an infinity in each of these formats.
-            Self::Bytes(Dtype::Float16, bytes) => bytes.chunks_exact(2).position(|bytes| exponent(bytes, 0x7c00)),
-            Self::Bytes(Dtype::Bfloat16, bytes) => bytes.chunks_exact(2).position(|bytes| exponent(bytes, 0x7f80)),
-            Self::Bytes(Dtype::Float64, bytes) => bytes.chunks_exact(8).position(|bytes| exponent(&bytes[6..], 0x7ff0)),
+            Self::Bytes(Dtype::Float16, bytes) => {
+                bytes.chunks_exact(2).position(|bytes| exponent(bytes, 0x7c00))
+            }
+            Self::Bytes(Dtype::Bfloat16, bytes) => {
+                bytes.chunks_exact(2).position(|bytes| exponent(bytes, 0x7f80))
+            }
+            Self::Bytes(Dtype::Float64, bytes) => {
+                bytes.chunks_exact(8).position(|bytes| exponent(&bytes[6..], 0x7ff0))
+            }
             Self::Bytes(..) | Self::Classes(_) => None,
             Self::ScoreMaps(maps) => maps.iter().flatten().position(|(_, score)| !score.is_finite()),
         }
@@ -185,7 +193,10 @@ mod tests {
             floats
         };
         // By hand: sign, exponent, fraction.
-        assert_eq!(floats(Dtype::Float16, &[0x00, 0x3e, 0xff, 0xfb, 0x01, 0x00]), [1.5, -65504.0, 2f32.powi(-24)]);
+        assert_eq!(
+            floats(Dtype::Float16, &[0x00, 0x3e, 0xff, 0xfb, 0x01, 0x00]),
+            [1.5, -65504.0, 2f32.powi(-24)]
+        );
         assert_eq!(floats(Dtype::Bfloat16, &[0xc0, 0x3f, 0x20, 0xc1]), [1.5, -10.0]);
         let bytes: Vec<u8> = [0.1f64, -3.0, 1e39].iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(floats(Dtype::Float64, &bytes), [0.1, -3.0, f32::INFINITY]);
@@ -203,7 +214,9 @@ mod tests {
             assert_eq!(floats(dtype, bytes)[1], expected[1] as f32, "{dtype:?}");
         }
         assert_eq!(floats(Dtype::Uint64, &[0xff; 8]), [u64::MAX as f32]);
-        assert!(floats(Dtype::Bool, &[1]).is_empty() && Values::Bytes(Dtype::Bool, &[1]).integers().is_empty());
+        assert!(
+            floats(Dtype::Bool, &[1]).is_empty() && Values::Bytes(Dtype::Bool, &[1]).integers().is_empty()
+        );
     }
 
     #[test]

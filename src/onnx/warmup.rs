@@ -54,10 +54,17 @@ const TOLERANCE: f64 = 1e-4;
 
 /// Runs a model at batch sizes 1, 2, 4, … up to `max_batch`, and at every other size up to the chosen one.
 ///
-/// The limit is the smallest measured size whose cost a frame is within 4 % of the cheapest, or a larger one within 2 % whose run is over
-/// within a millisecond; larger sizes are not tried once two in a row saved nothing. A model whose outputs depend on the batch, or whose
-/// runs of two fail, is limited to batches of one.
-pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame: [usize; 3], max_batch: usize) -> Result<WarmUp, String> {
+/// The limit is the smallest measured size whose cost a frame is within 4 % of the cheapest, or a larger one
+/// within 2 % whose run is over within a millisecond; larger sizes are not tried once two in a row saved
+/// nothing. A model whose outputs depend on the batch, or whose runs of two fail, is limited to batches of
+/// one.
+pub(crate) fn warm_up(
+    session: &SharedSession,
+    input: &Input,
+    head: &Head,
+    frame: [usize; 3],
+    max_batch: usize,
+) -> Result<WarmUp, String> {
     let max_batch = if input.batch_of_one || head.batch_of_one() { 1 } else { max_batch.max(1) };
     let size: usize = frame.iter().product();
     let frames = noise(size * max_batch);
@@ -76,7 +83,10 @@ pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame
         }
         let check = |outputs: &[Output<'_>]| {
             head.check(outputs, batch)?;
-            Ok(references.iter().enumerate().all(|(index, reference)| close(reference, &of_frame(outputs, index))))
+            Ok(references
+                .iter()
+                .enumerate()
+                .all(|(index, reference)| close(reference, &of_frame(outputs, index))))
         };
         let shape = input.shape(batch, frame);
         let cost = run(session, &shape, &frames[..size * batch], check).and_then(|same| match same {
@@ -96,12 +106,16 @@ pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame
     // Measured again, so that a moment of load on the machine does not decide.
     for cost in &mut found.costs {
         let shape = input.shape(cost.batch, frame);
-        let again = measure(session, &shape, &frames[..size * cost.batch], |outputs| head.check(outputs, cost.batch))?;
+        let again = measure(session, &shape, &frames[..size * cost.batch], |outputs| {
+            head.check(outputs, cost.batch)
+        })?;
         cost.run = cost.run.min(again.run);
     }
     found.max_batch = worthwhile(&found.costs);
     for batch in (1..found.max_batch).filter(|batch| found.costs.iter().all(|cost| cost.batch != *batch)) {
-        run(session, &input.shape(batch, frame), &frames[..size * batch], |outputs| head.check(outputs, batch))?;
+        run(session, &input.shape(batch, frame), &frames[..size * batch], |outputs| {
+            head.check(outputs, batch)
+        })?;
     }
     Ok(found)
 }
@@ -109,13 +123,15 @@ pub(crate) fn warm_up(session: &SharedSession, input: &Input, head: &Head, frame
 fn worthwhile(costs: &[BatchCost]) -> usize {
     let cheapest = costs.iter().map(|cost| cost.per_frame()).fold(f64::INFINITY, f64::min);
     let smallest = costs.iter().find(|cost| cost.per_frame() <= AS_GOOD * cheapest);
-    let quick = costs.iter().rfind(|cost| cost.run <= QUICK && cost.per_frame() <= ABOUT_AS_LITTLE * cheapest);
+    let quick =
+        costs.iter().rfind(|cost| cost.run <= QUICK && cost.per_frame() <= ABOUT_AS_LITTLE * cheapest);
     smallest.into_iter().chain(quick).map(|cost| cost.batch).max().unwrap_or(1)
 }
 
 /// 2, 4, 8, … and `max` itself.
 fn sizes(max: usize) -> impl Iterator<Item = usize> {
-    std::iter::successors((max > 1).then_some(2), move |&size| (size < max).then(|| (size * 2).min(max))).map(move |size| size.min(max))
+    std::iter::successors((max > 1).then_some(2), move |&size| (size < max).then(|| (size * 2).min(max)))
+        .map(move |size| size.min(max))
 }
 
 pub(crate) fn run<T>(
@@ -146,10 +162,14 @@ fn measure(
             break;
         }
     }
-    Ok(BatchCost { batch: shape.first().and_then(|&batch| usize::try_from(batch).ok()).unwrap_or(1), run: shortest })
+    Ok(BatchCost {
+        batch: shape.first().and_then(|&batch| usize::try_from(batch).ok()).unwrap_or(1),
+        run: shortest,
+    })
 }
 
-/// Uniform in ±0.5 and the same every time (Marsaglia's xorshift): a constant input would hide that a model mixes frames.
+/// Uniform in ±0.5 and the same every time (Marsaglia's xorshift): a constant input would hide that a model
+/// mixes frames.
 pub(crate) fn noise(length: usize) -> Vec<f32> {
     let mut state = 0x9e37_79b9_u32;
     std::iter::repeat_with(|| {
@@ -185,8 +205,10 @@ fn of_class(class: &Class) -> Vec<f64> {
 
 fn close(a: &[Vec<f64>], b: &[Vec<f64>]) -> bool {
     a.iter().zip(b).all(|(a, b)| {
-        let largest = a.iter().chain(b).filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
-        let near = |a: f64, b: f64| (a - b).abs() <= TOLERANCE * largest || a == b || (a.is_nan() && b.is_nan());
+        let largest =
+            a.iter().chain(b).filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        let near =
+            |a: f64, b: f64| (a - b).abs() <= TOLERANCE * largest || a == b || (a.is_nan() && b.is_nan());
         a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| near(a, b))
     })
 }
@@ -208,7 +230,10 @@ mod tests {
     #[test]
     fn a_batch_is_formed_only_where_it_saves_something() {
         let limit = |runs_us: [u64; 4]| {
-            let cost = |(index, &run): (usize, &u64)| BatchCost { batch: 1 << index, run: Duration::from_micros(run) };
+            let cost = |(index, &run): (usize, &u64)| BatchCost {
+                batch: 1 << index,
+                run: Duration::from_micros(run),
+            };
             worthwhile(&runs_us.iter().enumerate().map(cost).collect::<Vec<_>>())
         };
         assert_eq!(limit([15_000, 30_000, 59_000, 118_000]), 1, "a long run is not shortened by sharing it");

@@ -20,7 +20,11 @@ pub enum RecordingError {
         source: io::Error,
     },
     /// A folder, pipe or device where a file is needed.
-    #[error("{} is {what}, give the files themselves, such as {}/*.sigmf-meta", path.display(), path.display())]
+    #[error(
+        "{} is {what}, give the files themselves, such as {}/*.sigmf-meta",
+        path.display(),
+        path.display()
+    )]
     NotAFile {
         /// What was given.
         path: PathBuf,
@@ -29,7 +33,8 @@ pub enum RecordingError {
     },
     /// A file whose format its name does not say.
     #[error(
-        "{}: cannot tell the datatype from {}; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf), WAV and raw IQ \
+        "{}: cannot tell the datatype from {}; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf), WAV and \
+         raw IQ \
          ({}); any other raw IQ file needs --datatype ({})",
         path.display(), extension_of(path), extension_list(), datatype_list()
     )]
@@ -39,7 +44,8 @@ pub enum RecordingError {
     },
     /// A format that is known, and not raw IQ.
     #[error(
-        "{}: {format} files (.{}) are not supported; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf), WAV and raw \
+        "{}: {format} files (.{}) are not supported; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf), \
+         WAV and raw \
          IQ ({})",
         path.display(), path.extension().unwrap_or_default().to_string_lossy(), extension_list()
     )]
@@ -102,6 +108,8 @@ impl RecordingError {
 
 /// The extension as it is told: `.xyz`, or that there is none.
 fn extension_of(path: &Path) -> String {
-    path.extension()
-        .map_or_else(|| "a name without extension".to_owned(), |extension| format!("the extension .{}", extension.to_string_lossy()))
+    path.extension().map_or_else(
+        || "a name without extension".to_owned(),
+        |extension| format!("the extension .{}", extension.to_string_lossy()),
+    )
 }

@@ -19,7 +19,8 @@ pub fn find(path: PathBuf) -> PathBuf {
         return path;
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let names = folder.read_dir().into_iter().flatten().flatten().map(|entry| PathBuf::from(entry.file_name()));
+    let names =
+        folder.read_dir().into_iter().flatten().flatten().map(|entry| PathBuf::from(entry.file_name()));
     let found = names.filter(|name| stem(name) == stem(&path) && extension(name) == extension(&path)).min();
     found.map_or_else(|| path.clone(), |name| path.with_file_name(name))
 }

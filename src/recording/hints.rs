@@ -1,4 +1,5 @@
-//! What a raw file's name says beside its datatype: sample rate and centre frequency, where it can mean nothing else.
+//! What a raw file's name says beside its datatype: sample rate and centre frequency, where it can mean
+//! nothing else.
 
 use std::path::Path;
 
@@ -9,7 +10,8 @@ use super::files::{extension, stem};
 /// Faster than the receivers whose files are met sample, Hz: a number over it is no rate and no bandwidth.
 const OVER_ANY_RATE: f64 = 250e6;
 
-/// A centre frequency is this many times the rate beside it at least; bit rates and bandwidths are nearer to it.
+/// A centre frequency is this many times the rate beside it at least; bit rates and bandwidths are nearer to
+/// it.
 const CENTRE_OVER_RATE: f64 = 4.0;
 
 /// A number in `k` from here on is a rate: bandwidths this wide are written in `M`.
@@ -28,15 +30,17 @@ pub struct Hints {
     pub is_ambiguous: bool,
 }
 
-/// Reads a name such as `name_433.92M_250k.cu8`; `rate` is the sample rate where it is known, Hz. A number may be a centre
-/// frequency, a rate, a bandwidth, a bit rate or a standard, so only what has no other reading is taken, and only numbers with
-/// a unit (`k`, `M`, `G`, with or without `Hz`, or `Sps` for a rate) between underscores, hyphens or spaces:
+/// Reads a name such as `name_433.92M_250k.cu8`; `rate` is the sample rate where it is known, Hz. A number
+/// may be a centre frequency, a rate, a bandwidth, a bit rate or a standard, so only what has no other
+/// reading is taken, and only numbers with a unit (`k`, `M`, `G`, with or without `Hz`, or `Sps` for a rate)
+/// between underscores, hyphens or spaces:
 ///
 /// - the form of gqrx, `gqrx_<date>_<time>_<centre>_<rate>_fc.raw`, has both;
 /// - the one number in samples per second is the rate;
-/// - of two others side by side, the first one many times as large, the first is the centre and the second the rate;
-/// - a number alone is the centre frequency where it is above the rate, or above any rate where that is not known: one in Hz,
-///   or one in `M` or `G` with a fraction (whole ones are bands);
+/// - of two others side by side, the first one many times as large, the first is the centre and the second
+///   the rate;
+/// - a number alone is the centre frequency where it is above the rate, or above any rate where that is not
+///   known: one in Hz, or one in `M` or `G` with a fraction (whole ones are bands);
 /// - the one number in `k` is the rate where it is a thousand or more.
 ///
 /// What stands beside `bw`, standards as `802.11` and generations as `4G` are none of these.
@@ -48,29 +52,42 @@ pub fn of(path: &Path, rate: Option<f64>) -> Hints {
     let numbers = numbers(&stem);
     let stated = only(numbers.iter().filter(|number| number.unit == Unit::Rate).map(|number| number.value));
     let rate = rate.or(stated);
-    let others: Vec<_> = numbers.iter().filter(|number| number.unit != Unit::Rate && Some(number.value) != rate).collect();
+    let others: Vec<_> =
+        numbers.iter().filter(|number| number.unit != Unit::Rate && Some(number.value) != rate).collect();
     let (sample_rate, frequency) = match others.as_slice() {
         [centre, second] if centre.is_centre_of(second) => (Some(second.value), Some(centre.value)),
         [one] if one.is_centre_alone(rate) => (None, Some(one.value)),
         [_] | [_, _] => {
-            let in_k = only(others.iter().filter(|number| number.unit == Unit::Kilo).map(|number| number.value));
+            let in_k =
+                only(others.iter().filter(|number| number.unit == Unit::Kilo).map(|number| number.value));
             (in_k.filter(|rate| *rate >= RATE_IN_K), None)
         }
         _ => (None, None),
     };
     let sample_rate = stated.or(sample_rate);
-    Hints { datatype: None, sample_rate, frequency, is_ambiguous: !numbers.is_empty() && sample_rate.is_none() && frequency.is_none() }
+    Hints {
+        datatype: None,
+        sample_rate,
+        frequency,
+        is_ambiguous: !numbers.is_empty() && sample_rate.is_none() && frequency.is_none(),
+    }
 }
 
 /// The one number in Hz in the name of a file whose rate is known, Hz; that itself does not count.
 pub fn centre_in_hertz(path: &Path, rate: f64) -> Option<f64> {
     let numbers = numbers(&stem(path).to_string_lossy());
-    only(numbers.iter().filter(|number| number.unit == Unit::Hertz && number.value != rate).map(|number| number.value))
+    only(
+        numbers
+            .iter()
+            .filter(|number| number.unit == Unit::Hertz && number.value != rate)
+            .map(|number| number.value),
+    )
 }
 
 /// Says what was taken of a name: each thing with its value, Hz. `None` where nothing was.
 pub fn taken(path: &Path, values: &[(&str, Option<f64>)]) -> Option<String> {
-    let values: Vec<_> = values.iter().filter_map(|(what, value)| Some(format!("{what} {} Hz", (*value)?))).collect();
+    let values: Vec<_> =
+        values.iter().filter_map(|(what, value)| Some(format!("{what} {} Hz", (*value)?))).collect();
     (!values.is_empty()).then(|| format!("{}: taken from its name: {}", path.display(), values.join(", ")))
 }
 
@@ -80,7 +97,12 @@ fn gqrx(stem: &str, extension: &str) -> Option<Hints> {
     let ["gqrx", _date, _time, centre, rate, "fc"] = parts.as_slice() else { return None };
     let positive = |text: &str| text.parse::<u64>().ok().filter(|value| *value > 0).map(|value| value as f64);
     let (sample_rate, frequency) = (Some(positive(rate)?), Some(positive(centre)?));
-    (extension == "raw").then_some(Hints { datatype: Some(Datatype::Cf32Le), sample_rate, frequency, is_ambiguous: false })
+    (extension == "raw").then_some(Hints {
+        datatype: Some(Datatype::Cf32Le),
+        sample_rate,
+        frequency,
+        is_ambiguous: false,
+    })
 }
 
 fn only(mut values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -90,8 +112,11 @@ fn only(mut values: impl Iterator<Item = f64>) -> Option<f64> {
 /// The numbers with units of a name; not those that say a bandwidth or a standard.
 fn numbers(stem: &str) -> Vec<Quantity> {
     let tokens: Vec<&str> = stem.split(['_', '-', ' ']).collect();
-    let is_bandwidth = |token: Option<&&str>| token.is_some_and(|token| matches!(token.to_ascii_lowercase().as_str(), "bw" | "bandwidth"));
-    let quantities: Vec<_> = tokens.iter().enumerate().map(|(place, token)| Quantity::read(token, place)).collect();
+    let is_bandwidth = |token: Option<&&str>| {
+        token.is_some_and(|token| matches!(token.to_ascii_lowercase().as_str(), "bw" | "bandwidth"))
+    };
+    let quantities: Vec<_> =
+        tokens.iter().enumerate().map(|(place, token)| Quantity::read(token, place)).collect();
     let is_free = |number: &Quantity| {
         let before = number.place.checked_sub(1).and_then(|place| tokens.get(place));
         let after = tokens.get(number.place + 1);
@@ -127,11 +152,13 @@ struct Quantity {
 }
 
 impl Quantity {
-    /// A positive decimal number with its unit, such as `433.92M`, `250k`, `868.3MHz`, `2.4Msps`; no `802.11…`.
+    /// A positive decimal number with its unit, such as `433.92M`, `250k`, `868.3MHz`, `2.4Msps`; no
+    /// `802.11…`.
     fn read(token: &str, place: usize) -> Option<Self> {
         let digits = token.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, unit) = token.split_at(digits);
-        let written = number.parse::<f64>().ok().filter(|value| *value > 0.0 && !number.starts_with("802."))?;
+        let written =
+            number.parse::<f64>().ok().filter(|value| *value > 0.0 && !number.starts_with("802."))?;
         let (prefix, rest) = match unit.split_at_checked(1)? {
             ("k" | "K", rest) => (Some((1e3, Unit::Kilo)), rest),
             ("M", rest) => (Some((1e6, Unit::Mega)), rest),
@@ -146,7 +173,8 @@ impl Quantity {
             _ => return None,
         };
         // Generations, and the bands that are called so.
-        let is_standard = unit == Unit::Giga && (written.fract() == 0.0 && written < 10.0 || [2.4, 2.5, 3.5, 5.8].contains(&written));
+        let is_standard = unit == Unit::Giga
+            && (written.fract() == 0.0 && written < 10.0 || [2.4, 2.5, 3.5, 5.8].contains(&written));
         // 868.3 times a million is not a whole number of hertz.
         let value = (written * factor * 1e3).round() / 1e3;
         Some(Self { value, unit, has_fraction: written.fract() != 0.0, is_standard, place })
@@ -278,7 +306,10 @@ mod tests {
     fn values_taken_from_names_are_reported() {
         let path = Path::new("d/x.cu8");
         let said = taken(path, &[("sample rate", Some(250e3)), ("centre frequency", Some(433.92e6))]);
-        assert_eq!(said.as_deref(), Some("d/x.cu8: taken from its name: sample rate 250000 Hz, centre frequency 433920000 Hz"));
+        assert_eq!(
+            said.as_deref(),
+            Some("d/x.cu8: taken from its name: sample rate 250000 Hz, centre frequency 433920000 Hz")
+        );
         assert_eq!(taken(path, &[("sample rate", None)]), None);
     }
 }

@@ -1,16 +1,17 @@
 //! Recordings on disk: SigMF, WAV and raw IQ files, read frame by frame, and SigMF written.
 //!
-//! [`open`] takes a `.sigmf-meta` or `.sigmf-data` file (with its companion beside it, or the file that `core:dataset`
-//! names), a `.sigmf` archive with one recording or several, a WAV file, or a raw file whose extension or [`Overrides`] say
-//! the datatype. A [`Recording`] knows where its samples are and what is known of them; [`Recording::frames`] reads them, a frame at a
-//! time, however large the file is.
+//! [`open`] takes a `.sigmf-meta` or `.sigmf-data` file (with its companion beside it, or the file that
+//! `core:dataset` names), a `.sigmf` archive with one recording or several, a WAV file, or a raw file whose
+//! extension or [`Overrides`] say the datatype. A [`Recording`] knows where its samples are and what is known
+//! of them; [`Recording::frames`] reads them, a frame at a time, however large the file is.
 //!
-//! How SigMF's captures become [`Stream`]s: a capture begins where the last one ends, and one of the same `core:frequency`
-//! continues the stream. Another frequency begins a new one, and so does a jump in `core:global_index` (where it is left out,
-//! `core:sample_start`) or a `core:datetime` over a second from where the samples' count puts it: either says that samples are
-//! missing in between. `core:header_bytes` and `core:trailing_bytes` are stepped over; samples before the first capture belong
-//! to none and are not read. A frame's time is counted from the last `core:datetime` at or before it, or back from the
-//! stream's first one, and over the samples that a stated `core:global_index` says are missing. Its place is its capture's
+//! How SigMF's captures become [`Stream`]s: a capture begins where the last one ends, and one of the same
+//! `core:frequency` continues the stream. Another frequency begins a new one, and so does a jump in
+//! `core:global_index` (where it is left out, `core:sample_start`) or a `core:datetime` over a second from
+//! where the samples' count puts it: either says that samples are missing in between. `core:header_bytes` and
+//! `core:trailing_bytes` are stepped over; samples before the first capture belong to none and are not read.
+//! A frame's time is counted from the last `core:datetime` at or before it, or back from the stream's first
+//! one, and over the samples that a stated `core:global_index` says are missing. Its place is its capture's
 //! `core:geolocation`, else the recording's.
 
 mod archive;
@@ -44,8 +45,8 @@ use files::{extension, find};
 /// What the user knows better than the file. Each one given is taken instead of what the recording says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overrides {
-    /// How the samples are stored; makes any file a raw one that is not SigMF by its name or WAV by its header. A
-    /// `.sigmf-data` file without its metadata is a raw one too.
+    /// How the samples are stored; makes any file a raw one that is not SigMF by its name or WAV by its
+    /// header. A `.sigmf-data` file without its metadata is a raw one too.
     pub datatype: Option<Datatype>,
     /// Samples per second, Hz.
     pub sample_rate: Option<f64>,
@@ -90,24 +91,25 @@ impl Recording {
         self.len() == 0
     }
 
-    /// Compares the data file with `core:sha512`, where the metadata states it, and says what differs. Reads the whole file,
-    /// a block at a time.
+    /// Compares the data file with `core:sha512`, where the metadata states it, and says what differs. Reads
+    /// the whole file, a block at a time.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn digest_mismatch(&self) -> Result<Option<String>, RecordingError> {
         let Some(stated) = &self.sha512 else { return Ok(None) };
         let actual = self.data.sha512()?;
-        Ok((!stated.eq_ignore_ascii_case(&actual))
-            .then(|| format!("{}: the data's SHA-512 is {actual:.16}…, the metadata says {stated:.16}…", self.data)))
+        Ok((!stated.eq_ignore_ascii_case(&actual)).then(|| {
+            format!("{}: the data's SHA-512 is {actual:.16}…, the metadata says {stated:.16}…", self.data)
+        }))
     }
 }
 
 /// Opens the recordings of a file: one, or all those in an archive.
 ///
 /// # Errors
-/// A folder, a format that is not supported or not known, metadata that is not SigMF, a datatype outside the list, no
-/// samples, or a file that cannot be read.
+/// A folder, a format that is not supported or not known, metadata that is not SigMF, a datatype outside the
+/// list, no samples, or a file that cannot be read.
 pub fn open(path: &Path, overrides: &Overrides) -> Result<Vec<Recording>, RecordingError> {
     let metadata = path.metadata().map_err(RecordingError::reading(path))?;
     if !metadata.is_file() {
@@ -129,7 +131,9 @@ fn of_data(path: &Path, overrides: &Overrides) -> Result<Recording, RecordingErr
         return sigmf::open(&metadata, overrides);
     }
     let mut recording = without_metadata(path, overrides)?;
-    recording.warnings.insert(0, format!("{} is not there: {} is read as raw IQ", metadata.display(), path.display()));
+    recording
+        .warnings
+        .insert(0, format!("{} is not there: {} is read as raw IQ", metadata.display(), path.display()));
     Ok(recording)
 }
 

@@ -2,8 +2,8 @@
 
 use sferic_features::Datatype;
 
-/// The extensions of raw IQ files. `complex16s` and its kin are Universal Radio Hacker's, the `sc` and `fc` ones UHD's, `c8`
-/// and `c16` PortaPack's, `s8` and `s16` GamutRF's and SatDump's.
+/// The extensions of raw IQ files. `complex16s` and its kin are Universal Radio Hacker's, the `sc` and `fc`
+/// ones UHD's, `c8` and `c16` PortaPack's, `s8` and `s16` GamutRF's and SatDump's.
 const EXTENSIONS: [(&str, Datatype); 37] = [
     ("cu8", Datatype::Cu8),
     ("uc8", Datatype::Cu8),
@@ -44,7 +44,8 @@ const EXTENSIONS: [(&str, Datatype); 37] = [
     ("complex128", Datatype::Cf64Le),
 ];
 
-/// Datatype names that leave the byte order out, as older SigMF metadata and most tools do: little-endian is meant.
+/// Datatype names that leave the byte order out, as older SigMF metadata and most tools do: little-endian is
+/// meant.
 const WITHOUT_BYTE_ORDER: [(&str, Datatype); 8] = [
     ("cs8", Datatype::Ci8),
     ("cs16", Datatype::Ci16Le),
@@ -56,7 +57,8 @@ const WITHOUT_BYTE_ORDER: [(&str, Datatype); 8] = [
     ("cf64", Datatype::Cf64Le),
 ];
 
-/// The datatype of a SigMF name, one without byte order being little-endian. `None` for one that is not supported.
+/// The datatype of a SigMF name, one without byte order being little-endian. `None` for one that is not
+/// supported.
 pub fn datatype_of_name(name: &str) -> Option<Datatype> {
     let short = || WITHOUT_BYTE_ORDER.iter().find(|(short, _)| *short == name).map(|(_, datatype)| *datatype);
     name.parse().ok().or_else(short)

@@ -29,7 +29,11 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Recording, RecordingEr
         datatype,
         num_channels: 1,
         sample_rate: overrides.sample_rate.or(hints.sample_rate),
-        streams: vec![Stream { frequency: hints.frequency, spans: vec![ByteSpan { byte: 0, len }], ..Stream::default() }],
+        streams: vec![Stream {
+            frequency: hints.frequency,
+            spans: vec![ByteSpan { byte: 0, len }],
+            ..Stream::default()
+        }],
         sha512: None,
         warnings: if rest > 0 { vec![data.partial_sample(rest)] } else { Vec::new() },
         notes: notes(path, &hints, overrides),
@@ -44,7 +48,8 @@ fn notes(path: &Path, hints: &Hints, overrides: &Overrides) -> Vec<String> {
     let ambiguous = hints.is_ambiguous && overrides.sample_rate.is_none();
     let left_out = || {
         format!(
-            "{}: what its name says may be a rate, a frequency or a bandwidth and is not used, --sample-rate gives the rate",
+            "{}: what its name says may be a rate, a frequency or a bandwidth and is not used, \
+             --sample-rate gives the rate",
             path.display()
         )
     };

@@ -64,9 +64,15 @@ impl Recording {
             *start += stream.len();
             Some(*start - stream.len())
         });
-        let locations = self.streams.iter().zip(starts).enumerate().flat_map(move |(index, (stream, start))| {
-            cut.frames(stream.len()).map(move |(offset, len)| FrameLocation { stream: index, offset, len, position: start + offset })
-        });
+        let locations =
+            self.streams.iter().zip(starts).enumerate().flat_map(move |(index, (stream, start))| {
+                cut.frames(stream.len()).map(move |(offset, len)| FrameLocation {
+                    stream: index,
+                    offset,
+                    len,
+                    position: start + offset,
+                })
+            });
         Ok(Frames { recording: self, file: Some(file), locations: Box::new(locations) })
     }
 }

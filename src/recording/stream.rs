@@ -25,7 +25,10 @@ impl Geolocation {
         let Self::Point { coordinates } = self;
         match coordinates.as_slice() {
             [longitude, latitude, altitude @ ..] => {
-                longitude.abs() <= 180.0 && latitude.abs() <= 90.0 && altitude.len() <= 1 && altitude.iter().all(|x| x.is_finite())
+                longitude.abs() <= 180.0
+                    && latitude.abs() <= 90.0
+                    && altitude.len() <= 1
+                    && altitude.iter().all(|x| x.is_finite())
             }
             _ => false,
         }
@@ -65,14 +68,16 @@ impl Stream {
         self.len() == 0
     }
 
-    /// When the instant at `offset` was sampled: counted on from the last stamp up to there, or back from the first one.
-    /// `None` without a stamp, or where one would have to be counted from without a rate.
+    /// When the instant at `offset` was sampled: counted on from the last stamp up to there, or back from the
+    /// first one. `None` without a stamp, or where one would have to be counted from without a rate.
     pub fn datetime_at(&self, offset: u64, sample_rate: Option<f64>) -> Option<Timestamp> {
         let (stamped, datetime) = last_up_to(&self.stamps, offset).or(self.stamps.first())?;
         if *stamped == offset {
             return Some(*datetime);
         }
-        let seconds = |samples: u64| Some(SignedDuration::from_nanos((samples as f64 * 1e9 / sample_rate?).round() as i64));
+        let seconds = |samples: u64| {
+            Some(SignedDuration::from_nanos((samples as f64 * 1e9 / sample_rate?).round() as i64))
+        };
         match offset.checked_sub(*stamped) {
             Some(later) => datetime.checked_add(seconds(later)?).ok(),
             None => datetime.checked_sub(seconds(stamped - offset)?).ok(),
@@ -90,7 +95,10 @@ impl Stream {
         self.spans.iter().filter_map(move |span| {
             let from = offset.max(start);
             let to = (offset + len).min(start + span.len);
-            let part = ByteSpan { byte: span.byte + from.saturating_sub(start) * bytes_per_instant, len: to.saturating_sub(from) };
+            let part = ByteSpan {
+                byte: span.byte + from.saturating_sub(start) * bytes_per_instant,
+                len: to.saturating_sub(from),
+            };
             start += span.len;
             (part.len > 0).then_some(part)
         })
@@ -106,7 +114,8 @@ fn last_up_to<T>(by_offset: &[(u64, T)], offset: u64) -> Option<&(u64, T)> {
 pub struct Cut {
     /// Sample instants per frame, at least 1.
     pub frame: u64,
-    /// From one frame's start to the next one's, at least 1. Under `frame` they overlap, over it they leave gaps.
+    /// From one frame's start to the next one's, at least 1. Under `frame` they overlap, over it they leave
+    /// gaps.
     pub hop: u64,
 }
 
@@ -168,9 +177,13 @@ mod tests {
 
         #[test]
         fn spans_of_covers_exactly_what_is_asked(
-            lens in prop::collection::vec(1..50u64, 1..6), gap in 0..9u64, offset in 0..200u64, len in 0..200u64,
+            lens in prop::collection::vec(1..50u64, 1..6),
+            gap in 0..9u64,
+            offset in 0..200u64,
+            len in 0..200u64,
         ) {
-            // Instants of 4 bytes, `gap` bytes of header before each span; instant n of the stream sits at byte at[n].
+            // Instants of 4 bytes, `gap` bytes of header before each span; instant n of the stream sits at
+            // byte at[n].
             let mut stream = Stream::default();
             let mut at = Vec::new();
             let mut byte = 0;
@@ -180,7 +193,8 @@ mod tests {
                 at.extend((0..len).map(|n| byte + 4 * n));
                 byte += 4 * len;
             }
-            let read: Vec<u64> = stream.spans_of(offset, len, 4).flat_map(|span| (0..span.len).map(move |n| span.byte + 4 * n)).collect();
+            let bytes = |span: ByteSpan| (0..span.len).map(move |n| span.byte + 4 * n);
+            let read: Vec<u64> = stream.spans_of(offset, len, 4).flat_map(bytes).collect();
             let wanted: Vec<u64> = at.into_iter().skip(offset as usize).take(len as usize).collect();
             prop_assert_eq!(read, wanted);
         }
@@ -189,8 +203,10 @@ mod tests {
     #[test]
     fn time_is_counted_from_the_nearest_stamp_before() {
         let stamp = |text: &str| text.parse::<Timestamp>().unwrap();
-        let stream =
-            Stream { stamps: vec![(1000, stamp("2020-08-13T06:52:20Z")), (2000, stamp("2020-08-13T06:52:20.5Z"))], ..Stream::default() };
+        let stream = Stream {
+            stamps: vec![(1000, stamp("2020-08-13T06:52:20Z")), (2000, stamp("2020-08-13T06:52:20.5Z"))],
+            ..Stream::default()
+        };
         for (offset, expected) in [
             (0, "2020-08-13T06:52:19Z"),
             (1000, "2020-08-13T06:52:20Z"),
@@ -207,7 +223,11 @@ mod tests {
 
     #[test]
     fn the_receiver_is_where_it_was_last_seen() {
-        let places = vec![(0, Some(Geolocation::point(8.0, 46.0))), (10, Some(Geolocation::point(9.0, 47.0))), (20, None)];
+        let places = vec![
+            (0, Some(Geolocation::point(8.0, 46.0))),
+            (10, Some(Geolocation::point(9.0, 47.0))),
+            (20, None),
+        ];
         let stream = Stream { places, ..Stream::default() };
         assert_eq!(stream.geolocation_at(9), Some(&Geolocation::point(8.0, 46.0)));
         assert_eq!(stream.geolocation_at(10), Some(&Geolocation::point(9.0, 47.0)));

@@ -50,7 +50,10 @@ fn segments_of_one_frequency_are_one_stream() {
     assert_eq!(streams, [(Some(1e6), 10), (Some(2e6), 16), (Some(1e6), 4)]);
 
     let frames = read(&recording, FRAME);
-    let seen: Vec<_> = frames.iter().map(|frame| (frame.position, frame.bytes.len(), frame.bytes[0], frame.frequency)).collect();
+    let seen: Vec<_> = frames
+        .iter()
+        .map(|frame| (frame.position, frame.bytes.len(), frame.bytes[0], frame.frequency))
+        .collect();
     assert_eq!(
         seen,
         [
@@ -63,7 +66,10 @@ fn segments_of_one_frequency_are_one_stream() {
     );
     let times: Vec<_> = frames.iter().map(|frame| frame.datetime.map(|time| time.to_string())).collect();
     let at = |text: &str| Some(text.to_owned());
-    assert_eq!(times, [at("2024-01-01T00:00:00Z"), at("2024-01-01T01:00:00Z"), at("2024-01-01T01:00:00.008Z"), None]);
+    assert_eq!(
+        times,
+        [at("2024-01-01T00:00:00Z"), at("2024-01-01T01:00:00Z"), at("2024-01-01T01:00:00.008Z"), None]
+    );
     assert_eq!((recording.count(FRAME), recording.tail(FRAME), recording.longest_frame(FRAME)), (4, 2, 16));
 }
 
@@ -104,17 +110,24 @@ fn places_rates_and_channels_are_read() {
         {"core:sample_start": 16, "core:geolocation": {"type": "Point", "coordinates": [99.0]}},
     ]);
     let global = json!({
-        "core:datatype": "ci16", "core:num_channels": 3, "core:geolocation": {"type": "Point", "coordinates": [7.5, 45.0]},
+        "core:datatype": "ci16", "core:num_channels": 3,
+        "core:geolocation": {"type": "Point", "coordinates": [7.5, 45.0]},
     });
     let recording = sigmf(folder.path(), global, captures, 24 * 12).unwrap();
-    assert_eq!((recording.datatype, recording.num_channels, recording.bytes_per_instant()), (Datatype::Ci16Le, 3, 12));
+    assert_eq!(
+        (recording.datatype, recording.num_channels, recording.bytes_per_instant()),
+        (Datatype::Ci16Le, 3, 12)
+    );
     assert_eq!(recording.sample_rate, Some(1000.0));
     let places: Vec<_> = read(&recording, FRAME).into_iter().map(|frame| frame.geolocation).collect();
     let moved = Some(Geolocation::Point { coordinates: vec![8.5, 46.5, 400.0] });
     // The last capture has a place of its own, which nobody can read.
     assert_eq!(places, [Some(Geolocation::point(7.5, 45.0)), moved, None]);
     assert!(recording.warnings.iter().any(|warning| warning.contains("[99.0]")), "{:?}", recording.warnings);
-    assert_eq!(serde_json::to_value(Geolocation::point(7.5, 45.0)).unwrap(), json!({"type": "Point", "coordinates": [7.5, 45.0]}));
+    assert_eq!(
+        serde_json::to_value(Geolocation::point(7.5, 45.0)).unwrap(),
+        json!({"type": "Point", "coordinates": [7.5, 45.0]})
+    );
 }
 
 #[test]
@@ -146,9 +159,17 @@ fn a_short_or_truncated_dataset_is_reported() {
     let captures = json!([{"core:sample_start": 0}, {"core:sample_start": 100}]);
     let recording = sigmf(folder.path(), json!({}), captures, 21).unwrap();
     assert_eq!(recording.len(), 10);
-    assert!(recording.warnings.iter().any(|warning| warning.contains("1 of the captures")), "{:?}", recording.warnings);
+    assert!(
+        recording.warnings.iter().any(|warning| warning.contains("1 of the captures")),
+        "{:?}",
+        recording.warnings
+    );
     let recording = sigmf(folder.path(), json!({}), json!([]), 21).unwrap();
-    assert!(recording.warnings.iter().any(|warning| warning.contains("last 1 bytes")), "{:?}", recording.warnings);
+    assert!(
+        recording.warnings.iter().any(|warning| warning.contains("last 1 bytes")),
+        "{:?}",
+        recording.warnings
+    );
 }
 
 #[test]
@@ -167,14 +188,20 @@ fn raw_files_are_read_by_name_or_by_override() {
     let path = folder.path().join("x_433.92M_250k.cu8");
     fs::write(&path, counting(33)).unwrap();
     let recording = &open(&path, &Overrides::default()).unwrap()[0];
-    assert_eq!((recording.datatype, recording.sample_rate, recording.len()), (Datatype::Cu8, Some(250e3), 16));
+    assert_eq!(
+        (recording.datatype, recording.sample_rate, recording.len()),
+        (Datatype::Cu8, Some(250e3), 16)
+    );
     assert_eq!(recording.streams[0].frequency, Some(433.92e6));
     assert!(recording.warnings[0].contains("last 1 bytes"));
     assert_eq!(read(recording, FRAME)[1].bytes, counting(32)[16..]);
 
     let overrides = Overrides { datatype: Some(Datatype::Ci16Be), sample_rate: Some(1e6) };
     let recording = &open(&path, &overrides).unwrap()[0];
-    assert_eq!((recording.datatype, recording.sample_rate, recording.len()), (Datatype::Ci16Be, Some(1e6), 8));
+    assert_eq!(
+        (recording.datatype, recording.sample_rate, recording.len()),
+        (Datatype::Ci16Be, Some(1e6), 8)
+    );
 }
 
 #[test]
@@ -204,7 +231,8 @@ fn files_that_are_not_recordings_are_refused_with_what_is_supported() {
 
 /// Metadata of a recording in an archive.
 fn member() -> Vec<u8> {
-    let metadata = json!({"global": {"core:datatype": "ci8", "core:version": "1.2.5"}, "captures": [{"core:sample_start": 0}]});
+    let global = json!({"core:datatype": "ci8", "core:version": "1.2.5"});
+    let metadata = json!({"global": global, "captures": [{"core:sample_start": 0}]});
     metadata.to_string().into_bytes()
 }
 
@@ -239,9 +267,14 @@ fn unreadable_members_of_an_archive_are_left_out() {
         ],
     );
     let recordings = open(&path, &Overrides::default()).unwrap();
-    assert_eq!(recordings.iter().map(|recording| (recording.name.to_str(), recording.len())).collect::<Vec<_>>(), [(Some("a"), 2)]);
+    assert_eq!(
+        recordings.iter().map(|recording| (recording.name.to_str(), recording.len())).collect::<Vec<_>>(),
+        [(Some("a"), 2)]
+    );
     let warnings = &recordings[0].warnings;
-    for (warning, named) in warnings.iter().zip(["x/a.sigmf-data: the last 1 bytes", "x/broken", "x/nothing", "x/orphan"]) {
+    for (warning, named) in
+        warnings.iter().zip(["x/a.sigmf-data: the last 1 bytes", "x/broken", "x/nothing", "x/orphan"])
+    {
         assert!(warning.contains(named), "{warning}");
     }
     assert_eq!(warnings.len(), 4, "{warnings:?}");
@@ -268,7 +301,8 @@ fn archives_are_read_in_place() {
         ],
     );
     let recordings = open(&path, &Overrides::default()).unwrap();
-    let seen: Vec<_> = recordings.iter().map(|recording| (recording.name.to_str().unwrap(), recording.len())).collect();
+    let seen: Vec<_> =
+        recordings.iter().map(|recording| (recording.name.to_str().unwrap(), recording.len())).collect();
     assert_eq!(seen, [("a", 8), ("b", 20)]);
     assert_eq!(read(&recordings[0], FRAME)[0].bytes, counting(20)[4..]);
     assert_eq!(read(&recordings[1], FRAME)[1].bytes, counting(40)[16..32]);
@@ -291,8 +325,12 @@ fn written_recordings_can_be_read() {
         extension: ("sferic", "1.0.0"),
         global: more("sferic:seed", json!(7)),
     };
-    let annotation =
-        Annotation { sample_start: 0, sample_count: 4, label: "psk".to_owned(), more: more("sferic:snr_db", json!([1.5, 2.5])) };
+    let annotation = Annotation {
+        sample_start: 0,
+        sample_count: 4,
+        label: "psk".to_owned(),
+        more: more("sferic:snr_db", json!([1.5, 2.5])),
+    };
     let path = writer.write(folder.path(), "scene", &counting(64), &[annotation]).unwrap();
     let recording = &open(&path, &Overrides::default()).unwrap()[0];
     assert_eq!((recording.datatype, recording.num_channels, recording.len()), (Datatype::Cf32Le, 2, 4));
@@ -313,7 +351,9 @@ fn real_captures_are_read_whole() {
         eprintln!("skipped: there are no captures in ../shared/iq");
         return;
     };
-    let files = folders.flat_map(|folder| folder.unwrap().path().read_dir().into_iter().flatten()).map(|file| file.unwrap().path());
+    let files = folders
+        .flat_map(|folder| folder.unwrap().path().read_dir().into_iter().flatten())
+        .map(|file| file.unwrap().path());
     for path in files.filter(|path| path.extension().is_some_and(|extension| extension == "sigmf-meta")) {
         let recording = &open(&path, &Overrides::default()).unwrap()[0];
         assert_eq!(recording.warnings, [""; 0], "{}", path.display());

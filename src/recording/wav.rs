@@ -1,8 +1,8 @@
 //! WAV files as receivers write them: I is the left channel, Q the right one.
 //!
-//! The header says datatype and rate. The `auxi` chunk of SDRuno, HDSDR and SpectraVue says when the recording began and
-//! its centre frequency; where there is none, a number in Hz in the file's name does. RF64 and BW64 are WAV with sizes of 64
-//! bits in a `ds64` chunk.
+//! The header says datatype and rate. The `auxi` chunk of SDRuno, HDSDR and SpectraVue says when the
+//! recording began and its centre frequency; where there is none, a number in Hz in the file's name does.
+//! RF64 and BW64 are WAV with sizes of 64 bits in a `ds64` chunk.
 
 use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
@@ -33,12 +33,16 @@ pub struct Wav {
     warnings: Vec<String>,
 }
 
-/// Opens a WAV file whatever its name; `None` for a file that is none. Its header is believed over `--datatype`.
+/// Opens a WAV file whatever its name; `None` for a file that is none. Its header is believed over
+/// `--datatype`.
 ///
 /// # Errors
-/// A file that cannot be read, another RIFF format, a header that is cut off, samples that are not read, or none.
+/// A file that cannot be read, another RIFF format, a header that is cut off, samples that are not read, or
+/// none.
 pub fn open(path: &Path, overrides: &Overrides) -> Result<Option<Recording>, RecordingError> {
-    let Some(Wav { samples: data, format, auxi, mut warnings }) = Wav::find(&DataFile::whole(path)?)? else { return Ok(None) };
+    let Some(Wav { samples: data, format, auxi, mut warnings }) = Wav::find(&DataFile::whole(path)?)? else {
+        return Ok(None);
+    };
     let datatype = format.datatype().map_err(|reason| RecordingError::metadata(path, reason))?;
     if let Some(other) = overrides.datatype.filter(|other| *other != datatype) {
         warnings.push(format!("{data}: the WAV header says {datatype}, so --datatype {other} is not used"));
@@ -47,7 +51,8 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Option<Recording>, Rec
     let sample_rate = overrides.sample_rate.or(Some(rate).filter(|rate| *rate > 0.0));
     let stated = auxi.as_ref().and_then(|auxi| auxi.centre);
     let named = stated.is_none().then(|| hints::centre_in_hertz(path, rate)).flatten();
-    let (len, rest) = (data.len / datatype.bytes_per_sample() as u64, data.len % datatype.bytes_per_sample() as u64);
+    let (len, rest) =
+        (data.len / datatype.bytes_per_sample() as u64, data.len % datatype.bytes_per_sample() as u64);
     if len == 0 {
         return Err(RecordingError::Empty { data });
     }
@@ -79,7 +84,9 @@ impl Wav {
     /// Data that cannot be read, another RIFF format, or a header that is cut off.
     pub fn find(data: &DataFile) -> Result<Option<Self>, RecordingError> {
         let mut reader = data.reader()?;
-        let Some((form, riff)) = chunk(&mut reader).map_err(RecordingError::reading(&data.path))? else { return Ok(None) };
+        let Some((form, riff)) = chunk(&mut reader).map_err(RecordingError::reading(&data.path))? else {
+            return Ok(None);
+        };
         if !matches!(&form, b"RIFF" | b"RF64" | b"BW64") {
             return Ok(None);
         }
@@ -87,11 +94,16 @@ impl Wav {
         let mut kind = Vec::new();
         reader.by_ref().take(4).read_to_end(&mut kind).map_err(RecordingError::reading(&data.path))?;
         if kind != b"WAVE" {
-            return Err(bad(format!("is a RIFF file of {:?}, only WAVE is read", String::from_utf8_lossy(&kind))));
+            return Err(bad(format!(
+                "is a RIFF file of {:?}, only WAVE is read",
+                String::from_utf8_lossy(&kind)
+            )));
         }
         let chunks = Chunks::read(reader, data).map_err(RecordingError::reading(&data.path))?;
-        let format = chunks.format.ok_or_else(|| bad("is a WAV file without a whole fmt chunk".to_owned()))?;
-        let (offset, size) = chunks.samples.ok_or_else(|| bad("is a WAV file without a data chunk".to_owned()))?;
+        let format =
+            chunks.format.ok_or_else(|| bad("is a WAV file without a whole fmt chunk".to_owned()))?;
+        let (offset, size) =
+            chunks.samples.ok_or_else(|| bad("is a WAV file without a data chunk".to_owned()))?;
         let mut warnings = Vec::new();
         if chunks.auxi_is_other {
             warnings.push(format!("{data}: its auxi chunk is of an unknown form and is left out"));
@@ -100,7 +112,10 @@ impl Wav {
         // A recorder that was stopped short leaves the sizes as they were at the start.
         let is_unfinished = size == UNKNOWN || (size == 0 && (riff == UNKNOWN || riff + 8 < data.len));
         if is_unfinished || size > room {
-            warnings.push(format!("{data}: the WAV header says {size} bytes of samples, read are the {room} up to the file's end"));
+            warnings.push(format!(
+                "{data}: the WAV header says {size} bytes of samples, read are the {room} up to the file's \
+                 end"
+            ));
         }
         let len = if is_unfinished { room } else { size.min(room) };
         let samples = DataFile { offset: data.offset + offset, len, ..data.clone() };
@@ -138,7 +153,9 @@ impl Chunks {
                 b"fmt " => chunks.format = Format::read(&body),
                 b"auxi" => chunks.auxi = Auxi::read(&body),
                 // After the file's size comes that of the data.
-                b"ds64" => wide = body.get(8..16).and_then(|size| size.try_into().ok()).map(u64::from_le_bytes),
+                b"ds64" => {
+                    wide = body.get(8..16).and_then(|size| size.try_into().ok()).map(u64::from_le_bytes)
+                }
                 _ => {}
             }
             chunks.auxi_is_other |= id == *b"auxi" && chunks.auxi.is_none();
@@ -188,7 +205,9 @@ impl Format {
     fn datatype(&self) -> Result<Datatype, String> {
         let Self { tag, channels, bits, .. } = *self;
         if channels != 2 {
-            return Err(format!("is a WAV file of {channels} channels, IQ has 2: I on the left, Q on the right"));
+            return Err(format!(
+                "is a WAV file of {channels} channels, IQ has 2: I on the left, Q on the right"
+            ));
         }
         match (tag, bits) {
             (1, 8) => Ok(Datatype::Cu8),
@@ -202,7 +221,10 @@ impl Format {
                     3 => "floats".to_owned(),
                     tag => format!("samples of format {tag}"),
                 };
-                Err(format!("is a WAV file of {bits}-bit {kind}, read are integers of 8, 16 and 32 bits and floats of 32 and 64"))
+                Err(format!(
+                    "is a WAV file of {bits}-bit {kind}, read are integers of 8, 16 and 32 bits and floats \
+                     of 32 and 64"
+                ))
             }
         }
     }
@@ -222,7 +244,8 @@ impl Auxi {
         let small = |index: usize| field(index).and_then(|field| i8::try_from(field).ok());
         let nanoseconds = i32::from(field(7)?).checked_mul(1_000_000)?;
         // The day of the week comes third.
-        let time = DateTime::new(field(0)?, small(1)?, small(3)?, small(4)?, small(5)?, small(6)?, nanoseconds);
+        let time =
+            DateTime::new(field(0)?, small(1)?, small(3)?, small(4)?, small(5)?, small(6)?, nanoseconds);
         let start = match time.and_then(|time| time.to_zoned(TimeZone::UTC)) {
             Ok(time) => Some(time.timestamp()),
             Err(_) if chunk.iter().take(16).all(|byte| *byte == 0) => None,

@@ -51,11 +51,18 @@ pub struct Annotation {
 }
 
 impl SigmfWriter {
-    /// Writes `<name>.sigmf-meta` and `<name>.sigmf-data` into `folder`, over files of these names. Returns the metadata's path.
+    /// Writes `<name>.sigmf-meta` and `<name>.sigmf-data` into `folder`, over files of these names. Returns
+    /// the metadata's path.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn write(&self, folder: &Path, name: &str, samples: &[u8], annotations: &[Annotation]) -> Result<PathBuf, RecordingError> {
+    pub fn write(
+        &self,
+        folder: &Path,
+        name: &str,
+        samples: &[u8],
+        annotations: &[Annotation],
+    ) -> Result<PathBuf, RecordingError> {
         let (extension, version) = self.extension;
         let mut global = json!({
             "core:datatype": self.datatype.name(),

@@ -55,17 +55,29 @@ impl Check {
 
     /// A share from 0 to 1, both included.
     pub(super) fn share(&mut self, key: &str, value: f64) {
-        self.rule((0.0..=1.0).contains(&value), key, format_args!("is {}, must be from 0 to 1", Number(value)));
+        self.rule(
+            (0.0..=1.0).contains(&value),
+            key,
+            format_args!("is {}, must be from 0 to 1", Number(value)),
+        );
     }
 
     pub(super) fn above_zero(&mut self, key: &str, value: f64) {
-        self.rule(value > 0.0 && value.is_finite(), key, format_args!("is {}, must be a number above 0", Number(value)));
+        self.rule(
+            value > 0.0 && value.is_finite(),
+            key,
+            format_args!("is {}, must be a number above 0", Number(value)),
+        );
     }
 
     /// Bytes that a NATS server keeps.
     pub(super) fn stored_bytes(&mut self, key: &str, bytes: u64) {
         let most = i64::MAX;
-        self.rule((1..=most as u64).contains(&bytes), key, format_args!("is {bytes}, must be from 1 to {most}"));
+        self.rule(
+            (1..=most as u64).contains(&bytes),
+            key,
+            format_args!("is {bytes}, must be from 1 to {most}"),
+        );
     }
 
     /// The address of a web server.
@@ -92,13 +104,23 @@ impl Check {
 
     /// One or more subject tokens.
     pub(super) fn subject(&mut self, key: &str, subject: &str) {
-        self.text(key, subject, is_subject(subject), "of tokens joined by dots, without spaces, * or >, not starting with $");
+        self.text(
+            key,
+            subject,
+            is_subject(subject),
+            "of tokens joined by dots, without spaces, * or >, not starting with $",
+        );
     }
 
     /// Subject tokens that others may follow.
     pub(super) fn open_subject(&mut self, key: &str, subject: &str) {
         let good = subject.strip_suffix(".>").is_some_and(is_subject);
-        self.text(key, subject, good, "of tokens joined by dots that ends in .>, without spaces or *, not starting with $");
+        self.text(
+            key,
+            subject,
+            good,
+            "of tokens joined by dots that ends in .>, without spaces or *, not starting with $",
+        );
     }
 
     fn text(&mut self, key: &str, text: &str, good: bool, what: impl Display) {
@@ -111,7 +133,8 @@ pub(super) fn is_bucket(name: &str) -> bool {
 }
 
 fn is_subject(subject: &str) -> bool {
-    let token_is_good = |token: &str| !token.is_empty() && !token.contains(|c| is_blank(c) || "*>".contains(c));
+    let token_is_good =
+        |token: &str| !token.is_empty() && !token.contains(|c| is_blank(c) || "*>".contains(c));
     subject.split('.').all(token_is_good) && !subject.starts_with('$')
 }
 

@@ -28,7 +28,13 @@ pub struct Gather {
 
 impl Default for Gather {
     fn default() -> Self {
-        Self { subject: String::new(), max_sessions: 1024, max_bytes: 256 << 20, remember: Duration::from_secs(60), max_speed: 100.0 }
+        Self {
+            subject: String::new(),
+            max_sessions: 1024,
+            max_bytes: 256 << 20,
+            remember: Duration::from_secs(60),
+            max_speed: 100.0,
+        }
     }
 }
 
@@ -88,7 +94,11 @@ impl Receiver {
             check.section(format!("receivers.{n}"));
             check.subject("source", &receiver.source);
             let is_new = receivers[..n].iter().all(|earlier| earlier.source != receiver.source);
-            check.rule(is_new, "source", format_args!("is {:?}, which an earlier receiver has too", receiver.source));
+            check.rule(
+                is_new,
+                "source",
+                format_args!("is {:?}, which an earlier receiver has too", receiver.source),
+            );
             if let Some(sigma) = receiver.sigma {
                 check.above_zero("sigma", sigma);
             }
@@ -101,12 +111,17 @@ impl Receiver {
 
 impl ReceiverPosition {
     fn validate(self, check: &mut Check) {
-        for (key, degrees, limit) in [("latitude", self.latitude, 90.0), ("longitude", self.longitude, 180.0)] {
+        for (key, degrees, limit) in [("latitude", self.latitude, 90.0), ("longitude", self.longitude, 180.0)]
+        {
             let fault = format!("is {}, must be from -{limit} to {limit} degrees", Number(degrees));
             check.rule((-limit..=limit).contains(&degrees), key, fault);
         }
         if let Some(altitude) = self.altitude {
-            check.rule(altitude.is_finite(), "altitude", format_args!("is {altitude}, must be a finite number of metres"));
+            check.rule(
+                altitude.is_finite(),
+                "altitude",
+                format_args!("is {altitude}, must be a finite number of metres"),
+            );
         }
     }
 }

@@ -115,7 +115,11 @@ impl Limits {
         check.positive("timeout", self.timeout);
         check.not_above("timeout", self.timeout, "max_timeout", self.max_timeout);
         let share = self.per_source_share;
-        check.rule(share > 0.0 && share <= 1.0, "per_source_share", format_args!("is {}, must be above 0 and at most 1", Number(share)));
+        check.rule(
+            share > 0.0 && share <= 1.0,
+            "per_source_share",
+            format_args!("is {}, must be above 0 and at most 1", Number(share)),
+        );
     }
 }
 

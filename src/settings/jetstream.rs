@@ -73,12 +73,20 @@ impl Jetstream {
         check.nats_name("frames_stream", frames);
         check.nats_name("outcomes_stream", outcomes);
         check.nats_name("durable", &self.durable);
-        check.rule(outcomes != frames, "outcomes_stream", format_args!("is {}, which is `jetstream.frames_stream` too", quoted(outcomes)));
+        check.rule(
+            outcomes != frames,
+            "outcomes_stream",
+            format_args!("is {}, which is `jetstream.frames_stream` too", quoted(outcomes)),
+        );
         check.positive("ack_wait", self.ack_wait);
         check.at_least("max_deliver", self.max_deliver, 1);
         check.positive("duplicate_window", self.duplicate_window);
         check.stored_bytes("max_bytes", self.max_bytes);
         let replicas = self.replicas;
-        check.rule((1..=MOST_REPLICAS).contains(&replicas), "replicas", format_args!("is {replicas}, must be from 1 to {MOST_REPLICAS}"));
+        check.rule(
+            (1..=MOST_REPLICAS).contains(&replicas),
+            "replicas",
+            format_args!("is {replicas}, must be from 1 to {MOST_REPLICAS}"),
+        );
     }
 }

@@ -51,8 +51,8 @@ impl Layer {
         Ok(Self { origin: Origin::File(path.to_owned()), table, written })
     }
 
-    /// The `SFERIC__SECTION__KEY` variables. What a value means depends on its key: one that takes text keeps it
-    /// as it is, so that a password of digits stays a password; the others are read as TOML.
+    /// The `SFERIC__SECTION__KEY` variables. What a value means depends on its key: one that takes text keeps
+    /// it as it is, so that a password of digits stays a password; the others are read as TOML.
     pub(super) fn environment(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         known: &toml::Table,
@@ -99,7 +99,8 @@ fn insert(table: &mut toml::Table, path: &[&str], value: toml::Value) {
         [key] => drop(table.insert((*key).to_owned(), value)),
         [section, rest @ ..] => {
             let section = table.entry(*section).or_insert_with(|| toml::Table::new().into());
-            // Where `SFERIC__POOL=…` stands beside `SFERIC__POOL__QUEUE=…`, the first is refused for its type.
+            // Where `SFERIC__POOL=…` stands beside `SFERIC__POOL__QUEUE=…`, the first is refused for its
+            // type.
             if let toml::Value::Table(keys) = section {
                 insert(keys, rest, value);
             }
@@ -118,7 +119,9 @@ fn note(text: &str, value: &Spanned<DeValue<'_>>, key: String, written: &mut Has
     match value.get_ref() {
         DeValue::Integer(_) | DeValue::Float(_) => drop(written.insert(key, text[value.span()].to_owned())),
         DeValue::Table(table) => note_table(text, table, &format!("{key}."), written),
-        DeValue::Array(array) => array.iter().enumerate().for_each(|(n, value)| note(text, value, format!("{key}.{n}"), written)),
+        DeValue::Array(array) => {
+            array.iter().enumerate().for_each(|(n, value)| note(text, value, format!("{key}.{n}"), written))
+        }
         _ => {}
     }
 }

@@ -62,11 +62,14 @@ fn unknown_keys(figment: &Figment, known: &toml::Table) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (section, value) in sections {
         match known.get(&section) {
-            Some(toml::Value::Table(known_keys)) => strangers_in(figment, known, &section, value, known_keys, &mut problems),
+            Some(toml::Value::Table(known_keys)) => {
+                strangers_in(figment, known, &section, value, known_keys, &mut problems)
+            }
             Some(_) => {}
             None => {
                 let what = if value.as_dict().is_some() { "section" } else { "key" };
-                let nearest = section_of(&section, known).or_else(|| nearest(&section, known.keys()).cloned());
+                let nearest =
+                    section_of(&section, known).or_else(|| nearest(&section, known.keys()).cloned());
                 problems.push(unknown(figment, section, what, nearest));
             }
         }
@@ -86,7 +89,9 @@ fn strangers_in(
     for (key, value) in value.into_dict().unwrap_or_default() {
         let path = format!("{section}.{key}");
         match known_keys.get(&key) {
-            Some(toml::Value::Table(known_keys)) => strangers_in(figment, known, &path, value, known_keys, problems),
+            Some(toml::Value::Table(known_keys)) => {
+                strangers_in(figment, known, &path, value, known_keys, problems)
+            }
             Some(_) => {}
             None => {
                 let nearest = || nearest(&key, known_keys.keys()).map(|right| format!("{section}.{right}"));
@@ -115,13 +120,20 @@ fn section_of(key: &str, known: &toml::Table) -> Option<String> {
 }
 
 /// The candidate spelt most like `wrong`.
-fn nearest<'a, T: AsRef<str> + ?Sized>(wrong: &str, candidates: impl Iterator<Item = &'a T>) -> Option<&'a T> {
+fn nearest<'a, T: AsRef<str> + ?Sized>(
+    wrong: &str,
+    candidates: impl Iterator<Item = &'a T>,
+) -> Option<&'a T> {
     let likeness = |candidate: &str| strsim::normalized_damerau_levenshtein(wrong, candidate);
     candidates.max_by(|a, b| likeness(a.as_ref()).total_cmp(&likeness(b.as_ref())))
 }
 
 /// serde's complaints, one problem each, without the value of a secret.
-fn wrong_values(figment: &Figment, error: figment::Error, written: &HashMap<String, String>) -> SettingsError {
+fn wrong_values(
+    figment: &Figment,
+    error: figment::Error,
+    written: &HashMap<String, String>,
+) -> SettingsError {
     let problem = |error: figment::Error| {
         let mut key = error.path.join(".");
         let fault = match &error.kind {
@@ -139,7 +151,8 @@ fn wrong_values(figment: &Figment, error: figment::Error, written: &HashMap<Stri
             // Of a section in a list; its path ends with the key.
             Kind::UnknownField(wrong, expected) => {
                 let section = key.strip_suffix(wrong.as_str()).unwrap_or(&key);
-                let nearest = nearest(wrong, expected.iter().copied()).map(|right| format!("{section}{right}"));
+                let nearest =
+                    nearest(wrong, expected.iter().copied()).map(|right| format!("{section}{right}"));
                 return unknown(figment, key, "key", nearest);
             }
             other => other.to_string(),

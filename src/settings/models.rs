@@ -55,8 +55,15 @@ impl Models {
             format_args!("is {}, must be a model's name, or name@version", quoted(&self.default)),
         );
         check.at_least("max_versions", self.max_versions, 1);
-        check.rule(self.trusted_keys.iter().all(|key| !key.trim().is_empty()), "trusted_keys", "holds an empty text, must be public keys");
-        let fault = format!("is {}, must be a file, or kv: and a bucket of letters, digits, _ and -", quoted(&self.state));
+        check.rule(
+            self.trusted_keys.iter().all(|key| !key.trim().is_empty()),
+            "trusted_keys",
+            "holds an empty text, must be public keys",
+        );
+        let fault = format!(
+            "is {}, must be a file, or kv: and a bucket of letters, digits, _ and -",
+            quoted(&self.state)
+        );
         check.rule(self.state.strip_prefix("kv:").is_none_or(is_bucket), "state", fault);
         for (n, source) in self.sources.iter().enumerate() {
             source.validate(check.section(format!("models.sources.{n}")));
@@ -105,7 +112,8 @@ pub enum SourceKind {
 
 impl ModelSource {
     fn validate(&self, check: &mut Check) {
-        let of_mlflow = [("url", &self.url), ("model", &self.model), ("alias", &self.alias), ("version", &self.version)];
+        let of_mlflow =
+            [("url", &self.url), ("model", &self.model), ("alias", &self.alias), ("version", &self.version)];
         let (kind, others) = match self.kind {
             SourceKind::Nats => {
                 check.bucket("bucket", &self.bucket);
@@ -114,17 +122,29 @@ impl ModelSource {
             SourceKind::Mlflow => {
                 let shown = quoted(&hide_userinfo(&self.url));
                 check.web("url", &self.url, format_args!("is {shown}, must begin with http:// or https://"));
-                check.rule(!self.model.is_empty(), "model", "is empty, must be the name of a registered model");
+                check.rule(
+                    !self.model.is_empty(),
+                    "model",
+                    "is empty, must be the name of a registered model",
+                );
                 check.rule(
                     given(&self.alias).is_some() != given(&self.version).is_some(),
                     "alias",
-                    format_args!("is {} beside `version` = {}, must be one of the two", quoted(&self.alias), quoted(&self.version)),
+                    format_args!(
+                        "is {} beside `version` = {}, must be one of the two",
+                        quoted(&self.alias),
+                        quoted(&self.version)
+                    ),
                 );
                 ("mlflow", &[("bucket", &self.bucket)][..])
             }
         };
         for (key, value) in others {
-            check.rule(value.is_empty(), key, format_args!("is given, but a source of kind \"{kind}\" has no such key"));
+            check.rule(
+                value.is_empty(),
+                key,
+                format_args!("is given, but a source of kind \"{kind}\" has no such key"),
+            );
         }
     }
 }

@@ -77,7 +77,8 @@ pub struct Telemetry {
     pub otlp_protocol: OtlpProtocol,
     /// Share of traces that are kept, of those the sender has not decided on.
     pub sample_ratio: f64,
-    /// Traces a second that the daemon itself begins at most; those that a sender has decided on are not counted.
+    /// Traces a second that the daemon itself begins at most; those that a sender has decided on are not
+    /// counted.
     pub traces_per_second: f64,
     /// Frames that took at least this long are kept though their trace is not sampled.
     #[serde(with = "units::duration")]
@@ -113,7 +114,11 @@ impl Telemetry {
     pub(super) fn validate(&self, check: &mut Check) {
         if let Some(endpoint) = given(&self.otlp_endpoint) {
             let shown = quoted(&hide_userinfo(endpoint));
-            check.web("otlp_endpoint", endpoint, format_args!("is {shown}, must begin with http:// or https://, or be empty"));
+            check.web(
+                "otlp_endpoint",
+                endpoint,
+                format_args!("is {shown}, must begin with http:// or https://, or be empty"),
+            );
         }
         check.share("sample_ratio", self.sample_ratio);
         let traces = self.traces_per_second;

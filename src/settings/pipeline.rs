@@ -106,7 +106,8 @@ pub enum ExecutionProvider {
 
 impl ExecutionProvider {
     /// All providers, the CPU last.
-    pub const ALL: [Self; 6] = [Self::Coreml, Self::Cuda, Self::Tensorrt, Self::Openvino, Self::Xnnpack, Self::Cpu];
+    pub const ALL: [Self; 6] =
+        [Self::Coreml, Self::Cuda, Self::Tensorrt, Self::Openvino, Self::Xnnpack, Self::Cpu];
 
     /// As it is written in the configuration.
     pub const fn name(self) -> &'static str {

@@ -61,12 +61,18 @@ impl SharedCache {
             SharedKind::NatsKv => check.rule(
                 given(&self.url).is_none_or(is_nats),
                 "url",
-                format_args!("is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) joined by commas, or empty"),
+                format_args!(
+                    "is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) \
+                    joined by commas, or empty"
+                ),
             ),
             SharedKind::Redis => check.rule(
                 self.url.starts_with("redis://") && redis::Client::open(self.url.as_str()).is_ok(),
                 "url",
-                format_args!("is {shown}, must be the address of a Redis server such as redis://127.0.0.1:6379/0"),
+                format_args!(
+                    "is {shown}, must be the address of a Redis server such as \
+                    redis://127.0.0.1:6379/0"
+                ),
             ),
         }
         check.bucket("bucket", &self.bucket);

@@ -13,8 +13,8 @@ use super::{given, units};
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Nats {
-    /// Where the servers are, comma-separated: `nats://`, `tls://`, `ws://` or `wss://`. May hold `user:password@` or `token@`,
-    /// which go before the keys.
+    /// Where the servers are, comma-separated: `nats://`, `tls://`, `ws://` or `wss://`. May hold
+    /// `user:password@` or `token@`, which go before the keys.
     pub url: String,
     /// First token or tokens of the frame, prediction, failure and batch subjects.
     pub prefix: String,
@@ -81,13 +81,23 @@ impl Nats {
     pub(super) fn validate(&self, check: &mut Check) {
         let good = self.servers().all(|server| !server.is_empty() && server.parse::<ServerAddr>().is_ok());
         let shown = quoted(&self.shown_url());
-        check.rule(good, "url", format_args!("is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) joined by commas"));
+        check.rule(
+            good,
+            "url",
+            format_args!(
+                "is {shown}, must be server addresses (nats://, tls://, ws:// or wss://) joined by commas"
+            ),
+        );
         check.subject("prefix", &self.prefix);
         if let Some(prefix) = given(&self.inbox_prefix) {
             check.subject("inbox_prefix", prefix);
         }
         check.queue_group("queue_group", &self.queue_group);
-        check.rule(self.password.is_empty() || given(&self.user).is_some(), "password", "is given without `nats.user`");
+        check.rule(
+            self.password.is_empty() || given(&self.user).is_some(),
+            "password",
+            "is given without `nats.user`",
+        );
         let ways: Vec<_> = [("credentials", &self.credentials), ("user", &self.user), ("token", &self.token)]
             .into_iter()
             .filter_map(|(key, value)| given(value).map(|_| format!("`nats.{key}`")))
@@ -136,7 +146,13 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8003".to_owned(), token: String::new(), allowed_hosts: Vec::new(), max_body: 32 << 20, insecure: false }
+        Self {
+            listen: "127.0.0.1:8003".to_owned(),
+            token: String::new(),
+            allowed_hosts: Vec::new(),
+            max_body: 32 << 20,
+            insecure: false,
+        }
     }
 }
 
@@ -144,20 +160,34 @@ impl Http {
     pub(super) fn validate(&self, check: &mut Check) {
         let is_address = |text: &str| {
             text.rsplit_once(':').is_some_and(|(host, port)| {
-                let host_is_good = host.starts_with('[') && host.ends_with(']') || !host.contains([':', '/', ' ']);
+                let host_is_good =
+                    host.starts_with('[') && host.ends_with(']') || !host.contains([':', '/', ' ']);
                 !host.is_empty() && host_is_good && port.parse::<u16>().is_ok()
             })
         };
         check.rule(
             given(&self.listen).is_none_or(is_address),
             "listen",
-            format_args!("is {}, must be an address and port such as 127.0.0.1:8003, or empty", quoted(&self.listen)),
+            format_args!(
+                "is {}, must be an address and port such as 127.0.0.1:8003, or empty",
+                quoted(&self.listen)
+            ),
         );
-        check.rule(self.token.bytes().all(|byte| byte.is_ascii_graphic()), "token", "must be printable ASCII characters without spaces");
-        let is_host =
-            |host: &&String| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@".contains(c));
+        check.rule(
+            self.token.bytes().all(|byte| byte.is_ascii_graphic()),
+            "token",
+            "must be printable ASCII characters without spaces",
+        );
+        let is_host = |host: &&String| {
+            !host.is_empty()
+                && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@".contains(c))
+        };
         if let Some(host) = self.allowed_hosts.iter().find(|host| !is_host(host)) {
-            check.rule(false, "allowed_hosts", format_args!("holds {}, must be host names such as sferic.example", quoted(host)));
+            check.rule(
+                false,
+                "allowed_hosts",
+                format_args!("holds {}, must be host names such as sferic.example", quoted(host)),
+            );
         }
         check.at_least("max_body", self.max_body, 1);
     }

@@ -2,8 +2,8 @@
 
 use super::Settings;
 
-/// A key, or a section for all its keys. What is built leaves this list, and loses its mark in `config/default.toml`; a test holds the
-/// two together.
+/// A key, or a section for all its keys. What is built leaves this list, and loses its mark in
+/// `config/default.toml`; a test holds the two together.
 pub const UNBUILT: [&str; 14] = [
     "receivers",
     "jetstream",
@@ -24,7 +24,10 @@ pub const UNBUILT: [&str; 14] = [
 impl Settings {
     /// The keys, as `section.key`, that have another value than their default and do nothing yet.
     pub fn set_but_unbuilt(&self) -> Vec<String> {
-        let (Ok(mine), Ok(defaults)) = (toml::Table::try_from(self), toml::Table::try_from(Self::default())) else { return Vec::new() };
+        let (Ok(mine), Ok(defaults)) = (toml::Table::try_from(self), toml::Table::try_from(Self::default()))
+        else {
+            return Vec::new();
+        };
         let keys_of = |path: &str| match value_at(&mine, path) {
             Some(toml::Value::Table(section)) => section.keys().map(|key| format!("{path}.{key}")).collect(),
             _ => vec![path.to_owned()],

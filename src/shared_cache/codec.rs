@@ -35,9 +35,9 @@ struct StoredTensor<'a> {
 pub(super) fn encode(answer: &Answer, made_at: SystemTime) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     let stored = match answer {
         Answer::Localization(place) => Stored::Localization(*place),
-        Answer::Classification(labels) => {
-            Stored::Classification(labels.iter().map(|label| (Cow::Borrowed(&*label.label), label.score)).collect())
-        }
+        Answer::Classification(labels) => Stored::Classification(
+            labels.iter().map(|label| (Cow::Borrowed(&*label.label), label.score)).collect(),
+        ),
         Answer::Tensors(tensors) => Stored::Tensors(tensors.iter().map(StoredTensor::from).collect()),
     };
     let mut bytes = TAG.to_vec();
@@ -53,10 +53,12 @@ pub(super) fn decode(bytes: &[u8], now: SystemTime) -> Option<Remembered> {
     let made_at = UNIX_EPOCH.checked_add(Duration::from_millis(u64::from_le_bytes(*made_at)))?;
     let answer = match rmp_serde::from_slice(stored).ok()? {
         Stored::Localization(place) => Answer::Localization(place),
-        Stored::Classification(labels) => {
-            Answer::Classification(labels.into_iter().map(|(label, score)| Label { label: label.into(), score }).collect())
+        Stored::Classification(labels) => Answer::Classification(
+            labels.into_iter().map(|(label, score)| Label { label: label.into(), score }).collect(),
+        ),
+        Stored::Tensors(tensors) => {
+            Answer::Tensors(tensors.into_iter().map(StoredTensor::tensor).collect::<Option<_>>()?)
         }
-        Stored::Tensors(tensors) => Answer::Tensors(tensors.into_iter().map(StoredTensor::tensor).collect::<Option<_>>()?),
     };
     // The clock of another machine may be ahead.
     Some(Remembered { answer, age: now.duration_since(made_at).unwrap_or_default() })

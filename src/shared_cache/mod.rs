@@ -51,7 +51,9 @@ pub fn open(settings: &Settings, catalog: &Arc<Catalog>) -> anyhow::Result<Optio
     let catalog = Arc::clone(catalog);
     Ok(match shared.kind {
         SharedKind::None => None,
-        SharedKind::NatsKv => Some(Arc::new(Answers { place: NatsKv::start(&settings.nats, shared, ttl), catalog, ttl })),
+        SharedKind::NatsKv => {
+            Some(Arc::new(Answers { place: NatsKv::start(&settings.nats, shared, ttl), catalog, ttl }))
+        }
         SharedKind::Redis => {
             let place = Redis::new(&shared.url, &shared.bucket, ttl).context("cache.shared.url")?;
             Some(Arc::new(Answers { place, catalog, ttl }))
@@ -60,10 +62,15 @@ pub fn open(settings: &Settings, catalog: &Arc<Catalog>) -> anyhow::Result<Optio
 }
 
 impl<P: Backend> SharedCache for Answers<P> {
-    fn get(&self, key: CacheKey, model: Arc<ModelId>) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
+    fn get(
+        &self,
+        key: CacheKey,
+        model: Arc<ModelId>,
+    ) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
         async move {
             let Some(value) = self.place.get(hexadecimal(&key)).await? else { return Ok(None) };
-            let model = self.catalog.get(&model).ok_or_else(|| SharedCacheError(format!("{model} is not loaded")))?;
+            let model =
+                self.catalog.get(&model).ok_or_else(|| SharedCacheError(format!("{model} is not loaded")))?;
             let nonsense = || SharedCacheError(format!("what it holds is no answer of {}", model.id()));
             let Remembered { answer, age } = codec::decode(&value, SystemTime::now()).ok_or_else(nonsense)?;
             let answer = model.rebind(answer).ok_or_else(nonsense)?;
@@ -72,9 +79,15 @@ impl<P: Backend> SharedCache for Answers<P> {
         .boxed()
     }
 
-    fn put(&self, key: CacheKey, _: Arc<ModelId>, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>> {
+    fn put(
+        &self,
+        key: CacheKey,
+        _: Arc<ModelId>,
+        answer: Arc<Answer>,
+    ) -> BoxFuture<'_, Result<(), SharedCacheError>> {
         async move {
-            let value = codec::encode(&answer, SystemTime::now()).map_err(|error| SharedCacheError(error.to_string()))?;
+            let value = codec::encode(&answer, SystemTime::now())
+                .map_err(|error| SharedCacheError(error.to_string()))?;
             self.place.put(hexadecimal(&key), value.into()).await
         }
         .boxed()

@@ -50,7 +50,11 @@ impl NatsKv {
                     }
                     Err(error) if !is_told => {
                         is_told = true;
-                        tracing::warn!(bucket = config.bucket, error = format!("{error:#}"), "no shared cache yet; retrying");
+                        tracing::warn!(
+                            bucket = config.bucket,
+                            error = format!("{error:#}"),
+                            "no shared cache yet; retrying"
+                        );
                     }
                     Err(_) => {}
                 }
@@ -70,7 +74,9 @@ async fn open(nats: &Nats, config: &Config) -> anyhow::Result<Store> {
     let jetstream = jetstream::new(connection.client());
     match jetstream.get_key_value(&config.bucket).await {
         Ok(store) => Ok(store),
-        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => Ok(jetstream.create_key_value(config.clone()).await?),
+        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {
+            Ok(jetstream.create_key_value(config.clone()).await?)
+        }
         Err(error) => Err(error.into()),
     }
 }

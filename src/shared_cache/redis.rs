@@ -33,7 +33,11 @@ impl Redis {
             .set_max_delay(CONNECT_TIMEOUT)
             .set_number_of_retries(1);
         let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
-        Ok(Self { connection, prefix: format!("{prefix}:"), ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1) })
+        Ok(Self {
+            connection,
+            prefix: format!("{prefix}:"),
+            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1),
+        })
     }
 }
 
@@ -41,7 +45,8 @@ impl Backend for Redis {
     fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Bytes>, SharedCacheError>> {
         async move {
             let mut connection = self.connection.clone();
-            let found: RedisResult<Option<Vec<u8>>> = cmd("GET").arg(self.prefix.clone() + &key).query_async(&mut connection).await;
+            let found: RedisResult<Option<Vec<u8>>> =
+                cmd("GET").arg(self.prefix.clone() + &key).query_async(&mut connection).await;
             found.map(|value| value.map(Bytes::from)).map_err(failed)
         }
         .boxed()

@@ -14,7 +14,8 @@ fn place(latitude: f64, confidence: Option<f64>) -> Answer {
 }
 
 fn answers() -> impl Strategy<Value = Answer> {
-    let label = ("[a-z]{0,9}", prop::option::of(-1e9..1e9f64)).prop_map(|(label, score)| Label { label: label.as_str().into(), score });
+    let label = ("[a-z]{0,9}", prop::option::of(-1e9..1e9f64))
+        .prop_map(|(label, score)| Label { label: label.as_str().into(), score });
     let tensor = ("[a-z]{0,9}", 0..9usize, 0..9usize).prop_map(|(name, rows, columns)| NamedTensor {
         name: name.as_str().into(),
         shape: vec![1, rows, columns],
@@ -22,7 +23,8 @@ fn answers() -> impl Strategy<Value = Answer> {
         data: vec![7; 2 * rows * columns],
     });
     prop_oneof![
-        (-90.0..90.0f64, prop::option::of(0.0..1.0f64)).prop_map(|(latitude, confidence)| place(latitude, confidence)),
+        (-90.0..90.0f64, prop::option::of(0.0..1.0f64))
+            .prop_map(|(latitude, confidence)| place(latitude, confidence)),
         prop::collection::vec(label, 0..9).prop_map(Answer::Classification),
         prop::collection::vec(tensor, 0..4).prop_map(Answer::Tensors),
     ]
@@ -40,7 +42,11 @@ proptest! {
     }
 
     #[test]
-    fn invalid_data_is_no_answer(answer in answers(), cut in 0..40usize, noise in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn invalid_data_is_no_answer(
+        answer in answers(),
+        cut in 0..40usize,
+        noise in prop::collection::vec(any::<u8>(), 0..100),
+    ) {
         let now = SystemTime::now();
         let bytes = encode(&answer, now).unwrap();
         prop_assert_eq!(decode(&noise, now), None);
@@ -54,10 +60,13 @@ proptest! {
 fn a_tensor_with_inconsistent_parts_is_no_answer() {
     let tensor = |shape: &[usize], dtype, bytes| {
         let tensor = NamedTensor { name: "t".into(), shape: shape.into(), dtype, data: vec![0; bytes] };
-        decode(&encode(&Answer::Tensors(vec![tensor]), SystemTime::now()).unwrap(), SystemTime::now()).is_some()
+        decode(&encode(&Answer::Tensors(vec![tensor]), SystemTime::now()).unwrap(), SystemTime::now())
+            .is_some()
     };
     assert!(tensor(&[1, 3], "float32", 12));
-    for (shape, dtype, bytes) in [(&[1, 3][..], "float32", 11), (&[2, 3], "float32", 24), (&[1, 3], "text", 12), (&[], "int8", 1)] {
+    for (shape, dtype, bytes) in
+        [(&[1, 3][..], "float32", 11), (&[2, 3], "float32", 24), (&[1, 3], "text", 12), (&[], "int8", 1)]
+    {
         assert!(!tensor(shape, dtype, bytes), "{shape:?} {dtype} {bytes}");
     }
     assert!(!tensor(&[1, usize::MAX, usize::MAX], "float32", 12));

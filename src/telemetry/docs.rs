@@ -9,7 +9,9 @@ use super::traces::{SPANS, attributes};
 const WRITE: &str = "SFERIC_WRITE_DOCS";
 
 fn metrics() -> String {
-    let mut table = String::from("| Prometheus | OTLP, with its unit | kind | labels | |\n| --- | --- | --- | --- | --- |\n");
+    let mut table = String::from(
+        "| Prometheus | OTLP, with its unit | kind | labels | |\n| --- | --- | --- | --- | --- |\n",
+    );
     for metric in catalogue::ALL {
         let unit = if metric.unit.is_empty() { String::new() } else { format!(", `{}`", metric.unit) };
         let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
@@ -21,7 +23,9 @@ fn metrics() -> String {
 }
 
 fn spans() -> String {
-    let row = |(name, kind, parent, covers): &(&str, &str, &str, &str)| format!("| `{name}` | {kind} | {parent} | {covers} |\n");
+    let row = |(name, kind, parent, covers): &(&str, &str, &str, &str)| {
+        format!("| `{name}` | {kind} | {parent} | {covers} |\n")
+    };
     let rows: String = SPANS.iter().map(row).collect();
     format!("| span | kind | under | covers |\n| --- | --- | --- | --- |\n{rows}")
 }
@@ -52,6 +56,9 @@ fn the_page_equals_the_code() {
     if std::env::var_os(WRITE).is_some() {
         std::fs::write(page(), right).unwrap();
     } else {
-        assert!(found == right, "ops/docs/telemetry.md is not what the code says; {WRITE}=1 on this test writes it anew");
+        assert!(
+            found == right,
+            "ops/docs/telemetry.md is not what the code says; {WRITE}=1 on this test writes it anew"
+        );
     }
 }

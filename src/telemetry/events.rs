@@ -35,7 +35,8 @@ impl Events {
     pub fn published(&self, outcome: &Outcome, end: End, published_at: Instant, begun: Option<&Begun>) {
         self.recorded.published(outcome, end, published_at, begun.and_then(Begun::exemplar));
         let Err(failure) = &outcome.result else { return };
-        let (frame_id, source, code) = (&outcome.info.frame_id, &outcome.envelope.source, failure.code.as_str());
+        let (frame_id, source, code) =
+            (&outcome.info.frame_id, &outcome.envelope.source, failure.code.as_str());
         let is_fault = matches!(failure.code, FailureCode::InferenceFailed | FailureCode::Internal);
         if is_fault && let Some(suppressed) = self.faults.pass(published_at) {
             let model = outcome.trail.model.as_ref().map(ToString::to_string);
@@ -60,7 +61,8 @@ impl Events {
         if let Some(suppressed) = self.lost.pass(Instant::now()) {
             let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
             let trace_id = trace_id(outcome, begun);
-            tracing::warn!(frame_id, source, trace_id, reason = publish_error.reason, error = %publish_error, suppressed, "outcome lost");
+            let (reason, error) = (publish_error.reason, publish_error);
+            tracing::warn!(frame_id, source, trace_id, reason, %error, suppressed, "outcome lost");
         }
     }
 }

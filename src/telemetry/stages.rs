@@ -26,8 +26,15 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in a frame's order.
-    pub const ALL: [Self; 7] =
-        [Self::Decode, Self::Cache, Self::PreprocessWait, Self::Features, Self::Queue, Self::Inference, Self::Publish];
+    pub const ALL: [Self; 7] = [
+        Self::Decode,
+        Self::Cache,
+        Self::PreprocessWait,
+        Self::Features,
+        Self::Queue,
+        Self::Inference,
+        Self::Publish,
+    ];
 
     /// The stage's name, equal to that in `stages_ms` of a prediction.
     pub fn as_str(self) -> &'static str {
@@ -46,7 +53,19 @@ impl Stage {
 /// Durations in the order of [`Stage::ALL`]; `None` for a stage that the frame did not complete.
 pub fn durations(outcome: &Outcome, published_at: Instant) -> [Option<Duration>; Stage::ALL.len()] {
     let stages = outcome.trail.stages();
-    let cache = outcome.trail.decoded.zip(outcome.trail.looked_up).map(|(from, to)| to.saturating_duration_since(from));
+    let cache = outcome
+        .trail
+        .decoded
+        .zip(outcome.trail.looked_up)
+        .map(|(from, to)| to.saturating_duration_since(from));
     let publish = published_at.saturating_duration_since(outcome.settled_at);
-    [stages.decode, cache, stages.preprocess_wait, stages.features, stages.queue, stages.inference, Some(publish)]
+    [
+        stages.decode,
+        cache,
+        stages.preprocess_wait,
+        stages.features,
+        stages.queue,
+        stages.inference,
+        Some(publish),
+    ]
 }

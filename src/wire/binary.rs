@@ -14,7 +14,11 @@ pub struct Binary<'a>(pub Cow<'a, [u8]>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Binary<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() { deserializer.deserialize_str(Base64) } else { deserializer.deserialize_bytes(Borrowed) }
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Base64)
+        } else {
+            deserializer.deserialize_bytes(Borrowed)
+        }
     }
 }
 
@@ -28,7 +32,10 @@ impl Visitor<'_> for Base64 {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        STANDARD.decode(text).map(|bytes| Binary(bytes.into())).map_err(|error| E::custom(format_args!("not standard base64: {error}")))
+        STANDARD
+            .decode(text)
+            .map(|bytes| Binary(bytes.into()))
+            .map_err(|error| E::custom(format_args!("not standard base64: {error}")))
     }
 }
 
@@ -48,5 +55,9 @@ impl<'de> Visitor<'de> for Borrowed {
 
 /// Writes bytes as the encoding has them.
 pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    if serializer.is_human_readable() { serializer.serialize_str(&STANDARD.encode(bytes)) } else { serializer.serialize_bytes(bytes) }
+    if serializer.is_human_readable() {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    } else {
+        serializer.serialize_bytes(bytes)
+    }
 }

@@ -36,8 +36,11 @@ pub fn within<T>(
 }
 
 fn too_large(failure: Option<&Failure>, size: usize, limit: usize) -> Failure {
-    let what = failure.map_or("prediction".to_owned(), |failure| format!("failure ({})", failure.code.as_str()));
-    let message = format!("the {what} has {size} bytes with its headers and echoes, over the server's max_payload of {limit}");
+    let what =
+        failure.map_or("prediction".to_owned(), |failure| format!("failure ({})", failure.code.as_str()));
+    let message = format!(
+        "the {what} has {size} bytes with its headers and echoes, over the server's max_payload of {limit}"
+    );
     Failure::new(FailureCode::Internal, message)
 }
 
@@ -55,7 +58,11 @@ fn cut_echoes(info: &mut FrameInfo, trace: &mut TraceHeaders, bound: usize) {
 
 /// A text of at most this many bytes; a cut is marked by `…`.
 pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most { text.into() } else { format!("{}…", &text[..text.floor_char_boundary(most)]).into() }
+    if text.len() <= most {
+        text.into()
+    } else {
+        format!("{}…", &text[..text.floor_char_boundary(most)]).into()
+    }
 }
 
 #[cfg(test)]
@@ -64,7 +71,9 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_between_characters_and_only_where_it_is_long() {
-        for (text, most, expected) in [("abc", 3, "abc"), ("abcd", 3, "abc…"), ("a☃b", 3, "a…"), ("☃", 2, "…")] {
+        for (text, most, expected) in
+            [("abc", 3, "abc"), ("abcd", 3, "abc…"), ("a☃b", 3, "a…"), ("☃", 2, "…")]
+        {
             assert_eq!(shortened(text, most), expected);
         }
     }
@@ -72,11 +81,17 @@ mod tests {
     #[test]
     fn echoes_shrink_until_none_is_left() {
         let text = |length| Some("x".repeat(length));
-        let mut info = FrameInfo { frame_id: "f".repeat(256), session_id: text(1000), datetime: text(20), ..FrameInfo::default() };
+        let mut info = FrameInfo {
+            frame_id: "f".repeat(256),
+            session_id: text(1000),
+            datetime: text(20),
+            ..FrameInfo::default()
+        };
         let mut trace = TraceHeaders { traceparent: text(55), tracestate: text(300), baggage: text(100) };
         let lengths = [usize::MAX, 256, 64, 0].map(|bound| {
             cut_echoes(&mut info, &mut trace, bound);
-            let texts = [&info.session_id, &info.datetime, &trace.traceparent, &trace.tracestate, &trace.baggage];
+            let texts =
+                [&info.session_id, &info.datetime, &trace.traceparent, &trace.tracestate, &trace.baggage];
             texts.map(|text| text.as_ref().map(|text| text.chars().count()))
         });
         let [whole, cut, short, none] = lengths;

@@ -8,7 +8,8 @@ const FRACTION: usize = 20;
 /// Where its nanoseconds end.
 const NANOSECONDS: usize = FRACTION + 9;
 
-/// A time that is finer than nanoseconds is cut to them, so that its echo is one for every reader; all else stays as it is.
+/// A time that is finer than nanoseconds is cut to them, so that its echo is one for every reader; all else
+/// stays as it is.
 pub fn to_nanoseconds(mut text: String) -> String {
     let digits = text.bytes().skip(FRACTION).take_while(u8::is_ascii_digit).count();
     if FRACTION + digits > NANOSECONDS && datetime::parse(&text).is_some() {
@@ -40,7 +41,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_echo_is_the_same_time(digits in "[0-9]{1,40}", offset in prop::sample::select(vec!["Z", "+05:30", "-00:15"])) {
+        fn the_echo_is_the_same_time(
+            digits in "[0-9]{1,40}",
+            offset in prop::sample::select(vec!["Z", "+05:30", "-00:15"]),
+        ) {
             let text = format!("2031-02-03T04:05:06.{digits}{offset}");
             let echo = to_nanoseconds(text.clone());
             prop_assert!(echo.len() <= 35);

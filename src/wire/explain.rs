@@ -36,7 +36,10 @@ pub(super) fn why_not(payload: &[u8], encoding: Encoding) -> ReadError {
         None => return ReadError(format!("not a frame in {name}, which is a map with string keys")),
         Some(other) => {
             let (other, header) = (other.name(), content_type(other));
-            return ReadError(format!("not a frame in {name}: it begins as {other} does, which takes the header `Content-Type: {header}`"));
+            return ReadError(format!(
+                "not a frame in {name}: it begins as {other} does, which takes the header `Content-Type: \
+                 {header}`"
+            ));
         }
     }
     match encoding {
@@ -49,7 +52,9 @@ fn explain_messagepack(payload: &[u8]) -> ReadError {
     let encoding = Encoding::MessagePack;
     explain(&mut rmp_serde::Deserializer::from_read_ref(payload), encoding, |path, error| match error {
         // For a wrong type rmp-serde reports only the marker; the value in the frame says more.
-        rmp_serde::decode::Error::TypeMismatch(_) => held_at(payload, path).map(|held| format!("invalid type: {held}")),
+        rmp_serde::decode::Error::TypeMismatch(_) => {
+            held_at(payload, path).map(|held| format!("invalid type: {held}"))
+        }
         _ => None,
     })
 }
@@ -86,8 +91,12 @@ fn explain<'de, D: Deserializer<'de>>(
 ) -> ReadError {
     let encoding = encoding.name();
     let mut track = Track::new();
-    let Err(error) = by_text_keys::<_, Body<'de>>(serde_path_to_error::Deserializer::new(deserializer, &mut track)) else {
-        return ReadError(format!("the message goes on after the frame's map, must be one {encoding} map alone"));
+    let Err(error) =
+        by_text_keys::<_, Body<'de>>(serde_path_to_error::Deserializer::new(deserializer, &mut track))
+    else {
+        return ReadError(format!(
+            "the message goes on after the frame's map, must be one {encoding} map alone"
+        ));
     };
     let at = track.path();
     let path = at.to_string();

@@ -6,7 +6,8 @@ use crate::recording::Geolocation;
 
 /// The MessagePack map of one frame. What is `None` is left out.
 ///
-/// The samples come last, so that a reader of a cut-off message still finds the id. The default has no samples yet and no channel.
+/// The samples come last, so that a reader of a cut-off message still finds the id. The default has no
+/// samples yet and no channel.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FrameMessage<'a> {
     /// The frame's id, 1 to 256 printable ASCII characters.
@@ -78,14 +79,19 @@ mod tests {
             samples: &[1, 2, 3, 4],
         };
         let value = rmpv::decode::read_value(&mut frame.encode().unwrap().as_slice()).unwrap();
-        let get = |key: &str| value.as_map().unwrap().iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, v)| v.clone());
+        let get = |key: &str| {
+            value.as_map().unwrap().iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, v)| v.clone())
+        };
         assert_eq!(get("samples"), Some(rmpv::Value::Binary(vec![1, 2, 3, 4])));
         assert_eq!(get("datetime"), Some("2024-01-01T00:00:00.5Z".into()));
         assert_eq!(get("sample_rate"), Some(250e3.into()));
         assert_eq!(get("frequency"), None);
         assert_eq!(get("cache_enabled"), Some(false.into()));
         assert_eq!(get("geolocation").unwrap()["type"], "Point".into());
-        assert_eq!(get("geolocation").unwrap()["coordinates"], rmpv::Value::Array(vec![7.5.into(), 45.0.into()]));
+        assert_eq!(
+            get("geolocation").unwrap()["coordinates"],
+            rmpv::Value::Array(vec![7.5.into(), 45.0.into()])
+        );
         assert_eq!(value.as_map().unwrap().len(), 9);
     }
 }

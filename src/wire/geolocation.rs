@@ -42,7 +42,10 @@ impl TryFrom<Vec<f64>> for Coordinates {
         };
         for (name, degrees, limit) in [("longitude", longitude, 180.0), ("latitude", latitude, 90.0)] {
             if !(-limit..=limit).contains(&degrees) {
-                return Err(format!("the {name} is {}, must be from -{limit} to {limit} degrees", Number(degrees)));
+                return Err(format!(
+                    "the {name} is {}, must be from -{limit} to {limit} degrees",
+                    Number(degrees)
+                ));
             }
         }
         if !altitude.is_finite() {

@@ -4,12 +4,16 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
-/// Reads a map by its text keys. Keys of other types are unknown ones: serde would take an integer for the key at that place of the
-/// struct, and an array for all of them.
-pub(super) fn by_text_keys<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+/// Reads a map by its text keys. Keys of other types are unknown ones: serde would take an integer for the
+/// key at that place of the struct, and an array for all of them.
+pub(super) fn by_text_keys<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     deserializer.deserialize_map(Map(PhantomData))
 }
 
@@ -45,7 +49,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Known<A> {
 /// A text that is nobody's key.
 const NO_KEY: &str = "";
 
-/// Hands a key from the deserializer below to the one who asked for it: the same wrapper around what is asked, whom, and who asks.
+/// Hands a key from the deserializer below to the one who asked for it: the same wrapper around what is
+/// asked, whom, and who asks.
 struct Key<T>(T);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<S> {
@@ -64,7 +69,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Key<D> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq tuple
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple
         tuple_struct map struct enum identifier ignored_any
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use sferic_actors::frame::Encoding;
-use sferic_actors::outcome::{Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Uncertainty};
+use sferic_actors::outcome::{
+    Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Uncertainty,
+};
 use sferic_actors::trail::Stages;
 
 use super::{binary, content_type};
@@ -65,9 +67,20 @@ struct PredictionBody<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum AnswerBody<'a> {
-    Localization { position: &'a Position, uncertainty: &'a Uncertainty, ellipse: &'a Ellipse, confidence: Option<f64> },
-    Classification { labels: &'a [Label], confidence: Option<f64> },
-    Tensors { tensors: Tensors<'a>, confidence: Option<f64> },
+    Localization {
+        position: &'a Position,
+        uncertainty: &'a Uncertainty,
+        ellipse: &'a Ellipse,
+        confidence: Option<f64>,
+    },
+    Classification {
+        labels: &'a [Label],
+        confidence: Option<f64>,
+    },
+    Tensors {
+        tensors: Tensors<'a>,
+        confidence: Option<f64>,
+    },
 }
 
 struct Tensors<'a>(&'a [NamedTensor]);
@@ -129,8 +142,12 @@ impl<'a> PredictionBody<'a> {
                     confidence: place.confidence,
                 },
             ),
-            Answer::Classification(labels) => ("classification", AnswerBody::Classification { labels, confidence: None }),
-            Answer::Tensors(tensors) => ("tensors", AnswerBody::Tensors { tensors: Tensors(tensors), confidence: None }),
+            Answer::Classification(labels) => {
+                ("classification", AnswerBody::Classification { labels, confidence: None })
+            }
+            Answer::Tensors(tensors) => {
+                ("tensors", AnswerBody::Tensors { tensors: Tensors(tensors), confidence: None })
+            }
         };
         let model = &prediction.model;
         Self {
@@ -179,7 +196,9 @@ impl<'a> FailureBody<'a> {
             code: failure.code.as_str(),
             message: &failure.message,
             retryable: failure.code.is_retryable(),
-            retry_after_ms: failure.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            retry_after_ms: failure
+                .retry_after
+                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
             timestamp: timestamp(outcome),
         }
     }

@@ -17,7 +17,9 @@ pub fn salvage(payload: &[u8], encoding: Encoding) -> FrameInfo {
     let mut info = FrameInfo::default();
     // Where it fails, what was found before is kept.
     let _ = match encoding {
-        Encoding::MessagePack => rmp_serde::Deserializer::from_read_ref(payload).deserialize_map(Echo(&mut info)).ok(),
+        Encoding::MessagePack => {
+            rmp_serde::Deserializer::from_read_ref(payload).deserialize_map(Echo(&mut info)).ok()
+        }
         Encoding::Json => serde_json::Deserializer::from_slice(payload).deserialize_map(Echo(&mut info)).ok(),
     };
     info
@@ -50,7 +52,10 @@ impl<'de> Visitor<'de> for Echo<'_> {
         while let Some(key) = map.next_key()? {
             let mut value = || map.next_value::<Scalar<'de>>();
             match key {
-                Key::FrameId => info.frame_id = value()?.into_text().filter(|id| frame_id_is_valid(id)).unwrap_or_default(),
+                Key::FrameId => {
+                    info.frame_id =
+                        value()?.into_text().filter(|id| frame_id_is_valid(id)).unwrap_or_default()
+                }
                 Key::SessionId => info.session_id = value()?.into_text(),
                 Key::Datetime => info.datetime = value()?.into_text().map(to_nanoseconds),
                 Key::Seq => info.seq = value()?.as_whole(),

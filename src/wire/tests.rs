@@ -44,7 +44,9 @@ fn no_number_makes_a_message_long() {
     let mut refused = 0;
     for key in keys {
         for frame in [json!({key: 1e300}), json!({key: [[1e300]]}), json!({key: {"type": 1e300}})] {
-            for (message, encoding) in [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)] {
+            for (message, encoding) in
+                [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)]
+            {
                 let Err(error) = read(&message, encoding) else { continue };
                 let error = error.to_string();
                 assert!(error.starts_with(&format!("`{key}")) && error.len() < 160, "{error}");
@@ -57,9 +59,15 @@ fn no_number_makes_a_message_long() {
 
 #[test]
 fn samples_are_borrowed_from_the_message() {
-    let message = map(vec![("later", 1.into()), ("samples", rmpv::Value::Binary(vec![1, 2, 3, 4])), ("datatype", "ci8".into())]);
+    let message = map(vec![
+        ("later", 1.into()),
+        ("samples", rmpv::Value::Binary(vec![1, 2, 3, 4])),
+        ("datatype", "ci8".into()),
+    ]);
     let body = read(&message, MessagePack).unwrap();
-    let Some(Cow::Borrowed(samples)) = body.samples.map(|binary| binary.0) else { panic!("the samples were copied") };
+    let Some(Cow::Borrowed(samples)) = body.samples.map(|binary| binary.0) else {
+        panic!("the samples were copied")
+    };
     assert_eq!(samples, [1, 2, 3, 4]);
     assert!(message.as_ptr_range().contains(&samples.as_ptr()));
 }
@@ -73,7 +81,11 @@ fn unescaped_texts_are_borrowed_too() {
         assert_eq!(text, expected);
     }
     let body = read(br#"{"frame\u005fid": "a\u0020b"}"#, Json).unwrap();
-    assert_eq!(body.frame_id, Some(Text("a b".into())), "an escape in JSON is what it stands for, in keys too");
+    assert_eq!(
+        body.frame_id,
+        Some(Text("a b".into())),
+        "an escape in JSON is what it stands for, in keys too"
+    );
     assert_eq!(salvage(br#"{"frame\u005fid": "a\u0020b", "seq": "#, Json).frame_id, "a b");
     let broken = read(b"\x81\xa5model\xa1\xff", MessagePack).unwrap_err().to_string();
     assert!(broken.starts_with("`model`: "), "{broken}");
@@ -82,13 +94,21 @@ fn unescaped_texts_are_borrowed_too() {
 #[test]
 fn both_encodings_have_the_same_content() {
     let frame = json!({
-        "iq_data": [[1, -0.5], [0.25, 2]], "sample_rate": 48000, "num_channels": 1, "frequency": 77500, "seq": 7,
+        "iq_data": [[1, -0.5], [0.25, 2]], "sample_rate": 48000, "num_channels": 1, "frequency": 77500,
+        "seq": 7,
         "datetime": "2026-11-23T09:00:00Z", "geolocation": {"type": "Point", "coordinates": [8.8, 46.5, 210]},
-        "frame_id": "a b", "session_id": null, "model": "m@2", "cache_enabled": false, "timeout_ms": 20, "priority": "high", "x": {"y": [1]},
+        "frame_id": "a b", "session_id": null, "model": "m@2", "cache_enabled": false, "timeout_ms": 20,
+        "priority": "high", "x": {"y": [1]},
     });
     for (message, encoding) in [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)] {
         let body = read(&message, encoding).unwrap();
-        let numbers: Vec<f32> = body.iq_data.unwrap().0.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+        let numbers: Vec<f32> = body
+            .iq_data
+            .unwrap()
+            .0
+            .chunks(4)
+            .map(|four| f32::from_le_bytes(four.try_into().unwrap()))
+            .collect();
         assert_eq!(numbers, [1.0, -0.5, 0.25, 2.0]);
         assert_eq!((body.sample_rate, body.frequency, body.seq), (Some(48e3), Some(77.5e3), Some(7)));
         assert_eq!((body.session_id, body.priority, body.timeout_ms), (None, Some(Priority::High), Some(20)));
@@ -103,8 +123,14 @@ fn an_error_names_the_key_and_what_it_holds() {
         (json!({"seq": -1}), "`seq`: invalid value: integer `-1`"),
         (json!({"seq": "7"}), "`seq`: invalid type: string \"7\""),
         (json!({"iq_data": [[1, 2], [3]]}), "`iq_data[1]`: invalid length 1"),
-        (json!({"priority": "urgent"}), "`priority`: unknown variant `urgent`, expected one of `critical`, `high`, `normal`, `low`"),
-        (json!({"geolocation": {"type": "Point", "coordinates": [1]}}), "is not [longitude, latitude, altitude?]"),
+        (
+            json!({"priority": "urgent"}),
+            "`priority`: unknown variant `urgent`, expected one of `critical`, `high`, `normal`, `low`",
+        ),
+        (
+            json!({"geolocation": {"type": "Point", "coordinates": [1]}}),
+            "is not [longitude, latitude, altitude?]",
+        ),
         (json!([1, 2]), "not a frame in"),
     ];
     for (frame, expected) in cases {
@@ -114,8 +140,17 @@ fn an_error_names_the_key_and_what_it_holds() {
         }
     }
     let long = read(&msgpack(&json!({"seq": "7".repeat(100_000)})), MessagePack).unwrap_err().to_string();
-    assert!(long.starts_with("`seq`: invalid type: string \"777") && long.len() < 1000, "{} characters", long.len());
-    assert!(read(&map(vec![("samples", "text".into())]), MessagePack).unwrap_err().to_string().contains("`samples`"));
+    assert!(
+        long.starts_with("`seq`: invalid type: string \"777") && long.len() < 1000,
+        "{} characters",
+        long.len()
+    );
+    assert!(
+        read(&map(vec![("samples", "text".into())]), MessagePack)
+            .unwrap_err()
+            .to_string()
+            .contains("`samples`")
+    );
     assert!(read(b"", MessagePack).is_err() && read(b"{", Json).is_err());
 }
 
@@ -138,7 +173,11 @@ fn the_readable_part_of_a_broken_frame_is_salvaged() {
         assert_eq!((info.frame_id.as_str(), info.seq), ("f-2", None));
     }
     assert_eq!(salvage(b"\xc1nonsense", MessagePack).frame_id, "");
-    assert_eq!(salvage(&map(vec![("frame_id", "line\nbreak".into())]), MessagePack).frame_id, "", "an id that breaks the rules is no id");
+    assert_eq!(
+        salvage(&map(vec![("frame_id", "line\nbreak".into())]), MessagePack).frame_id,
+        "",
+        "an id that breaks the rules is no id"
+    );
 }
 
 #[test]
@@ -146,18 +185,28 @@ fn a_float_without_a_fraction_is_that_integer() {
     let whole = json!({"seq": 3.0, "num_channels": 2.0, "timeout_ms": 1e3});
     for (message, encoding) in [(msgpack(&whole), MessagePack), (whole.to_string().into_bytes(), Json)] {
         let body = read(&message, encoding).unwrap();
-        assert_eq!((body.seq, body.num_channels, body.timeout_ms), (Some(3), Some(2), Some(1000)), "{encoding:?}");
+        assert_eq!(
+            (body.seq, body.num_channels, body.timeout_ms),
+            (Some(3), Some(2), Some(1000)),
+            "{encoding:?}"
+        );
         assert_eq!(salvage(&message, encoding).seq, Some(3), "{encoding:?}");
     }
     let single = map(vec![("seq", rmpv::Value::F32(16_777_216.0)), ("num_channels", rmpv::Value::F64(-0.0))]);
     let body = read(&single, MessagePack).unwrap();
     assert_eq!((body.seq, body.num_channels), (Some(1 << 24), Some(0)));
-    assert_eq!(read(br#"{"seq": 18446744073709551615}"#, Json).unwrap().seq, Some(u64::MAX), "integers stay exact");
+    assert_eq!(
+        read(br#"{"seq": 18446744073709551615}"#, Json).unwrap().seq,
+        Some(u64::MAX),
+        "integers stay exact"
+    );
 
     for key in ["seq", "num_channels", "timeout_ms"] {
         for number in [3.5, -1.0, 1e300, 2f64.powi(64), f64::MIN_POSITIVE] {
             let frame = json!({key: number});
-            for (message, encoding) in [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)] {
+            for (message, encoding) in
+                [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)]
+            {
                 let error = read(&message, encoding).unwrap_err().to_string();
                 assert!(error.starts_with(&format!("`{key}`: invalid value: floating point `")), "{error}");
                 assert!(error.contains("expected a whole number from 0") && error.len() < 160, "{error}");
@@ -172,8 +221,12 @@ fn a_float_without_a_fraction_is_that_integer() {
 #[test]
 fn an_enum_value_is_a_name_not_an_index() {
     let point = |kind| json!({"geolocation": {"type": kind, "coordinates": [7, 45]}});
-    for frame in [json!({"priority": 1}), json!({"priority": {"high": null}}), point(json!(0)), json!({"geolocation": ["Point", [7, 45]]})]
-    {
+    for frame in [
+        json!({"priority": 1}),
+        json!({"priority": {"high": null}}),
+        point(json!(0)),
+        json!({"geolocation": ["Point", [7, 45]]}),
+    ] {
         for (message, encoding) in [(msgpack(&frame), MessagePack), (frame.to_string().into_bytes(), Json)] {
             let error = read(&message, encoding).unwrap_err().to_string();
             assert!(error.contains("invalid type"), "{frame}: {error}");
@@ -204,7 +257,10 @@ fn a_frame_in_the_other_encoding_is_told_which_header_it_needs() {
         (b"\x81\xa3seq\x01", Json, "`Content-Type: application/msgpack`"),
     ] {
         let error = read(message, encoding).unwrap_err().to_string();
-        assert!(error.contains(header) && error.contains(&format!("not a frame in {}", encoding.name())), "{error}");
+        assert!(
+            error.contains(header) && error.contains(&format!("not a frame in {}", encoding.name())),
+            "{error}"
+        );
     }
     for (message, encoding) in [(&b"\x93\x01"[..], MessagePack), (b"seq=1", MessagePack), (b"[1]", Json)] {
         let error = read(message, encoding).unwrap_err().to_string();
@@ -216,7 +272,8 @@ fn a_frame_in_the_other_encoding_is_told_which_header_it_needs() {
 fn a_place_is_finite_and_on_the_earth() {
     let read_point = |coordinates: &[f64]| {
         let coordinates = rmpv::Value::Array(coordinates.iter().map(|&x| x.into()).collect());
-        let point = rmpv::Value::Map(vec![("type".into(), "Point".into()), ("coordinates".into(), coordinates)]);
+        let point =
+            rmpv::Value::Map(vec![("type".into(), "Point".into()), ("coordinates".into(), coordinates)]);
         read(&map(vec![("geolocation", point)]), MessagePack).map(|_| ()).map_err(|error| error.to_string())
     };
     for good in [&[7.5, 45.0][..], &[-180.0, 90.0], &[180.0, -90.0, 8848.0], &[0.0, -0.0, -430.5]] {
@@ -233,18 +290,26 @@ fn a_place_is_finite_and_on_the_earth() {
         (&[1.0, 2.0, 3.0, 4.0], "is not [longitude, latitude, altitude?]"),
     ] {
         let error = read_point(bad).unwrap_err();
-        assert!(error.starts_with("`geolocation") && error.contains(expected) && error.len() < 160, "{error}");
+        assert!(
+            error.starts_with("`geolocation") && error.contains(expected) && error.len() < 160,
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn non_text_keys_are_ignored_in_a_salvaged_frame() {
-    let mut entries: Vec<(rmpv::Value, rmpv::Value)> = (0..16).map(|key| (key.into(), "by place".into())).collect();
+    let mut entries: Vec<(rmpv::Value, rmpv::Value)> =
+        (0..16).map(|key| (key.into(), "by place".into())).collect();
     entries.push(("seq".into(), 9.into()));
     entries.push(("samples".into(), "broken".into()));
     let info = salvage(&encoded(&rmpv::Value::Map(entries)), MessagePack);
     assert_eq!(info, sferic_actors::frame::FrameInfo { seq: Some(9), ..Default::default() });
-    assert_eq!(salvage(br#"{"frame_id": "j", "seq": 1, "iq_data": [[0.1, "#, Json).frame_id, "j", "JSON too is read as far as it goes");
+    assert_eq!(
+        salvage(br#"{"frame_id": "j", "seq": 1, "iq_data": [[0.1, "#, Json).frame_id,
+        "j",
+        "JSON too is read as far as it goes"
+    );
     assert_eq!(salvage(b"\x91\xa1f", MessagePack).frame_id, "", "an array has no keys");
 }
 
@@ -264,7 +329,10 @@ fn any_value() -> impl Strategy<Value = rmpv::Value> {
         (any::<i8>(), vec(any::<u8>(), 0..20)).prop_map(|(kind, bytes)| Value::Ext(kind, bytes)),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
-        prop_oneof![vec(inner.clone(), 0..4).prop_map(Value::Array), vec((inner.clone(), inner), 0..3).prop_map(Value::Map),]
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::Array),
+            vec((inner.clone(), inner), 0..3).prop_map(Value::Map),
+        ]
     })
 }
 
@@ -272,10 +340,14 @@ proptest! {
     /// Keys that are no text are as if they were not there, at any place of the frame and of the maps in it.
     #[test]
     fn only_text_keys_count(
-        strangers in vec((any_value().prop_filter("text", |key| !key.is_str()), any_value(), any::<prop::sample::Index>()), 1..5),
+        strangers in vec(
+            (any_value().prop_filter("text", |key| !key.is_str()), any_value(), any::<prop::sample::Index>()),
+            1..5,
+        ),
         deep in any::<bool>(),
     ) {
-        let point = vec![("type".into(), "Point".into()), ("coordinates".into(), rmpv::Value::Array(vec![7.into(), 45.into()]))];
+        let coordinates = rmpv::Value::Array(vec![7.into(), 45.into()]);
+        let point = vec![("type".into(), "Point".into()), ("coordinates".into(), coordinates)];
         let mut frame = vec![
             ("samples".into(), rmpv::Value::Binary(vec![7; 32])),
             ("datatype".into(), "cf32_le".into()),
@@ -285,14 +357,16 @@ proptest! {
         ];
         let plain = encoded(&rmpv::Value::Map(frame.clone()));
         for (key, value, at) in strangers {
-            let map = match &mut frame.iter_mut().find(|(key, _)| key.as_str() == Some("geolocation")).unwrap().1 {
+            let mut entries = frame.iter_mut();
+            let map = match &mut entries.find(|(key, _)| key.as_str() == Some("geolocation")).unwrap().1 {
                 rmpv::Value::Map(point) if deep => point,
                 _ => &mut frame,
             };
             map.insert(at.index(map.len() + 1), (key, value));
         }
         let odd = encoded(&rmpv::Value::Map(frame));
-        prop_assert_eq!(format!("{:?}", read(&odd, MessagePack).unwrap()), format!("{:?}", read(&plain, MessagePack).unwrap()));
+        let [odd, plain] = [&odd, &plain].map(|frame| format!("{:?}", read(frame, MessagePack).unwrap()));
+        prop_assert_eq!(odd, plain);
         prop_assert_eq!(salvage(&odd, MessagePack), salvage(&plain, MessagePack));
     }
 

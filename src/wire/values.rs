@@ -41,11 +41,14 @@ impl<'de> Visitor<'de> for AnyText {
     }
 
     fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Text<'de>, E> {
-        str::from_utf8(bytes).map(|text| Text(text.into())).map_err(|_| E::invalid_value(Unexpected::Bytes(bytes), &self))
+        str::from_utf8(bytes)
+            .map(|text| Text(text.into()))
+            .map_err(|_| E::invalid_value(Unexpected::Bytes(bytes), &self))
     }
 }
 
-/// The whole number from 0 that a float without a fraction stands for: MATLAB, Lua and JavaScript know no others.
+/// The whole number from 0 that a float without a fraction stands for: MATLAB, Lua and JavaScript know no
+/// others.
 pub(super) fn whole(number: f64) -> Option<u64> {
     // 2^64 as a float is the first that is too large.
     ((0.0..u64::MAX as f64).contains(&number) && number.fract() == 0.0).then_some(number as u64)
@@ -92,7 +95,9 @@ impl Visitor<'_> for WholeNumber {
 pub(super) struct Name<T>(pub T);
 
 /// For `deserialize_with` of an optional [`Name`].
-pub(super) fn optional_name<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(super) fn optional_name<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     Ok(Option::<Name<T>>::deserialize(deserializer)?.map(|Name(value)| value))
 }
 

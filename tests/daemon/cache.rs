@@ -20,20 +20,31 @@ async fn many_equal_frames_at_once_cost_one_run_and_each_has_its_own_outcome() {
         return;
     }
     // Its run takes two seconds.
-    let world = World::start(&["slow"], &[("LIMITS__TIMEOUT", "60s"), ("POOL__ACQUIRE_TIMEOUT", "60s")]).await;
+    let world =
+        World::start(&["slow"], &[("LIMITS__TIMEOUT", "60s"), ("POOL__ACQUIRE_TIMEOUT", "60s")]).await;
     let frames: Vec<_> = (0..64).map(|n| with(&steady(&n.to_string()), &[("seq", n.into())])).collect();
     let replies = join_all(frames.iter().map(|frame| world.ask(frame))).await;
     for (n, reply) in replies.iter().enumerate() {
-        assert_eq!((&reply.body["frame_id"], &reply.body["seq"]), (&json!(n.to_string()), &json!(n)), "{}", reply.body);
+        assert_eq!(
+            (&reply.body["frame_id"], &reply.body["seq"]),
+            (&json!(n.to_string()), &json!(n)),
+            "{}",
+            reply.body
+        );
         assert_eq!(reply.body["position"], replies[0].body["position"]);
-        let stages: f64 = reply.body["stages_ms"].as_object().unwrap().values().map(|ms| ms.as_f64().unwrap()).sum();
+        let stages: f64 =
+            reply.body["stages_ms"].as_object().unwrap().values().map(|ms| ms.as_f64().unwrap()).sum();
         assert!(stages <= reply.number("inference_time_ms"), "{}", reply.body);
     }
     let hits = replies.iter().filter(|reply| reply.body["_cache_hit"] == true).count();
     let statistics = world.statistics().await;
     assert_eq!((hits, &statistics["pool"]["frames_run"]), (63, &json!(1)), "{statistics}");
     let cache = &statistics["cache"];
-    assert_eq!((cache["coalesced"].as_u64().unwrap() + cache["hits"].as_u64().unwrap(), &cache["misses"]), (63, &json!(1)), "{cache}");
+    assert_eq!(
+        (cache["coalesced"].as_u64().unwrap() + cache["hits"].as_u64().unwrap(), &cache["misses"]),
+        (63, &json!(1)),
+        "{cache}"
+    );
     assert_eq!(cache["hit_rate"], json!(63.0 / 64.0));
     let ledger = world.ledger().await;
     assert_eq!((ledger.predictions, ledger.failures, ledger.lost), (64, 0, 0));
@@ -51,7 +62,10 @@ async fn a_frame_that_wants_no_cache_neither_reads_nor_fills_it() {
         assert_eq!(world.ask(&without).await.body["_cache_hit"], false);
     }
     let cache = world.statistics().await["cache"].clone();
-    assert_eq!((&cache["hits"], &cache["misses"], &cache["entries"], &cache["hit_rate"]), (&json!(0), &json!(0), &json!(0), &json!(0.0)));
+    assert_eq!(
+        (&cache["hits"], &cache["misses"], &cache["entries"], &cache["hit_rate"]),
+        (&json!(0), &json!(0), &json!(0), &json!(0.0))
+    );
     assert_eq!(world.ask(&steady("first")).await.body["_cache_hit"], false, "nothing was remembered");
     assert_eq!(world.ask(&steady("again")).await.body["_cache_hit"], true);
     assert_eq!(world.ask(&without).await.body["_cache_hit"], false);
@@ -64,7 +78,10 @@ async fn failures_are_not_cached() {
     }
     let world = World::start(&["poison"], &[("BREAKER__FAILURE_THRESHOLD", "100")]).await;
     for n in 1..=3 {
-        assert_eq!(world.ask(&frame(&n.to_string(), &[[-0.95, 0.1]; 16])).await.body["code"], "inference_failed");
+        assert_eq!(
+            world.ask(&frame(&n.to_string(), &[[-0.95, 0.1]; 16])).await.body["code"],
+            "inference_failed"
+        );
         assert_eq!(world.statistics().await["cache"]["misses"], n, "each is tried anew");
     }
 }
@@ -72,7 +89,8 @@ async fn failures_are_not_cached() {
 /// A nats-server with JetStream, and the folder it keeps things in.
 async fn with_jetstream() -> (PrivateServer, TempDir) {
     let folder = TempDir::new().unwrap();
-    let server = PrivateServer::start(&["--jetstream", "--store_dir", folder.path().to_str().unwrap()]).await.unwrap();
+    let server =
+        PrivateServer::start(&["--jetstream", "--store_dir", folder.path().to_str().unwrap()]).await.unwrap();
     (server, folder)
 }
 
@@ -83,7 +101,8 @@ fn different(count: usize, from: usize) -> Vec<Value> {
 
 /// Waits until the daemon has written so many answers to the shared cache.
 async fn written(world: &World, count: u64) {
-    let writes = async { while world.statistics().await["cache"]["shared"]["writes"].as_u64().unwrap() < count {} };
+    let writes =
+        async { while world.statistics().await["cache"]["shared"]["writes"].as_u64().unwrap() < count {} };
     tokio::time::timeout(PATIENCE, writes).await.expect("answers are not written");
 }
 
@@ -103,7 +122,9 @@ async fn in_use(world: &World, from: usize) {
 /// One daemon computes, another that was started later has the answers.
 async fn a_restart_starts_warm(server: PrivateServer, settings: &[(&str, &str)]) -> World {
     let models = ["degrees", "classes", "tensors"];
-    let frame = |model: &str, n: usize| as_json(&json!({"iq_data": vec![[n as f64 / 64.0, 0.25]; 64], "model": model}));
+    let frame = |model: &str, n: usize| {
+        as_json(&json!({"iq_data": vec![[n as f64 / 64.0, 0.25]; 64], "model": model}))
+    };
     let frames: Vec<_> = models.iter().flat_map(|model| (0..5).map(|n| frame(model, n))).collect();
     let first = World::on(server, &models, settings).await;
     in_use(&first, 9_000).await;
@@ -124,12 +145,18 @@ async fn a_restart_starts_warm(server: PrivateServer, settings: &[(&str, &str)])
     for ((payload, headers), answer) in frames.iter().cloned().zip(answers) {
         let again = second.ask_raw(payload, headers).await.body;
         assert_eq!(again["_cache_hit"], true, "{again}");
-        for key in ["kind", "position", "uncertainty", "ellipse", "confidence", "labels", "tensors", "model_digest"] {
+        for key in
+            ["kind", "position", "uncertainty", "ellipse", "confidence", "labels", "tensors", "model_digest"]
+        {
             assert_eq!(again[key], answer[key], "{key}");
         }
     }
     let statistics = second.statistics().await;
-    assert_eq!((&statistics["cache"]["shared"]["hits"], &statistics["pool"]["frames_run"]), (&json!(15), &runs), "{statistics}");
+    assert_eq!(
+        (&statistics["cache"]["shared"]["hits"], &statistics["pool"]["frames_run"]),
+        (&json!(15), &runs),
+        "{statistics}"
+    );
     // Now they are cached here too.
     let (payload, headers) = frames[0].clone();
     second.ask_raw(payload, headers).await;
@@ -143,11 +170,16 @@ async fn a_restart_starts_warm_from_a_nats_bucket() {
         return;
     }
     let (server, _folder) = with_jetstream().await;
-    let settings = [("CACHE__SHARED__KIND", "nats_kv"), ("CACHE__SHARED__TIMEOUT", "2s"), ("CACHE__TTL", "10m")];
+    let settings =
+        [("CACHE__SHARED__KIND", "nats_kv"), ("CACHE__SHARED__TIMEOUT", "2s"), ("CACHE__TTL", "10m")];
     let world = a_restart_starts_warm(server, &settings).await;
     let stream = jetstream::new(world.client.clone()).get_stream("KV_sferic_cache").await.unwrap();
     let config = stream.cached_info().config.clone();
-    assert_eq!((config.max_age.as_secs(), config.max_bytes), (600, 1 << 30), "the bucket is made with its bounds");
+    assert_eq!(
+        (config.max_age.as_secs(), config.max_bytes),
+        (600, 1 << 30),
+        "the bucket is made with its bounds"
+    );
 }
 
 #[tokio::test]
@@ -157,12 +189,17 @@ async fn a_restart_starts_warm_from_redis() {
     }
     let Some(redis) = RedisServer::start(&[]).await else { return };
     let url = redis.url();
-    let settings = [("CACHE__SHARED__KIND", "redis"), ("CACHE__SHARED__URL", &*url), ("CACHE__SHARED__TIMEOUT", "2s")];
+    let settings =
+        [("CACHE__SHARED__KIND", "redis"), ("CACHE__SHARED__URL", &*url), ("CACHE__SHARED__TIMEOUT", "2s")];
     a_restart_starts_warm(PrivateServer::start(&[]).await.unwrap(), &settings).await;
     let mut connection = redis.connection().await;
     let keys: Vec<String> = connection.keys("sferic_cache:*").await.unwrap();
     let ttl: i64 = connection.pttl(&keys[0]).await.unwrap();
-    assert!(keys.len() >= 15 && (3_000_000..=3_600_000).contains(&ttl), "{} keys, expire in {ttl} ms", keys.len());
+    assert!(
+        keys.len() >= 15 && (3_000_000..=3_600_000).contains(&ttl),
+        "{} keys, expire in {ttl} ms",
+        keys.len()
+    );
 }
 
 #[tokio::test]
@@ -172,7 +209,8 @@ async fn an_invalid_value_in_the_shared_cache_is_a_miss() {
     }
     let Some(redis) = RedisServer::start(&[]).await else { return };
     let url = redis.url();
-    let settings = [("CACHE__SHARED__KIND", "redis"), ("CACHE__SHARED__URL", &*url), ("CACHE__SHARED__TIMEOUT", "2s")];
+    let settings =
+        [("CACHE__SHARED__KIND", "redis"), ("CACHE__SHARED__URL", &*url), ("CACHE__SHARED__TIMEOUT", "2s")];
     let first = World::start(&["degrees"], &settings).await;
     let frames = different(4, 0);
     join_all(frames.iter().map(|frame| first.ask(frame))).await;
@@ -184,7 +222,8 @@ async fn an_invalid_value_in_the_shared_cache_is_a_miss() {
     // No text at all, a broken answer, another model's kind of answer, and what is no value at all.
     let _: () = connection.set(&keys[0], b"").await.unwrap();
     let _: () = connection.set(&keys[1], &good[..good.len() - 1]).await.unwrap();
-    let labels = [&good[..12], &rmp_serde::to_vec(&json!({"Classification": [["x", 1.0]]})).unwrap()].concat();
+    let labels =
+        [&good[..12], &rmp_serde::to_vec(&json!({"Classification": [["x", 1.0]]})).unwrap()].concat();
     let _: () = connection.set(&keys[2], labels).await.unwrap();
     let _: () = connection.del(&keys[3]).await.unwrap();
     let _: () = connection.lpush(&keys[3], "a list").await.unwrap();
@@ -192,7 +231,12 @@ async fn an_invalid_value_in_the_shared_cache_is_a_miss() {
     let second = World::start(&["degrees"], &settings).await;
     for frame in &frames {
         let reply = second.ask(frame).await;
-        assert_eq!((&reply.body["kind"], &reply.body["_cache_hit"]), (&json!("localization"), &json!(false)), "{}", reply.body);
+        assert_eq!(
+            (&reply.body["kind"], &reply.body["_cache_hit"]),
+            (&json!("localization"), &json!(false)),
+            "{}",
+            reply.body
+        );
     }
     let shared = second.statistics().await["cache"]["shared"].clone();
     assert_eq!((&shared["errors"], &shared["hits"]), (&json!(4), &json!(0)), "{shared}");
@@ -214,7 +258,10 @@ async fn predicted_through(world: &World, meanwhile: impl AsyncFnOnce()) {
             tokio::task::yield_now().await;
         }
         meanwhile().await;
-        assert!(asked.load(std::sync::atomic::Ordering::Relaxed) < 2000, "it came too late to be in the middle");
+        assert!(
+            asked.load(std::sync::atomic::Ordering::Relaxed) < 2000,
+            "it came too late to be in the middle"
+        );
     };
     let (replies, ()) = tokio::join!(load, fault);
     let failed: Vec<_> = replies.iter().filter(|reply| reply.body["position"].is_null()).collect();
@@ -223,7 +270,8 @@ async fn predicted_through(world: &World, meanwhile: impl AsyncFnOnce()) {
     assert_eq!((ledger.failures, ledger.lost), (0, 0), "{ledger:?}");
 }
 
-/// A frame may wait for what it has asked, but no longer than the timeout, and has time enough for that on a busy machine.
+/// A frame may wait for what it has asked, but no longer than the timeout, and has time enough for that on a
+/// busy machine.
 const PATIENT: (&str, &str) = ("LIMITS__TIMEOUT", "20s");
 
 #[tokio::test]
@@ -233,7 +281,11 @@ async fn redis_may_be_killed_in_the_middle_and_come_back() {
     }
     let Some(redis) = RedisServer::start(&[]).await else { return };
     let (url, port) = (redis.url(), redis.port());
-    let world = World::start(&["degrees"], &[PATIENT, ("CACHE__SHARED__KIND", "redis"), ("CACHE__SHARED__URL", &url)]).await;
+    let world = World::start(
+        &["degrees"],
+        &[PATIENT, ("CACHE__SHARED__KIND", "redis"), ("CACHE__SHARED__URL", &url)],
+    )
+    .await;
     in_use(&world, 9_000).await;
     predicted_through(&world, async || redis.kill().await).await;
     let shared = world.statistics().await["cache"]["shared"].clone();
@@ -261,7 +313,11 @@ async fn a_nats_server_with_the_bucket_may_be_killed_in_the_middle() {
     }
     let (bucket, _folder) = with_jetstream().await;
     let url = bucket.url().to_owned();
-    let world = World::start(&["degrees"], &[PATIENT, ("CACHE__SHARED__KIND", "nats_kv"), ("CACHE__SHARED__URL", &url)]).await;
+    let world = World::start(
+        &["degrees"],
+        &[PATIENT, ("CACHE__SHARED__KIND", "nats_kv"), ("CACHE__SHARED__URL", &url)],
+    )
+    .await;
     in_use(&world, 9_000).await;
     predicted_through(&world, async || bucket.kill().await.unwrap()).await;
     let shared = world.statistics().await["cache"]["shared"].clone();
@@ -276,7 +332,11 @@ async fn a_shared_cache_that_hangs_costs_the_timeout_and_then_nothing() {
     }
     let Some(redis) = RedisServer::start(&[]).await else { return };
     let url = redis.url();
-    let world = World::start(&["degrees"], &[PATIENT, ("CACHE__SHARED__KIND", "redis"), ("CACHE__SHARED__URL", &url)]).await;
+    let world = World::start(
+        &["degrees"],
+        &[PATIENT, ("CACHE__SHARED__KIND", "redis"), ("CACHE__SHARED__URL", &url)],
+    )
+    .await;
     in_use(&world, 9_000).await;
     redis.signal("STOP").await;
     let asked = Instant::now();
@@ -297,7 +357,12 @@ async fn a_full_shared_cache_stores_nothing_and_fails_no_frame() {
         return;
     }
     let (server, _folder) = with_jetstream().await;
-    let settings = [PATIENT, ("CACHE__SHARED__KIND", "nats_kv"), ("CACHE__SHARED__MAX_BYTES", "1KiB"), ("CACHE__SHARED__TIMEOUT", "2s")];
+    let settings = [
+        PATIENT,
+        ("CACHE__SHARED__KIND", "nats_kv"),
+        ("CACHE__SHARED__MAX_BYTES", "1KiB"),
+        ("CACHE__SHARED__TIMEOUT", "2s"),
+    ];
     let world = World::on(server, &["degrees"], &settings).await;
     in_use(&world, 9_000).await;
     for frame in different(50, 0) {
@@ -322,11 +387,18 @@ async fn a_daemon_starts_without_its_configured_shared_cache() {
     }
     // This server has no JetStream, and nothing listens on the port of the other.
     for (kind, url) in [("nats_kv", ""), ("redis", "redis://127.0.0.1:1")] {
-        let world = World::start(&["degrees"], &[PATIENT, ("CACHE__SHARED__KIND", kind), ("CACHE__SHARED__URL", url)]).await;
+        let world = World::start(
+            &["degrees"],
+            &[PATIENT, ("CACHE__SHARED__KIND", kind), ("CACHE__SHARED__URL", url)],
+        )
+        .await;
         for frame in different(20, 0) {
             assert!(world.ask(&frame).await.body["position"].is_object(), "{kind}");
         }
         let shared = world.statistics().await["cache"]["shared"].clone();
-        assert!(shared["errors"].as_u64().unwrap() + shared["timeouts"].as_u64().unwrap() >= 5, "{kind}: {shared}");
+        assert!(
+            shared["errors"].as_u64().unwrap() + shared["timeouts"].as_u64().unwrap() >= 5,
+            "{kind}: {shared}"
+        );
     }
 }

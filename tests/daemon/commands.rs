@@ -12,8 +12,22 @@ async fn the_demo_prints_predictions_beside_the_truth_and_a_summary() {
     }
     let (code, out, err) = output(&mut sferic(&["demo", "--frames", "20", "--seed", "7"])).await;
     assert_eq!(code, 0, "{err}");
-    assert_eq!(out.lines().filter(|line| line.trim_start().starts_with(char::is_numeric) && line.contains(" m at ")).count(), 20, "{out}");
-    for part in ["20 predictions", "median", "90 % below", "50 % ellipse", "68 % ellipse", "90 % ellipse", "95 % ellipse"] {
+    assert_eq!(
+        out.lines()
+            .filter(|line| line.trim_start().starts_with(char::is_numeric) && line.contains(" m at "))
+            .count(),
+        20,
+        "{out}"
+    );
+    for part in [
+        "20 predictions",
+        "median",
+        "90 % below",
+        "50 % ellipse",
+        "68 % ellipse",
+        "90 % ellipse",
+        "95 % ellipse",
+    ] {
         assert!(out.contains(part), "{part:?} is not in {out}");
     }
     assert!(!err.contains("WARN") && !err.contains("ERROR"), "{err}");
@@ -22,7 +36,10 @@ async fn the_demo_prints_predictions_beside_the_truth_and_a_summary() {
     assert_eq!(code, 0, "{err}");
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 6);
-    assert!(lines[0]["miss"]["error_m"].as_f64().unwrap() > 0.0 && lines[5]["accuracy"]["predictions"] == 5, "{out}");
+    assert!(
+        lines[0]["miss"]["error_m"].as_f64().unwrap() > 0.0 && lines[5]["accuracy"]["predictions"] == 5,
+        "{out}"
+    );
 }
 
 #[tokio::test]
@@ -33,12 +50,16 @@ async fn simulated_scenes_can_be_published() {
     let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
     let _daemon = Daemon::start(server.url(), &[("LIMITS__TIMEOUT", "20s")]).await;
     let folder = tempfile::TempDir::new().unwrap();
-    let (code, paths, err) = output(&mut sferic(&["simulate", "--out", folder.path().to_str().unwrap(), "--scenes", "3"])).await;
+    let (code, paths, err) =
+        output(&mut sferic(&["simulate", "--out", folder.path().to_str().unwrap(), "--scenes", "3"])).await;
     assert_eq!((code, paths.lines().count()), (0, 3), "{err}");
     let mut command = sferic(&["publish", "--url", server.url(), "--source", "sim", "--wait", "--json"]);
     let (code, out, err) = output(command.args(paths.lines())).await;
     assert_eq!(code, 0, "{err}");
-    let kinds: Vec<_> = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["kind"].clone()).collect();
+    let kinds: Vec<_> = out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["kind"].clone())
+        .collect();
     assert_eq!(kinds, ["localization"; 3], "{out}");
 }
 
@@ -49,7 +70,8 @@ async fn each_file_name_becomes_a_source_and_oddities_are_printed() {
     }
     let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
     let folder = tempfile::TempDir::new().unwrap();
-    let paths = ["信号.cs8", "電波.cs8", "r_868.3M_1M.cs8", "lost.sigmf-data", "plain-1_a.cs8"].map(|name| folder.path().join(name));
+    let paths = ["信号.cs8", "電波.cs8", "r_868.3M_1M.cs8", "lost.sigmf-data", "plain-1_a.cs8"]
+        .map(|name| folder.path().join(name));
     for path in &paths {
         std::fs::write(path, [1; 16]).unwrap();
     }
@@ -64,7 +86,9 @@ async fn each_file_name_becomes_a_source_and_oddities_are_printed() {
     let sources: Vec<_> = lines.map(|line| line["source"].as_str().unwrap().to_owned()).collect();
     assert_eq!(sources.iter().collect::<HashSet<_>>().len(), 5, "{sources:?}");
     assert_eq!(sources[4], "plain-1_a");
-    for said in ["sample rate 1000000 Hz, centre frequency 868300000 Hz", "warning: ", "lost.sigmf-meta is not there"] {
+    for said in
+        ["sample rate 1000000 Hz, centre frequency 868300000 Hz", "warning: ", "lost.sigmf-meta is not there"]
+    {
         assert!(err.contains(said), "{said:?} is not in {err}");
     }
 }
@@ -81,15 +105,30 @@ async fn real_captures_get_one_outcome_a_frame() {
     let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
     let _daemon = Daemon::start(server.url(), &[("LIMITS__TIMEOUT", "20s")]).await;
     let mut recordings: Vec<PathBuf> = Vec::new();
-    for folder in captures.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+    for folder in captures.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
         recordings.extend(
-            folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension() == Some("sigmf-meta".as_ref())),
+            folder
+                .read_dir()
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension() == Some("sigmf-meta".as_ref())),
         );
     }
     assert!(recordings.len() >= 9, "{recordings:?}");
     let mut ids = HashSet::new();
     for recording in recordings {
-        let arguments = ["publish", "--url", server.url(), "--source", "t.rx", "--model", "modulation", "--wait", "--json"];
+        let arguments = [
+            "publish",
+            "--url",
+            server.url(),
+            "--source",
+            "t.rx",
+            "--model",
+            "modulation",
+            "--wait",
+            "--json",
+        ];
         let (code, out, err) = output(sferic(&arguments).arg(&recording)).await;
         assert_eq!(code, 0, "{}: {err}", recording.display());
         assert!(out.lines().count() >= 1, "{}: {err}", recording.display());
@@ -127,7 +166,10 @@ async fn watch_reports_the_time_per_stage_each_second() {
             assert!(report["predictions"].as_u64().unwrap() > 0 && report["failures"] == 0, "{report}");
             assert_eq!(report["stages"]["inference"]["count"], report["predictions"], "{report}");
         } else {
-            assert!(last.contains("predictions/s (0 cached), 0 failures/s") && last.contains("inference "), "{last}");
+            assert!(
+                last.contains("predictions/s (0 cached), 0 failures/s") && last.contains("inference "),
+                "{last}"
+            );
         }
     }
 }
@@ -147,9 +189,16 @@ async fn doctor_reports_what_works_and_what_is_missing() {
     let mut command = sferic(&["doctor", "--json", "--url", "nats://127.0.0.1:9"]);
     let (code, out, _) = output(command.env("ORT_DYLIB_PATH", "/no/such/library.so")).await;
     assert_eq!(code, 1, "{out}");
-    let missing: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(missing.iter().any(|line| line["message"].as_str().unwrap_or_default().contains("nats-server")), "{out}");
-    assert!(missing.iter().any(|line| line["message"].as_str().unwrap_or_default().contains("ops/setup")), "{out}");
+    let missing: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        missing.iter().any(|line| line["message"].as_str().unwrap_or_default().contains("nats-server")),
+        "{out}"
+    );
+    assert!(
+        missing.iter().any(|line| line["message"].as_str().unwrap_or_default().contains("ops/setup")),
+        "{out}"
+    );
 }
 
 #[tokio::test]
@@ -171,14 +220,20 @@ async fn wrong_usage_and_configuration_exit_with_2_and_say_what_is_valid() {
             assert!(err.contains(part), "{part:?} is not in {err}");
         }
     }
-    let (code, out, _) = output(sferic(&["config", "show"]).env("SFERIC__NATS__PASSWORD", "secret").env("SFERIC__NATS__USER", "u")).await;
+    let (code, out, _) = output(
+        sferic(&["config", "show"]).env("SFERIC__NATS__PASSWORD", "secret").env("SFERIC__NATS__USER", "u"),
+    )
+    .await;
     assert_eq!(code, 0);
     assert!(out.contains("[nats]") && !out.contains("secret"), "{out}");
     assert!(out.starts_with("# do nothing yet: "), "{out}");
     let (code, _, err) = output(&mut sferic(&["config", "check"])).await;
     assert_eq!((code, err.as_str()), (0, "the configuration is right\n"));
     let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__GATHER__MAX_SESSIONS", "5")).await;
-    assert_eq!((code, err.as_str()), (0, "the configuration is right\n`gather.max_sessions` is set, but does nothing yet\n"));
+    assert_eq!(
+        (code, err.as_str()),
+        (0, "the configuration is right\n`gather.max_sessions` is set, but does nothing yet\n")
+    );
     let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__POOL__SESSIONS", "1e3")).await;
     assert!(code == 2 && err.contains("`pool.sessions` is 1e3,"), "{err}");
 }
@@ -186,7 +241,8 @@ async fn wrong_usage_and_configuration_exit_with_2_and_say_what_is_valid() {
 #[tokio::test]
 async fn too_many_threads_are_refused_with_the_arithmetic() {
     let mut command = sferic(&["run"]);
-    let (code, _, err) = output(command.env("SFERIC__POOL__SESSIONS", "64").env("SFERIC__POOL__INTRA_THREADS", "3")).await;
+    let (code, _, err) =
+        output(command.env("SFERIC__POOL__SESSIONS", "64").env("SFERIC__POOL__INTRA_THREADS", "3")).await;
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("64 × 3 = 192 threads") && err.contains("pool.allow_oversubscribed"), "{err}");
 }
@@ -207,9 +263,14 @@ async fn empty_bands_are_logged_once() {
     std::os::unix::fs::symlink(shared.join("model.onnx"), bundle.join("model.onnx")).unwrap();
     let text = std::fs::read_to_string(shared.join("model.toml")).unwrap();
     let (_, output_table) = text.split_once("[output]").unwrap();
-    std::fs::write(bundle.join("model.toml"), format!("[features]\nn_fft = 256\nn_mels = 128\n[output]{output_table}")).unwrap();
+    std::fs::write(
+        bundle.join("model.toml"),
+        format!("[features]\nn_fft = 256\nn_mels = 128\n[output]{output_table}"),
+    )
+    .unwrap();
     let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
-    let settings = [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", "narrow")];
+    let settings =
+        [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", "narrow")];
     let mut daemon = Daemon::start_piped(server.url(), &settings).await;
     let client = async_nats::connect(server.url()).await.unwrap();
     for n in 0..10u64 {

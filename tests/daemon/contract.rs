@@ -25,9 +25,11 @@ async fn a_prediction_has_every_key_of_the_contract() {
         ],
     );
     let mut headers = HeaderMap::new();
-    for (name, value) in
-        [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", "a=b"), ("baggage", "k=v")]
-    {
+    for (name, value) in [
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "a=b"),
+        ("baggage", "k=v"),
+    ] {
         headers.insert(name, value);
     }
     let reply = world.ask_raw(pack(&sent), headers).await;
@@ -38,7 +40,10 @@ async fn a_prediction_has_every_key_of_the_contract() {
     for reply in [&reply, &copy] {
         assert_eq!(reply.header("Nats-Msg-Id"), Some("f-1"));
         let trace = reply.header("traceparent").unwrap();
-        assert!(trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && trace.ends_with("-01"), "{trace}");
+        assert!(
+            trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && trace.ends_with("-01"),
+            "{trace}"
+        );
         assert_eq!((reply.header("tracestate"), reply.header("baggage")), (Some("a=b"), Some("k=v")));
         assert_eq!(reply.header("Nats-Service-Error-Code"), None);
     }
@@ -63,12 +68,22 @@ async fn a_prediction_has_every_key_of_the_contract() {
     assert_eq!(body["position"], json!({"latitude": 45.0, "longitude": 90.0}));
     // RMS of 0.5 and 0.25, sigmas of 10 and 20 times that, the first axis 30 degrees from east.
     let rms = (0.3125f64 / 2.0).sqrt();
-    let near = |value: &serde_json::Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-4 * expected.abs();
-    assert!(near(&body["uncertainty"]["sigma_x"], 10.0 * rms) && near(&body["uncertainty"]["sigma_y"], 20.0 * rms), "{body}");
-    assert!(near(&body["uncertainty"]["theta"], 30.0) && body["uncertainty"]["confidence_interval"] == 0.68, "{body}");
+    let near = |value: &serde_json::Value, expected: f64| {
+        (value.as_f64().unwrap() - expected).abs() < 1e-4 * expected.abs()
+    };
+    assert!(
+        near(&body["uncertainty"]["sigma_x"], 10.0 * rms)
+            && near(&body["uncertainty"]["sigma_y"], 20.0 * rms),
+        "{body}"
+    );
+    assert!(
+        near(&body["uncertainty"]["theta"], 30.0) && body["uncertainty"]["confidence_interval"] == 0.68,
+        "{body}"
+    );
     let factor = (-2.0 * 0.32f64.ln()).sqrt();
     assert!(
-        near(&body["ellipse"]["semi_major"], 20.0 * rms * factor) && near(&body["ellipse"]["semi_minor"], 10.0 * rms * factor),
+        near(&body["ellipse"]["semi_major"], 20.0 * rms * factor)
+            && near(&body["ellipse"]["semi_minor"], 10.0 * rms * factor),
         "{body}"
     );
     assert!(near(&body["ellipse"]["area"], std::f64::consts::PI * 200.0 * (rms * factor).powi(2)), "{body}");
@@ -97,14 +112,21 @@ async fn json_frames_get_json_answers_with_the_same_meaning() {
     assert!(reply.body["session_id"].is_null() && reply.body["seq"].is_null());
 
     // 0x40, 0x20 of ci8 are 0.5 and 0.25; the outputs come as standard base64.
-    let (payload, headers) = as_json(&json!({"samples": "QCBAIEAg".repeat(5) + "QCA=", "datatype": "ci8", "model": "tensors"}));
+    let (payload, headers) =
+        as_json(&json!({"samples": "QCBAIEAg".repeat(5) + "QCA=", "datatype": "ci8", "model": "tensors"}));
     let reply = world.ask_raw(payload, headers).await;
     assert_eq!(reply.body["kind"], "tensors");
     let mean = &reply.body["tensors"]["mean"];
-    assert_eq!((&mean["shape"], &mean["dtype"], &mean["data"]), (&json!([1, 2]), &json!("float32"), &json!("AAAAPwAAgD4=")));
+    assert_eq!(
+        (&mean["shape"], &mean["dtype"], &mean["data"]),
+        (&json!([1, 2]), &json!("float32"), &json!("AAAAPwAAgD4="))
+    );
 
     let reply = world.ask(&with(&steady("c"), &[("model", "classes@1".into())])).await;
-    assert_eq!((&reply.body["kind"], reply.body["labels"].as_array().unwrap().len()), (&json!("classification"), 2));
+    assert_eq!(
+        (&reply.body["kind"], reply.body["labels"].as_array().unwrap().len()),
+        (&json!("classification"), 2)
+    );
     assert_eq!(reply.body["labels"][0]["label"], "i");
     assert!(reply.body["confidence"].is_null(), "never invented");
 }
@@ -115,9 +137,15 @@ async fn a_name_without_version_selects_the_highest_version_as_a_number() {
         return;
     }
     let world = World::start(&["versions"], &[]).await;
-    for (asked, version, label) in [("versions", "10", "ten"), ("versions@9", "9", "nine"), ("versions@2", "2", "two")] {
+    for (asked, version, label) in
+        [("versions", "10", "ten"), ("versions@9", "9", "nine"), ("versions@2", "2", "two")]
+    {
         let reply = world.ask(&with(&steady("v"), &[("model", asked.into())])).await;
-        assert_eq!((&reply.body["model_version"], &reply.body["labels"][0]["label"]), (&json!(version), &json!(label)), "{asked}");
+        assert_eq!(
+            (&reply.body["model_version"], &reply.body["labels"][0]["label"]),
+            (&json!(version), &json!(label)),
+            "{asked}"
+        );
     }
 }
 
@@ -142,7 +170,11 @@ async fn bad_input_gets_its_code_and_affects_no_other_frame() {
     if !tools_are_there() {
         return;
     }
-    let settings = [("LIMITS__FRAME_SAMPLES", "1000"), ("NATS__QUEUE_GROUP", "g"), ("BREAKER__FAILURE_THRESHOLD", "1000")];
+    let settings = [
+        ("LIMITS__FRAME_SAMPLES", "1000"),
+        ("NATS__QUEUE_GROUP", "g"),
+        ("BREAKER__FAILURE_THRESHOLD", "1000"),
+    ];
     let world = World::start(&["degrees", "poison", "width32"], &settings).await;
     let mut failures = world.client.subscribe("iq.failures.>").await.unwrap();
     let good = steady("x");
@@ -161,7 +193,12 @@ async fn bad_input_gets_its_code_and_affects_no_other_frame() {
             bad(&[("iq_data", Value::Array(vec![Value::Array(vec![1.0.into(), 1.0.into()])]))]),
             &["both", "samples", "iq_data"],
         ),
-        ("invalid_frame", 400, bad(&[("samples", Value::Nil), ("iq_data", Value::Array(vec![]))]), &["no samples"]),
+        (
+            "invalid_frame",
+            400,
+            bad(&[("samples", Value::Nil), ("iq_data", Value::Array(vec![]))]),
+            &["no samples"],
+        ),
         ("invalid_frame", 400, bad(&[("samples", bytes(0))]), &["no samples"]),
         ("invalid_frame", 400, bad(&[("samples", bytes(13))]), &["13", "8"]),
         ("invalid_frame", 400, bad(&[("datatype", Value::Nil)]), &["datatype"]),
@@ -169,11 +206,31 @@ async fn bad_input_gets_its_code_and_affects_no_other_frame() {
         ("invalid_frame", 400, pack(&frame("x", &[[f32::INFINITY, 0.1]; 64])), &["inf"]),
         ("invalid_frame", 400, bad(&[("num_channels", 0.into())]), &["`num_channels`", "0"]),
         ("invalid_frame", 400, bad(&[("sample_rate", Value::F64(-5.0))]), &["`sample_rate`", "-5"]),
-        ("invalid_frame", 400, bad(&[("frequency", Value::F64(f64::NEG_INFINITY))]), &["`frequency`", "-inf", "finite"]),
-        ("invalid_frame", 400, bad(&[("num_channels", Value::F64(1.5))]), &["`num_channels`", "1.5", "whole number"]),
-        ("invalid_frame", 400, bad(&[("geolocation", point(7.5, 90.5))]), &["`geolocation", "latitude", "90.5", "-90 to 90"]),
+        (
+            "invalid_frame",
+            400,
+            bad(&[("frequency", Value::F64(f64::NEG_INFINITY))]),
+            &["`frequency`", "-inf", "finite"],
+        ),
+        (
+            "invalid_frame",
+            400,
+            bad(&[("num_channels", Value::F64(1.5))]),
+            &["`num_channels`", "1.5", "whole number"],
+        ),
+        (
+            "invalid_frame",
+            400,
+            bad(&[("geolocation", point(7.5, 90.5))]),
+            &["`geolocation", "latitude", "90.5", "-90 to 90"],
+        ),
         ("invalid_frame", 400, [pack(&good), pack(&good)].concat(), &["goes on after"]),
-        ("invalid_frame", 400, br#"{"iq_data": [[0.1, 0.2]]}"#.to_vec(), &["JSON", "`Content-Type: application/json`"]),
+        (
+            "invalid_frame",
+            400,
+            br#"{"iq_data": [[0.1, 0.2]]}"#.to_vec(),
+            &["JSON", "`Content-Type: application/json`"],
+        ),
         ("invalid_frame", 400, bad(&[("datetime", "yesterday".into())]), &["`datetime`", "yesterday"]),
         ("invalid_frame", 400, bad(&[("priority", "urgent".into())]), &["`priority`", "urgent", "critical"]),
         ("invalid_frame", 400, bad(&[("frame_id", "a\nb".into())]), &["`frame_id`", "256"]),
@@ -181,39 +238,60 @@ async fn bad_input_gets_its_code_and_affects_no_other_frame() {
         ("unsupported_datatype", 400, bad(&[("datatype", "ci12_le".into())]), &["ci12_le", "cf32_le"]),
         ("shape_mismatch", 400, bad(&[("num_channels", 2.into())]), &["2", "1"]),
         ("shape_mismatch", 400, bad(&[("model", "width32".into())]), &["64", "32"]),
-        ("frame_too_large", 413, pack(&frame("x", &[[0.1, 0.1]; 1001])), &["1001", "1000", "limits.frame_samples"]),
+        (
+            "frame_too_large",
+            413,
+            pack(&frame("x", &[[0.1, 0.1]; 1001])),
+            &["1001", "1000", "limits.frame_samples"],
+        ),
         ("model_not_found", 404, bad(&[("model", "nobody".into())]), &["nobody", "degrees@1"]),
         ("model_not_found", 404, bad(&[("model", "degrees@2".into())]), &["degrees@2", "degrees@1"]),
         (
             "inference_failed",
             500,
-            bad(&[("model", "poison".into()), ("samples", frame("x", &[[0.95, 0.1]; 64]).as_map().unwrap()[2].1.clone())]),
+            bad(&[
+                ("model", "poison".into()),
+                ("samples", frame("x", &[[0.95, 0.1]; 64]).as_map().unwrap()[2].1.clone()),
+            ]),
             &["position"],
         ),
         (
             "inference_failed",
             500,
-            bad(&[("model", "poison".into()), ("samples", frame("x", &[[-0.95, 0.1]; 64]).as_map().unwrap()[2].1.clone())]),
+            bad(&[
+                ("model", "poison".into()),
+                ("samples", frame("x", &[[-0.95, 0.1]; 64]).as_map().unwrap()[2].1.clone()),
+            ]),
             &["poison@1"],
         ),
     ];
     let count = cases.len();
     for (code, service_code, payload, parts) in cases {
         let reply = world.ask_raw(payload, HeaderMap::new()).await;
-        let message = reply.body["message"].as_str().unwrap_or_else(|| panic!("expected {code}: {}", reply.body));
+        let message =
+            reply.body["message"].as_str().unwrap_or_else(|| panic!("expected {code}: {}", reply.body));
         assert_eq!(reply.body["code"], code, "{message}");
         for part in parts {
             assert!(message.contains(part), "{part:?} is not in {message:?} ({code})");
         }
         assert!(!message.contains('\n'), "{message:?}");
-        assert_eq!((&reply.body["retryable"], &reply.body["retry_after_ms"]), (&json!(false), &json!(null)), "{code}");
+        assert_eq!(
+            (&reply.body["retryable"], &reply.body["retry_after_ms"]),
+            (&json!(false), &json!(null)),
+            "{code}"
+        );
         assert_eq!(reply.body["source"], "t.rx");
-        assert_eq!(reply.header("Nats-Service-Error-Code"), Some(service_code.to_string().as_str()), "{code}");
+        assert_eq!(
+            reply.header("Nats-Service-Error-Code"),
+            Some(service_code.to_string().as_str()),
+            "{code}"
+        );
         assert_eq!(reply.header("Nats-Service-Error"), Some(message));
         let published = failures.next().await.unwrap();
         assert_eq!(published.subject.as_str(), "iq.failures.t.rx");
         assert_eq!(Reply::of(published).body, reply.body);
-        let neighbour = world.ask(&with(&good, &[("frame_id", "good".into()), ("cache_enabled", false.into())])).await;
+        let neighbour =
+            world.ask(&with(&good, &[("frame_id", "good".into()), ("cache_enabled", false.into())])).await;
         assert_eq!(neighbour.body["frame_id"], "good", "after {code}: {}", neighbour.body);
         assert!(neighbour.body["position"].is_object());
     }
@@ -231,7 +309,10 @@ async fn one_sample_less_than_a_window_is_not_enough() {
     let _daemon = Daemon::start(server.url(), &[]).await;
     let client = async_nats::connect(server.url()).await.unwrap();
     let ask = async |samples: usize, rate: f64| {
-        let frame = with(&frame("w", &vec![[0.01, 0.02]; 3 * samples]), &[("num_channels", 3.into()), ("sample_rate", Value::F64(rate))]);
+        let frame = with(
+            &frame("w", &vec![[0.01, 0.02]; 3 * samples]),
+            &[("num_channels", 3.into()), ("sample_rate", Value::F64(rate))],
+        );
         Reply::of(client.request("iq.frames.w", pack(&frame).into()).await.unwrap()).body
     };
     let short = ask(255, 192e3).await;
@@ -255,16 +336,26 @@ async fn the_micro_service_answers_and_reports_its_health() {
     assert_eq!((&health["status"], &health["version"]), (&json!("ok"), &json!(env!("CARGO_PKG_VERSION"))));
     assert_eq!(
         health["models"],
-        json!([{"name": "classes", "version": "1", "state": "ready"}, {"name": "degrees", "version": "1", "state": "ready"}])
+        json!([
+            {"name": "classes", "version": "1", "state": "ready"},
+            {"name": "degrees", "version": "1", "state": "ready"},
+        ])
     );
-    assert_eq!(health["ledger"], json!({"received": 1, "predictions": 1, "failures": 0, "lost": 0, "in_flight": 0}));
+    assert_eq!(
+        health["ledger"],
+        json!({"received": 1, "predictions": 1, "failures": 0, "lost": 0, "in_flight": 0})
+    );
     for subject in ["$SRV.PING", "$SRV.PING.sferic", "$SRV.INFO.sferic", "$SRV.STATS.sferic"] {
         let answer = world.client.request(subject, "".into()).await.unwrap();
         let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
         assert_eq!(answer["name"], "sferic", "{subject}: {answer}");
         if subject == "$SRV.STATS.sferic" {
             let data = &answer["endpoints"][0]["data"];
-            assert_eq!((&data["buffers"]["misses"], &data["ledger"]["received"]), (&json!(1), &json!(1)), "{answer}");
+            assert_eq!(
+                (&data["buffers"]["misses"], &data["ledger"]["received"]),
+                (&json!(1), &json!(1)),
+                "{answer}"
+            );
         }
     }
 }
@@ -313,7 +404,8 @@ async fn daemons_of_one_queue_group_share_the_frames() {
         let mut daemons = std::collections::BTreeSet::new();
         while daemons.len() < 2 {
             world.client.publish_with_reply("$SRV.PING.sferic", "pongs", "".into()).await.unwrap();
-            let pong: serde_json::Value = serde_json::from_slice(&pongs.next().await.unwrap().payload).unwrap();
+            let pong: serde_json::Value =
+                serde_json::from_slice(&pongs.next().await.unwrap().payload).unwrap();
             // The service is there before the subscription is.
             let id = pong["id"].as_str().unwrap();
             let answer = world.client.request(format!("sferic.health.{id}"), "".into()).await.unwrap();
@@ -330,8 +422,12 @@ async fn daemons_of_one_queue_group_share_the_frames() {
     }
     let mut ids = std::collections::BTreeSet::new();
     for _ in 0..100 {
-        let message = tokio::time::timeout(PATIENCE, predictions.next()).await.expect("an outcome is missing").unwrap();
-        assert!(ids.insert(Reply::of(message).body["frame_id"].as_str().unwrap().to_owned()), "each frame is answered by one daemon");
+        let message =
+            tokio::time::timeout(PATIENCE, predictions.next()).await.expect("an outcome is missing").unwrap();
+        assert!(
+            ids.insert(Reply::of(message).body["frame_id"].as_str().unwrap().to_owned()),
+            "each frame is answered by one daemon"
+        );
     }
     let received = async {
         loop {

@@ -60,7 +60,9 @@ async fn any_one_actor_can_be_killed_under_load() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(2), recovered).await.unwrap_or_else(|_| panic!("{role:?} did not recover"));
+        tokio::time::timeout(Duration::from_secs(2), recovered)
+            .await
+            .unwrap_or_else(|_| panic!("{role:?} did not recover"));
         let after = Reply::of(client.request("iq.frames.k", pack(&steady("after")).into()).await.unwrap());
         sent += 1;
         assert!(after.body["position"].is_object(), "{role:?}: {}", after.body);
@@ -110,7 +112,8 @@ async fn a_signal_under_load_ends_in_order_with_every_accepted_frame_answered() 
         // What was published before the daemon's end comes before what is published after it.
         let mut ids = std::collections::BTreeSet::new();
         loop {
-            let message = tokio::time::timeout(PATIENCE, outcomes.next()).await.expect("the marker is lost").unwrap();
+            let message =
+                tokio::time::timeout(PATIENCE, outcomes.next()).await.expect("the marker is lost").unwrap();
             if message.subject.as_str() == "iq.frames.s" {
                 continue;
             }
@@ -121,7 +124,11 @@ async fn a_signal_under_load_ends_in_order_with_every_accepted_frame_answered() 
             ids.insert(body["frame_id"].as_str().unwrap().parse::<u64>().unwrap());
         }
         let highest = ids.last().copied().unwrap_or(answered - 1);
-        assert_eq!(ids.len() as u64, highest + 1 - answered, "SIG{signal}: every accepted frame is answered once");
+        assert_eq!(
+            ids.len() as u64,
+            highest + 1 - answered,
+            "SIG{signal}: every accepted frame is answered once"
+        );
     }
 }
 
@@ -130,7 +137,11 @@ async fn a_deadline_is_kept_while_the_model_still_runs() {
     if !tools_are_there() {
         return;
     }
-    let world = World::start(&["slow", "degrees"], &[("POOL__SESSIONS", "2"), ("POOL__ALLOW_OVERSUBSCRIBED", "true")]).await;
+    let world = World::start(
+        &["slow", "degrees"],
+        &[("POOL__SESSIONS", "2"), ("POOL__ALLOW_OVERSUBSCRIBED", "true")],
+    )
+    .await;
     let late = with(&steady("late"), &[("timeout_ms", 100.into())]);
     let quick = with(&steady("quick"), &[("model", "degrees".into())]);
     let asked = Instant::now();
@@ -138,7 +149,12 @@ async fn a_deadline_is_kept_while_the_model_still_runs() {
     let ((late, after), quick) = tokio::join!(late, world.ask(&quick));
     // The run takes two seconds; a busy machine is given some of them.
     assert!(after < Duration::from_secs(1), "answered after {after:?}");
-    assert_eq!((&late.body["code"], &late.body["retryable"]), (&"deadline_exceeded".into(), &true.into()), "{}", late.body);
+    assert_eq!(
+        (&late.body["code"], &late.body["retryable"]),
+        (&"deadline_exceeded".into(), &true.into()),
+        "{}",
+        late.body
+    );
     assert!(late.body["message"].as_str().unwrap().contains("100 ms"), "{}", late.body);
     assert_eq!(late.header("Nats-Service-Error-Code"), Some("504"));
     assert!(quick.body["position"].is_object(), "a slow neighbour holds nobody up: {}", quick.body);
@@ -156,7 +172,11 @@ async fn frames_over_the_limits_are_overloaded_and_counted() {
     let replies = futures::future::join_all(frames.iter().map(|frame| world.ask(frame))).await;
     let overloaded: Vec<_> = replies.iter().filter(|reply| reply.body["code"] == "overloaded").collect();
     assert_eq!(overloaded.len(), 8, "{replies:?}");
-    assert!(overloaded[0].body["message"].as_str().unwrap().contains("2 of 2 frames in flight"), "{:?}", overloaded[0]);
+    assert!(
+        overloaded[0].body["message"].as_str().unwrap().contains("2 of 2 frames in flight"),
+        "{:?}",
+        overloaded[0]
+    );
     assert_eq!(overloaded[0].header("Nats-Service-Error-Code"), Some("429"));
     let ledger = world.ledger().await;
     assert_eq!((ledger.received, ledger.predictions, ledger.failures, ledger.lost), (10, 2, 8, 0));
@@ -173,7 +193,10 @@ async fn the_circuit_of_a_failing_model_opens_and_other_models_answer() {
         assert_eq!(world.ask(&poison(id)).await.body["code"], "inference_failed");
     }
     let refused = world.ask(&poison("4")).await;
-    assert_eq!((&refused.body["code"], &refused.body["retryable"]), (&"model_unavailable".into(), &true.into()));
+    assert_eq!(
+        (&refused.body["code"], &refused.body["retryable"]),
+        (&"model_unavailable".into(), &true.into())
+    );
     let wait = refused.number("retry_after_ms");
     assert!((40e3..=72e3).contains(&wait), "60 s with at most 20 % of jitter: {wait}");
     assert!(world.ask(&steady("5")).await.body["position"].is_object());

@@ -34,7 +34,12 @@ async fn other_spellings_of_a_frame_mean_the_same() {
     let Value::Map(mut entries) = steady("o-2") else { unreachable!() };
     entries.splice(1..1, (-3..20).map(|key| (key.into(), "by place".into())));
     let asked = world.ask(&Value::Map(entries)).await;
-    assert_eq!((&asked.body["kind"], &asked.body["frame_id"]), (&json!("localization"), &json!("o-2")), "{}", asked.body);
+    assert_eq!(
+        (&asked.body["kind"], &asked.body["frame_id"]),
+        (&json!("localization"), &json!("o-2")),
+        "{}",
+        asked.body
+    );
     assert_eq!((&asked.body["seq"], &asked.body["session_id"]), (&json!(null), &json!(null)));
 }
 
@@ -48,7 +53,8 @@ async fn an_outcome_over_max_payload_becomes_a_failure_that_says_so() {
     std::fs::write(&config, "max_payload: 1024").unwrap();
     let server = sferic::nats::PrivateServer::start(&["--config", config.to_str().unwrap()]).await.unwrap();
     let world = World::on(server, &["tensors"], &[]).await;
-    let (payload, headers) = as_json(&json!({"iq_data": vec![[0.5, 0.25]; 16], "session_id": "s".repeat(350)}));
+    let (payload, headers) =
+        as_json(&json!({"iq_data": vec![[0.5, 0.25]; 16], "session_id": "s".repeat(350)}));
     let reply = world.ask_raw(payload, headers).await;
     assert_eq!(reply.body["code"], "internal", "{}", reply.body);
     let message = reply.body["message"].as_str().unwrap();
@@ -70,7 +76,12 @@ async fn an_outcome_over_max_payload_becomes_a_failure_that_says_so() {
     let mut published = world.client.subscribe("iq.failures.>").await.unwrap();
     for (frame, headers) in cases {
         let reply = world.ask_raw(pack(&frame), headers).await;
-        assert_eq!((&reply.body["code"], &reply.body["frame_id"]), (&json!("internal"), &json!("cut")), "{}", reply.body);
+        assert_eq!(
+            (&reply.body["code"], &reply.body["frame_id"]),
+            (&json!("internal"), &json!("cut")),
+            "{}",
+            reply.body
+        );
         assert!(reply.body["message"].as_str().unwrap().contains("max_payload of 1024"), "{}", reply.body);
         assert!(reply.body["session_id"].as_str().unwrap_or_default().len() <= 260, "{}", reply.body);
         assert_eq!(Reply::of(published.next().await.unwrap()).body, reply.body);

@@ -1,4 +1,5 @@
-//! The subscription by itself: a member that leaves its queue group and joins it again loses nothing on the way.
+//! The subscription by itself: a member that leaves its queue group and joins it again loses nothing on the
+//! way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -29,11 +29,15 @@ async fn a_repeated_fault_is_logged_once_a_second_with_its_trace_and_without_sam
     }
     daemon.signal("TERM").await;
     let log = daemon.stderr_to_its_end().await;
-    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("{line}")));
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("{line}")));
     let logged: Vec<_> = lines.filter(|line| line["fields"]["message"] == "frame failed").collect();
     assert!((1..25).contains(&logged.len()), "{} lines:\n{log}", logged.len());
     let first = &logged[0]["fields"];
-    for (key, expected) in [("trace_id", format!("{:032x}", 0xa0)), ("frame_id", "bad".into()), ("source", "l".into())] {
+    for (key, expected) in
+        [("trace_id", format!("{:032x}", 0xa0)), ("frame_id", "bad".into()), ("source", "l".into())]
+    {
         assert_eq!(first[key], expected, "{first}");
     }
     assert_eq!((&logged[0]["level"], &first["code"]), (&"WARN".into(), &"inference_failed".into()));

@@ -13,7 +13,10 @@ use crate::support::*;
 /// A scrape: the value of every series, by its name with labels.
 fn series(page: &str) -> BTreeMap<String, f64> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
+    lines
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
 }
 
 /// Prometheus's own opinion of a page; `None` where its tool is not there.
@@ -28,7 +31,8 @@ fn promtool(page: &str) -> Option<(bool, String)> {
         .ok()?;
     child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     Some((output.status.success(), text))
 }
 
@@ -49,24 +53,28 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
     app.ready().await;
     let address = app.http_address().unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
-    let ask =
-        async |source: &str, payload: Vec<u8>| Reply::of(client.request(format!("iq.frames.{source}"), payload.into()).await.unwrap());
+    let ask = async |source: &str, payload: Vec<u8>| {
+        Reply::of(client.request(format!("iq.frames.{source}"), payload.into()).await.unwrap())
+    };
     for n in 0..5 {
         let reply = ask("m", pack(&steady(&n.to_string()))).await;
         assert_eq!(reply.body["_cache_hit"], n > 0, "{}", reply.body);
     }
     assert_eq!(ask("m", b"\xc1".to_vec()).await.body["code"], "invalid_frame");
-    // Two frames of a source are its share, one being not enough for the asker above, who has the reply before the frame's place is
-    // free; the third of three at once is shed.
-    let unhurried = [("model", "slow".into()), ("timeout_ms", 60_000.into()), ("cache_enabled", false.into())];
+    // Two frames of a source are its share, one being not enough for the asker above, who has the reply
+    // before the frame's place is free; the third of three at once is shed.
+    let unhurried =
+        [("model", "slow".into()), ("timeout_ms", 60_000.into()), ("cache_enabled", false.into())];
     let slow = pack(&with(&steady("slow"), &unhurried));
     for source in ["a", "b"] {
-        let (first, second, third) = tokio::join!(ask(source, slow.clone()), ask(source, slow.clone()), ask(source, slow.clone()));
+        let (first, second, third) =
+            tokio::join!(ask(source, slow.clone()), ask(source, slow.clone()), ask(source, slow.clone()));
         let codes = [first, second, third].map(|reply| reply.body["code"].as_str().map(str::to_owned));
         assert_eq!(codes.iter().flatten().collect::<Vec<_>>(), ["overloaded"], "{codes:?}");
     }
 
-    // A reply is there before its frame's account is closed, and that before the session has let go of the frame.
+    // A reply is there before its frame's account is closed, and that before the session has let go of the
+    // frame.
     let ended = async {
         app.shared_state().ledger.idle().await;
         while app.shared_state().admission.in_use() != (0, 0) {
@@ -84,24 +92,46 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
     assert_eq!(count(r#"sferic_frames_total{outcome="prediction"}"#), 9.0);
     assert_eq!(count(r#"sferic_frames_total{outcome="invalid_frame"}"#), 1.0);
     assert_eq!(count(r#"sferic_frames_total{outcome="overloaded"}"#), 2.0);
-    let ended: f64 = series.iter().filter(|(name, _)| name.starts_with("sferic_frames_total{")).map(|(_, count)| count).sum();
+    let ended: f64 = series
+        .iter()
+        .filter(|(name, _)| name.starts_with("sferic_frames_total{"))
+        .map(|(_, count)| count)
+        .sum();
     assert_eq!(count("sferic_frames_received_total"), ended, "nothing is in flight");
     assert_eq!(count(r#"sferic_frames_shed_total{reason="source_share",source="a"}"#), 1.0);
-    assert_eq!(count(r#"sferic_frames_shed_total{reason="source_share",source="other"}"#), 1.0, "one source has its own label");
+    assert_eq!(
+        count(r#"sferic_frames_shed_total{reason="source_share",source="other"}"#),
+        1.0,
+        "one source has its own label"
+    );
     assert_eq!(count(r#"sferic_model_frames_total{model="degrees",version="1",outcome="prediction"}"#), 5.0);
     assert_eq!(count(r#"sferic_stage_duration_seconds_count{stage="decode"}"#), 9.0);
     assert_eq!(count(r#"sferic_stage_duration_seconds_count{stage="publish"}"#), 12.0);
     assert_eq!(count(r#"sferic_frame_duration_seconds_count{outcome="failure"}"#), 3.0);
-    assert_eq!((count(r#"sferic_cache_lookups_total{result="hit"}"#), count(r#"sferic_cache_lookups_total{result="miss"}"#)), (4.0, 1.0));
-    assert!(count(r#"sferic_frame_duration_seconds_sum{outcome="prediction"}"#) > 1.0, "the slow model takes two seconds");
+    assert_eq!(
+        (
+            count(r#"sferic_cache_lookups_total{result="hit"}"#),
+            count(r#"sferic_cache_lookups_total{result="miss"}"#)
+        ),
+        (4.0, 1.0)
+    );
+    assert!(
+        count(r#"sferic_frame_duration_seconds_sum{outcome="prediction"}"#) > 1.0,
+        "the slow model takes two seconds"
+    );
     assert_eq!(count(r#"sferic_breaker_state{model="slow",version="1",state="closed"}"#), 1.0);
     assert_eq!(count("sferic_in_flight_frames"), 0.0);
     assert_eq!((count("sferic_nats_connected"), count(r#"sferic_status{status="ok"}"#)), (1.0, 1.0));
 
     // Nothing was lost; every other metric has a value.
     for metric in catalogue::ALL.iter().filter(|metric| metric.name != "sferic.frames.lost") {
-        let linux_only = ["process.cpu", "process.resident_memory"].contains(&metric.name) && !cfg!(target_os = "linux");
-        assert!(linux_only || page.contains(&format!("# TYPE {} ", metric.prometheus_name())), "{} is not in\n{page}", metric.name);
+        let linux_only =
+            ["process.cpu", "process.resident_memory"].contains(&metric.name) && !cfg!(target_os = "linux");
+        assert!(
+            linux_only || page.contains(&format!("# TYPE {} ", metric.prometheus_name())),
+            "{} is not in\n{page}",
+            metric.name
+        );
     }
     app.shut_down().await;
 }
@@ -121,7 +151,10 @@ async fn health_and_readiness_follow_the_daemon_and_a_used_port_is_reported() {
     assert_eq!(get(address, "/health", "").await, (200, r#"{"status":"alive"}"#.into()));
     let (status, ready) = get(address, "/ready", "").await;
     let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
-    assert_eq!((status, &ready["status"], &ready["models"][0]["state"]), (200, &"ok".into(), &"ready".into()));
+    assert_eq!(
+        (status, &ready["status"], &ready["models"][0]["state"]),
+        (200, &"ok".into(), &"ready".into())
+    );
     assert_eq!(get(address, "/nothing", "").await.0, 404);
     let (status, page) = get(address, "/metrics", "application/openmetrics-text; version=1.0.0").await;
     assert!(status == 200 && page.ends_with("# EOF\n"), "{page}");

@@ -12,7 +12,8 @@ fn add(repository: &Path, bundle: &str, fixture: &str, onnx: Option<&str>) {
     let (to, from) = (repository.join(bundle), fixtures().join(fixture));
     std::fs::create_dir_all(&to).unwrap();
     std::fs::copy(from.join("model.toml"), to.join("model.toml")).unwrap();
-    let onnx = onnx.map_or_else(|| std::fs::read(from.join("model.onnx")).unwrap(), |text| text.as_bytes().to_vec());
+    let onnx =
+        onnx.map_or_else(|| std::fs::read(from.join("model.onnx")).unwrap(), |text| text.as_bytes().to_vec());
     std::fs::write(to.join("model.onnx"), onnx).unwrap();
 }
 
@@ -38,7 +39,8 @@ async fn a_bad_bundle_is_refused_alone_and_reported() {
     assert_eq!(health["status"], "ok");
     let models = health["models"].as_array().unwrap();
     assert_eq!(models[0], json!({"name": "m", "version": "9", "state": "ready"}));
-    let failed: Vec<_> = models[1..].iter().map(|model| [&model["name"], &model["version"], &model["state"]]).collect();
+    let failed: Vec<_> =
+        models[1..].iter().map(|model| [&model["name"], &model["version"], &model["state"]]).collect();
     assert_eq!(failed, [["m", "010", "failed"], ["m", "10", "failed"], ["other", "1", "failed"]]);
     for (model, part) in models[1..].iter().zip(["leading zeros", "Git LFS", "can't load model.onnx"]) {
         assert!(model["reason"].as_str().unwrap().contains(part), "{model}");
@@ -74,7 +76,13 @@ async fn without_the_default_model_the_daemon_exits_with_the_reasons() {
     assert_eq!(code, 1, "{err}");
     // The connection ends with the process, and may say so last.
     let error = err.lines().find(|line| line.starts_with("error:")).unwrap();
-    for part in ["models.default: no model `m` (refused at load), loaded: good@1", "m/1: ", "Git LFS", "m/two: ", "`two` is no number"] {
+    for part in [
+        "models.default: no model `m` (refused at load), loaded: good@1",
+        "m/1: ",
+        "Git LFS",
+        "m/two: ",
+        "`two` is no number",
+    ] {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
     assert!(!error.contains("other"), "{error}");
@@ -86,8 +94,16 @@ async fn without_the_default_model_the_daemon_exits_with_the_reasons() {
     )
     .await;
     assert_eq!(code, 1, "{err}");
-    for (model, part) in [("model m@1", "Git LFS"), ("model m@two", "no number"), ("model other@1", "Git LFS"), ("model good@1", "alone")] {
-        assert!(out.lines().any(|line| line.contains(model) && line.contains(part)), "{model}, {part} are not in {out}");
+    for (model, part) in [
+        ("model m@1", "Git LFS"),
+        ("model m@two", "no number"),
+        ("model other@1", "Git LFS"),
+        ("model good@1", "alone"),
+    ] {
+        assert!(
+            out.lines().any(|line| line.contains(model) && line.contains(part)),
+            "{model}, {part} are not in {out}"
+        );
     }
 }
 
@@ -100,14 +116,20 @@ async fn labels_without_a_score_and_maps_of_scores_are_classifications() {
     let ask = async |model: &str| world.ask(&with(&steady("f"), &[("model", model.into())])).await.body;
     for model in ["label@1", "label@2"] {
         let body = ask(model).await;
-        assert_eq!((&body["kind"], &body["labels"]), (&json!("classification"), &json!([{"label": "i", "score": null}])), "{model}");
+        assert_eq!(
+            (&body["kind"], &body["labels"]),
+            (&json!("classification"), &json!([{"label": "i", "score": null}])),
+            "{model}"
+        );
         assert!(body["confidence"].is_null(), "{body}");
     }
     // Logits 0.5, 0.25 and the root mean square, 0.395.
     for model in ["scores@1", "scores@2", "half"] {
         let body = ask(model).await;
-        let labels: Vec<_> = body["labels"].as_array().unwrap().iter().map(|label| label["label"].as_str().unwrap()).collect();
-        let sum: f64 = body["labels"].as_array().unwrap().iter().map(|label| label["score"].as_f64().unwrap()).sum();
+        let labels: Vec<_> =
+            body["labels"].as_array().unwrap().iter().map(|label| label["label"].as_str().unwrap()).collect();
+        let sum: f64 =
+            body["labels"].as_array().unwrap().iter().map(|label| label["score"].as_f64().unwrap()).sum();
         assert!(labels == ["i", "loud", "q"] && (sum - 1.0).abs() < 1e-3, "{model}: {body}");
     }
     let body = ask("external").await;
@@ -121,14 +143,17 @@ async fn a_frame_has_the_samples_that_the_bundle_asks_for_before_any_padding() {
         return;
     }
     let repository = tempfile::TempDir::new().unwrap();
-    for (bundle, keys) in [("plain/1", ""), ("padded/1", "frames = 41\n"), ("stated/1", "frames = 41\nmin_samples = 3\n")] {
+    for (bundle, keys) in
+        [("plain/1", ""), ("padded/1", "frames = 41\n"), ("stated/1", "frames = 41\nmin_samples = 3\n")]
+    {
         add(repository.path(), bundle, "degrees/1", None);
         let path = repository.path().join(bundle).join("model.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("kind = \"iq\"\n", &format!("kind = \"iq\"\n{keys}"))).unwrap();
     }
     let server = PrivateServer::start(&[]).await.unwrap();
-    let settings = [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", "plain")];
+    let settings =
+        [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", "plain")];
     let _daemon = Daemon::start(server.url(), &settings).await;
     let client = async_nats::connect(server.url()).await.unwrap();
     for (model, fewest) in [("plain", 16), ("padded", 21), ("stated", 3)] {

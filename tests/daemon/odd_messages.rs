@@ -38,7 +38,11 @@ const UNREADABLE: [Odd; 9] = [
     ("another version", b"iq.frames.odd", Some(b"NATS/3.0\r\nSite: x\r\n\r\n")),
     ("a subject in Latin-1", b"iq.frames.odd.\xe4", None),
     ("the same with headers", b"iq.frames.odd.\xe4", Some(b"NATS/1.0\r\nSite: x\r\n\r\n")),
-    ("white space beyond ASCII in a subject", "iq.frames.odd.a\u{2003}b".as_bytes(), Some(b"NATS/1.0\r\nSite: x\r\n\r\n")),
+    (
+        "white space beyond ASCII in a subject",
+        "iq.frames.odd.a\u{2003}b".as_bytes(),
+        Some(b"NATS/1.0\r\nSite: x\r\n\r\n"),
+    ),
 ];
 
 /// Odd ones that the client survives.
@@ -46,13 +50,18 @@ const READABLE: [Odd; 6] = [
     ("an empty name", b"iq.frames.odd", Some(b"NATS/1.0\r\n: x\r\n\r\n")),
     ("a value that is continued", b"iq.frames.odd", Some(b"NATS/1.0\r\nSite: x\r\n\ty\r\n\r\n")),
     ("a status", b"iq.frames.odd", Some(b"NATS/1.0 503 none\r\n\r\n")),
-    ("baggage beyond ASCII", b"iq.frames.odd", Some("NATS/1.0\r\nbaggage: site=Z\u{fc}rich\r\n\r\n".as_bytes())),
+    (
+        "baggage beyond ASCII",
+        b"iq.frames.odd",
+        Some("NATS/1.0\r\nbaggage: site=Z\u{fc}rich\r\n\r\n".as_bytes()),
+    ),
     ("a subject with control characters", b"iq.frames.odd.\x1b[2J", None),
     ("a subject beyond ASCII", "iq.frames.odd.\u{6e2c}\u{8a66}".as_bytes(), None),
 ];
 
 fn seconds() -> Duration {
-    let asked = std::env::var("SFERIC_FUZZ_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"));
+    let asked =
+        std::env::var("SFERIC_FUZZ_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"));
     Duration::from_secs(asked.unwrap_or(60))
 }
 
@@ -82,13 +91,15 @@ async fn fuzz(odd: &'static [Odd], seconds: Duration) -> Report {
     let world = World::start(&["degrees"], &[("BREAKER__FAILURE_THRESHOLD", "1000000")]).await;
     let url = world.server.url().to_owned();
     let predictions = world.client.subscribe("iq.predictions.good").await.unwrap();
-    let mut outcomes = futures::stream::select(predictions, world.client.subscribe("iq.failures.good").await.unwrap());
+    let mut outcomes =
+        futures::stream::select(predictions, world.client.subscribe("iq.failures.good").await.unwrap());
     world.client.flush().await.unwrap();
     let end = Instant::now() + seconds;
     let malformed = tokio::spawn(malformed(url.clone(), end));
     let odd = tokio::spawn(odd_ones(url.clone(), odd, end));
     let good = tokio::spawn(good(url, end + 2 * DEAF));
-    let mut report = Report { sent: 0, outcomes: HashMap::new(), silence: Duration::ZERO, ledger: world.ledger().await };
+    let mut report =
+        Report { sent: 0, outcomes: HashMap::new(), silence: Duration::ZERO, ledger: world.ledger().await };
     let (mut last, mut good) = (Instant::now(), good);
     loop {
         tokio::select! {
@@ -114,8 +125,10 @@ async fn good(url: String, end: Instant) -> u64 {
     let mut seq = 0;
     while Instant::now() < end {
         tick.tick().await;
-        let frame =
-            with(&steady(&format!("good-{seq}")), &[("seq", seq.into()), ("timeout_ms", 5000.into()), ("cache_enabled", false.into())]);
+        let frame = with(
+            &steady(&format!("good-{seq}")),
+            &[("seq", seq.into()), ("timeout_ms", 5000.into()), ("cache_enabled", false.into())],
+        );
         wire.send(&Wire::message(b"iq.frames.good", b"replies.good", None, &pack(&frame))).await;
         seq += 1;
     }
@@ -178,7 +191,10 @@ async fn frames_lost_to_unreadable_messages_are_counted() {
     }
     let report = fuzz(&UNREADABLE, seconds()).await;
     let Report { sent, silence, ledger, .. } = &report;
-    eprintln!("{sent} good frames, {} without an outcome, longest silence {silence:?}, {ledger:?}", report.missing());
+    eprintln!(
+        "{sent} good frames, {} without an outcome, longest silence {silence:?}, {ledger:?}",
+        report.missing()
+    );
     assert_eq!(report.repeated(), 0, "no frame has two outcomes");
     assert_eq!(ledger.lost, report.missing(), "a frame has an outcome or is lost");
     assert!(*silence < DEAF, "{silence:?} without an outcome");

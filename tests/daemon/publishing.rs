@@ -47,7 +47,17 @@ fn recording(folder: &TempDir, frames: usize) -> PathBuf {
 
 fn publish(url: &str, arguments: &[&str]) -> (Command, TempDir) {
     let folder = TempDir::new().unwrap();
-    let mut command = sferic(&["publish", "--url", url, "--source", "t.rx", "--frame-samples", "16", "--sample-rate", "48000"]);
+    let mut command = sferic(&[
+        "publish",
+        "--url",
+        url,
+        "--source",
+        "t.rx",
+        "--frame-samples",
+        "16",
+        "--sample-rate",
+        "48000",
+    ]);
     command.args(arguments).arg(recording(&folder, 3));
     (command, folder)
 }
@@ -95,7 +105,9 @@ async fn without_a_subscriber_it_fails_and_says_what_to_start() {
         assert_eq!((code, out.as_str()), (1, ""), "{err}");
         assert!(err.contains("no daemon listens on iq.frames.t.rx: start one with `sferic run`"), "{err}");
         assert!(!err.contains("sent in"), "nothing was sent: {err}");
-        assert!(began.elapsed() >= Duration::from_millis(at_least) && began.elapsed() < Duration::from_secs(20));
+        assert!(
+            began.elapsed() >= Duration::from_millis(at_least) && began.elapsed() < Duration::from_secs(20)
+        );
     }
 }
 
@@ -107,10 +119,19 @@ async fn server_daemon_and_publisher_may_be_started_at_once() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let url = format!("nats://127.0.0.1:{port}");
     let program = sferic::tools::places("bin/nats-server").find(|path| path.is_file()).unwrap();
-    let _server = Command::new(program).args(["--addr", "127.0.0.1", "--port", &port]).kill_on_drop(true).spawn().unwrap();
-    let _daemon = sferic(&["run", "--url", &url]).env("SFERIC__HTTP__LISTEN", "").env("SFERIC__LIMITS__TIMEOUT", "20s").spawn().unwrap();
+    let _server = Command::new(program)
+        .args(["--addr", "127.0.0.1", "--port", &port])
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let _daemon = sferic(&["run", "--url", &url])
+        .env("SFERIC__HTTP__LISTEN", "")
+        .env("SFERIC__LIMITS__TIMEOUT", "20s")
+        .spawn()
+        .unwrap();
     let folder = TempDir::new().unwrap();
-    let (code, scenes, err) = output(&mut sferic(&["simulate", "--out", folder.path().to_str().unwrap(), "--scenes", "2"])).await;
+    let (code, scenes, err) =
+        output(&mut sferic(&["simulate", "--out", folder.path().to_str().unwrap(), "--scenes", "2"])).await;
     assert_eq!(code, 0, "{err}");
     let mut command = sferic(&["publish", "--url", &url, "--source", "north.rx2", "--wait", "--json"]);
     let (code, out, err) = output(command.args(scenes.lines())).await;
@@ -136,7 +157,10 @@ async fn a_refusal_of_the_server_is_an_error_at_once_with_its_text() {
         let began = Instant::now();
         let (code, out, err) = published(&sign_in(server.url(), user), arguments).await;
         assert_eq!((code, out.as_str()), (1, ""), "{user} {arguments:?}: {err}");
-        assert!(err.contains(words) && !err.contains("sent in") && !err.contains("wrong"), "{user} {arguments:?}: {err}");
+        assert!(
+            err.contains(words) && !err.contains("sent in") && !err.contains("wrong"),
+            "{user} {arguments:?}: {err}"
+        );
         assert!(began.elapsed() < Duration::from_secs(5), "{user} {arguments:?} took {:?}", began.elapsed());
     }
     // Who may publish frames and nothing else needs no inbox where nothing is waited for.
@@ -165,7 +189,10 @@ async fn credentials_in_the_url_sign_in_and_are_never_shown() {
     let (code, out, err) = output(&mut sferic(&["doctor", "--url", &sign_in(token.url(), "s3cr3t")])).await;
     let line = out.lines().find(|line| line.contains("NATS server")).unwrap_or_default();
     assert_eq!(code, 1, "{err}");
-    assert!(line.starts_with("missing") && line.contains("nats.token") && !line.contains("start a"), "{line}");
+    assert!(
+        line.starts_with("missing") && line.contains("nats.token") && !line.contains("start a"),
+        "{line}"
+    );
     assert_eq!(line.matches("authorization violation").count(), 1, "{line}");
 }
 
@@ -176,7 +203,8 @@ async fn outcomes_arrive_on_a_configured_inbox_prefix() {
     }
     let (server, _folder) = server_with(USERS).await;
     let _daemon = Daemon::start(server.url(), &[("LIMITS__TIMEOUT", "20s")]).await;
-    let (mut command, _folder) = publish(&sign_in(server.url(), "own:pw"), &["--wait", "--json", "--model", "none"]);
+    let (mut command, _folder) =
+        publish(&sign_in(server.url(), "own:pw"), &["--wait", "--json", "--model", "none"]);
     let (code, out, err) = output(command.env("SFERIC__NATS__INBOX_PREFIX", "answers.own")).await;
     assert_eq!((code, out.matches("model_not_found").count()), (0, 3), "{out}{err}");
 }
@@ -187,10 +215,15 @@ async fn answers_that_are_no_outcome_are_ignored() {
         return;
     }
     let store = TempDir::new().unwrap();
-    let server = PrivateServer::start(&["--jetstream", "--store_dir", store.path().to_str().unwrap()]).await.unwrap();
+    let server =
+        PrivateServer::start(&["--jetstream", "--store_dir", store.path().to_str().unwrap()]).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
     let jetstream = async_nats::jetstream::new(client.clone());
-    let stream = async_nats::jetstream::stream::Config { name: "KEPT".into(), subjects: vec!["iq.>".into()], ..Default::default() };
+    let stream = async_nats::jetstream::stream::Config {
+        name: "KEPT".into(),
+        subjects: vec!["iq.>".into()],
+        ..Default::default()
+    };
     jetstream.create_stream(stream).await.unwrap();
     // Beside the stream's acknowledgement somebody else answers too, before the outcome comes.
     let mut frames = client.subscribe("iq.frames.>").await.unwrap();
@@ -201,7 +234,8 @@ async fn answers_that_are_no_outcome_are_ignored() {
             let said = rmp_serde::to_vec_named(&serde_json::json!({"hello": "\u{9b}2J"})).unwrap();
             client.publish(reply.clone(), said.into()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let outcome = serde_json::json!({"source": "t.rx\n\u{202e}", "code": "overloaded", "message": "none"});
+            let outcome =
+                serde_json::json!({"source": "t.rx\n\u{202e}", "code": "overloaded", "message": "none"});
             client.publish(reply, rmp_serde::to_vec_named(&outcome).unwrap().into()).await.unwrap();
         }
     });
@@ -209,8 +243,15 @@ async fn answers_that_are_no_outcome_are_ignored() {
         let (code, out, err) = published(server.url(), arguments).await;
         assert_eq!((code, out.lines().count()), (0, 3), "{out}{err}");
         assert!(out.contains(r"t.rx\u000a\u202e") || out.contains(r"t.rx\n\u202e"), "{out}");
-        assert_eq!(err.matches("an answer to frame 0 is not an outcome: has neither `kind` nor `code`").count(), 1, "{err}");
-        assert!(err.contains("0 predictions, 3 failures (overloaded 3), 0 lost") && !err.contains("stream"), "{err}");
+        assert_eq!(
+            err.matches("an answer to frame 0 is not an outcome: has neither `kind` nor `code`").count(),
+            1,
+            "{err}"
+        );
+        assert!(
+            err.contains("0 predictions, 3 failures (overloaded 3), 0 lost") && !err.contains("stream"),
+            "{err}"
+        );
     }
     answering.abort();
 }

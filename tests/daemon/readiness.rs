@@ -91,8 +91,13 @@ fn permissions() -> TempDir {
 }
 
 async fn server_with(conf: &Path) -> (PrivateServer, Client) {
-    let server = PrivateServer::start(&["--config", conf.join("server.conf").to_str().unwrap()]).await.unwrap();
-    let client = ConnectOptions::new().user_and_password("all".into(), "secret".into()).connect(server.url()).await.unwrap();
+    let server =
+        PrivateServer::start(&["--config", conf.join("server.conf").to_str().unwrap()]).await.unwrap();
+    let client = ConnectOptions::new()
+        .user_and_password("all".into(), "secret".into())
+        .connect(server.url())
+        .await
+        .unwrap();
     (server, client)
 }
 
@@ -133,7 +138,9 @@ async fn readiness_follows_the_server_and_every_frame_is_counted() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, answering).await.unwrap_or_else(|_| panic!("no frame is answered in round {round}"));
+        tokio::time::timeout(PATIENCE, answering)
+            .await
+            .unwrap_or_else(|_| panic!("no frame is answered in round {round}"));
         server.kill().await.unwrap();
         let (after, body) = daemon.becomes(503, Duration::from_secs(3)).await;
         assert_eq!(body["status"], "disconnected", "{body}");
@@ -148,13 +155,18 @@ async fn readiness_follows_the_server_and_every_frame_is_counted() {
     load.await.unwrap();
     let sent = sent.load(Relaxed);
     let accounted = async {
-        while daemon.app.shared_state().ledger.counts().received < sent || daemon.app.shared_state().ledger.counts().in_flight > 0 {
+        while daemon.app.shared_state().ledger.counts().received < sent
+            || daemon.app.shared_state().ledger.counts().in_flight > 0
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let in_time = tokio::time::timeout(PATIENCE, accounted).await;
     let counts = daemon.app.shared_state().ledger.counts();
-    eprintln!("503 at most {down:?} after the server's end, 200 at most {up:?} after it was back; {sent} frames sent, {counts:?}");
+    eprintln!(
+        "503 at most {down:?} after the server's end, 200 at most {up:?} after it was back; {sent} frames \
+         sent, {counts:?}"
+    );
     assert!(in_time.is_ok() && counts.balance() && counts.received == sent, "{sent} frames sent, {counts:?}");
     daemon.app.shut_down().await;
 }
@@ -272,7 +284,10 @@ async fn a_missing_frame_is_unseen_while_another_member_may_have_it() {
     let numbers: Vec<u64> = (0..200).collect();
     send("b", &numbers).await;
     let answered = async {
-        let received = || alone.app.shared_state().ledger.counts().received + other.app.shared_state().ledger.counts().received;
+        let received = || {
+            alone.app.shared_state().ledger.counts().received
+                + other.app.shared_state().ledger.counts().received
+        };
         while received() < 206 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -7,10 +7,18 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -62,15 +70,29 @@ impl Receiver {
     pub fn http() -> Self {
         Self::start("127.0.0.1:0".parse().unwrap(), |keep, listener| async move {
             let routes = Router::new()
-                .route("/v1/traces", post(async |State(keep): State<Keep>, body: Bytes| keep.traces(Message::decode(body).unwrap())))
-                .route("/v1/metrics", post(async |State(keep): State<Keep>, body: Bytes| keep.metrics(Message::decode(body).unwrap())))
+                .route(
+                    "/v1/traces",
+                    post(async |State(keep): State<Keep>, body: Bytes| {
+                        keep.traces(Message::decode(body).unwrap())
+                    }),
+                )
+                .route(
+                    "/v1/metrics",
+                    post(async |State(keep): State<Keep>, body: Bytes| {
+                        keep.metrics(Message::decode(body).unwrap())
+                    }),
+                )
                 .with_state(keep);
             axum::serve(listener, routes).await.unwrap();
         })
     }
 
-    fn start<F: Future<Output = ()> + Send + 'static>(address: SocketAddr, serve: impl FnOnce(Keep, TcpListener) -> F) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    fn start<F: Future<Output = ()> + Send + 'static>(
+        address: SocketAddr,
+        serve: impl FnOnce(Keep, TcpListener) -> F,
+    ) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let received = Arc::new(watch::Sender::new(Received::default()));
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -96,7 +118,9 @@ impl Receiver {
 }
 
 async fn serve(mut server: Server, keep: Keep, listener: TcpListener) {
-    let routes = server.add_service(TraceServiceServer::new(keep.clone())).add_service(MetricsServiceServer::new(keep));
+    let routes = server
+        .add_service(TraceServiceServer::new(keep.clone()))
+        .add_service(MetricsServiceServer::new(keep));
     routes.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
 }
 
@@ -111,7 +135,13 @@ impl Keep {
         self.0.send_modify(|received| {
             for resource in request.resource_spans {
                 let service = text(&resource.resource.unwrap().attributes, "service.name").unwrap();
-                received.spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans).map(|span| (service.clone(), span)));
+                received.spans.extend(
+                    resource
+                        .scope_spans
+                        .into_iter()
+                        .flat_map(|scope| scope.spans)
+                        .map(|span| (service.clone(), span)),
+                );
             }
         });
     }
@@ -125,7 +155,10 @@ impl Keep {
 
 #[tonic::async_trait]
 impl TraceService for Keep {
-    async fn export(&self, request: Request<ExportTraceServiceRequest>) -> Result<Response<ExportTraceServiceResponse>, Status> {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         self.traces(request.into_inner());
         Ok(Response::new(Default::default()))
     }
@@ -133,7 +166,10 @@ impl TraceService for Keep {
 
 #[tonic::async_trait]
 impl MetricsService for Keep {
-    async fn export(&self, request: Request<ExportMetricsServiceRequest>) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         self.metrics(request.into_inner());
         Ok(Response::new(Default::default()))
     }

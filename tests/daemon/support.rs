@@ -34,7 +34,8 @@ pub fn repository(models: &[&str]) -> TempDir {
 
 /// Whether ONNX Runtime and nats-server are there; says so where they are not.
 pub fn tools_are_there() -> bool {
-    let there = ["bin/nats-server", "lib"].iter().all(|file| sferic::tools::places(file).any(|path| path.exists()));
+    let there =
+        ["bin/nats-server", "lib"].iter().all(|file| sferic::tools::places(file).any(|path| path.exists()));
     if !there {
         eprintln!("skipped: .tools/ is not there; run ops/setup");
     }
@@ -50,7 +51,8 @@ pub fn sferic(arguments: &[&str]) -> Command {
 
 /// Runs the program to its end: exit code, standard output, standard error.
 pub async fn output(command: &mut Command) -> (i32, String, String) {
-    let output = tokio::time::timeout(3 * PATIENCE, command.output()).await.expect("it does not end").unwrap();
+    let output =
+        tokio::time::timeout(3 * PATIENCE, command.output()).await.expect("it does not end").unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -64,16 +66,22 @@ pub struct World {
 }
 
 impl World {
-    /// The daemon with these of the tests' models, the first the default, and these `SFERIC__` variables; ready.
+    /// The daemon with these of the tests' models, the first the default, and these `SFERIC__` variables;
+    /// ready.
     pub async fn start(models: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::on(PrivateServer::start(&[]).await.unwrap(), models, settings).await
     }
 
     /// The same on a given server.
     pub async fn on(server: PrivateServer, models: &[&str], settings: &[(&str, &str)]) -> Self {
-        let client = async_nats::ConnectOptions::new().request_timeout(Some(PATIENCE)).connect(server.url()).await.unwrap();
+        let client = async_nats::ConnectOptions::new()
+            .request_timeout(Some(PATIENCE))
+            .connect(server.url())
+            .await
+            .unwrap();
         let repository = repository(models);
-        let default = [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", models[0])];
+        let default =
+            [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", models[0])];
         let settings: Vec<_> = default.iter().chain(settings).copied().collect();
         let daemon = Daemon::start(server.url(), &settings).await;
         Self { server, client, daemon, _repository: repository }
@@ -106,7 +114,11 @@ impl World {
         let settled = async {
             loop {
                 let ledger: Ledger = serde_json::from_value(self.health().await["ledger"].clone()).unwrap();
-                assert_eq!(ledger.received, ledger.predictions + ledger.failures + ledger.lost + ledger.in_flight, "{ledger:?}");
+                assert_eq!(
+                    ledger.received,
+                    ledger.predictions + ledger.failures + ledger.lost + ledger.in_flight,
+                    "{ledger:?}"
+                );
                 if ledger.in_flight == 0 {
                     return ledger;
                 }
@@ -183,7 +195,13 @@ impl Daemon {
     /// Its resident memory, where there is /proc.
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;
-        let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
+        let kib: u64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()?;
         Some(kib << 10)
     }
 
@@ -197,13 +215,19 @@ impl Daemon {
     pub async fn stderr_to_its_end(&mut self) -> String {
         let mut text = String::new();
         let mut stderr = self.process.stderr.take().unwrap();
-        tokio::time::timeout(2 * PATIENCE, stderr.read_to_string(&mut text)).await.expect("the daemon does not end").unwrap();
+        tokio::time::timeout(2 * PATIENCE, stderr.read_to_string(&mut text))
+            .await
+            .expect("the daemon does not end")
+            .unwrap();
         text
     }
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
-        tokio::time::timeout(2 * PATIENCE, self.process.wait()).await.expect("the daemon does not end").unwrap()
+        tokio::time::timeout(2 * PATIENCE, self.process.wait())
+            .await
+            .expect("the daemon does not end")
+            .unwrap()
     }
 }
 
@@ -289,7 +313,8 @@ pub fn as_json(frame: &serde_json::Value) -> (Vec<u8>, HeaderMap) {
 pub async fn get(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
     let getting = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: sferic\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: sferic\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -65,22 +65,39 @@ async fn every_trace_is_complete(receiver: Receiver, protocol: &str, frames: usi
     let replies = join_all((0..frames).map(ask)).await;
 
     let received = receiver.wait("a trace of every frame", |received| roots(received) == frames).await;
-    let received: Vec<Span> = received.spans.iter().map(|(service, span)| (service == "sferic").then(|| span.clone()).unwrap()).collect();
-    let runs: BTreeMap<_, _> = received.iter().filter(|span| span.name == "run").map(|span| (span.span_id.clone(), span)).collect();
+    let received: Vec<Span> = received
+        .spans
+        .iter()
+        .map(|(service, span)| (service == "sferic").then(|| span.clone()).unwrap())
+        .collect();
+    let runs: BTreeMap<_, _> =
+        received.iter().filter(|span| span.name == "run").map(|span| (span.span_id.clone(), span)).collect();
     let mut linked = HashSet::new();
     for (trace, parent, reply) in &replies {
         let spans: Vec<_> = received.iter().filter(|span| hex(&span.trace_id) == *trace).collect();
         let hit = reply.body["_cache_hit"] == true;
         let mut names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
         names.sort_unstable();
-        let all = ["cache", "decode", "features", "inference", "process iq.frames.{source}", "publish iq.predictions.{source}", "queue"];
+        let all = [
+            "cache",
+            "decode",
+            "features",
+            "inference",
+            "process iq.frames.{source}",
+            "publish iq.predictions.{source}",
+            "queue",
+        ];
         let of_a_hit = ["cache", "decode", "process iq.frames.{source}", "publish iq.predictions.{source}"];
         assert_eq!(names, if hit { &of_a_hit[..] } else { &all[..] }, "{trace}");
 
         let root = spans.iter().find(|span| is_root(span)).unwrap();
         assert_eq!((hex(&root.parent_span_id), root.kind()), (parent.clone(), SpanKind::Consumer));
         assert_eq!((root.flags, root.trace_state.as_str()), (REMOTE | 1, "vendor=1"));
-        assert!(root.status.as_ref().is_none_or(|status| status.code() == StatusCode::Unset) && root.events.is_empty(), "{root:?}");
+        assert!(
+            root.status.as_ref().is_none_or(|status| status.code() == StatusCode::Unset)
+                && root.events.is_empty(),
+            "{root:?}"
+        );
         for (key, expected) in [
             ("messaging.system", "nats"),
             ("messaging.operation.name", "process"),
@@ -111,16 +128,26 @@ async fn every_trace_is_complete(receiver: Receiver, protocol: &str, frames: usi
             assert!(within, "{} is not within its frame: {span:?} {root:?}", span.name);
         }
         let publish = spans.iter().find(|span| span.name.starts_with("publish ")).unwrap();
-        assert_eq!(reply.header("traceparent"), Some(format!("00-{trace}-{}-01", hex(&publish.span_id)).as_str()));
+        assert_eq!(
+            reply.header("traceparent"),
+            Some(format!("00-{trace}-{}-01", hex(&publish.span_id)).as_str())
+        );
         assert_eq!(publish.kind(), SpanKind::Producer);
-        assert_eq!(text(&publish.attributes, "messaging.destination.name").as_deref(), Some("iq.predictions.t.rx"));
+        assert_eq!(
+            text(&publish.attributes, "messaging.destination.name").as_deref(),
+            Some("iq.predictions.t.rx")
+        );
         assert_eq!(text(&publish.attributes, "messaging.operation.type").as_deref(), Some("send"));
 
         let Some(inference) = spans.iter().find(|span| span.name == "inference") else { continue };
         let [to_run] = &inference.links[..] else { panic!("{inference:?}") };
         let run = runs.get(&to_run.span_id).unwrap_or_else(|| panic!("no run {}", hex(&to_run.span_id)));
         assert_eq!(run.trace_id, to_run.trace_id);
-        let back = run.links.iter().filter(|link| link.span_id == inference.span_id && link.trace_id == inference.trace_id).count();
+        let back = run
+            .links
+            .iter()
+            .filter(|link| link.span_id == inference.span_id && link.trace_id == inference.trace_id)
+            .count();
         assert_eq!(back, 1, "the run is linked to each of its frames: {run:?}");
         assert_eq!(text(&run.attributes, "sferic.batch.size"), Some(reply.body["batch_size"].to_string()));
         assert!(linked.insert(inference.span_id.clone()));
@@ -129,7 +156,10 @@ async fn every_trace_is_complete(receiver: Receiver, protocol: &str, frames: usi
     assert_eq!(links, linked.len(), "a run is linked to its frames and to nothing else");
     assert!(runs.values().any(|run| run.links.len() > 1), "no batch was run");
     let traces: HashSet<_> = replies.iter().map(|(trace, ..)| trace.as_str()).collect();
-    assert!(runs.values().all(|run| run.parent_span_id.is_empty() && !traces.contains(hex(&run.trace_id).as_str())));
+    assert!(
+        runs.values()
+            .all(|run| run.parent_span_id.is_empty() && !traces.contains(hex(&run.trace_id).as_str()))
+    );
     let ids: HashSet<_> = received.iter().map(|span| &span.span_id).collect();
     assert_eq!(ids.len(), received.len());
 
@@ -139,13 +169,21 @@ async fn every_trace_is_complete(receiver: Receiver, protocol: &str, frames: usi
         let of = |point: &&opentelemetry_proto::tonic::metrics::v1::NumberDataPoint| {
             text(&point.attributes, "outcome").as_deref() == Some("prediction")
         };
-        let number_data_point::Value::AsDouble(count) = sum.data_points.iter().find(of)?.value? else { panic!("{sum:?}") };
+        let number_data_point::Value::AsDouble(count) = sum.data_points.iter().find(of)?.value? else {
+            panic!("{sum:?}")
+        };
         (sum.is_monotonic && sum.aggregation_temporality == 2).then_some(count)
     };
-    let received = receiver.wait("every prediction in the metrics", |received| predictions(received) == Some(frames as f64)).await;
+    let received = receiver
+        .wait("every prediction in the metrics", |received| predictions(received) == Some(frames as f64))
+        .await;
     let stages = received.metrics.iter().find(|metric| metric.name == "sferic.stage.duration").unwrap();
     let Some(metric::Data::Histogram(stages)) = &stages.data else { panic!("{stages:?}") };
-    let decode = stages.data_points.iter().find(|point| text(&point.attributes, "stage").as_deref() == Some("decode")).unwrap();
+    let decode = stages
+        .data_points
+        .iter()
+        .find(|point| text(&point.attributes, "stage").as_deref() == Some("decode"))
+        .unwrap();
     assert_eq!((decode.count, decode.bucket_counts.iter().sum::<u64>()), (frames as u64, frames as u64));
     assert!(!decode.exemplars.is_empty(), "{decode:?}");
     for exemplar in &decode.exemplars {
@@ -195,7 +233,9 @@ async fn failures_and_slow_frames_are_kept_without_sampling() {
 
     let received = receiver.wait("the traces that are kept", |received| roots(received) == 3).await;
     let root = |kept: &str| {
-        let found = received.spans.iter().find(|(_, span)| is_root(span) && text(&span.attributes, "sferic.kept").as_deref() == Some(kept));
+        let found = received.spans.iter().find(|(_, span)| {
+            is_root(span) && text(&span.attributes, "sferic.kept").as_deref() == Some(kept)
+        });
         &found.unwrap_or_else(|| panic!("no frame is {kept}")).1
     };
     let failure = root("failed");
@@ -227,7 +267,8 @@ async fn a_lost_collector_costs_no_frame_and_little_memory() {
     ];
     let mut world = World::start(&["degrees"], &settings).await;
     let load = async |world: &World, frames: usize| {
-        let ask = async |n: usize| assert!(world.ask(&steady(&n.to_string())).await.body["position"].is_object());
+        let ask =
+            async |n: usize| assert!(world.ask(&steady(&n.to_string())).await.body["position"].is_object());
         stream::iter(0..frames).map(ask).buffer_unordered(32).collect::<Vec<_>>().await;
     };
     load(&world, 3000).await;
@@ -242,7 +283,9 @@ async fn a_lost_collector_costs_no_frame_and_little_memory() {
         assert!(after < before + 10_000_000, "{before} bytes before, {after} after");
     }
     world.daemon.signal("TERM").await;
-    let ended = tokio::time::timeout(Duration::from_secs(15), world.daemon.ended()).await.expect("it waits for the collector");
+    let ended = tokio::time::timeout(Duration::from_secs(15), world.daemon.ended())
+        .await
+        .expect("it waits for the collector");
     assert_eq!(ended.code(), Some(0));
 }
 
@@ -298,7 +341,9 @@ async fn a_publisher_in_python_and_the_daemon_are_one_trace() {
         return;
     }
     let Some(packages) = sferic::tools::places("opentelemetry-python").find(|path| path.is_dir()) else {
-        return eprintln!("skipped: OpenTelemetry's Python client is not there; run ops/setup opentelemetry-python");
+        return eprintln!(
+            "skipped: OpenTelemetry's Python client is not there; run ops/setup opentelemetry-python"
+        );
     };
     let receiver = Receiver::http();
     let endpoint = receiver.endpoint();
@@ -309,7 +354,10 @@ async fn a_publisher_in_python_and_the_daemon_are_one_trace() {
     python.args([script, world.server.url(), &endpoint]).env("PYTHONPATH", packages);
     let mut python = python.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     python.stdin.take().unwrap().write_all(&pack(&steady("python"))).await.unwrap();
-    let ended = tokio::time::timeout(PATIENCE, python.wait_with_output()).await.expect("the publisher does not end").unwrap();
+    let ended = tokio::time::timeout(PATIENCE, python.wait_with_output())
+        .await
+        .expect("the publisher does not end")
+        .unwrap();
     assert!(ended.status.success(), "see its own words above");
     let headers: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
 
@@ -318,9 +366,14 @@ async fn a_publisher_in_python_and_the_daemon_are_one_trace() {
         let found = received.spans.iter().find(|(from, span)| from == service && span.name.starts_with(name));
         &found.unwrap_or_else(|| panic!("no span {name} of {service}")).1
     };
-    let (record, root, publish) = (of("publisher", "record"), of("sferic", "process "), of("sferic", "publish "));
+    let (record, root, publish) =
+        (of("publisher", "record"), of("sferic", "process "), of("sferic", "publish "));
     assert_eq!((&root.trace_id, &root.parent_span_id), (&record.trace_id, &record.span_id));
     assert_eq!(headers["traceparent"], format!("00-{}-{}-01", hex(&record.trace_id), hex(&publish.span_id)));
-    let apart = received.spans.iter().filter(|(_, span)| span.trace_id != record.trace_id).map(|(_, span)| span.name.as_str());
+    let apart = received
+        .spans
+        .iter()
+        .filter(|(_, span)| span.trace_id != record.trace_id)
+        .map(|(_, span)| span.name.as_str());
     assert_eq!(apart.collect::<Vec<_>>(), ["run"], "all but the run is one trace");
 }

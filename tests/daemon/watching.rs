@@ -22,7 +22,8 @@ struct Watch {
 impl Watch {
     async fn start(server: &PrivateServer, arguments: &[&str]) -> Self {
         let mut command = sferic(&["watch", "--url", server.url()]);
-        let mut process = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut process =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let talk = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut watch = Self { process, talk, wire: Wire::connect(server.url()).await };
         watch.says("listening to").await;
@@ -31,7 +32,11 @@ impl Watch {
 
     /// The next message that contains this.
     async fn says(&mut self, part: &str) {
-        let line = tokio::time::timeout(PATIENCE, self.talk.next_line()).await.expect("it says nothing").unwrap().unwrap_or_default();
+        let line = tokio::time::timeout(PATIENCE, self.talk.next_line())
+            .await
+            .expect("it says nothing")
+            .unwrap()
+            .unwrap_or_default();
         assert!(line.contains(part), "{part:?} is not in {line:?}");
     }
 
@@ -55,7 +60,8 @@ impl Watch {
 
 fn classification(source: &str, label: &str) -> serde_json::Value {
     json!({
-        "frame_id": "f", "source": source, "kind": "classification", "labels": [{"label": label, "score": 0.5}],
+        "frame_id": "f", "source": source, "kind": "classification",
+        "labels": [{"label": label, "score": 0.5}],
         "model": label, "model_version": "1", "stages_ms": {label: 1.0}, "inference_time_ms": 2.0,
     })
 }
@@ -72,13 +78,18 @@ async fn text_of_senders_stays_within_its_line() {
         let mut watch = Watch::start(&server, &[arguments, &["--count", count]].concat()).await;
         let mut fix = classification(evil, evil);
         fix["position"] = json!({"latitude": 1.0, "longitude": 2.0});
-        let failure = json!({"frame_id": evil, "source": "s", "code": evil, "message": evil, "position": fix["position"]});
+        let position = &fix["position"];
+        let failure =
+            json!({"frame_id": evil, "source": "s", "code": evil, "message": evil, "position": position});
         watch.send("iq.predictions.s", None, &fix).await;
         watch.send("iq.failures.s", None, &failure).await;
         let printed = watch.printed().await;
         assert_eq!(printed.lines().count().to_string(), count, "{arguments:?}: {printed}");
         let is_harmless = |c: char| c == '\n' || !(c.is_control() || "\u{2028}\u{2029}\u{202e}".contains(c));
-        assert!(printed.chars().all(is_harmless) && printed.contains(r"\u007f\u009b2J\u2028"), "{arguments:?}: {printed:?}");
+        assert!(
+            printed.chars().all(is_harmless) && printed.contains(r"\u007f\u009b2J\u2028"),
+            "{arguments:?}: {printed:?}"
+        );
         if arguments == ["--json"] {
             let outcome: serde_json::Value = serde_json::from_str(printed.lines().next().unwrap()).unwrap();
             assert_eq!(outcome, fix, "escaped, it is the same");
@@ -127,6 +138,11 @@ async fn a_refused_subject_ends_watch_at_once() {
         let ended = tokio::time::timeout(Duration::from_secs(5), output(command.args(arguments)));
         let (code, out, err) = ended.await.expect("it goes on waiting");
         assert_eq!((code, out.as_str()), (1, ""), "{err}");
-        assert!(err.contains(r#"refuses the subscription: Permissions Violation for Subscription to "iq.predictions.>""#), "{err}");
+        assert!(
+            err.contains(
+                r#"refuses the subscription: Permissions Violation for Subscription to "iq.predictions.>""#
+            ),
+            "{err}"
+        );
     }
 }

@@ -224,7 +224,9 @@ impl Circuit {
         }
         match (state, call) {
             (State::Closed, call) => self.called(call, now, jitter),
-            (State::HalfOpen, Call::Succeeded { slow: true } | Call::TimedOut) if self.config.slow_share > 0.0 => {
+            (State::HalfOpen, Call::Succeeded { slow: true } | Call::TimedOut)
+                if self.config.slow_share > 0.0 =>
+            {
                 self.open(Reason::ProbeSlow, now, jitter);
             }
             (State::HalfOpen, Call::Succeeded { .. }) => {
@@ -278,7 +280,8 @@ impl Circuit {
             return Some(Reason::FailuresInARow(self.failures_in_a_row));
         }
         let tally = tally.filter(|tally| tally.calls >= self.config.min_calls.max(1))?;
-        let reaches = |share: f64, count: u32| share > 0.0 && f64::from(count) / f64::from(tally.calls) >= share;
+        let reaches =
+            |share: f64, count: u32| share > 0.0 && f64::from(count) / f64::from(tally.calls) >= share;
         if reaches(self.config.failure_share, tally.failed) {
             return Some(Reason::FailureShare(tally));
         }
@@ -291,7 +294,9 @@ impl Circuit {
         self.openings_in_a_row += 1;
         self.counts.openings += 1;
         self.reason = Some(reason);
-        self.change(State::Open { until: Some(now + open_for.mul_f64(1.0 + JITTER * jitter().clamp(-1.0, 1.0))) });
+        self.change(State::Open {
+            until: Some(now + open_for.mul_f64(1.0 + JITTER * jitter().clamp(-1.0, 1.0))),
+        });
     }
 
     fn close(&mut self) {

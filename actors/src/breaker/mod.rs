@@ -51,7 +51,8 @@ impl Circuits {
         if let Some(circuit) = circuits.iter().find(|circuit| circuit.model() == model) {
             return Arc::clone(circuit);
         }
-        let circuit = Arc::new(SharedCircuit::new(Arc::clone(model), self.config.clone(), self.changed.clone()));
+        let circuit =
+            Arc::new(SharedCircuit::new(Arc::clone(model), self.config.clone(), self.changed.clone()));
         circuits.push(Arc::clone(&circuit));
         circuit
     }
@@ -135,7 +136,11 @@ impl Actor for Breaker {
     type State = BreakerState;
     type Arguments = Arc<Circuits>;
 
-    async fn pre_start(&self, myself: BreakerRef, circuits: Arc<Circuits>) -> Result<BreakerState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: BreakerRef,
+        circuits: Arc<Circuits>,
+    ) -> Result<BreakerState, ActorProcessingErr> {
         let mut changed = circuits.watch();
         changed.mark_changed();
         let watcher = Task::spawn(async move {
@@ -148,7 +153,12 @@ impl Actor for Breaker {
         Ok(BreakerState { circuits, alarm: None, _watcher: watcher })
     }
 
-    async fn handle(&self, myself: BreakerRef, message: BreakerMsg, state: &mut BreakerState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: BreakerRef,
+        message: BreakerMsg,
+        state: &mut BreakerState,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             BreakerMsg::Changed => state.announce(&myself),
         }

@@ -88,7 +88,9 @@ impl Reference {
         // The window moves in tenths, from when the circuit was made.
         let step = |at: Instant| (at - self.began).as_micros() / (WINDOW.as_micros() / 10);
         let lately: Vec<_> = self.calls.iter().filter(|call| step(call.0) + 10 > step(now)).collect();
-        let share = |of: fn(Call) -> bool| lately.iter().filter(|call| of(call.1)).count() as f64 / lately.len() as f64;
+        let share = |of: fn(Call) -> bool| {
+            lately.iter().filter(|call| of(call.1)).count() as f64 / lately.len() as f64
+        };
         let failures = share(|call| call == Call::Failed);
         let slow = share(|call| matches!(call, Call::Succeeded { slow: true } | Call::TimedOut));
         let judged = lately.len() >= self.config.min_calls as usize;
@@ -165,7 +167,11 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 match admitted {
                     Ok(permit) => permits.push(permit),
                     Err(failure) => {
-                        let wait = if let State::Open { until: Some(until) } = reference.state { Some(until - now) } else { None };
+                        let wait = if let State::Open { until: Some(until) } = reference.state {
+                            Some(until - now)
+                        } else {
+                            None
+                        };
                         prop_assert_eq!(failure.retry_after, wait);
                     }
                 }
@@ -184,7 +190,8 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     let State::Open { until: Some(until) } = circuit.state().0 else {
                         return Err(TestCaseError::fail("it should have opened"));
                     };
-                    let full = OPEN_FOR.as_secs_f64() * [1.0, 2.0, 4.0, 8.0][reference.openings.min(3) as usize];
+                    let full =
+                        OPEN_FOR.as_secs_f64() * [1.0, 2.0, 4.0, 8.0][reference.openings.min(3) as usize];
                     let share = (until - now).as_secs_f64() / full;
                     prop_assert!((0.8..=1.2).contains(&share), "{share} of {full} s");
                     reference.openings += 1;
@@ -196,7 +203,10 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Check { permit } if !permits.is_empty() => {
                 let index = permit.index(permits.len());
                 reference.tick(now);
-                prop_assert_eq!(permits[index].check().is_ok(), reference.permits[index] || reference.state == State::Closed);
+                prop_assert_eq!(
+                    permits[index].check().is_ok(),
+                    reference.permits[index] || reference.state == State::Closed
+                );
             }
             Step::End { .. } | Step::Check { .. } => {}
             Step::Wait { ms } => tokio::time::advance(Duration::from_millis(ms)).await,

@@ -84,7 +84,8 @@ impl SharedCircuit {
     pub(super) fn new(model: Arc<ModelId>, config: Config, changed: watch::Sender<()>) -> Self {
         let slow_call = config.slow_call;
         let circuit = Circuit::new(config, Instant::now());
-        let (snapshot, announced) = (AtomicU64::new(Snapshot::at(&circuit).0), AtomicU64::new(circuit.epoch().0));
+        let (snapshot, announced) =
+            (AtomicU64::new(Snapshot::at(&circuit).0), AtomicU64::new(circuit.epoch().0));
         let guarded = Mutex::new(Guarded { circuit, refusal: Default::default() });
         Self { model, slow_call, guarded, snapshot, announced, changed }
     }
@@ -100,7 +101,9 @@ impl SharedCircuit {
         let admitted = if snapshot.is_closed() {
             snapshot.epoch()
         } else {
-            self.with(|guarded, now| guarded.circuit.admit(now).map_err(|state| self.refuse(guarded, state, now)))?
+            self.with(|guarded, now| {
+                guarded.circuit.admit(now).map_err(|state| self.refuse(guarded, state, now))
+            })?
         };
         Ok(CircuitPermit { circuit: Arc::clone(self), admitted: Some(admitted) })
     }
@@ -167,11 +170,18 @@ impl SharedCircuit {
             *epoch = circuit.epoch();
             let reason = circuit.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
             *text = match state {
-                State::HalfOpen => format!("the circuit of {} is half-open, and its probes are running", self.model),
-                State::Closed | State::Open { .. } => format!("the circuit of {} is open{reason}", self.model),
+                State::HalfOpen => {
+                    format!("the circuit of {} is half-open, and its probes are running", self.model)
+                }
+                State::Closed | State::Open { .. } => {
+                    format!("the circuit of {} is open{reason}", self.model)
+                }
             };
         }
-        Failure { retry_after: retry_after(state, now), ..Failure::new(FailureCode::ModelUnavailable, text.clone()) }
+        Failure {
+            retry_after: retry_after(state, now),
+            ..Failure::new(FailureCode::ModelUnavailable, text.clone())
+        }
     }
 }
 

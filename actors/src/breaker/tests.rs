@@ -28,14 +28,20 @@ async fn opens_refuses_probes_and_closes() {
         (FailureCode::ModelUnavailable, "the circuit of m@1 is open: 3 failures in a row")
     );
     let wait = refused.retry_after.unwrap();
-    assert!(wait >= Duration::from_secs(48) && wait <= Duration::from_secs(72), "{wait:?} is not 60 s ± 20 %");
+    assert!(
+        wait >= Duration::from_secs(48) && wait <= Duration::from_secs(72),
+        "{wait:?} is not 60 s ± 20 %"
+    );
     tokio::time::advance(wait - Duration::from_nanos(1)).await;
     assert!(circuit.admit().is_err());
 
     tokio::time::advance(Duration::from_nanos(1)).await;
     let (mut first, mut second) = (circuit.admit().unwrap(), circuit.admit().unwrap());
     let refused = circuit.admit().unwrap_err();
-    assert_eq!(refused.retry_after, None, "as many probes as must succeed are let through; when one ends is not known");
+    assert_eq!(
+        refused.retry_after, None,
+        "as many probes as must succeed are let through; when one ends is not known"
+    );
     assert_eq!(refused.message, "the circuit of m@1 is half-open, and its probes are running");
     first.succeeded(QUICK);
     assert_eq!(circuit.state().0, State::HalfOpen);
@@ -101,7 +107,11 @@ async fn a_share_opens_it_from_min_calls_on() {
     }
     assert_eq!(failing.admit().unwrap_err().message, "the circuit of m@1 is open: 5 of 10 calls failed");
     assert_eq!(slow.admit().unwrap_err().message, "the circuit of m@1 is open: 5 of 10 calls were slow");
-    assert_eq!((failing.stats().counts.slow, slow.stats().counts.slow), (5, 5), "slow calls are counted without slow_share too");
+    assert_eq!(
+        (failing.stats().counts.slow, slow.stats().counts.slow),
+        (5, 5),
+        "slow calls are counted without slow_share too"
+    );
     tokio::time::advance(Duration::from_secs(73)).await;
     slow.admit().unwrap().succeeded(Duration::from_secs(1));
     assert_eq!(slow.admit().unwrap_err().message, "the circuit of m@1 is open: a probe was slow");
@@ -131,7 +141,10 @@ async fn by_hand_it_opens_for_good_closes_and_resets() {
     circuit.force(Force::Open);
     tokio::time::advance(Duration::from_secs(1_000_000)).await;
     let refused = circuit.admit().unwrap_err();
-    assert_eq!((refused.message.as_str(), refused.retry_after), ("the circuit of m@1 is open: opened by hand", None));
+    assert_eq!(
+        (refused.message.as_str(), refused.retry_after),
+        ("the circuit of m@1 is open: opened by hand", None)
+    );
     circuit.force(Force::Close);
     fail(&circuit, 2);
     assert_eq!(circuit.state().0, State::Closed, "the failures in a row restarted at 0");
@@ -143,7 +156,13 @@ async fn by_hand_it_opens_for_good_closes_and_resets() {
 
 #[tokio::test(start_paused = true)]
 async fn any_length_can_be_configured() {
-    let circuit = circuit(Config { open_for: Duration::MAX, window: Duration::ZERO, slow_share: 1.0, min_calls: 0, ..Config::default() });
+    let circuit = circuit(Config {
+        open_for: Duration::MAX,
+        window: Duration::ZERO,
+        slow_share: 1.0,
+        min_calls: 0,
+        ..Config::default()
+    });
     circuit.admit().unwrap().succeeded(QUICK);
     fail(&circuit, 3);
     assert!(circuit.admit().unwrap_err().retry_after.unwrap() <= LONGEST_OPEN_FOR.mul_f64(1.2));

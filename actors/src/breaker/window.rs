@@ -33,7 +33,13 @@ pub struct Window {
 impl Window {
     /// An empty window of this length.
     pub fn new(length: Duration, now: Instant) -> Self {
-        Self { began: now, step_ns: nanos(length / STEPS as u32).max(1), newest: 0, tallies: Default::default(), sum: Tally::default() }
+        Self {
+            began: now,
+            step_ns: nanos(length / STEPS as u32).max(1),
+            newest: 0,
+            tallies: Default::default(),
+            sum: Tally::default(),
+        }
     }
 
     /// Counts a call; returns the window.
@@ -92,6 +98,10 @@ mod tests {
         assert_eq!(window.tally(at(1899)).calls, 1);
         assert_eq!(window.tally(at(1900)), Tally::default());
         window.add(true, true, at(3_600_000));
-        assert_eq!(window.tally(at(3_600_000)), Tally { calls: 1, failed: 1, slow: 1 }, "however long nothing came");
+        assert_eq!(
+            window.tally(at(3_600_000)),
+            Tally { calls: 1, failed: 1, slow: 1 },
+            "however long nothing came"
+        );
     }
 }

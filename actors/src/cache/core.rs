@@ -1,14 +1,16 @@
 //! The entries of the cache: bounded by number, bytes and age; entries asked for more often stay.
 //!
-//! W-TinyLFU (G. Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM Transactions on Storage
-//! 13(4), 2017): an answer enters a list of the latest, the window. One that leaves it takes the place of others in the main list only
-//! if it was asked for more often than they; than all of them together where it needs the room of several (G. Einziger, O. Eytan,
-//! R. Friedman and B. Manes, "Lightweight Robust Size Aware Cache Management", ACM Transactions on Storage 18(3), 2022).
-//! Plain LRU is the window alone.
+//! W-TinyLFU (G. Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache Admission Policy",
+//! ACM Transactions on Storage 13(4), 2017): an answer enters a list of the latest, the window. One that
+//! leaves it takes the place of others in the main list only if it was asked for more often than they; than
+//! all of them together where it needs the room of several (G. Einziger, O. Eytan, R. Friedman and B. Manes,
+//! "Lightweight Robust Size Aware Cache Management", ACM Transactions on Storage 18(3), 2022). Plain LRU is
+//! the window alone.
 //!
-//! The window has half of the room, where the paper has a hundredth. On a Zipf(1.0) stream over ten times the room that costs half a point of
-//! the hit rate (70.6 % for 71.1 %; LRU 67.3 %), and a frame that is sent again after as many others as half the room holds, which radio
-//! links do more often than they follow Zipf, is a hit as with LRU, and not a miss.
+//! The window has half of the room, where the paper has a hundredth. On a Zipf(1.0) stream over ten times the
+//! room that costs half a point of the hit rate (70.6 % for 71.1 %; LRU 67.3 %), and a frame that is sent
+//! again after as many others as half the room holds, which radio links do more often than they follow Zipf,
+//! is a hit as with LRU, and not a miss.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -54,7 +56,12 @@ impl Entries {
         let tables = size::table(window) + size::table(main) + if is_lru { 0 } else { Sketch::bytes(most) };
         let room = config.max_bytes.saturating_sub(tables);
         let window_room = if is_lru { room } else { room / WINDOW };
-        Self { window: List::new(window, window_room), main: List::new(main, room - window_room), sketch, evicted: Evicted::default() }
+        Self {
+            window: List::new(window, window_room),
+            main: List::new(main, room - window_room),
+            sketch,
+            evicted: Evicted::default(),
+        }
     }
 
     /// The answer under `key`, if it has not expired. The lookup counts as a use.
@@ -175,7 +182,9 @@ impl List {
 
     /// How many of the oldest make room for this entry; `None` where it is not worth them.
     fn losers_to(&self, key: &CacheKey, entry: &Entry, sketch: &Sketch, now: Instant) -> Option<usize> {
-        let too_many = |losers, freed| self.lru.len() - losers >= self.max_entries || self.bytes - freed + entry.size > self.max_bytes;
+        let too_many = |losers, freed| {
+            self.lru.len() - losers >= self.max_entries || self.bytes - freed + entry.size > self.max_bytes
+        };
         let asked = sketch.estimate(key);
         let (mut losers, mut freed, mut losers_asked) = (0, 0, 0);
         let mut oldest = self.lru.iter().rev();

@@ -85,7 +85,13 @@ impl CacheStore {
 
     /// An empty store in front of a second level.
     pub fn with_shared(shared: Option<Arc<Shared>>, config: &Config) -> Arc<Self> {
-        let known = Known { entries: Entries::new(config), flights: HashMap::new(), hits: 0, misses: 0, coalesced: 0 };
+        let known = Known {
+            entries: Entries::new(config),
+            flights: HashMap::new(),
+            hits: 0,
+            misses: 0,
+            coalesced: 0,
+        };
         Arc::new(Self { ttl: config.ttl, known: Mutex::new(known), shared })
     }
 
@@ -122,7 +128,14 @@ impl CacheStore {
     }
 
     /// Caches the answer of a computation; no frame can join it any more.
-    pub fn finish(&self, key: CacheKey, flight: &Arc<Flight>, model: &Arc<ModelId>, answer: &Arc<Answer>, now: Instant) {
+    pub fn finish(
+        &self,
+        key: CacheKey,
+        flight: &Arc<Flight>,
+        model: &Arc<ModelId>,
+        answer: &Arc<Answer>,
+        now: Instant,
+    ) {
         if let Some(shared) = &self.shared {
             shared.put(key, Arc::clone(model), Arc::clone(answer));
         }
@@ -132,7 +145,14 @@ impl CacheStore {
     }
 
     /// Caches an answer of the second level.
-    fn finish_from_shared(&self, key: CacheKey, flight: &Arc<Flight>, answer: &Arc<Answer>, age: Duration, now: Instant) {
+    fn finish_from_shared(
+        &self,
+        key: CacheKey,
+        flight: &Arc<Flight>,
+        answer: &Arc<Answer>,
+        age: Duration,
+        now: Instant,
+    ) {
         let mut known = self.lock();
         (known.misses, known.hits) = (known.misses - 1, known.hits + 1);
         known.entries.insert(key, Arc::clone(answer), self.ttl.saturating_sub(age), now);
@@ -152,7 +172,16 @@ impl CacheStore {
         let saved = (hits + coalesced) as f64;
         let hit_rate = if saved > 0.0 { saved / (saved + misses as f64) } else { 0.0 };
         let shared = self.shared.as_ref().map(|shared| shared.stats());
-        CacheStats { hits, misses, coalesced, hit_rate, entries, bytes, evicted: known.entries.evicted(), shared }
+        CacheStats {
+            hits,
+            misses,
+            coalesced,
+            hit_rate,
+            entries,
+            bytes,
+            evicted: known.entries.evicted(),
+            shared,
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -205,8 +234,15 @@ impl CacheArguments {
             }
             Found::Nothing => {
                 frame.job.remember = Some((Arc::clone(&self.store), key));
-                match self.store.shared.as_ref().and_then(|shared| Some((Arc::clone(shared), shared.try_lookup(now)?))) {
-                    Some((shared, lookup)) => drop(tokio::spawn(ask_shared(shared, lookup, frame, key, myself.clone()))),
+                match self
+                    .store
+                    .shared
+                    .as_ref()
+                    .and_then(|shared| Some((Arc::clone(shared), shared.try_lookup(now)?)))
+                {
+                    Some((shared, lookup)) => {
+                        drop(tokio::spawn(ask_shared(shared, lookup, frame, key, myself.clone())))
+                    }
                     None => self.compute(frame),
                 }
             }
@@ -223,7 +259,13 @@ impl CacheArguments {
 }
 
 /// Looks up the second level outside the actor's loop, which continues meanwhile.
-async fn ask_shared(shared: Arc<Shared>, lookup: Lookup, mut frame: RawFrame, key: CacheKey, cache: CacheRef) {
+async fn ask_shared(
+    shared: Arc<Shared>,
+    lookup: Lookup,
+    mut frame: RawFrame,
+    key: CacheKey,
+    cache: CacheRef,
+) {
     match shared.get(lookup, key, &frame.job.model).await {
         Some(Remembered { answer, age }) => {
             let answer = Arc::new(answer);
@@ -242,11 +284,20 @@ impl Actor for Cache {
     type State = CacheArguments;
     type Arguments = CacheArguments;
 
-    async fn pre_start(&self, _: CacheRef, arguments: CacheArguments) -> Result<CacheArguments, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: CacheRef,
+        arguments: CacheArguments,
+    ) -> Result<CacheArguments, ActorProcessingErr> {
         Ok(arguments)
     }
 
-    async fn handle(&self, myself: CacheRef, message: CacheMsg, state: &mut CacheArguments) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: CacheRef,
+        message: CacheMsg,
+        state: &mut CacheArguments,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             CacheMsg::Lookup(frame) => state.look_up(*frame, &myself),
             CacheMsg::NotShared(frame) if frame.job.is_settled(Instant::now()) => {}

@@ -93,12 +93,21 @@ impl Shared {
         let (port, counters) = (Port(port), Arc::<Counters>::default());
         let writing = Task::spawn(write_all(port.clone(), writing, Arc::clone(&counters)));
         let lookups = Arc::new(Semaphore::new(LOOKUPS));
-        Arc::new(Self { port, timeout, lookups, pause: Mutex::default(), writes, counters, _writing: writing })
+        Arc::new(Self {
+            port,
+            timeout,
+            lookups,
+            pause: Mutex::default(),
+            writes,
+            counters,
+            _writing: writing,
+        })
     }
 
     /// Returns the permit of a lookup; `None` where the frame is to be computed without one.
     pub fn try_lookup(&self, now: Instant) -> Option<Lookup> {
-        let place = if self.pause().is_over(now) { Arc::clone(&self.lookups).try_acquire_owned().ok() } else { None };
+        let place =
+            if self.pause().is_over(now) { Arc::clone(&self.lookups).try_acquire_owned().ok() } else { None };
         if place.is_none() {
             self.counters.not_asked.fetch_add(1, Relaxed);
         }
@@ -143,7 +152,8 @@ impl Shared {
     pub fn stats(&self) -> SharedStats {
         let Counters { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } = &*self.counters;
         let [hits, misses, timeouts, errors, not_asked, writes, dropped_writes] =
-            [hits, misses, timeouts, errors, not_asked, writes, dropped_writes].map(|count| count.load(Relaxed));
+            [hits, misses, timeouts, errors, not_asked, writes, dropped_writes]
+                .map(|count| count.load(Relaxed));
         SharedStats { hits, misses, timeouts, errors, not_asked, writes, dropped_writes }
     }
 

@@ -16,9 +16,12 @@ pub fn of_entry(answer: &Answer) -> usize {
             Answer::Localization(_) => 0,
             Answer::Classification(labels) => allocated(labels.capacity() * size_of::<Label>()),
             Answer::Tensors(tensors) => {
-                let parts =
-                    |tensor: &NamedTensor| allocated(tensor.shape.capacity() * size_of::<usize>()) + allocated(tensor.data.capacity());
-                allocated(tensors.capacity() * size_of::<NamedTensor>()) + tensors.iter().map(parts).sum::<usize>()
+                let parts = |tensor: &NamedTensor| {
+                    allocated(tensor.shape.capacity() * size_of::<usize>())
+                        + allocated(tensor.data.capacity())
+                };
+                allocated(tensors.capacity() * size_of::<NamedTensor>())
+                    + tensors.iter().map(parts).sum::<usize>()
             }
         }
 }

@@ -1,7 +1,8 @@
 //! Approximate number of recent lookups per key, in eight bytes per possible entry.
 //!
-//! A count-min sketch of four-bit counters, updated conservatively and halved now and then, as in TinyLFU (G. Einziger, R. Friedman and
-//! B. Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM Transactions on Storage 13(4), 2017).
+//! A count-min sketch of four-bit counters, updated conservatively and halved now and then, as in TinyLFU (G.
+//! Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM Transactions
+//! on Storage 13(4), 2017).
 
 use super::CacheKey;
 
@@ -28,7 +29,12 @@ impl Sketch {
     /// An empty sketch for `entries` entries.
     pub fn new(entries: usize) -> Self {
         let width = Self::width(entries);
-        Self { words: vec![0; ROWS * width / COUNTERS_A_WORD].into(), mask: width - 1, asked: 0, period: PERIOD * entries }
+        Self {
+            words: vec![0; ROWS * width / COUNTERS_A_WORD].into(),
+            mask: width - 1,
+            asked: 0,
+            period: PERIOD * entries,
+        }
     }
 
     /// Memory a sketch for so many answers takes, bytes.
@@ -60,10 +66,15 @@ impl Sketch {
 
     /// Estimated number of recent lookups: never too low since the last halving, and at most 15.
     pub fn estimate(&self, key: &CacheKey) -> u64 {
-        self.places(key).map(|(word, shift)| self.words[word] >> shift & MOST).into_iter().min().unwrap_or_default()
+        self.places(key)
+            .map(|(word, shift)| self.words[word] >> shift & MOST)
+            .into_iter()
+            .min()
+            .unwrap_or_default()
     }
 
-    /// The key's counter in each row: word, and place in the word. A key is a SHA-256, so its parts are hashes already.
+    /// The key's counter in each row: word, and place in the word. A key is a SHA-256, so its parts are
+    /// hashes already.
     fn places(&self, key: &CacheKey) -> [(usize, usize); ROWS] {
         std::array::from_fn(|row| {
             let part = key[8 * row..].first_chunk().map_or(0, |part| u64::from_le_bytes(*part));

@@ -29,7 +29,13 @@ fn config(max_entries: usize, admission: AdmissionPolicy) -> Config {
 #[tokio::test(start_paused = true)]
 async fn evicts_by_number_by_bytes_and_by_age() {
     for admission in [AdmissionPolicy::TinyLfu, AdmissionPolicy::Lru] {
-        let config = Config { max_entries: 2, max_bytes: 8000, ttl: Duration::from_secs(10), admission, ..Config::default() };
+        let config = Config {
+            max_entries: 2,
+            max_bytes: 8000,
+            ttl: Duration::from_secs(10),
+            admission,
+            ..Config::default()
+        };
         let store = CacheStore::new(&config);
         let put = |n, labels| store.insert(key(n), answer(labels), Instant::now());
         let has = |n| store.get(&key(n), Instant::now()).is_some();
@@ -89,8 +95,9 @@ fn uniform() -> impl Iterator<Item = f64> {
 
 /// Keys below `keys`, the one of rank r asked for in proportion to 1/r.
 fn zipf(keys: usize) -> impl Iterator<Item = u64> {
-    let sums: Vec<f64> =
-        (1..=keys).scan(0.0, |sum, rank| Some(std::mem::replace(sum, *sum + 1.0 / rank as f64) + 1.0 / rank as f64)).collect();
+    let sums: Vec<f64> = (1..=keys)
+        .scan(0.0, |sum, rank| Some(std::mem::replace(sum, *sum + 1.0 / rank as f64) + 1.0 / rank as f64))
+        .collect();
     let all = sums[keys - 1];
     uniform().map(move |u| sums.partition_point(|&sum| sum <= u * all) as u64)
 }
@@ -146,9 +153,15 @@ proptest! {
     /// In any sequence: no bound is exceeded, no answer is returned that was not inserted, a later answer is
     /// never replaced by an earlier one, and every eviction is counted.
     #[test]
-    fn bounds_hold_and_answers_are_the_latest(steps in steps(), max_entries in 1..20usize, max_bytes in 1..20_000usize, lru in any::<bool>()) {
+    fn bounds_hold_and_answers_are_the_latest(
+        steps in steps(),
+        max_entries in 1..20usize,
+        max_bytes in 1..20_000usize,
+        lru in any::<bool>(),
+    ) {
         let admission = if lru { AdmissionPolicy::Lru } else { AdmissionPolicy::TinyLfu };
-        let config = Config { max_entries, max_bytes, ttl: Duration::from_millis(1000), admission, ..Config::default() };
+        let ttl = Duration::from_millis(1000);
+        let config = Config { max_entries, max_bytes, ttl, admission, ..Config::default() };
         let store = CacheStore::new(&config);
         let mut now = Instant::now();
         let mut put: HashMap<u64, (Arc<Answer>, Instant)> = HashMap::new();
@@ -170,7 +183,7 @@ proptest! {
             prop_assert!(stats.entries <= max_entries && stats.bytes <= max_bytes, "{:?}", stats);
             prop_assert_eq!(stats.entries == 0, stats.bytes == 0);
             let holders: usize = put.values().filter(|(answer, _)| Arc::strong_count(answer) > 1).count();
-            prop_assert_eq!(stats.entries, holders, "an answer that is held is counted, and one that is not is gone");
+            prop_assert_eq!(stats.entries, holders, "a cached answer is counted, and any other is freed");
         }
     }
 }

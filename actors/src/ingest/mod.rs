@@ -82,7 +82,8 @@ impl IngestArguments {
             Ok(permit) => Some(Arc::clone(&permit.frame)),
             Err(_) => self.outcomes.refusal().await,
         };
-        let mut unanswered = Unanswered::new(envelope, received_at, ticket, place, Arc::clone(&self.outcomes));
+        let mut unanswered =
+            Unanswered::new(envelope, received_at, ticket, place, Arc::clone(&self.outcomes));
         unanswered.note(|trail| trail.payload_bytes = payload.len());
         if let Err(refused) = &admitted
             && !(self.shed_oldest && refused.is_for_want_of_room())
@@ -108,10 +109,12 @@ impl IngestArguments {
         let unanswered = unanswered.identified(decoded.info);
         let (unanswered, permit) = match admitted {
             Ok(permit) => (unanswered, permit),
-            Err(refused) => match self.make_room(decoded.priority, &unanswered.envelope().source, payload.len()).await {
-                Some(permit) => (unanswered.moved_to(Some(Arc::clone(&permit.frame))), permit),
-                None => return unanswered.answer(Err(refusal(&refused))),
-            },
+            Err(refused) => {
+                match self.make_room(decoded.priority, &unanswered.envelope().source, payload.len()).await {
+                    Some(permit) => (unanswered.moved_to(Some(Arc::clone(&permit.frame))), permit),
+                    None => return unanswered.answer(Err(refusal(&refused))),
+                }
+            }
         };
         let job = Job::new(JobParts {
             responder: Responder::with_deadline(unanswered, received_at, decoded.budget, &self.deadlines),
@@ -166,7 +169,11 @@ impl Actor for Ingest {
     type State = Task;
     type Arguments = IngestArguments;
 
-    async fn pre_start(&self, myself: IngestRef, arguments: IngestArguments) -> Result<Task, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: IngestRef,
+        arguments: IngestArguments,
+    ) -> Result<Task, ActorProcessingErr> {
         let reading = async move { arguments.read().await };
         Ok(Task::spawn_watched(reading, myself, || IngestMsg::ReadingPanicked))
     }

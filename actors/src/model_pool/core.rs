@@ -96,7 +96,14 @@ impl<T: Schedulable> Scheduler<T> {
     /// Predicts whether an item with this session time finishes by its deadline: the items before it, by
     /// priority and age, and the current runs, spread over the sessions, then the item itself. An item that
     /// would begin at once always passes, because only a run updates the measurement.
-    pub fn check(&self, priority: Priority, deadline: Instant, cost: Duration, load: Load, now: Instant) -> Result<(), Refusal> {
+    pub fn check(
+        &self,
+        priority: Priority,
+        deadline: Instant,
+        cost: Duration,
+        load: Load,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let own = rank(priority as usize, now, now);
         let (mut ahead, mut waiting) = (0, Duration::ZERO);
         let (as_urgent, others) = self.lanes.split_at(priority as usize + 1);
@@ -122,7 +129,8 @@ impl<T: Schedulable> Scheduler<T> {
 
     /// Whether an item of this priority can be queued: there is room, or another item can be shed.
     pub fn has_room(&self, priority: Priority) -> bool {
-        self.len() < self.config.queue || self.config.shed_oldest && self.lanes[priority as usize..].iter().any(|lane| !lane.is_empty())
+        self.len() < self.config.queue
+            || self.config.shed_oldest && self.lanes[priority as usize..].iter().any(|lane| !lane.is_empty())
     }
 
     /// Queues an item with this session time, or returns it as an error where the queue is full and no item
@@ -154,7 +162,8 @@ impl<T: Schedulable> Scheduler<T> {
     }
 
     fn lowest_and_oldest(&self, priority: Priority) -> Option<(usize, usize)> {
-        let level = (priority as usize..self.lanes.len()).rev().find(|&level| !self.lanes[level].is_empty())?;
+        let level =
+            (priority as usize..self.lanes.len()).rev().find(|&level| !self.lanes[level].is_empty())?;
         let oldest = self.lanes[level].iter().enumerate().min_by_key(|(_, entry)| entry.item.arrived_at());
         oldest.map(|(at, _)| (level, at))
     }
@@ -167,7 +176,8 @@ impl<T: Schedulable> Scheduler<T> {
     /// Moves items whose priority has changed to the lane of their current priority.
     pub fn reorder(&mut self) {
         for level in 0..self.lanes.len() {
-            while let Some(at) = self.lanes[level].iter().position(|entry| entry.item.priority() as usize != level)
+            while let Some(at) =
+                self.lanes[level].iter().position(|entry| entry.item.priority() as usize != level)
                 && let Some(entry) = self.lanes[level].remove(at)
             {
                 self.put_back(entry);
@@ -213,15 +223,21 @@ impl<T: Schedulable> Scheduler<T> {
     /// The lanes that are not empty, in the order of service: by the priority of the first item, raised with
     /// its age.
     fn order(&self, now: Instant) -> Vec<usize> {
-        let mut heads: Vec<_> =
-            self.lanes.iter().enumerate().filter_map(|(level, lane)| lane.front().map(|head| rank(level, head.since, now))).collect();
+        let mut heads: Vec<_> = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter_map(|(level, lane)| lane.front().map(|head| rank(level, head.since, now)))
+            .collect();
         heads.sort_unstable();
         heads.into_iter().map(|(_, _, level)| level).collect()
     }
 
     /// Forms a batch around the head of the first lane.
     fn form(&mut self, order: &[usize], now: Instant, dropped: &mut Vec<T>) -> Next<T> {
-        let Some(head) = order.first().and_then(|&first| self.lanes[first].front()) else { return Next::Idle };
+        let Some(head) = order.first().and_then(|&first| self.lanes[first].front()) else {
+            return Next::Idle;
+        };
         let (model, shape) = head.item.batch_key();
         let key = (Arc::clone(model), shape);
         let limit = head.item.max_batch().min(self.config.max_batch).max(1);
@@ -231,7 +247,8 @@ impl<T: Schedulable> Scheduler<T> {
         };
         let ripe_at = head.since + self.config.max_batch_delay;
         if now < ripe_at && limit > 1 {
-            let waiting = self.lanes.iter().flat_map(Lane::iter).filter(|entry| fits(entry)).take(limit).count();
+            let waiting =
+                self.lanes.iter().flat_map(Lane::iter).filter(|entry| fits(entry)).take(limit).count();
             if waiting < limit {
                 return Next::WaitUntil(ripe_at);
             }

@@ -43,12 +43,21 @@ impl Actor for ModelPool {
     type State = Task;
     type Arguments = Arc<WorkQueue>;
 
-    async fn pre_start(&self, myself: ModelPoolRef, queue: Arc<WorkQueue>) -> Result<Task, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ModelPoolRef,
+        queue: Arc<WorkQueue>,
+    ) -> Result<Task, ActorProcessingErr> {
         let watching = async move { queue.watch_overdue().await };
         Ok(Task::spawn_watched(watching, myself, || ModelPoolMsg::WatchPanicked))
     }
 
-    async fn handle(&self, _: ModelPoolRef, message: ModelPoolMsg, _: &mut Task) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ModelPoolRef,
+        message: ModelPoolMsg,
+        _: &mut Task,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             ModelPoolMsg::WatchPanicked => Err("the task that fails overdue frames panicked".into()),
         }

@@ -122,7 +122,11 @@ impl WorkQueue {
     /// computed.
     pub fn predict_deadline(&self, job: &Job) -> Result<(), Failure> {
         let state = self.lock();
-        let checked = if state.scheduler.has_room(job.priority()) { state.check(job, Instant::now()) } else { Err(Refusal::Full) };
+        let checked = if state.scheduler.has_room(job.priority()) {
+            state.check(job, Instant::now())
+        } else {
+            Err(Refusal::Full)
+        };
         drop(state);
         checked.map(drop).map_err(|refusal| self.refused(&refusal))
     }
@@ -167,7 +171,10 @@ impl WorkQueue {
     /// Priority and arrival of the frame that would be shed for one of this priority.
     pub fn shed_candidate(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
         let state = self.lock();
-        state.scheduler.shed_candidate(priority).map(|frame| (frame.job.priority(), Reverse(frame.job.received_at)))
+        state
+            .scheduler
+            .shed_candidate(priority)
+            .map(|frame| (frame.job.priority(), Reverse(frame.job.received_at)))
     }
 
     /// Sheds the oldest frame of the lowest priority, if that is not above `priority`. Where other frames
@@ -191,21 +198,28 @@ impl WorkQueue {
     /// Counts a shed frame and returns its failure.
     pub fn displaced(&self) -> Failure {
         self.counters.shed.fetch_add(1, Relaxed);
-        Failure::overloaded(ShedReason::Displaced, "the pipeline is full, and this frame was the oldest waiting one of the lowest priority")
+        Failure::overloaded(
+            ShedReason::Displaced,
+            "the pipeline is full, and this frame was the oldest waiting one of the lowest priority",
+        )
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {
         match refusal {
             Refusal::Full => {
                 self.counters.full.fetch_add(1, Relaxed);
-                Failure::overloaded(ShedReason::QueueFull, format!("{0} of {0} frames wait for a session", self.config.queue))
+                Failure::overloaded(
+                    ShedReason::QueueFull,
+                    format!("{0} of {0} frames wait for a session", self.config.queue),
+                )
             }
             Refusal::TooLate { after, budget, ahead } => {
                 self.counters.too_late.fetch_add(1, Relaxed);
                 let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
                 let (after, budget) = (ms(after), ms(budget));
                 let message = format!(
-                    "by the measured service time, with {ahead} frames before it, this one would take {after:.1} ms and has {budget:.1} ms"
+                    "by the measured service time, with {ahead} frames before it, this one would take \
+                     {after:.1} ms and has {budget:.1} ms"
                 );
                 Failure::overloaded(ShedReason::TooLate, message)
             }
@@ -251,7 +265,9 @@ impl WorkQueue {
             };
             state.idle += 1;
             state = match until {
-                Some(then) => self.pushed.wait_timeout(state, then - now).unwrap_or_else(PoisonError::into_inner).0,
+                Some(then) => {
+                    self.pushed.wait_timeout(state, then - now).unwrap_or_else(PoisonError::into_inner).0
+                }
                 None => self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
             state.idle -= 1;

@@ -28,7 +28,8 @@ pub struct Sessions {
 impl Sessions {
     /// Starts `count` threads that pull from `queue`.
     pub fn spawn(count: usize, queue: &Arc<WorkQueue>, runners: &Runners) -> io::Result<Self> {
-        let cancellers: Vec<_> = std::iter::repeat_with(Arc::<SessionCanceller>::default).take(count).collect();
+        let cancellers: Vec<_> =
+            std::iter::repeat_with(Arc::<SessionCanceller>::default).take(count).collect();
         let threads = cancellers
             .iter()
             .enumerate()
@@ -208,7 +209,13 @@ impl Session {
         self.queue.count_settled(waiting - batch.len());
         let Some(first) = batch.first() else { return };
         let model = Arc::clone(&first.job.model);
-        let run = Run { id: self.queue.number_run(), session: self.id, batch_size: batch.len(), begun, ended: None };
+        let run = Run {
+            id: self.queue.number_run(),
+            session: self.id,
+            batch_size: batch.len(),
+            begun,
+            ended: None,
+        };
         let Some(ended) = self.run_watched(runner, &model, &batch, run) else { return };
         let over = Instant::now();
         let inference = over - begun;
@@ -247,18 +254,31 @@ impl Session {
 
     /// Runs a batch; `None` where new runs are refused. The run is cancelled when the last of its frames
     /// expires.
-    fn run_watched(&self, runner: &mut dyn Runner, model: &ModelId, batch: &[PreparedFrame], run: Run) -> Option<Ended> {
+    fn run_watched(
+        &self,
+        runner: &mut dyn Runner,
+        model: &ModelId,
+        batch: &[PreparedFrame],
+        run: Run,
+    ) -> Option<Ended> {
         let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
         let run_number = self.canceller.begin()?;
         // The deadline timer notifies the run of each expired frame; after the last one it is cancelled.
-        let listener: Arc<dyn ExpiryListener> =
-            Arc::new(Watched { canceller: Arc::clone(&self.canceller), run: run_number, awaited: AtomicUsize::new(batch.len()) });
+        let listener: Arc<dyn ExpiryListener> = Arc::new(Watched {
+            canceller: Arc::clone(&self.canceller),
+            run: run_number,
+            awaited: AtomicUsize::new(batch.len()),
+        });
         batch.iter().for_each(|frame| frame.job.runs_in(run, &listener));
         let result = runner.run(model, &tensors);
         Some(match result {
             _ if !self.canceller.end() => Ended::Cancelled,
             Ok(answers) if answers.len() == batch.len() => Ended::Answered(answers),
-            Ok(answers) => Ended::Failed(RunError(format!("the model gave {} answers for {} frames", answers.len(), batch.len()))),
+            Ok(answers) => Ended::Failed(RunError(format!(
+                "the model gave {} answers for {} frames",
+                answers.len(),
+                batch.len()
+            ))),
             Err(error) => Ended::Failed(error),
         })
     }

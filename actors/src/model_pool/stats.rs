@@ -97,7 +97,10 @@ impl Counters {
     /// Counts a frame given to a session after this wait.
     pub fn acquired(&self, wait: Duration) {
         self.acquires.fetch_add(1, Relaxed);
-        let bucket = WAIT_BUCKETS_MS.iter().position(|&bound| wait <= Duration::from_millis(bound)).unwrap_or(WAIT_BUCKETS_MS.len());
+        let bucket = WAIT_BUCKETS_MS
+            .iter()
+            .position(|&bound| wait <= Duration::from_millis(bound))
+            .unwrap_or(WAIT_BUCKETS_MS.len());
         self.waits[bucket].fetch_add(1, Relaxed);
     }
 

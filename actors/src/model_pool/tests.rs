@@ -50,7 +50,14 @@ fn model(name: &str) -> Arc<ModelId> {
 
 fn item(id: u64, priority: Priority) -> Item {
     let now = Instant::now();
-    Item { id, model: model("m"), columns: 1, priority, deadline: now + Duration::from_secs(3600), arrived_at: now }
+    Item {
+        id,
+        model: model("m"),
+        columns: 1,
+        priority,
+        deadline: now + Duration::from_secs(3600),
+        arrived_at: now,
+    }
 }
 
 fn run(scheduler: &mut Scheduler<Item>, now: Instant) -> Vec<u64> {
@@ -85,7 +92,11 @@ fn urgent_frames_go_first_but_none_starves() {
     scheduler.push(item(2, Priority::Critical), Duration::ZERO, now + AGEING).unwrap();
     assert_eq!(run(&mut scheduler, now + AGEING), [2]);
     scheduler.push(item(3, Priority::Critical), Duration::ZERO, now + 3 * AGEING).unwrap();
-    assert_eq!(run(&mut scheduler, now + 3 * AGEING), [1], "after three steps of age the low one counts as critical, and is older");
+    assert_eq!(
+        run(&mut scheduler, now + 3 * AGEING),
+        [1],
+        "after three steps of age the low one counts as critical, and is older"
+    );
 }
 
 #[test]
@@ -93,29 +104,44 @@ fn an_item_that_would_miss_its_deadline_is_refused() {
     let now = Instant::now();
     let ms = Duration::from_millis;
     let mut scheduler = Scheduler::new(Config::default());
-    let check = |scheduler: &Scheduler<Item>, priority, budget, load| scheduler.check(priority, now + budget, ms(10), load, now);
+    let check = |scheduler: &Scheduler<Item>, priority, budget, load| {
+        scheduler.check(priority, now + budget, ms(10), load, now)
+    };
     let idle = Load { sessions: 2, busy: 1, left: ms(1000) };
-    assert_eq!(check(&scheduler, Priority::Normal, ms(1), idle), Ok(()), "begun at once: only a run updates the measurement");
+    assert_eq!(
+        check(&scheduler, Priority::Normal, ms(1), idle),
+        Ok(()),
+        "begun at once: only a run updates the measurement"
+    );
     let busy = Load { sessions: 2, busy: 2, left: ms(30) };
     // Half of the remaining time, a tenth more, and its own ten.
     assert_eq!(check(&scheduler, Priority::Normal, ms(27), busy), Ok(()));
-    let too_late = |after_us, budget, ahead| Err(Refusal::TooLate { after: Duration::from_micros(after_us), budget: ms(budget), ahead });
+    let too_late = |after_us, budget, ahead| {
+        Err(Refusal::TooLate { after: Duration::from_micros(after_us), budget: ms(budget), ahead })
+    };
     assert_eq!(check(&scheduler, Priority::Normal, ms(26), busy), too_late(26_500, 26, 0));
     for id in 0..4 {
         scheduler.push(item(id, Priority::Normal), ms(10), now).unwrap();
     }
     assert_eq!(check(&scheduler, Priority::Low, ms(48), busy), too_late(48_500, 48, 4));
-    assert_eq!(check(&scheduler, Priority::High, ms(27), busy), Ok(()), "less urgent items do not run before it");
+    assert_eq!(
+        check(&scheduler, Priority::High, ms(27), busy),
+        Ok(()),
+        "less urgent items do not run before it"
+    );
 }
 
 #[test]
 fn the_oldest_of_the_lowest_priority_is_shed_for_one_not_below_it() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(Config { queue: 4, shed_oldest: true, ..Config::default() });
-    for (id, priority) in [(1, Priority::High), (2, Priority::Low), (3, Priority::Normal), (4, Priority::Low)] {
+    for (id, priority) in [(1, Priority::High), (2, Priority::Low), (3, Priority::Normal), (4, Priority::Low)]
+    {
         assert_eq!(scheduler.push(item(id, priority), Duration::ZERO, now).unwrap(), None);
     }
-    let mut push = |id, priority| scheduler.push(item(id, priority), Duration::ZERO, now).map(|item| item.map(|item| item.id));
+    let mut push = |id, priority| {
+        scheduler.push(item(id, priority), Duration::ZERO, now).map(|item| item.map(|item| item.id))
+    };
     assert_eq!(push(5, Priority::Low).unwrap(), Some(2));
     assert_eq!(push(6, Priority::Critical).unwrap(), Some(4));
     assert_eq!(push(7, Priority::Critical).unwrap(), Some(5));
@@ -147,7 +173,9 @@ proptest! {
         for (id, &(level, columns, single, expired)) in kinds.iter().enumerate() {
             let deadline = if expired { now } else { now + Duration::from_secs(60) };
             let model = model(if single { "single" } else { "m" });
-            scheduler.push(Item { id: id as u64, model, columns, priority: levels[usize::from(level)], deadline, arrived_at: now }, Duration::ZERO, now).unwrap();
+            let priority = levels[usize::from(level)];
+            let item = Item { id: id as u64, model, columns, priority, deadline, arrived_at: now };
+            scheduler.push(item, Duration::ZERO, now).unwrap();
         }
         let mut dropped = Vec::new();
         let mut ran: Vec<Item> = Vec::new();
@@ -157,7 +185,8 @@ proptest! {
             ran.extend(batch);
         }
         prop_assert!(scheduler.is_empty());
-        prop_assert!(ran.iter().all(|item| !item.is_settled(now)) && dropped.iter().all(|item| item.is_settled(now)));
+        prop_assert!(ran.iter().all(|item| !item.is_settled(now)));
+        prop_assert!(dropped.iter().all(|item| item.is_settled(now)));
         for pair in ran.iter().enumerate().flat_map(|(n, a)| ran[n + 1..].iter().map(move |b| (a, b))) {
             if pair.0.batch_key() == pair.1.batch_key() && pair.0.priority == pair.1.priority {
                 prop_assert!(pair.0.id < pair.1.id);
@@ -202,8 +231,11 @@ impl Reference {
             if !head.is_settled(now) {
                 let limit = max_batch.min(head.max_batch());
                 for level in self.heads(now).iter().map(|head| head.priority) {
-                    let fitting = |item: &Item| item.priority == level && item.batch_key() == head.batch_key();
-                    for item in self.0.iter().map(|(item, _)| item.clone()).filter(fitting).collect::<Vec<_>>() {
+                    let fitting =
+                        |item: &Item| item.priority == level && item.batch_key() == head.batch_key();
+                    for item in
+                        self.0.iter().map(|(item, _)| item.clone()).filter(fitting).collect::<Vec<_>>()
+                    {
                         if batch.len() < limit {
                             self.remove(item.id);
                             if item.is_settled(now) { dropped.push(item.id) } else { batch.push(item.id) }
@@ -220,20 +252,29 @@ impl Reference {
 
     /// Number and session time of the items that run before an arriving one of this priority.
     fn before(&self, priority: Priority, now: Instant) -> (usize, Duration) {
-        let goes_before = |(item, since): &&(Item, Instant)| Self::rank(item, *since, now) <= (priority as u128, now, priority as u8);
+        let goes_before = |(item, since): &&(Item, Instant)| {
+            Self::rank(item, *since, now) <= (priority as u128, now, priority as u8)
+        };
         let costs = self.0.iter().filter(goes_before).map(|(item, _)| item.cost());
         (costs.clone().count(), costs.sum())
     }
 
     fn take_overdue(&mut self, timeout: Duration, now: Instant) -> Vec<u64> {
-        let overdue: Vec<u64> = self.0.iter().filter(|(_, since)| now >= *since + timeout).map(|(item, _)| item.id).collect();
+        let overdue: Vec<u64> =
+            self.0.iter().filter(|(_, since)| now >= *since + timeout).map(|(item, _)| item.id).collect();
         overdue.iter().for_each(|&id| self.remove(id));
         overdue
     }
 
     fn shed(&mut self, priority: Priority) -> Option<u64> {
         let lowest = self.0.iter().map(|(item, _)| item.priority).filter(|&level| level >= priority).max()?;
-        let id = self.0.iter().filter(|(item, _)| item.priority == lowest).min_by_key(|(item, _)| item.arrived_at)?.0.id;
+        let id = self
+            .0
+            .iter()
+            .filter(|(item, _)| item.priority == lowest)
+            .min_by_key(|(item, _)| item.arrived_at)?
+            .0
+            .id;
         self.remove(id);
         Some(id)
     }
@@ -252,11 +293,14 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0usize..4, 0usize..2, prop::bool::ANY, 0u64..2000, 0u64..50)
-            .prop_map(|(level, columns, single, budget_ms, took_ms)| Step::Push { level, columns, single, budget_ms, took_ms }),
+            .prop_map(|(level, columns, single, budget_ms, took_ms)| {
+                Step::Push { level, columns, single, budget_ms, took_ms }
+            }),
         3 => Just(Step::Next),
         1 => Just(Step::TakeOverdue),
         1 => (0usize..4).prop_map(|level| Step::Shed { level }),
-        2 => (0usize..4, 0u64..60, 0usize..3).prop_map(|(level, budget_ms, busy)| Step::Check { level, budget_ms, busy }),
+        2 => (0usize..4, 0u64..60, 0usize..3)
+            .prop_map(|(level, budget_ms, busy)| Step::Check { level, budget_ms, busy }),
         3 => (1u64..400).prop_map(|ms| Step::Wait { ms }),
     ]
 }
@@ -270,7 +314,8 @@ proptest! {
         queue in 1usize..20,
         shed_oldest in prop::bool::ANY,
     ) {
-        let config = Config { max_batch, queue, shed_oldest, acquire_timeout: Duration::from_millis(900), ..Config::default() };
+        let acquire_timeout = Duration::from_millis(900);
+        let config = Config { max_batch, queue, shed_oldest, acquire_timeout, ..Config::default() };
         let mut scheduler = Scheduler::new(config.clone());
         let mut reference = Reference::default();
         let levels = [Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
@@ -289,7 +334,8 @@ proptest! {
                         shed_oldest.then(|| reference.shed(levels[level])).flatten().map(Some).ok_or(id)
                     };
                     let pushed = scheduler.push(item.clone(), item.cost(), now);
-                    prop_assert_eq!(pushed.map(|gone| gone.map(|item| item.id)).map_err(|item| item.id), shed_candidate);
+                    let pushed = pushed.map(|gone| gone.map(|item| item.id)).map_err(|item| item.id);
+                    prop_assert_eq!(pushed, shed_candidate);
                     if shed_candidate.is_ok() {
                         reference.0.push((item, now));
                     }
@@ -305,12 +351,14 @@ proptest! {
                     prop_assert_eq!((ran, dropped), reference.next(max_batch, now));
                 }
                 Step::TakeOverdue => {
-                    let mut overdue: Vec<u64> = scheduler.take_overdue(now).into_iter().map(|item| item.id).collect();
+                    let mut overdue: Vec<u64> =
+                        scheduler.take_overdue(now).into_iter().map(|item| item.id).collect();
                     overdue.sort_unstable();
                     prop_assert_eq!(overdue, reference.take_overdue(config.acquire_timeout, now));
                 }
                 Step::Shed { level } => {
-                    prop_assert_eq!(scheduler.shed(levels[level]).map(|item| item.id), reference.shed(levels[level]));
+                    let shed = scheduler.shed(levels[level]).map(|item| item.id);
+                    prop_assert_eq!(shed, reference.shed(levels[level]));
                 }
                 Step::Check { level, budget_ms, busy } => {
                     let (budget, cost) = (Duration::from_millis(budget_ms), Duration::from_millis(3));
@@ -318,7 +366,8 @@ proptest! {
                     let (ahead, waiting) = reference.before(levels[level], now);
                     let after = ((waiting + load.left) / 2).mul_f64(HEADROOM) + cost;
                     let in_time = ahead + busy < 2 || after <= budget;
-                    let expected = if in_time { Ok(()) } else { Err(Refusal::TooLate { after, budget, ahead }) };
+                    let expected =
+                        if in_time { Ok(()) } else { Err(Refusal::TooLate { after, budget, ahead }) };
                     prop_assert_eq!(scheduler.check(levels[level], now + budget, cost, load, now), expected);
                 }
                 Step::Wait { ms } => now += Duration::from_millis(ms),

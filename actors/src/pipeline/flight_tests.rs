@@ -57,7 +57,11 @@ async fn all_end(pipeline: Pipeline, mut fakes: Fakes, expected: Option<FailureC
     fakes.send(CACHED, "same#next");
     assert_eq!(fakes.outcomes(1).await, [("same#next".to_owned(), None)]);
     let is_cached = expected.is_none();
-    assert_eq!(fakes.frames_run.load(Relaxed), runs + u64::from(!is_cached), "answers are cached, failures are not");
+    assert_eq!(
+        fakes.frames_run.load(Relaxed),
+        runs + u64::from(!is_cached),
+        "answers are cached, failures are not"
+    );
     let counts = finish(pipeline, fakes).await;
     assert_eq!((counts.received, counts.lost), (65, 0));
 }
@@ -66,7 +70,11 @@ async fn all_end(pipeline: Pipeline, mut fakes: Fakes, expected: Option<FailureC
 async fn equal_frames_at_once_cost_one_run_and_one_frames_bytes() {
     let (pipeline, fakes) = sixty_four(CACHED_SLOW).await;
     let (frames, bytes) = pipeline.shared_state().admission.in_use();
-    assert_eq!((frames, bytes), (64, "cached-slow!2:same#0".len()), "waiting frames keep their frame permit and release their bytes");
+    assert_eq!(
+        (frames, bytes),
+        (64, "cached-slow!2:same#0".len()),
+        "waiting frames keep their frame permit and release their bytes"
+    );
     fakes.gate.send_replace(true);
     let hits = Arc::clone(&fakes.hits);
     all_end(pipeline, fakes, None, 1).await;
@@ -108,7 +116,11 @@ async fn one_failed_run_of_many_frames_counts_once_against_the_model() {
     fakes.gate.send_replace(true);
     fakes.outcomes(8).await;
     fakes.send(GOOD, "next");
-    assert_eq!(fakes.outcomes(1).await, [("next".to_owned(), None)], "the circuit is closed after one failure of two");
+    assert_eq!(
+        fakes.outcomes(1).await,
+        [("next".to_owned(), None)],
+        "the circuit is closed after one failure of two"
+    );
     finish(pipeline, fakes).await;
 }
 
@@ -121,7 +133,10 @@ async fn each_frame_expires_alone_and_the_run_continues_for_the_others() {
     until(|| stats(&pipeline).coalesced == 1).await;
     fakes.send_with_budget(Priority::Normal, 50, CACHED_SLOW, "same#hasty");
     let late = codes(fakes.outcomes(2).await);
-    assert!(late.values().all(|code| *code == Some(DeadlineExceeded)) && !late.contains_key("same#patient"), "{late:?}");
+    assert!(
+        late.values().all(|code| *code == Some(DeadlineExceeded)) && !late.contains_key("same#patient"),
+        "{late:?}"
+    );
     fakes.gate.send_replace(true);
     assert_eq!(fakes.outcomes(1).await, [("same#patient".to_owned(), None)]);
     let queue = pipeline.shared_state().queue.stats();
@@ -164,7 +179,11 @@ async fn when_the_first_frame_is_shed_the_next_takes_its_place() {
     assert_eq!(fakes.outcomes(1).await, [("same#first".to_owned(), Some(Overloaded))]);
     until(|| pipeline.shared_state().queue.depth() == 3).await;
     fakes.send(GOOD, "next");
-    assert_eq!(fakes.outcomes(1).await, [("same#second".to_owned(), Some(Overloaded))], "after that the second is the first");
+    assert_eq!(
+        fakes.outcomes(1).await,
+        [("same#second".to_owned(), Some(Overloaded))],
+        "after that the second is the first"
+    );
     fakes.gate.send_replace(true);
     let rest = codes(fakes.outcomes(4).await);
     assert!(rest.values().all(Option::is_none), "{rest:?}");
@@ -193,7 +212,8 @@ async fn a_more_urgent_frame_raises_the_priority_of_the_flight_it_joins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_holds_while_frames_wait_for_a_worker() {
     let shedding = model_pool::Config { shed_oldest: true, ..one_by_one().pool };
-    let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..one_by_one() }).await;
+    let (pipeline, mut fakes) =
+        start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..one_by_one() }).await;
     fakes.send(CACHED_HELD, "held");
     until(|| fakes.frames_extracted.load(Relaxed) == 1).await;
     for (n, id) in ["same#first", "same#second", "same#third"].into_iter().enumerate() {
@@ -234,7 +254,11 @@ enum Mode {
 }
 
 impl SharedCache for FakeShared {
-    fn get(&self, key: CacheKey, _: Arc<ModelId>) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
+    fn get(
+        &self,
+        key: CacheKey,
+        _: Arc<ModelId>,
+    ) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
         self.asked.fetch_add(1, Relaxed);
         let mode = *self.mode.lock().unwrap();
         async move {
@@ -250,7 +274,12 @@ impl SharedCache for FakeShared {
         .boxed()
     }
 
-    fn put(&self, key: CacheKey, _: Arc<ModelId>, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>> {
+    fn put(
+        &self,
+        key: CacheKey,
+        _: Arc<ModelId>,
+        answer: Arc<Answer>,
+    ) -> BoxFuture<'_, Result<(), SharedCacheError>> {
         let mode = *self.mode.lock().unwrap();
         async move {
             match mode {
@@ -285,7 +314,11 @@ async fn an_answer_computed_by_one_daemon_is_a_hit_in_another() {
     assert_eq!((fakes.frames_run.load(Relaxed), fakes.hits.load(Relaxed)), (0, 8));
     let stats = stats(&second);
     assert_eq!((stats.hits + stats.coalesced, stats.misses, stats.hit_rate), (8, 0, 1.0), "{stats:?}");
-    assert_eq!(shared.asked.load(Relaxed), 2, "one lookup by each daemon: equal frames wait for it, and then the answer is cached here");
+    assert_eq!(
+        shared.asked.load(Relaxed),
+        2,
+        "one lookup by each daemon: equal frames wait for it, and then the answer is cached here"
+    );
     finish(second, fakes).await;
 }
 
@@ -300,7 +333,11 @@ async fn a_failing_second_level_is_a_miss_within_the_timeout() {
             fakes.send(CACHED, n);
             assert_eq!(fakes.outcomes(1).await, [(n.to_string(), None)]);
         }
-        assert!(began.elapsed() < Duration::from_secs(3), "lookups pause after some failures: {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(3),
+            "lookups pause after some failures: {:?}",
+            began.elapsed()
+        );
         let stats = stats(&pipeline).shared.unwrap();
         let failed = if mode == Mode::Silent { stats.timeouts } else { stats.errors };
         assert!(failed >= 5 && stats.not_asked > 0 && stats.hits + stats.misses == 0, "{stats:?}");

@@ -21,7 +21,9 @@ use crate::cache::{self, CacheStore, Shared};
 use crate::model_pool::{self, Sessions, WorkQueue};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
 use crate::publish::OutcomeQueue;
-use crate::supervision::{self, ActorRole, Restarts, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task};
+use crate::supervision::{
+    self, ActorRole, Restarts, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task,
+};
 
 /// Configuration of the pipeline.
 #[derive(Debug, Clone)]
@@ -89,7 +91,11 @@ impl Pipeline {
         let shared_state = Arc::new(SharedState {
             ledger: Arc::default(),
             gaps: Arc::default(),
-            admission: Arc::new(Admission::new(config.in_flight_frames, config.in_flight_bytes, config.per_source_share)),
+            admission: Arc::new(Admission::new(
+                config.in_flight_frames,
+                config.in_flight_bytes,
+                config.per_source_share,
+            )),
             deadlines: Arc::default(),
             outcomes: OutcomeQueue::new(config.in_flight_frames),
             cache,
@@ -105,7 +111,8 @@ impl Pipeline {
             restarts: Restarts::default(),
         });
         let sessions = Sessions::spawn(shared_state.pool.sessions, &queue, &ports.runners)?;
-        let arguments = SupervisorArguments { config: config.supervision, shared_state: Arc::clone(&shared_state) };
+        let arguments =
+            SupervisorArguments { config: config.supervision, shared_state: Arc::clone(&shared_state) };
         let (supervisor, supervising) = Actor::spawn(None, Supervisor, arguments).await?;
         let deadlines = Arc::clone(&shared_state.deadlines);
         let watch = Task::spawn(async move { deadlines.run().await });
@@ -132,7 +139,10 @@ impl Pipeline {
     /// source must have been stopped before.
     pub async fn shut_down(self, bound: Duration) {
         if tokio::time::timeout(bound, self.shared_state.ledger.idle()).await.is_err() {
-            tracing::warn!(in_flight = self.shared_state.ledger.counts().in_flight, "frames still in flight are dropped");
+            tracing::warn!(
+                in_flight = self.shared_state.ledger.counts().in_flight,
+                "frames still in flight are dropped"
+            );
             self.sessions.end_runs();
         }
         self.ask(|reply| SupervisorMsg::Stop(ActorRole::ModelPool, reply), bound).await;
@@ -148,7 +158,11 @@ impl Pipeline {
         let _ = supervisor.stop_and_wait(None, Some(bound)).await;
     }
 
-    async fn ask<T: Send + 'static>(&self, message: impl FnOnce(ractor::RpcReplyPort<T>) -> SupervisorMsg, timeout: Duration) -> Option<T> {
+    async fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(ractor::RpcReplyPort<T>) -> SupervisorMsg,
+        timeout: Duration,
+    ) -> Option<T> {
         match self.supervisor.call(message, Some(timeout)).await {
             Ok(ractor::rpc::CallResult::Success(answer)) => Some(answer),
             _ => None,

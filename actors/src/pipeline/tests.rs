@@ -20,7 +20,10 @@ pub(super) fn config() -> Config {
         workers: 2,
         pool: model_pool::Config { sessions: 2, ..model_pool::Config::default() },
         cache: cache::Config::default(),
-        supervision: supervision::Config { backoff_min: Duration::from_millis(10), ..supervision::Config::default() },
+        supervision: supervision::Config {
+            backoff_min: Duration::from_millis(10),
+            ..supervision::Config::default()
+        },
     }
 }
 
@@ -66,7 +69,10 @@ async fn each_frame_has_its_own_outcome() {
     for (behaviour, _) in cases {
         fakes.send(behaviour, behaviour);
         let (id, code) = fakes.outcomes(1).await.remove(0);
-        assert_eq!((id.as_str(), code), (behaviour, cases.iter().find(|case| case.0 == behaviour).unwrap().1));
+        assert_eq!(
+            (id.as_str(), code),
+            (behaviour, cases.iter().find(|case| case.0 == behaviour).unwrap().1)
+        );
         fakes.send(GOOD, "neighbour");
         assert_eq!(fakes.outcomes(1).await[0].1, None, "after {behaviour}");
     }
@@ -76,7 +82,8 @@ async fn each_frame_has_its_own_outcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_poison_in_a_batch_fails_alone() {
-    let one_session = Config { pool: model_pool::Config { sessions: 1, max_batch: 16, ..config().pool }, ..config() };
+    let one_session =
+        Config { pool: model_pool::Config { sessions: 1, max_batch: 16, ..config().pool }, ..config() };
     let (pipeline, mut fakes) = start(one_session).await;
     fakes.send(SLOW, "first");
     while fakes.frames_run.load(Relaxed) == 0 {
@@ -90,7 +97,10 @@ async fn one_poison_in_a_batch_fails_alone() {
     }
     fakes.gate.send_replace(true);
     let codes = codes(fakes.outcomes(11).await);
-    assert_eq!(codes.iter().filter(|(_, code)| code.is_some()).collect::<Vec<_>>(), [(&"3".to_owned(), &Some(InferenceFailed))]);
+    assert_eq!(
+        codes.iter().filter(|(_, code)| code.is_some()).collect::<Vec<_>>(),
+        [(&"3".to_owned(), &Some(InferenceFailed))]
+    );
     assert_eq!(fakes.runs.lock().unwrap()[..2], [1, 10], "the ten shared a run first");
     finish(pipeline, fakes).await;
 }
@@ -154,14 +164,23 @@ async fn a_run_is_cancelled_when_all_its_frames_expired_and_does_not_open_the_ci
     let stats = pipeline.shared_state().queue.stats();
     assert_eq!((stats.cancelled, stats.frames_run), (3, 3), "{stats:?}");
     fakes.send(GOOD, "next");
-    assert_eq!(fakes.outcomes(1).await, [("next".to_owned(), None)], "the canceller is reset and the circuit closed");
+    assert_eq!(
+        fakes.outcomes(1).await,
+        [("next".to_owned(), None)],
+        "the canceller is reset and the circuit closed"
+    );
     finish(pipeline, fakes).await;
 }
 
 /// The pipeline is full: one long frame, which `begun` counts, and three that wait behind it.
-async fn shed_oldest_sheds_a_waiting_frame(long: Behaviour, begun: fn(&Fakes) -> &AtomicU64, depth: fn(&SharedState) -> usize) {
+async fn shed_oldest_sheds_a_waiting_frame(
+    long: Behaviour,
+    begun: fn(&Fakes) -> &AtomicU64,
+    depth: fn(&SharedState) -> usize,
+) {
     let shedding = model_pool::Config { sessions: 1, max_batch: 1, shed_oldest: true, ..config().pool };
-    let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..config() }).await;
+    let (pipeline, mut fakes) =
+        start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..config() }).await;
     let shared_state = Arc::clone(pipeline.shared_state());
     let waiting = async |count| {
         while depth(&shared_state) < count {
@@ -183,7 +202,11 @@ async fn shed_oldest_sheds_a_waiting_frame(long: Behaviour, begun: fn(&Fakes) ->
     assert_eq!(fakes.outcomes(1).await, [("c".to_owned(), Some(Overloaded))]);
     waiting(3).await;
     fakes.send_from("", Priority::Low, GOOD, "f");
-    assert_eq!(fakes.outcomes(1).await, [("f".to_owned(), Some(Overloaded))], "no waiting frame is of this priority or below");
+    assert_eq!(
+        fakes.outcomes(1).await,
+        [("f".to_owned(), Some(Overloaded))],
+        "no waiting frame is of this priority or below"
+    );
     fakes.gate.send_replace(true);
     let mut rest = fakes.outcomes(4).await;
     assert!(rest.iter().all(|(_, code)| code.is_none()), "{rest:?}");
@@ -196,17 +219,28 @@ async fn shed_oldest_sheds_a_waiting_frame(long: Behaviour, begun: fn(&Fakes) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shed_oldest_sheds_a_frame_that_waits_for_a_session() {
-    shed_oldest_sheds_a_waiting_frame(SLOW, |fakes| &fakes.frames_run, |shared_state| shared_state.queue.depth()).await;
+    shed_oldest_sheds_a_waiting_frame(
+        SLOW,
+        |fakes| &fakes.frames_run,
+        |shared_state| shared_state.queue.depth(),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shed_oldest_sheds_a_frame_that_waits_for_a_worker() {
-    shed_oldest_sheds_a_waiting_frame(SLOW_FEATURES, |fakes| &fakes.frames_extracted, |shared_state| shared_state.frames.depth()).await;
+    shed_oldest_sheds_a_waiting_frame(
+        SLOW_FEATURES,
+        |fakes| &fakes.frames_extracted,
+        |shared_state| shared_state.frames.depth(),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn per_source_share_leaves_room_for_other_sources() {
-    let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, per_source_share: 0.5, ..config() }).await;
+    let (pipeline, mut fakes) =
+        start(Config { in_flight_frames: 4, per_source_share: 0.5, ..config() }).await;
     for n in 0..10 {
         fakes.send_from("loud", Priority::Critical, SLOW, n);
     }
@@ -261,7 +295,12 @@ async fn the_circuit_of_a_failing_model_opens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_fails_after_the_acquire_timeout() {
-    let impatient = model_pool::Config { sessions: 1, max_batch: 1, acquire_timeout: Duration::from_millis(30), ..config().pool };
+    let impatient = model_pool::Config {
+        sessions: 1,
+        max_batch: 1,
+        acquire_timeout: Duration::from_millis(30),
+        ..config().pool
+    };
     let (pipeline, mut fakes) = start(Config { pool: impatient, ..config() }).await;
     fakes.send(SLOW, "runs");
     while fakes.frames_run.load(Relaxed) == 0 {
@@ -275,11 +314,16 @@ async fn a_frame_fails_after_the_acquire_timeout() {
 }
 
 /// Waits until every actor runs and `role` is another actor than `ended`.
-pub(super) async fn recovered(pipeline: &Pipeline, role: ActorRole, ended: Option<ractor::ActorId>) -> ActorCell {
+pub(super) async fn recovered(
+    pipeline: &Pipeline,
+    role: ActorRole,
+    ended: Option<ractor::ActorId>,
+) -> ActorCell {
     let waiting = async {
         loop {
             // The last actor is up only when all are.
-            if let (Some(actor), Some(_)) = (pipeline.find(role).await, pipeline.find(ActorRole::Ingest).await)
+            if let (Some(actor), Some(_)) =
+                (pipeline.find(role).await, pipeline.find(ActorRole::Ingest).await)
                 && Some(actor.get_id()) != ended
             {
                 return actor;
@@ -320,8 +364,14 @@ async fn survives(end: impl Fn(&ActorCell)) {
         let shared_state = Arc::clone(pipeline.shared_state());
         let counts = finish(pipeline, fakes).await;
         assert_eq!((counts.received, counts.lost), (241, 0), "{role:?}: {counts:?}");
-        assert_eq!(ActorRole::ALL.map(|each| shared_state.restarts.of(each)), ActorRole::ALL.map(|each| if each == role { 3 } else { 0 }));
-        assert!(counts.predictions > 120, "{role:?}: frames of undisturbed rounds get predictions: {counts:?}");
+        assert_eq!(
+            ActorRole::ALL.map(|each| shared_state.restarts.of(each)),
+            ActorRole::ALL.map(|each| if each == role { 3 } else { 0 })
+        );
+        assert!(
+            counts.predictions > 120,
+            "{role:?}: frames of undisturbed rounds get predictions: {counts:?}"
+        );
     }
 }
 
@@ -350,7 +400,11 @@ async fn an_outcome_that_crashes_the_publisher_is_abandoned_after_three_attempts
     let (pipeline, mut fakes) = start(config()).await;
     fakes.send(SINK_PANICS, "bad");
     fakes.send(GOOD, "neighbour");
-    assert_eq!(fakes.outcomes(1).await[0].0, "neighbour", "published, though a restart may have cost it its prediction");
+    assert_eq!(
+        fakes.outcomes(1).await[0].0,
+        "neighbour",
+        "published, though a restart may have cost it its prediction"
+    );
     while pipeline.shared_state().ledger.counts().lost == 0 {
         tokio::task::yield_now().await;
     }
@@ -365,7 +419,11 @@ async fn an_outcome_that_crashes_the_publisher_is_abandoned_after_three_attempts
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_restarts_end_the_pipeline() {
-    let frail = supervision::Config { max_restarts: 2, backoff_min: Duration::from_millis(1), ..supervision::Config::default() };
+    let frail = supervision::Config {
+        max_restarts: 2,
+        backoff_min: Duration::from_millis(1),
+        ..supervision::Config::default()
+    };
     let (mut pipeline, _fakes) = start(Config { supervision: frail, ..config() }).await;
     let killing = async {
         loop {
@@ -399,6 +457,10 @@ async fn frames_unfinished_at_the_bound_are_failed_and_published_before_the_end(
         published.iter().all(|(_, code)| *code == Some(Internal)),
         "waiting and running frames are dropped, and published as failures: {published:?}"
     );
-    assert_eq!((shared_state.ledger.counts().in_flight, shared_state.queue.stats().cancelled), (0, 2), "the current runs were cancelled");
+    assert_eq!(
+        (shared_state.ledger.counts().in_flight, shared_state.queue.stats().cancelled),
+        (0, 2),
+        "the current runs were cancelled"
+    );
     assert!(shared_state.ledger.counts().balance());
 }

@@ -44,7 +44,11 @@ impl Actor for Preprocess {
     type State = WorkerGeneration;
     type Arguments = PreprocessArguments;
 
-    async fn pre_start(&self, _: PreprocessRef, arguments: PreprocessArguments) -> Result<WorkerGeneration, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: PreprocessRef,
+        arguments: PreprocessArguments,
+    ) -> Result<WorkerGeneration, ActorProcessingErr> {
         let generation = WorkerGeneration::begin(&arguments.frames);
         for id in 0..arguments.workers {
             worker::spawn(id, generation.number(), &arguments)?;

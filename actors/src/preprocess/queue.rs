@@ -95,7 +95,8 @@ impl FrameQueue {
     pub fn reorder(&self) {
         let mut state = self.lock();
         for level in 0..state.levels.len() {
-            while let Some(at) = state.levels[level].iter().position(|(_, frame)| frame.job.priority() as usize != level)
+            while let Some(at) =
+                state.levels[level].iter().position(|(_, frame)| frame.job.priority() as usize != level)
                 && let Some((since, frame)) = state.levels[level].remove(at)
             {
                 state.put_back(since, frame);
@@ -132,7 +133,11 @@ impl QueueState {
     }
 
     fn take_first(&mut self, now: Instant) -> Option<RawFrame> {
-        let heads = self.levels.iter().enumerate().filter_map(|(level, queue)| queue.front().map(|(since, _)| rank(level, *since, now)));
+        let heads = self
+            .levels
+            .iter()
+            .enumerate()
+            .filter_map(|(level, queue)| queue.front().map(|(since, _)| rank(level, *since, now)));
         let (_, _, first) = heads.min()?;
         self.levels[first].pop_front().map(|(_, frame)| frame)
     }

@@ -142,12 +142,21 @@ impl Actor for Publish {
     type State = Task;
     type Arguments = PublishArguments;
 
-    async fn pre_start(&self, myself: PublishRef, arguments: PublishArguments) -> Result<Task, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: PublishRef,
+        arguments: PublishArguments,
+    ) -> Result<Task, ActorProcessingErr> {
         let publishing = async move { arguments.outcomes.run(&*arguments.sink, &arguments.queue).await };
         Ok(Task::spawn_watched(publishing, myself, || PublishMsg::PublishingPanicked))
     }
 
-    async fn handle(&self, _: PublishRef, message: PublishMsg, _: &mut Task) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: PublishRef,
+        message: PublishMsg,
+        _: &mut Task,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             PublishMsg::PublishingPanicked => Err("the publishing task panicked".into()),
         }

@@ -37,7 +37,8 @@ impl ActorRole {
     /// The role started first.
     pub const FIRST: Self = Self::Publish;
     /// All roles, in order.
-    pub const ALL: [Self; 6] = [Self::Publish, Self::Breaker, Self::ModelPool, Self::Preprocess, Self::Cache, Self::Ingest];
+    pub const ALL: [Self; 6] =
+        [Self::Publish, Self::Breaker, Self::ModelPool, Self::Preprocess, Self::Cache, Self::Ingest];
 
     /// The name as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -80,7 +81,12 @@ impl Children {
     }
 
     /// Starts `role` and all after it.
-    pub async fn start_from(&mut self, role: ActorRole, shared_state: &Arc<SharedState>, supervisor: ActorCell) -> Result<(), SpawnErr> {
+    pub async fn start_from(
+        &mut self,
+        role: ActorRole,
+        shared_state: &Arc<SharedState>,
+        supervisor: ActorCell,
+    ) -> Result<(), SpawnErr> {
         for role in ActorRole::ALL.into_iter().filter(|&each| each >= role) {
             let cell = self.start(role, shared_state, supervisor.clone()).await?;
             self.running.push((role, cell));
@@ -88,17 +94,35 @@ impl Children {
         Ok(())
     }
 
-    async fn start(&mut self, role: ActorRole, shared_state: &Arc<SharedState>, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+    async fn start(
+        &mut self,
+        role: ActorRole,
+        shared_state: &Arc<SharedState>,
+        supervisor: ActorCell,
+    ) -> Result<ActorCell, SpawnErr> {
         let missing = |what: &str| SpawnErr::StartupFailed(format!("{what} is not running").into());
         Ok(match role {
             ActorRole::Publish => {
-                let (outcomes, sink, queue) =
-                    (Arc::clone(&shared_state.outcomes), Arc::clone(&shared_state.sink), Arc::clone(&shared_state.queue));
+                let (outcomes, sink, queue) = (
+                    Arc::clone(&shared_state.outcomes),
+                    Arc::clone(&shared_state.sink),
+                    Arc::clone(&shared_state.queue),
+                );
                 let arguments = PublishArguments { outcomes, sink, queue };
                 Actor::spawn_linked(None, Publish, arguments, supervisor).await?.0.get_cell()
             }
-            ActorRole::Breaker => Actor::spawn_linked(None, Breaker, Arc::clone(&shared_state.circuits), supervisor).await?.0.get_cell(),
-            ActorRole::ModelPool => Actor::spawn_linked(None, ModelPool, Arc::clone(&shared_state.queue), supervisor).await?.0.get_cell(),
+            ActorRole::Breaker => {
+                Actor::spawn_linked(None, Breaker, Arc::clone(&shared_state.circuits), supervisor)
+                    .await?
+                    .0
+                    .get_cell()
+            }
+            ActorRole::ModelPool => {
+                Actor::spawn_linked(None, ModelPool, Arc::clone(&shared_state.queue), supervisor)
+                    .await?
+                    .0
+                    .get_cell()
+            }
             ActorRole::Preprocess => {
                 let arguments = PreprocessArguments {
                     workers: shared_state.workers,

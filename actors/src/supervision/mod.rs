@@ -70,7 +70,12 @@ pub enum SupervisorMsg {
 }
 
 impl SupervisorState {
-    async fn child_ended(&mut self, ended: &ActorCell, reason: &str, myself: &SupervisorRef) -> Result<(), ActorProcessingErr> {
+    async fn child_ended(
+        &mut self,
+        ended: &ActorCell,
+        reason: &str,
+        myself: &SupervisorRef,
+    ) -> Result<(), ActorProcessingErr> {
         // A child that was stopped on purpose, or along with an earlier one, is not listed any more.
         let Some(role) = self.children.role_of(ended.get_id()) else { return Ok(()) };
         let Some(delay) = self.backoff.next(Instant::now()) else {
@@ -98,13 +103,27 @@ impl Actor for Supervisor {
     type State = SupervisorState;
     type Arguments = SupervisorArguments;
 
-    async fn pre_start(&self, myself: SupervisorRef, arguments: SupervisorArguments) -> Result<SupervisorState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: SupervisorRef,
+        arguments: SupervisorArguments,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
         let mut children = Children::default();
         children.start_from(ActorRole::FIRST, &arguments.shared_state, myself.get_cell()).await?;
-        Ok(SupervisorState { shared_state: arguments.shared_state, children, backoff: Backoff::new(arguments.config), down: None })
+        Ok(SupervisorState {
+            shared_state: arguments.shared_state,
+            children,
+            backoff: Backoff::new(arguments.config),
+            down: None,
+        })
     }
 
-    async fn handle(&self, myself: SupervisorRef, message: SupervisorMsg, state: &mut SupervisorState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: SupervisorRef,
+        message: SupervisorMsg,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMsg::Restart => state.restart(&myself).await?,
             SupervisorMsg::Stop(role, done) => {
@@ -126,7 +145,9 @@ impl Actor for Supervisor {
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(child, error) => state.child_ended(&child, &error.to_string(), &myself).await,
+            SupervisionEvent::ActorFailed(child, error) => {
+                state.child_ended(&child, &error.to_string(), &myself).await
+            }
             SupervisionEvent::ActorTerminated(child, _, reason) => {
                 state.child_ended(&child, reason.as_deref().unwrap_or("stopped"), &myself).await
             }

@@ -6,7 +6,11 @@ use sferic_features::{Datatype, Extractor, FeatureConfig, FrameError, Samples};
 pub const RATE: f64 = 192_000.0;
 
 /// Features of a frame and their shape.
-pub fn extract(config: &FeatureConfig, bytes: &[u8], datatype: Datatype) -> Result<(Vec<f32>, [usize; 3]), FrameError> {
+pub fn extract(
+    config: &FeatureConfig,
+    bytes: &[u8],
+    datatype: Datatype,
+) -> Result<(Vec<f32>, [usize; 3]), FrameError> {
     let samples = Samples::new(bytes, datatype, config.num_channels)?;
     let mut extractor = Extractor::new(config, Some(RATE))?;
     let shape = extractor.shape(samples.len())?;

@@ -33,8 +33,8 @@ struct Entry {
     frames: usize,
 }
 
-/// Writes `features` of every whole frame of `samples` samples in the single-channel recordings below `folder`, and
-/// `captures.json` with each recording's path, first frame and number of frames.
+/// Writes `features` of every whole frame of `samples` samples in the single-channel recordings below
+/// `folder`, and `captures.json` with each recording's path, first frame and number of frames.
 pub fn captures(config: &FeatureConfig, out: &Path, folder: &Path, samples: usize) -> anyhow::Result<()> {
     let mut metas = Vec::new();
     find(folder, &mut metas)?;
@@ -55,7 +55,8 @@ pub fn captures(config: &FeatureConfig, out: &Path, folder: &Path, samples: usiz
         shape = extractor.shape(samples)?;
         let size = shape.iter().product();
         let mut frames = 0;
-        let datatype: Datatype = meta.global.datatype.parse().with_context(|| format!("read {}", path.display()))?;
+        let datatype: Datatype =
+            meta.global.datatype.parse().with_context(|| format!("read {}", path.display()))?;
         let width = datatype.bytes_per_sample();
         for frame in bytes.chunks_exact(samples * width) {
             let mut features = vec![0.0; size];
@@ -63,7 +64,8 @@ pub fn captures(config: &FeatureConfig, out: &Path, folder: &Path, samples: usiz
             values.extend(features);
             frames += 1;
         }
-        let file = data.strip_prefix(folder).map_err(|_| anyhow!("{} is elsewhere", data.display()))?.to_owned();
+        let file =
+            data.strip_prefix(folder).map_err(|_| anyhow!("{} is elsewhere", data.display()))?.to_owned();
         entries.push(Entry { file, first, frames });
         first += frames;
     }

@@ -12,7 +12,8 @@ use crate::npy::NpyWriter;
 /// Frames computed between two writes.
 const PIECE: usize = 512;
 
-/// Writes `features`, `truth` (metres east, north), `snr` (dB per receiver) and `trilateration` (metres east, north).
+/// Writes `features`, `truth` (metres east, north), `snr` (dB per receiver) and `trilateration` (metres east,
+/// north).
 pub fn scenes(config: &FeatureConfig, out: &Path, count: usize, seed: u64) -> anyhow::Result<()> {
     let simulator = SceneSimulator::new(seed);
     let job = Job { config, out, count, instants: scene::INSTANTS, rate_hz: Some(scene::SAMPLE_RATE_HZ) };
@@ -27,7 +28,13 @@ pub fn scenes(config: &FeatureConfig, out: &Path, count: usize, seed: u64) -> an
 }
 
 /// Writes `features`, `family` (index of the label) and `snr` (dB; NaN for noise).
-pub fn frames(config: &FeatureConfig, out: &Path, count: usize, seed: u64, samples: usize) -> anyhow::Result<()> {
+pub fn frames(
+    config: &FeatureConfig,
+    out: &Path,
+    count: usize,
+    seed: u64,
+    samples: usize,
+) -> anyhow::Result<()> {
     let simulator = FrameSimulator::new(seed, samples);
     let job = Job { config, out, count, instants: samples, rate_hz: None };
     job.run(["family", "snr"], [1, 1], |index, labels| {
@@ -49,7 +56,8 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Calls `make` for every index; it appends to its label columns, of the given `widths`, and returns the samples.
+    /// Calls `make` for every index; it appends to its label columns, of the given `widths`, and returns the
+    /// samples.
     fn run<const L: usize>(
         &self,
         names: [&str; L],
@@ -79,7 +87,10 @@ impl Job<'_> {
                         scope.spawn(move || self.part(first..last, size, make, bar))
                     })
                     .collect();
-                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked"))).collect()
+                workers
+                    .into_iter()
+                    .map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")))
+                    .collect()
             });
             for part in parts {
                 let (values, labels) = part?;
@@ -106,8 +117,11 @@ impl Job<'_> {
         let mut labels = std::array::from_fn(|_| Vec::new());
         let mut values = vec![0.0; indices.len() * size];
         for (index, out) in indices.zip(values.chunks_exact_mut(size)) {
-            let bytes: Vec<u8> =
-                make(index as u64, &mut labels).iter().flat_map(|x| [x.re.to_le_bytes(), x.im.to_le_bytes()]).flatten().collect();
+            let bytes: Vec<u8> = make(index as u64, &mut labels)
+                .iter()
+                .flat_map(|x| [x.re.to_le_bytes(), x.im.to_le_bytes()])
+                .flatten()
+                .collect();
             let samples = Samples::new(&bytes, Datatype::Cf32Le, self.config.num_channels)?;
             extractor.extract(&samples, out).with_context(|| format!("frame {index}"))?;
             bar.inc(1);

@@ -1,7 +1,7 @@
 //! Makes the training data of the shipped models: simulated frames, through the daemon's own features.
 //!
-//! Reads the `[features]` of a model bundle, so what is trained on is what will be served, and writes NumPy arrays.
-//! The same seed gives the same arrays, whatever the number of threads.
+//! Reads the `[features]` of a model bundle, so what is trained on is what will be served, and writes NumPy
+//! arrays. The same seed gives the same arrays, whatever the number of threads.
 
 mod captures;
 mod generate;
@@ -78,7 +78,8 @@ fn features_of(model_toml: &Path) -> anyhow::Result<FeatureConfig> {
         #[serde(default)]
         features: FeatureConfig,
     }
-    let text = std::fs::read_to_string(model_toml).with_context(|| format!("read {}", model_toml.display()))?;
+    let text =
+        std::fs::read_to_string(model_toml).with_context(|| format!("read {}", model_toml.display()))?;
     let bundle: Bundle = toml::from_str(&text).with_context(|| format!("read {}", model_toml.display()))?;
     bundle.features.validate()?;
     Ok(bundle.features)

@@ -25,8 +25,8 @@ fn the_recorded_power_is_that_of_the_truth() {
 
 #[test]
 fn path_loss_and_shadowing_have_the_stated_statistics() {
-    // Without the demand that every receiver hears it, the residual would be the shadowing itself; the demand trims
-    // the tails, so the spread is a little under the root mean square of 4 to 8 dB, which is 6.1.
+    // Without the demand that every receiver hears it, the residual would be the shadowing itself; the demand
+    // trims the tails, so the spread is a little under the root mean square of 4 to 8 dB, which is 6.1.
     let residuals: Vec<f64> = (0..3000)
         .map(|index| draw_truth(&mut rng::stream(2, index)))
         .flat_map(|truth| {

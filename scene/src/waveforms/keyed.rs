@@ -29,7 +29,16 @@ pub(super) fn ook(len: usize, rng: &mut SimRng) -> Waveform {
 
 /// One transmitter's telegram, repeated with pauses or running through.
 fn telegrams(len: usize, rng: &mut SimRng) -> Waveform {
-    let code = pick(rng, &[LineCode::Plain, LineCode::Plain, LineCode::Manchester, LineCode::PulseWidth, LineCode::PulseDistance]);
+    let code = pick(
+        rng,
+        &[
+            LineCode::Plain,
+            LineCode::Plain,
+            LineCode::Manchester,
+            LineCode::PulseWidth,
+            LineCode::PulseDistance,
+        ],
+    );
     let chip = log_uniform(rng, 2.0, (len as f32 / 12.0).clamp(4.0, 400.0));
     let mut chips = Vec::new();
     let pause = rng.random_range(0..40);
@@ -50,7 +59,8 @@ fn telegrams(len: usize, rng: &mut SimRng) -> Waveform {
 fn bursts(len: usize, rng: &mut SimRng) -> Waveform {
     let mut samples = vec![Complex32::default(); len];
     let chip = log_uniform(rng, 1.0, 8.0);
-    let code = pick(rng, &[LineCode::Manchester, LineCode::Manchester, LineCode::Plain, LineCode::PulseWidth]);
+    let code =
+        pick(rng, &[LineCode::Manchester, LineCode::Manchester, LineCode::Plain, LineCode::PulseWidth]);
     // One burst in 200 to 4000 samples, at least one.
     let count = 1 + (len as f32 / log_uniform(rng, 600.0, 6000.0)) as usize;
     for index in 0..count {
@@ -82,7 +92,8 @@ fn keyed(len: usize, chip: f32, skip: f32, chips: &[f32], rng: &mut SimRng) -> V
     let amplitude = pulse.train(len + 1, chip, skip, || next.next().unwrap_or(0.0));
     // Cheap transmitters leak a little carrier while off.
     let leak = if rng.random_bool(0.2) { rng.random_range(0.0..0.08) } else { 0.0 };
-    let mut samples: Vec<Complex32> = amplitude[..len].iter().map(|a| Complex32::new(a.max(leak), 0.0)).collect();
+    let mut samples: Vec<Complex32> =
+        amplitude[..len].iter().map(|a| Complex32::new(a.max(leak), 0.0)).collect();
     unit_power_while_on(&mut samples);
     samples
 }
@@ -111,7 +122,11 @@ pub(super) fn fsk(len: usize, rng: &mut SimRng) -> Waveform {
     // The index h is the distance of neighbouring tones in symbol rates; the outermost must fit the band.
     let widest = 0.8 * sps / if four { 3.0 } else { 1.0 };
     let index = log_uniform(rng, 0.3, widest.clamp(0.5, 6.0));
-    let pulse = if rng.random_bool(0.6) { Pulse::gaussian(rng.random_range(0.3..1.0)) } else { Pulse::rectangle(0.1) };
+    let pulse = if rng.random_bool(0.6) {
+        Pulse::gaussian(rng.random_range(0.3..1.0))
+    } else {
+        Pulse::rectangle(0.1)
+    };
     let spacing = index / sps;
     // A remote control idles on alternating bits or one tone before its data.
     let preamble = if rng.random_bool(0.4) { rng.random_range(8..48) } else { 0 };

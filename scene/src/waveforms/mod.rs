@@ -1,4 +1,5 @@
-//! Unit-power waveforms of eight modulation families, centred at 0 Hz, with parameters drawn from what is on the air.
+//! Unit-power waveforms of eight modulation families, centred at 0 Hz, with parameters drawn from what is on
+//! the air.
 
 mod analog;
 mod keyed;
@@ -36,7 +37,8 @@ pub enum Family {
 
 impl Family {
     /// Every family, in the order of the model's labels.
-    pub const ALL: [Self; 8] = [Self::Noise, Self::Tone, Self::Am, Self::Fm, Self::Ook, Self::Fsk, Self::Psk, Self::Ofdm];
+    pub const ALL: [Self; 8] =
+        [Self::Noise, Self::Tone, Self::Am, Self::Fm, Self::Ook, Self::Fsk, Self::Psk, Self::Ofdm];
 
     /// The label: the variant's name in lower case.
     pub fn label(self) -> &'static str {
@@ -58,8 +60,8 @@ impl Family {
 pub struct Waveform {
     /// The samples: unit mean power while the emission is on.
     pub samples: Vec<Complex32>,
-    /// Approximate occupied bandwidth, cycles per sample; may reach or pass 1 where the emission is wider than the
-    /// sampled band.
+    /// Approximate occupied bandwidth, cycles per sample; may reach or pass 1 where the emission is wider
+    /// than the sampled band.
     pub bandwidth: f32,
 }
 
@@ -77,7 +79,8 @@ pub fn generate(family: Family, len: usize, rng: &mut SimRng) -> Waveform {
     }
 }
 
-/// Scales to unit mean power over the samples where the emission is on: those above a tenth of the peak's amplitude.
+/// Scales to unit mean power over the samples where the emission is on: those above a tenth of the peak's
+/// amplitude.
 fn unit_power_while_on(samples: &mut [Complex32]) {
     let peak = samples.iter().map(Complex32::norm_sqr).fold(0.0, f32::max);
     let on: Vec<Complex32> = samples.iter().copied().filter(|x| x.norm_sqr() > 0.01 * peak).collect();

@@ -15,8 +15,8 @@ enum Grid {
     Full,
     /// Training symbols first, then all: an 802.11 packet.
     Packet,
-    /// Reference signals on every third or sixth subcarrier in some symbols, control symbols at the start of each
-    /// subframe, and data blocks that come and go: LTE from an idle to a loaded cell.
+    /// Reference signals on every third or sixth subcarrier in some symbols, control symbols at the start of
+    /// each subframe, and data blocks that come and go: LTE from an idle to a loaded cell.
     Blocks,
 }
 
@@ -32,11 +32,12 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
     // Critically sampled, or sampled faster by a ratio that need not be whole.
     let oversampling = pick(rng, &[1.0, 1.0, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0]);
     let period = ((size as f32 * oversampling) as usize).min(len / 2).max(48);
-    let occupied = if oversampling == 1.0 && rng.random_bool(if matches!(grid, Grid::Blocks) { 0.7 } else { 0.2 }) {
-        1.0 // the cell is wider than what is sampled
-    } else {
-        rng.random_range(0.55..0.95)
-    };
+    let occupied =
+        if oversampling == 1.0 && rng.random_bool(if matches!(grid, Grid::Blocks) { 0.7 } else { 0.2 }) {
+            1.0 // the cell is wider than what is sampled
+        } else {
+            rng.random_range(0.55..0.95)
+        };
     let half = ((size as f32 * occupied / 2.0) as usize).clamp(8, period / 2);
     let prefix = match grid {
         Grid::Packet => period / pick(rng, &[4, 4, 8]),
@@ -88,7 +89,15 @@ impl Load {
         let share = pick(rng, &[0.0, 0.05, 0.3, 0.7, 1.0]);
         let symbol = if matches!(grid, Grid::Packet) { 0 } else { rng.random_range(0..14) };
         let blocks = (0..2 * half / 12 + 1).map(|_| rng.random_bool(share)).collect();
-        Self { grid, symbol, blocks, share, control: pick(rng, &[0, 1, 2, 3]), comb: pick(rng, &[3, 6]), order: pick(rng, &[2, 4, 16]) }
+        Self {
+            grid,
+            symbol,
+            blocks,
+            share,
+            control: pick(rng, &[0, 1, 2, 3]),
+            comb: pick(rng, &[3, 6]),
+            order: pick(rng, &[2, 4, 16]),
+        }
     }
 
     /// Puts one symbol's values on the ± `half` bins around the unused bin 0.

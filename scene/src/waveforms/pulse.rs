@@ -23,7 +23,8 @@ impl Pulse {
         Self { table, span }
     }
 
-    /// Root raised cosine with roll-off `beta` between 0.05 and 1 (Proakis, Digital Communications, eq. 9.2-28).
+    /// Root raised cosine with roll-off `beta` between 0.05 and 1 (Proakis, Digital Communications, eq.
+    /// 9.2-28).
     pub(super) fn root_raised_cosine(beta: f32) -> Self {
         Self::new(6, |t| {
             let corner = 4.0 * beta * t;
@@ -33,7 +34,8 @@ impl Pulse {
                 let angle = PI / (4.0 * beta);
                 beta / 2f32.sqrt() * ((1.0 + 2.0 / PI) * angle.sin() + (1.0 - 2.0 / PI) * angle.cos())
             } else {
-                ((PI * t * (1.0 - beta)).sin() + corner * (PI * t * (1.0 + beta)).cos()) / (PI * t * (1.0 - corner * corner))
+                ((PI * t * (1.0 - beta)).sin() + corner * (PI * t * (1.0 + beta)).cos())
+                    / (PI * t * (1.0 - corner * corner))
             }
         })
     }
@@ -63,7 +65,9 @@ impl Pulse {
     pub(super) fn gaussian(bt: f32) -> Self {
         // σ of the filter's impulse response in symbols.
         let sigma = 2f32.ln().sqrt() / (2.0 * PI * bt);
-        Self::new(3, |t| 0.5 * (erf((t + 0.5) / (sigma * 2f32.sqrt())) - erf((t - 0.5) / (sigma * 2f32.sqrt()))))
+        Self::new(3, |t| {
+            0.5 * (erf((t + 0.5) / (sigma * 2f32.sqrt())) - erf((t - 0.5) / (sigma * 2f32.sqrt())))
+        })
     }
 
     /// The pulse at `t` symbols from its middle.
@@ -77,8 +81,8 @@ impl Pulse {
         self.table[index] * (1.0 - rest) + self.table[index + 1] * rest
     }
 
-    /// `len` samples of `Σₖ aₖ·p(n/sps − k − offset)`, where symbol `aₖ = symbol(k)` for k ≥ 0; `sps` samples a
-    /// symbol need not be whole. The first `span` symbols lie before the first sample.
+    /// `len` samples of `Σₖ aₖ·p(n/sps − k − offset)`, where symbol `aₖ = symbol(k)` for k ≥ 0; `sps` samples
+    /// a symbol need not be whole. The first `span` symbols lie before the first sample.
     pub(super) fn train<T>(&self, len: usize, sps: f32, offset: f32, mut symbol: impl FnMut() -> T) -> Vec<T>
     where
         T: Copy + Default + std::ops::Mul<f32, Output = T> + std::ops::AddAssign,

@@ -22,7 +22,8 @@ impl Miss {
     /// `None` where the outcome has no position and uncertainty.
     pub fn of(outcome: &Outcome, truth: GeoPoint) -> Option<Self> {
         let [latitude, longitude] = ["latitude", "longitude"].map(|key| outcome.number(&["position", key]));
-        let [sigma_x, sigma_y, theta] = ["sigma_x", "sigma_y", "theta"].map(|key| outcome.number(&["uncertainty", key]));
+        let [sigma_x, sigma_y, theta] =
+            ["sigma_x", "sigma_y", "theta"].map(|key| outcome.number(&["uncertainty", key]));
         let (error_m, azimuth, _, _): (f64, f64, f64, f64) =
             Geodesic::wgs84().inverse(latitude?, longitude?, truth.latitude, truth.longitude);
         // The truth in the axes of the ellipse: turned back by theta.
@@ -50,7 +51,9 @@ impl Accuracy {
     /// `None` without a single prediction.
     pub fn of(misses: &[Miss]) -> Option<Self> {
         let errors: Vec<f64> = misses.iter().map(|miss| miss.error_m).collect();
-        let held = |probability: f64| misses.iter().filter(|miss| miss.within <= probability).count() as f64 / misses.len() as f64;
+        let held = |probability: f64| {
+            misses.iter().filter(|miss| miss.within <= probability).count() as f64 / misses.len() as f64
+        };
         Some(Self {
             predictions: misses.len(),
             median_error_m: quantile(&errors, 0.5)?,
@@ -77,23 +80,30 @@ mod tests {
     /// At 45.01, 7.62 with sigmas of 100 m east and 60 m north, the truth this far away.
     fn miss(theta: f64, east_m: f64, north_m: f64) -> Miss {
         let outcome = outcome(&LOCALIZATION.replace("\"theta\":0.0", &format!("\"theta\":{theta:.1}")));
-        Miss::of(&outcome, GeoPoint { latitude: 45.01, longitude: 7.62 }.at(Offset { east_m, north_m })).unwrap()
+        Miss::of(&outcome, GeoPoint { latitude: 45.01, longitude: 7.62 }.at(Offset { east_m, north_m }))
+            .unwrap()
     }
 
     #[test]
     fn the_truth_is_seen_along_the_axes() {
         let one_sigma = 1.0 - (-0.5f64).exp();
-        for (theta, east_m, north_m) in [(0.0, 100.0, 0.0), (0.0, 0.0, -60.0), (90.0, 0.0, 100.0), (45.0, 70.710_678, 70.710_678)] {
+        for (theta, east_m, north_m) in
+            [(0.0, 100.0, 0.0), (0.0, 0.0, -60.0), (90.0, 0.0, 100.0), (45.0, 70.710_678, 70.710_678)]
+        {
             let miss = miss(theta, east_m, north_m);
             assert!((miss.within - one_sigma).abs() < 1e-3, "{theta}, {east_m}, {north_m}: {miss:?}");
             assert!((miss.error_m - east_m.hypot(north_m)).abs() < 0.01, "{miss:?}");
         }
-        assert_eq!(Miss::of(&outcome(r#"{"code":"internal"}"#), GeoPoint { latitude: 0.0, longitude: 0.0 }), None);
+        assert_eq!(
+            Miss::of(&outcome(r#"{"code":"internal"}"#), GeoPoint { latitude: 0.0, longitude: 0.0 }),
+            None
+        );
     }
 
     #[test]
     fn shares_and_quantiles_count() {
-        let misses: Vec<_> = (1..=10).map(|n| Miss { error_m: f64::from(n), within: f64::from(n) / 10.0 }).collect();
+        let misses: Vec<_> =
+            (1..=10).map(|n| Miss { error_m: f64::from(n), within: f64::from(n) / 10.0 }).collect();
         let accuracy = Accuracy::of(&misses).unwrap();
         assert_eq!((accuracy.median_error_m, accuracy.p90_error_m), (5.0, 9.0));
         assert_eq!(accuracy.coverage, [0.5, 0.6, 0.9, 0.9]);

@@ -36,15 +36,16 @@ const BUDGET: Duration = Duration::from_secs(10);
 
 /// Plays simulated scenes through a daemon of its own, and shows each prediction beside the truth.
 ///
-/// Starts a private NATS server and the daemon with the shipped model `localization`. Each scene is one emitter somewhere among three
-/// receivers, and one frame. At the end, an accuracy summary: errors, and how often the ellipses held the truth.
-/// Exits 0 when every frame got its prediction.
+/// Starts a private NATS server and the daemon with the shipped model `localization`. Each scene is one
+/// emitter somewhere among three receivers, and one frame. At the end, an accuracy summary: errors, and how
+/// often the ellipses held the truth. Exits 0 when every frame got its prediction.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
     /// How many scenes are played.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     frames: u64,
-    /// What the scenes are drawn from; the same seed plays the same scenes. Those of training have other seeds.
+    /// What the scenes are drawn from; the same seed plays the same scenes. Those of training have other
+    /// seeds.
     #[arg(long, value_name = "S", default_value_t = 2026)]
     seed: u64,
     /// Print one JSON object a frame, and the summary as the last.
@@ -69,8 +70,10 @@ impl DemoArgs {
             // A daemon may be running beside it.
             ("http.listen", ""),
         ];
-        let overrides: Vec<_> = overrides.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).into();
-        let settings = settings::load(self.config.as_deref(), &overrides).map_err(|error| Usage(error.to_string()))?;
+        let overrides: Vec<_> =
+            overrides.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).into();
+        let settings =
+            settings::load(self.config.as_deref(), &overrides).map_err(|error| Usage(error.to_string()))?;
         logging::start(&settings.telemetry)?;
         let app = App::start(&settings).await?;
         app.ready().await;
@@ -89,9 +92,17 @@ impl DemoArgs {
     }
 
     /// Plays the scenes; whether each got its prediction.
-    async fn play(&self, settings: &Settings, connection: &Connection, output: &Output) -> anyhow::Result<bool> {
+    async fn play(
+        &self,
+        settings: &Settings,
+        connection: &Connection,
+        output: &Output,
+    ) -> anyhow::Result<bool> {
         if !self.json {
-            output.say("One emitter, three receivers, an unknown power and 4 to 8 dB of shadowing in a square of 6 km.");
+            output.say(
+                "One emitter, three receivers, an unknown power and 4 to 8 dB of shadowing in a \
+                square of 6 km.",
+            );
             output.line(format!(
                 "{:>5}  {:<6} {:<20} {:<42} {:>7}  {:<6} {:>8}",
                 "scene", "sends", "is at", "predicted (68 % ellipse)", "off by", "holds", "took"
@@ -102,19 +113,29 @@ impl DemoArgs {
         let ask = async |index: u64| {
             let scene = tokio::task::block_in_place(|| simulator.scene(index));
             let reply = connection.client().request(subject.clone(), frame(&scene, index)?.into()).await;
-            anyhow::Ok((index, scene, Outcome::decode(&reply.with_context(|| format!("scene {index} got no answer"))?)?))
+            anyhow::Ok((
+                index,
+                scene,
+                Outcome::decode(&reply.with_context(|| format!("scene {index} got no answer"))?)?,
+            ))
         };
         let mut answers = std::pin::pin!(stream::iter(0..self.frames).map(ask).buffered(OUTSTANDING));
         let (mut misses, mut yardstick) = (Vec::new(), Vec::new());
         while let Some(answer) = answers.next().await {
             let (index, scene, outcome) = answer?;
             let miss = Miss::of(&outcome, scene.truth.position);
-            output.line(if self.json { json_line(index, &scene, &outcome, miss) } else { line(index, &scene, &outcome, miss) })?;
+            output.line(if self.json {
+                json_line(index, &scene, &outcome, miss)
+            } else {
+                line(index, &scene, &outcome, miss)
+            })?;
             output.advance();
             misses.extend(miss);
             yardstick.push(trilateration::locate(scene.powers()).distance_m(scene.truth.offset));
         }
-        let Some(accuracy) = Accuracy::of(&misses) else { anyhow::bail!("none of {} frames got a prediction", self.frames) };
+        let Some(accuracy) = Accuracy::of(&misses) else {
+            anyhow::bail!("none of {} frames got a prediction", self.frames)
+        };
         let yardstick_m = quantile(&yardstick, 0.5).unwrap_or(f64::NAN);
         for line in if self.json {
             vec![json!({"accuracy": accuracy, "trilateration_median_error_m": yardstick_m}).to_string()]
@@ -146,7 +167,9 @@ fn frame(scene: &Scene, index: u64) -> anyhow::Result<Vec<u8>> {
 fn line(index: u64, scene: &Scene, outcome: &Outcome, miss: Option<Miss>) -> String {
     let truth = &scene.truth;
     let place = format!("{:.4}, {:.4}", truth.position.latitude, truth.position.longitude);
-    let Some(miss) = miss else { return format!("{index:>5}  {:<6} {place:<20} {outcome}", truth.family.label()) };
+    let Some(miss) = miss else {
+        return format!("{index:>5}  {:<6} {place:<20} {outcome}", truth.family.label());
+    };
     let number = |path: [&str; 2]| outcome.number(&path).unwrap_or(f64::NAN);
     let predicted = format!(
         "{:.4}, {:.4} ± {:.0} × {:.0} m at {:.0}°",
@@ -159,24 +182,35 @@ fn line(index: u64, scene: &Scene, outcome: &Outcome, miss: Option<Miss>) -> Str
     );
     let holds = if miss.within <= number(["uncertainty", "confidence_interval"]) { "yes" } else { "no" };
     let took = outcome.number(&["inference_time_ms"]).unwrap_or(f64::NAN);
-    format!("{index:>5}  {:<6} {place:<20} {predicted:<42} {:>5.0} m  {holds:<6} {took:>5.1} ms", truth.family.label(), miss.error_m)
+    format!(
+        "{index:>5}  {:<6} {place:<20} {predicted:<42} {:>5.0} m  {holds:<6} {took:>5.1} ms",
+        truth.family.label(),
+        miss.error_m
+    )
 }
 
 fn json_line(index: u64, scene: &Scene, outcome: &Outcome, miss: Option<Miss>) -> String {
     let truth = &scene.truth;
     let place = json!({"latitude": truth.position.latitude, "longitude": truth.position.longitude});
     let outcome = serde_json::from_str::<serde_json::Value>(&outcome.json()).unwrap_or_default();
-    json!({"scene": index, "sends": truth.family.label(), "truth": place, "outcome": outcome, "miss": miss}).to_string()
+    json!({"scene": index, "sends": truth.family.label(), "truth": place, "outcome": outcome, "miss": miss})
+        .to_string()
 }
 
 fn summary(accuracy: &Accuracy, yardstick_m: f64) -> Vec<String> {
-    let held = |(probability, held): (f64, f64)| format!("{:.0} % ellipse {:.1} %", 100.0 * probability, 100.0 * held);
+    let held = |(probability, held): (f64, f64)| {
+        format!("{:.0} % ellipse {:.1} %", 100.0 * probability, 100.0 * held)
+    };
     let coverage: Vec<_> = PROBABILITIES.into_iter().zip(accuracy.coverage).map(held).collect();
     vec![
         String::new(),
-        format!("{} predictions around {:.1}° N {:.1}° E", accuracy.predictions, ORIGIN.latitude, ORIGIN.longitude),
         format!(
-            "error: median {:.0} m, 90 % below {:.0} m (trilateration by signal strength, median {yardstick_m:.0} m)",
+            "{} predictions around {:.1}° N {:.1}° E",
+            accuracy.predictions, ORIGIN.latitude, ORIGIN.longitude
+        ),
+        format!(
+            "error: median {:.0} m, 90 % below {:.0} m (trilateration by signal strength, median \
+             {yardstick_m:.0} m)",
             accuracy.median_error_m, accuracy.p90_error_m
         ),
         format!("held the truth: {}", coverage.join(", ")),

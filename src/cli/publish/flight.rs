@@ -86,12 +86,22 @@ impl<'a> Flight<'a> {
     ///
     /// # Errors
     /// Outcomes are waited for, and the server refuses the subject on which they would come.
-    pub async fn new(connection: &'a Connection, bounds: Bounds, output: &'a Output, json: bool) -> anyhow::Result<Self> {
+    pub async fn new(
+        connection: &'a Connection,
+        bounds: Bounds,
+        output: &'a Output,
+        json: bool,
+    ) -> anyhow::Result<Self> {
         let inbox = connection.client().new_inbox();
         let answers = connection.subscribe(format!("{inbox}.*")).await.context("cannot listen to answers")?;
-        let waiting = bounds.outcome.map(|patience| Outstanding { patience, pending: BTreeMap::new(), lost: BTreeSet::new() });
+        let waiting = bounds.outcome.map(|patience| Outstanding {
+            patience,
+            pending: BTreeMap::new(),
+            lost: BTreeSet::new(),
+        });
         let (subjects, last_event, tally) = (BTreeSet::new(), Instant::now(), Tally::default());
-        let flight = Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
+        let flight =
+            Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
         if flight.waiting.is_some() {
             flight.settle().await?;
         }
@@ -121,7 +131,9 @@ impl<'a> Flight<'a> {
                     bail!("no daemon listens on {subject}: start one with `sferic run`");
                 }
                 if waited.is_zero() {
-                    self.output.say(format!("no daemon listens on {subject} yet; waiting up to {patience:?} for one"));
+                    self.output.say(format!(
+                        "no daemon listens on {subject} yet; waiting up to {patience:?} for one"
+                    ));
                 }
                 sleep_until((Instant::now() + RESEND_INTERVAL).min(began + patience)).await;
                 waited = began.elapsed();
@@ -143,7 +155,9 @@ impl<'a> Flight<'a> {
         }
         let client = self.connection.client();
         if as_request {
-            client.publish_with_reply(subject.to_owned(), format!("{}.{number}", self.inbox), message).await?;
+            client
+                .publish_with_reply(subject.to_owned(), format!("{}.{number}", self.inbox), message)
+                .await?;
         } else {
             client.publish(subject.to_owned(), message).await?;
         }
@@ -188,7 +202,9 @@ impl<'a> Flight<'a> {
     /// It refuses one, or does not answer in time.
     pub async fn confirm(&self) -> anyhow::Result<()> {
         let flushed = tokio::time::timeout(self.bounds.connection, self.connection.client().flush()).await;
-        flushed.context("the server did not take every frame in time")?.context("the server did not take every frame")?;
+        flushed
+            .context("the server did not take every frame in time")?
+            .context("the server did not take every frame")?;
         self.settle().await?;
         // With `--wait` a refusal would be known by now.
         let grace = if self.waiting.is_some() { Duration::ZERO } else { REFUSAL_GRACE };
@@ -295,12 +311,18 @@ fn number_of(message: &Message) -> Option<u64> {
     message.subject.rsplit('.').next()?.parse().ok()
 }
 
-/// Returns once the server refuses one of the subjects to which frames were sent, or the inbox on which outcomes come.
-async fn refused(connection: &Connection, subjects: &BTreeSet<String>, inbox: Option<&String>) -> anyhow::Error {
+/// Returns once the server refuses one of the subjects to which frames were sent, or the inbox on which
+/// outcomes come.
+async fn refused(
+    connection: &Connection,
+    subjects: &BTreeSet<String>,
+    inbox: Option<&String>,
+) -> anyhow::Error {
     tokio::select! {
         words = refusal::of_any(connection, Action::Publish, subjects) => refused_publication(&words),
         words = refusal::of_any(connection, Action::Subscribe, inbox) => anyhow::anyhow!(
-            "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one that this user may subscribe to"
+            "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one \
+             that this user may subscribe to"
         ),
     }
 }

@@ -26,10 +26,13 @@ impl FromStr for Rate {
         match text {
             "realtime" => Ok(Self::Realtime),
             "max" => Ok(Self::Max),
-            _ => match text.parse() {
-                Ok(rate) if (0.001..=1e9).contains(&rate) => Ok(Self::PerSecond(rate)),
-                _ => Err("must be a number of frames per second from 0.001 to 1e9, `realtime` or `max`".to_owned()),
-            },
+            _ => {
+                match text.parse() {
+                    Ok(rate) if (0.001..=1e9).contains(&rate) => Ok(Self::PerSecond(rate)),
+                    _ => Err("must be a number of frames per second from 0.001 to 1e9, `realtime` or `max`"
+                        .to_owned()),
+                }
+            }
         }
     }
 }
@@ -51,8 +54,8 @@ impl Pacer {
         Self { rate, start: Instant::now(), late: 0, latest_by: Duration::ZERO }
     }
 
-    /// When a frame is due: the `index`-th of the call, whose first sample was recorded `seconds` after the first one of
-    /// all. `None` for at once.
+    /// When a frame is due: the `index`-th of the call, whose first sample was recorded `seconds` after the
+    /// first one of all. `None` for at once.
     pub fn due(&self, index: u64, seconds: f64) -> Option<Instant> {
         let seconds = match self.rate {
             Rate::PerSecond(rate) => index as f64 / rate,

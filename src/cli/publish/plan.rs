@@ -40,14 +40,22 @@ impl Plan {
         let overrides = Overrides { datatype: args.datatype, sample_rate: args.sample_rate };
         let mut opened = Vec::new();
         for path in &args.paths {
-            opened.extend(recording::open(path, &overrides).map_err(usage)?.into_iter().map(|recording| (path, recording)));
+            opened.extend(
+                recording::open(path, &overrides)
+                    .map_err(usage)?
+                    .into_iter()
+                    .map(|recording| (path, recording)),
+            );
         }
         let mut recordings = Vec::new();
         let mut starts_at = 0.0;
         for recording in without_companions(opened) {
             let data = &recording.data;
             if args.rate == Rate::Realtime && recording.sample_rate.is_none() {
-                return Err(Usage(format!("{data}: --rate realtime needs the sample rate, give --sample-rate")).into());
+                return Err(Usage(format!(
+                    "{data}: --rate realtime needs the sample rate, give --sample-rate"
+                ))
+                .into());
             }
             for note in &recording.notes {
                 output.say(note);
@@ -93,7 +101,8 @@ pub fn check_size(recording: &Recording, bytes: u64, max_payload: usize) -> anyh
     let most = (max_payload as u64).saturating_sub(1024) / recording.bytes_per_instant();
     anyhow::ensure!(
         bytes <= max_payload as u64,
-        "{}: a frame is {bytes} bytes, the server's max_payload is {max_payload}: use --frame-samples {most} or less, or raise it",
+        "{}: a frame is {bytes} bytes, the server's max_payload is {max_payload}: use --frame-samples \
+         {most} or less, or raise it",
         recording.data
     );
     Ok(())
@@ -105,11 +114,17 @@ fn usage(error: RecordingError) -> anyhow::Error {
 
 /// Removes data files whose metadata file is listed too, as the `*` of a shell does; the metadata says more.
 fn without_companions(opened: Vec<(&PathBuf, Recording)>) -> impl Iterator<Item = Recording> {
-    let is_metadata = |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sigmf-meta"));
+    let is_metadata =
+        |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sigmf-meta"));
     // One file may be named in several ways.
-    let data = |recording: &Recording| recording.data.path.canonicalize().unwrap_or_else(|_| recording.data.path.clone());
-    let stated: HashSet<PathBuf> = opened.iter().filter(|(path, _)| is_metadata(path)).map(|(_, recording)| data(recording)).collect();
-    let kept = opened.into_iter().filter(move |(path, recording)| is_metadata(path) || !stated.contains(&data(recording)));
+    let data = |recording: &Recording| {
+        recording.data.path.canonicalize().unwrap_or_else(|_| recording.data.path.clone())
+    };
+    let stated: HashSet<PathBuf> =
+        opened.iter().filter(|(path, _)| is_metadata(path)).map(|(_, recording)| data(recording)).collect();
+    let kept = opened
+        .into_iter()
+        .filter(move |(path, recording)| is_metadata(path) || !stated.contains(&data(recording)));
     kept.map(|(_, recording)| recording)
 }
 
@@ -173,7 +188,8 @@ mod tests {
             std::fs::write(&path, contents).unwrap();
             path
         };
-        let metadata = |dataset: &str| format!(r#"{{"global": {{"core:datatype": "cu8"{dataset}}}, "captures": []}}"#);
+        let metadata =
+            |dataset: &str| format!(r#"{{"global": {{"core:datatype": "cu8"{dataset}}}, "captures": []}}"#);
         let paths = [
             write("a.sigmf-data", "abcd"),
             write("a.SIGMF-META", &metadata("")),
@@ -183,8 +199,11 @@ mod tests {
             write("c.cu8", "abcd"),
             folder.path().join("c.cu8"),
         ];
-        let opened = paths.iter().map(|path| (path, recording::open(path, &Overrides::default()).unwrap().remove(0)));
-        let kept: Vec<_> = without_companions(opened.collect()).map(|recording| recording.name.into_string().unwrap()).collect();
+        let opened =
+            paths.iter().map(|path| (path, recording::open(path, &Overrides::default()).unwrap().remove(0)));
+        let kept: Vec<_> = without_companions(opened.collect())
+            .map(|recording| recording.name.into_string().unwrap())
+            .collect();
         assert_eq!(kept, ["a", "b", "c", "c"]);
     }
 }

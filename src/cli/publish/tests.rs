@@ -16,15 +16,26 @@ fn parse(args: &str) -> Result<PublishArgs, clap::Error> {
 fn the_defaults_are_those_of_the_contract() {
     let args = parse("x.cu8").unwrap();
     assert_eq!((args.frame_samples, args.hop, args.rate), (8192, None, Rate::Max));
-    assert_eq!((args.source, args.model, args.timeout, args.wait, args.json), (None, None, None, false, false));
+    assert_eq!(
+        (args.source, args.model, args.timeout, args.wait, args.json),
+        (None, None, None, false, false)
+    );
 }
 
 #[test]
 fn flags_are_read() {
-    let args = parse("a b --source north.rx2 --model m@2 --rate 5 --timeout 2s --datatype ci16 --sample-rate 2.4e6 --hop 16").unwrap();
+    let flags =
+        "--source north.rx2 --model m@2 --rate 5 --timeout 2s --datatype ci16 --sample-rate 2.4e6 --hop 16";
+    let args = parse(&format!("a b {flags}")).unwrap();
     assert_eq!(args.paths.len(), 2);
-    assert_eq!((args.source.as_deref(), args.rate, args.hop), (Some("north.rx2"), Rate::PerSecond(5.0), Some(16)));
-    assert_eq!((args.timeout, args.datatype, args.sample_rate), (Some(Duration::from_secs(2)), Some(Datatype::Ci16Le), Some(2.4e6)));
+    assert_eq!(
+        (args.source.as_deref(), args.rate, args.hop),
+        (Some("north.rx2"), Rate::PerSecond(5.0), Some(16))
+    );
+    assert_eq!(
+        (args.timeout, args.datatype, args.sample_rate),
+        (Some(Duration::from_secs(2)), Some(Datatype::Ci16Le), Some(2.4e6))
+    );
 }
 
 #[test]

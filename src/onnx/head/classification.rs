@@ -8,8 +8,8 @@ use super::super::output_section::Activation;
 use super::super::port::{Axis, Elements, Port};
 use super::super::values::{Class, Reading, ScoreMap, Values};
 
-/// How the declared output of a classification of so many labels is read: integers `[B]` or `[B, 1]` and strings are labels, unless a
-/// score is all that `[B, 1]` can be.
+/// How the declared output of a classification of so many labels is read: integers `[B]` or `[B, 1]` and
+/// strings are labels, unless a score is all that `[B, 1]` can be.
 pub(super) fn reading(port: &Port, labels: usize) -> Reading {
     let one_a_frame = match &port.axes[..] {
         [_] => true,
@@ -32,14 +32,20 @@ pub(super) struct Classifier {
     activation: Activation,
     /// In the order of the output.
     labels: Vec<Arc<str>>,
-    /// The labels as numbers, where all of them are: then a class that is a number is the label that says so, else a place among them.
+    /// The labels as numbers, where all of them are: then a class that is a number is the label that says so,
+    /// else a place among them.
     numbers: Option<Vec<i64>>,
     /// Number of labels in an answer.
     top_k: usize,
 }
 
 impl Classifier {
-    pub(super) fn new(reading: Reading, activation: Option<Activation>, labels: &[String], top_k: usize) -> Self {
+    pub(super) fn new(
+        reading: Reading,
+        activation: Option<Activation>,
+        labels: &[String],
+        top_k: usize,
+    ) -> Self {
         // The scores of a map are probabilities already.
         let usual = if reading == Reading::ScoreMaps { Activation::None } else { Activation::Softmax };
         Self {
@@ -61,15 +67,22 @@ impl Classifier {
         match values {
             Values::Floats(logits) => Ok(self.best(logits)),
             Values::ScoreMaps([map]) => Ok(self.best(&self.in_order(map)?)),
-            Values::Classes([class]) => Ok(vec![Label { label: Arc::clone(&self.labels[self.index(class)?]), score: None }]),
+            Values::Classes([class]) => {
+                Ok(vec![Label { label: Arc::clone(&self.labels[self.index(class)?]), score: None }])
+            }
             _ => Err("holds no answer".into()),
         }
     }
 
     fn best(&self, logits: &[f32]) -> Vec<Label> {
-        let mut scored: Vec<(f64, &Arc<str>)> = scores(self.activation, logits).into_iter().zip(&self.labels).collect();
+        let mut scored: Vec<(f64, &Arc<str>)> =
+            scores(self.activation, logits).into_iter().zip(&self.labels).collect();
         scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        scored.into_iter().take(self.top_k).map(|(score, label)| Label { label: Arc::clone(label), score: Some(score) }).collect()
+        scored
+            .into_iter()
+            .take(self.top_k)
+            .map(|(score, label)| Label { label: Arc::clone(label), score: Some(score) })
+            .collect()
     }
 
     /// The scores of a map in the order of the labels.
@@ -82,7 +95,9 @@ impl Classifier {
             found[self.index(class)?] = Some(*score);
         }
         let scores = found.into_iter().zip(&self.labels);
-        scores.map(|(score, label)| score.ok_or_else(|| format!("has no score for the label \"{label}\""))).collect()
+        scores
+            .map(|(score, label)| score.ok_or_else(|| format!("has no score for the label \"{label}\"")))
+            .collect()
     }
 
     /// The index of a class among the labels.
@@ -90,9 +105,13 @@ impl Classifier {
         let index = match (class, &self.numbers) {
             (Class::Name(name), _) => self.labels.iter().position(|label| **label == **name),
             (Class::Number(number), Some(numbers)) => numbers.iter().position(|label| label == number),
-            (Class::Number(number), None) => usize::try_from(*number).ok().filter(|index| *index < self.labels.len()),
+            (Class::Number(number), None) => {
+                usize::try_from(*number).ok().filter(|index| *index < self.labels.len())
+            }
         };
-        index.ok_or_else(|| format!("gives the class {class}, none of the {} labels of model.toml", self.labels.len()))
+        index.ok_or_else(|| {
+            format!("gives the class {class}, none of the {} labels of model.toml", self.labels.len())
+        })
     }
 
     /// Replaces the labels by those of this head; `None` where they differ, or where their number is not that
@@ -136,7 +155,9 @@ mod tests {
 
     fn best(activation: Activation, top_k: usize, logits: &[f32]) -> Vec<(String, f64)> {
         let labels: Vec<_> = (0..logits.len()).map(|index| index.to_string()).collect();
-        let answer = Classifier::new(Reading::Floats, Some(activation), &labels, top_k).answer(Values::Floats(logits)).expect("an answer");
+        let answer = Classifier::new(Reading::Floats, Some(activation), &labels, top_k)
+            .answer(Values::Floats(logits))
+            .expect("an answer");
         answer.into_iter().map(|label| (label.label.to_string(), label.score.expect("a score"))).collect()
     }
 
@@ -163,12 +184,18 @@ mod tests {
     fn softmax_has_its_known_values_and_does_not_overflow() {
         let [(_, a), (_, b)] = best(Activation::Softmax, 2, &[1.0f32, 0.0])[..] else { panic!() };
         assert!((a - 0.731_058_578_630_004_9).abs() < 1e-15 && (a + b - 1.0).abs() < 1e-15);
-        assert_eq!(best(Activation::Softmax, 2, &[f32::MAX, -f32::MAX]), [("0".into(), 1.0), ("1".into(), 0.0)]);
+        assert_eq!(
+            best(Activation::Softmax, 2, &[f32::MAX, -f32::MAX]),
+            [("0".into(), 1.0), ("1".into(), 0.0)]
+        );
     }
 
     #[test]
     fn sigmoid_is_each_by_itself() {
-        assert_eq!(best(Activation::Sigmoid, 3, &[0.0, f32::MAX, -f32::MAX]), [("1".into(), 1.0), ("0".into(), 0.5), ("2".into(), 0.0)]);
+        assert_eq!(
+            best(Activation::Sigmoid, 3, &[0.0, f32::MAX, -f32::MAX]),
+            [("1".into(), 1.0), ("0".into(), 0.5), ("2".into(), 0.0)]
+        );
     }
 
     #[test]
@@ -193,9 +220,14 @@ mod tests {
     fn a_label_alone_has_no_score() {
         let classes = classifier(Reading::Classes, &["am", "fm", "ook"]);
         for class in [number(1), name("fm")] {
-            assert_eq!(classes.answer(Values::Classes(&[class])), Ok(vec![Label { label: "fm".into(), score: None }]));
+            assert_eq!(
+                classes.answer(Values::Classes(&[class])),
+                Ok(vec![Label { label: "fm".into(), score: None }])
+            );
         }
-        for (class, shown) in [(number(3), "3"), (number(-1), "-1"), (name("psk"), "\"psk\""), (name("1"), "\"1\"")] {
+        for (class, shown) in
+            [(number(3), "3"), (number(-1), "-1"), (name("psk"), "\"psk\""), (name("1"), "\"1\"")]
+        {
             let error = classes.answer(Values::Classes(&[class])).expect_err("answered");
             assert_eq!(error, format!("gives the class {shown}, none of the 3 labels of model.toml"));
         }
@@ -216,21 +248,41 @@ mod tests {
             let answer = maps.answer(Values::ScoreMaps(&[map]))?;
             Ok(answer.into_iter().map(|label| (label.label.to_string(), label.score)).collect::<Vec<_>>())
         };
-        let expected = [("fm".to_string(), Some(0.5)), ("am".into(), Some(0.375)), ("ook".into(), Some(0.125))];
-        assert_eq!(best(vec![(name("ook"), 0.125), (name("am"), 0.375), (name("fm"), 0.5)]), Ok(expected.to_vec()), "as they are");
-        assert_eq!(best(vec![(number(2), 0.125), (number(0), 0.375), (number(1), 0.5)]), Ok(expected.to_vec()));
-        assert_eq!(best(vec![(number(0), 0.5), (number(1), 0.5)]), Err("has no score for the label \"ook\"".to_string()));
-        assert!(best(vec![(number(0), 0.5), (number(1), 0.5), (number(3), 0.0)]).is_err_and(|error| error.contains("class 3")));
+        let expected =
+            [("fm".to_string(), Some(0.5)), ("am".into(), Some(0.375)), ("ook".into(), Some(0.125))];
+        assert_eq!(
+            best(vec![(name("ook"), 0.125), (name("am"), 0.375), (name("fm"), 0.5)]),
+            Ok(expected.to_vec()),
+            "as they are"
+        );
+        assert_eq!(
+            best(vec![(number(2), 0.125), (number(0), 0.375), (number(1), 0.5)]),
+            Ok(expected.to_vec())
+        );
+        assert_eq!(
+            best(vec![(number(0), 0.5), (number(1), 0.5)]),
+            Err("has no score for the label \"ook\"".to_string())
+        );
+        assert!(
+            best(vec![(number(0), 0.5), (number(1), 0.5), (number(3), 0.0)])
+                .is_err_and(|error| error.contains("class 3"))
+        );
         let labels: Vec<String> = ["a", "b"].map(Into::into).into();
         let softmax = Classifier::new(Reading::ScoreMaps, Some(Activation::Softmax), &labels, 1);
-        let answer = softmax.answer(Values::ScoreMaps(&[vec![(number(0), 1.0), (number(1), 0.0)]])).expect("an answer");
-        assert!(answer[0].score.is_some_and(|score| (score - 0.731_058_578).abs() < 1e-6), "where the bundle says so");
+        let answer = softmax
+            .answer(Values::ScoreMaps(&[vec![(number(0), 1.0), (number(1), 0.0)]]))
+            .expect("an answer");
+        assert!(
+            answer[0].score.is_some_and(|score| (score - 0.731_058_578).abs() < 1e-6),
+            "where the bundle says so"
+        );
     }
 
     #[test]
     fn a_cached_answer_has_scores_where_the_model_gives_some() {
         let label = |score| vec![Label { label: "am".into(), score }];
-        let (alone, scored) = (classifier(Reading::Classes, &["am", "fm"]), classifier(Reading::Floats, &["am"]));
+        let (alone, scored) =
+            (classifier(Reading::Classes, &["am", "fm"]), classifier(Reading::Floats, &["am"]));
         assert!(alone.rebind(label(None)).is_some() && alone.rebind(label(Some(1.0))).is_none());
         assert!(scored.rebind(label(Some(1.0))).is_some() && scored.rebind(label(None)).is_none());
         assert!(scored.rebind(label(Some(f64::NAN))).is_none());
@@ -238,7 +290,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn scores_are_probabilities_in_falling_order(logits in prop::collection::vec(-1e4..1e4f32, 1..20), softmax in any::<bool>()) {
+        fn scores_are_probabilities_in_falling_order(
+            logits in prop::collection::vec(-1e4..1e4f32, 1..20),
+            softmax in any::<bool>(),
+        ) {
             let activation = if softmax { Activation::Softmax } else { Activation::Sigmoid };
             let best = best(activation, logits.len(), &logits);
             prop_assert!(best.iter().all(|(_, score)| (0.0..=1.0).contains(score)));

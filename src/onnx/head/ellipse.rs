@@ -16,22 +16,26 @@ pub(super) struct Axes {
     pub rotation: f64,
 }
 
-/// Principal axes of the covariance `S R D² Rᵀ S`, with `D = diag(sigma)`, `R` the turn by `theta` degrees and `S = diag(scale)`.
+/// Principal axes of the covariance `S R D² Rᵀ S`, with `D = diag(sigma)`, `R` the turn by `theta` degrees
+/// and `S = diag(scale)`.
 ///
-/// The roots of its eigenvalues are the singular values of `S R D` and its eigenvectors the left singular vectors; taken
-/// this way, nothing is squared and a long thin ellipse keeps its width. Closed form: J. Blinn, "Consider the lowly 2×2
-/// matrix", IEEE Computer Graphics and Applications, 1996.
+/// The roots of its eigenvalues are the singular values of `S R D` and its eigenvectors the left singular
+/// vectors; taken this way, nothing is squared and a long thin ellipse keeps its width. Closed form: J.
+/// Blinn, "Consider the lowly 2×2 matrix", IEEE Computer Graphics and Applications, 1996.
 pub(super) fn principal_axes(sigma: [f64; 2], theta: f64, scale: [f64; 2]) -> Axes {
     let (sin, cos) = theta.to_radians().sin_cos();
-    let [[a, b], [c, d]] =
-        [[scale[0] * cos * sigma[0], -scale[0] * sin * sigma[1]], [scale[1] * sin * sigma[0], scale[1] * cos * sigma[1]]];
+    let [[a, b], [c, d]] = [
+        [scale[0] * cos * sigma[0], -scale[0] * sin * sigma[1]],
+        [scale[1] * sin * sigma[0], scale[1] * cos * sigma[1]],
+    ];
     let (e, f, g, h) = ((a + d) / 2.0, (a - d) / 2.0, (c + b) / 2.0, (c - b) / 2.0);
     let (turned, mirrored) = (e.hypot(h), f.hypot(g));
     let major = turned + mirrored;
     // Their product is the determinant; the difference of the two would lose the digits of a thin one.
     let minor = (scale[0] * sigma[0] / major) * (scale[1] * sigma[1]);
     // Every axis of a circle is its longest: keep the one given.
-    let rotation = if mirrored <= 1e-12 * turned { theta } else { (g.atan2(f) + h.atan2(e)).to_degrees() / 2.0 };
+    let rotation =
+        if mirrored <= 1e-12 * turned { theta } else { (g.atan2(f) + h.atan2(e)).to_degrees() / 2.0 };
     Axes { major, minor, rotation }
 }
 
@@ -51,7 +55,12 @@ pub(super) fn ellipse(uncertainty: &Uncertainty) -> Ellipse {
     let axes = principal_axes([uncertainty.sigma_x, uncertainty.sigma_y], uncertainty.theta, [1.0, 1.0]);
     let scale = ellipse_scale(uncertainty.confidence_interval);
     let (semi_major, semi_minor) = (scale * axes.major, scale * axes.minor);
-    Ellipse { semi_major, semi_minor, rotation: normalise_degrees(axes.rotation), area: std::f64::consts::PI * semi_major * semi_minor }
+    Ellipse {
+        semi_major,
+        semi_minor,
+        rotation: normalise_degrees(axes.rotation),
+        area: std::f64::consts::PI * semi_major * semi_minor,
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +89,9 @@ mod tests {
 
     #[test]
     fn the_major_axis_lies_along_the_larger_sigma() {
-        let of = |sigma_x, sigma_y, theta| ellipse(&Uncertainty { sigma_x, sigma_y, theta, confidence_interval: 0.68 });
+        let of = |sigma_x, sigma_y, theta| {
+            ellipse(&Uncertainty { sigma_x, sigma_y, theta, confidence_interval: 0.68 })
+        };
         let east = of(3.0, 2.0, 0.0);
         assert!((east.semi_major - 3.0 * ellipse_scale(0.68)).abs() < 1e-12);
         assert!((east.semi_minor - 2.0 * ellipse_scale(0.68)).abs() < 1e-12);
@@ -96,7 +107,9 @@ mod tests {
 
     #[test]
     fn an_angle_within_the_turn_is_kept() {
-        for (angle, normal) in [(180.0, 180.0), (-180.0, -180.0), (190.0, -170.0), (-541.0, 179.0), (720.0, 0.0), (12.3, 12.3)] {
+        for (angle, normal) in
+            [(180.0, 180.0), (-180.0, -180.0), (190.0, -170.0), (-541.0, 179.0), (720.0, 0.0), (12.3, 12.3)]
+        {
             assert_eq!(normalise_degrees(angle), normal);
         }
     }

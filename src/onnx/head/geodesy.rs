@@ -13,15 +13,17 @@ const F: f64 = 1.0 / 298.257_223_563;
 /// From pole to pole along a meridian, metres: nothing on the Earth is further away than this.
 pub(super) const HALF_MERIDIAN: f64 = 20_003_931.458_6;
 
-/// Where one comes to from `origin` on the geodesic that starts towards `east`, `north` (metres) and is as long as they are.
+/// Where one comes to from `origin` on the geodesic that starts towards `east`, `north` (metres) and is as
+/// long as they are.
 pub(super) fn displaced(origin: Origin, east: f64, north: f64) -> Position {
     let azimuth = east.atan2(north).to_degrees();
-    let (latitude, longitude): (f64, f64) = Geodesic::wgs84().direct(origin.latitude, origin.longitude, azimuth, east.hypot(north));
+    let (latitude, longitude): (f64, f64) =
+        Geodesic::wgs84().direct(origin.latitude, origin.longitude, azimuth, east.hypot(north));
     Position { latitude, longitude: normalise_degrees(longitude) }
 }
 
-/// Metres in one degree of longitude and of latitude at `latitude` degrees: with the prime vertical's radius of curvature
-/// times the cosine of the latitude, and with the meridian's.
+/// Metres in one degree of longitude and of latitude at `latitude` degrees: with the prime vertical's radius
+/// of curvature times the cosine of the latitude, and with the meridian's.
 pub(super) fn metres_per_degree(latitude: f64) -> [f64; 2] {
     let squared_eccentricity = F * (2.0 - F);
     let (sin, cos) = latitude.to_radians().sin_cos();
@@ -45,9 +47,13 @@ mod tests {
     #[test]
     fn a_degree_has_its_known_length() {
         // The usual tables for WGS 84, in kilometres to the metre.
-        for (latitude, longitude_km, latitude_km) in
-            [(0.0, 111.320, 110.574), (30.0, 96.486, 110.852), (45.0, 78.847, 111.132), (60.0, 55.800, 111.412), (90.0, 0.0, 111.694)]
-        {
+        for (latitude, longitude_km, latitude_km) in [
+            (0.0, 111.320, 110.574),
+            (30.0, 96.486, 110.852),
+            (45.0, 78.847, 111.132),
+            (60.0, 55.800, 111.412),
+            (90.0, 0.0, 111.694),
+        ] {
             let [x, y] = metres_per_degree(latitude);
             assert!((x / 1e3 - longitude_km).abs() < 6e-4, "{latitude}: {x}");
             assert!((y / 1e3 - latitude_km).abs() < 6e-4, "{latitude}: {y}");
@@ -103,7 +109,8 @@ mod tests {
             let step = 1e-4;
             let (north, _, _, _): (f64, f64, f64, f64) =
                 Geodesic::wgs84().inverse(latitude - step / 2.0, 0.0, latitude + step / 2.0, 0.0);
-            let (east, _, _, _): (f64, f64, f64, f64) = Geodesic::wgs84().inverse(latitude, 0.0, latitude, step);
+            let (east, _, _, _): (f64, f64, f64, f64) =
+                Geodesic::wgs84().inverse(latitude, 0.0, latitude, step);
             prop_assert!((north / step / y - 1.0).abs() < 1e-7, "{} {y}", north / step);
             prop_assert!((east / step / x - 1.0).abs() < 1e-7, "{} {x}", east / step);
         }

@@ -24,26 +24,46 @@ impl Localizer {
     /// Whether a localization from elsewhere is one this head could have given.
     pub(super) fn could_have_said(&self, place: &Localization) -> bool {
         let Localization { position, uncertainty, ellipse, confidence } = place;
-        let numbers = [position.latitude, position.longitude, uncertainty.sigma_x, uncertainty.sigma_y, uncertainty.theta];
+        let numbers = [
+            position.latitude,
+            position.longitude,
+            uncertainty.sigma_x,
+            uncertainty.sigma_y,
+            uncertainty.theta,
+        ];
         let ellipse = [ellipse.semi_major, ellipse.semi_minor, ellipse.rotation, ellipse.area];
         let is_finite = numbers.iter().chain(&ellipse).chain(confidence).all(|number| number.is_finite());
         is_finite && uncertainty.confidence_interval == self.confidence_interval
     }
 
     /// `position` has two values, `uncertainty` two or three, `confidence` one; all are finite.
-    pub(super) fn answer(&self, position: &[f32], uncertainty: &[f32], confidence: Option<&[f32]>) -> Result<Localization, Failure> {
+    pub(super) fn answer(
+        &self,
+        position: &[f32],
+        uncertainty: &[f32],
+        confidence: Option<&[f32]>,
+    ) -> Result<Localization, Failure> {
         let position = self.position(position)?;
         let uncertainty = self.uncertainty(uncertainty, position.latitude)?;
         let ellipse = ellipse(&uncertainty);
         if !(ellipse.area > 0.0 && ellipse.area.is_finite()) {
             let Uncertainty { sigma_x, sigma_y, .. } = uncertainty;
-            return Err(failed(format!("sigmas of {sigma_x} and {sigma_y} m have no ellipse within what a number can hold")));
+            return Err(failed(format!(
+                "sigmas of {sigma_x} and {sigma_y} m have no ellipse within what a number can hold"
+            )));
         }
-        Ok(Localization { position, uncertainty, ellipse, confidence: confidence.map(probability).transpose()? })
+        Ok(Localization {
+            position,
+            uncertainty,
+            ellipse,
+            confidence: confidence.map(probability).transpose()?,
+        })
     }
 
     fn position(&self, values: &[f32]) -> Result<Position, Failure> {
-        let &[first, second] = values else { return Err(failed(format!("the position has {} values, expected 2", values.len()))) };
+        let &[first, second] = values else {
+            return Err(failed(format!("the position has {} values, expected 2", values.len())));
+        };
         let (first, second) = (f64::from(first), f64::from(second));
         let Some(origin) = self.origin else {
             if first.abs() > 90.0 {
@@ -53,7 +73,8 @@ impl Localizer {
         };
         if first.hypot(second) > HALF_MERIDIAN {
             return Err(failed(format!(
-                "the position is {first} m east and {second} m north of the origin, further than half round the Earth"
+                "the position is {first} m east and {second} m north of the origin, further than half round \
+                 the Earth"
             )));
         }
         Ok(displaced(origin, first, second))
@@ -71,7 +92,12 @@ impl Localizer {
             Units::Degrees => degrees_to_metres(sigma, theta, metres_per_degree(latitude)),
         };
         let [sigma_x, sigma_y] = sigma;
-        Ok(Uncertainty { sigma_x, sigma_y, theta: normalise_degrees(theta), confidence_interval: self.confidence_interval })
+        Ok(Uncertainty {
+            sigma_x,
+            sigma_y,
+            theta: normalise_degrees(theta),
+            confidence_interval: self.confidence_interval,
+        })
     }
 
     fn sigma(&self, name: &str, value: f32) -> Result<f64, Failure> {
@@ -89,19 +115,29 @@ impl Localizer {
     }
 }
 
-/// Turns sigmas along axes in the plane of longitude and latitude into sigmas along axes on the ground, which are other
-/// axes where a degree of longitude is shorter than one of latitude. Of the two that are possible as x, it is the nearer to
-/// the x there was.
+/// Turns sigmas along axes in the plane of longitude and latitude into sigmas along axes on the ground, which
+/// are other axes where a degree of longitude is shorter than one of latitude. Of the two that are possible
+/// as x, it is the nearer to the x there was.
 fn degrees_to_metres(sigma: [f64; 2], theta: f64, scale: [f64; 2]) -> ([f64; 2], f64) {
     let axes = principal_axes(sigma, theta, scale);
     let quarter_turns = ((theta - axes.rotation) / 90.0).round();
-    let sigma = if quarter_turns.rem_euclid(2.0) == 0.0 { [axes.major, axes.minor] } else { [axes.minor, axes.major] };
+    let sigma = if quarter_turns.rem_euclid(2.0) == 0.0 {
+        [axes.major, axes.minor]
+    } else {
+        [axes.minor, axes.major]
+    };
     (sigma, axes.rotation + 90.0 * quarter_turns)
 }
 
 fn probability(values: &[f32]) -> Result<f64, Failure> {
-    let &[value] = values else { return Err(failed(format!("the confidence has {} values, expected 1", values.len()))) };
-    if (0.0..=1.0).contains(&value) { Ok(f64::from(value)) } else { Err(failed(format!("the confidence is {value}, must be 0 to 1"))) }
+    let &[value] = values else {
+        return Err(failed(format!("the confidence has {} values, expected 1", values.len())));
+    };
+    if (0.0..=1.0).contains(&value) {
+        Ok(f64::from(value))
+    } else {
+        Err(failed(format!("the confidence is {value}, must be 0 to 1")))
+    }
 }
 
 #[cfg(test)]
@@ -111,11 +147,18 @@ mod tests {
 
     use super::*;
 
-    const DEGREES: Localizer = Localizer { origin: None, units: Units::Metres, scale: Scale::Linear, confidence_interval: 0.68 };
+    const DEGREES: Localizer =
+        Localizer { origin: None, units: Units::Metres, scale: Scale::Linear, confidence_interval: 0.68 };
     const ORIGIN: Origin = Origin { latitude: 45.0, longitude: 7.6 };
 
     #[track_caller]
-    fn refused(localizer: Localizer, position: [f32; 2], uncertainty: &[f32], confidence: Option<&[f32]>, parts: &[&str]) {
+    fn refused(
+        localizer: Localizer,
+        position: [f32; 2],
+        uncertainty: &[f32],
+        confidence: Option<&[f32]>,
+        parts: &[&str],
+    ) {
         let failure = localizer.answer(&position, uncertainty, confidence).expect_err("answered");
         assert_eq!(failure.code, FailureCode::InferenceFailed);
         for part in parts {
@@ -127,10 +170,14 @@ mod tests {
     fn degrees_are_taken_as_they_are_and_longitudes_brought_into_range() {
         let answer = DEGREES.answer(&[-33.5, 190.0], &[10.0, 20.0], None).expect("refused");
         assert_eq!(answer.position, Position { latitude: -33.5, longitude: -170.0 });
-        assert_eq!(answer.uncertainty, Uncertainty { sigma_x: 10.0, sigma_y: 20.0, theta: 0.0, confidence_interval: 0.68 });
+        assert_eq!(
+            answer.uncertainty,
+            Uncertainty { sigma_x: 10.0, sigma_y: 20.0, theta: 0.0, confidence_interval: 0.68 }
+        );
         assert_eq!(answer.confidence, None);
         assert!((answer.ellipse.rotation.abs() - 90.0).abs() < 1e-9);
-        let theta = DEGREES.answer(&[0.0, 0.0], &[10.0, 20.0, -200.0], None).expect("refused").uncertainty.theta;
+        let theta =
+            DEGREES.answer(&[0.0, 0.0], &[10.0, 20.0, -200.0], None).expect("refused").uncertainty.theta;
         assert_eq!(theta, 160.0);
     }
 
@@ -146,18 +193,27 @@ mod tests {
     #[test]
     fn logarithms_are_undone_but_theta_has_none() {
         let localizer = Localizer { scale: Scale::Log, ..DEGREES };
-        let uncertainty = localizer.answer(&[0.0, 0.0], &[0.0, -2.0, 30.0], None).expect("refused").uncertainty;
-        assert_eq!((uncertainty.sigma_x, uncertainty.sigma_y, uncertainty.theta), (1.0, (-2.0f64).exp(), 30.0));
+        let uncertainty =
+            localizer.answer(&[0.0, 0.0], &[0.0, -2.0, 30.0], None).expect("refused").uncertainty;
+        assert_eq!(
+            (uncertainty.sigma_x, uncertainty.sigma_y, uncertainty.theta),
+            (1.0, (-2.0f64).exp(), 30.0)
+        );
     }
 
     #[test]
     fn sigmas_in_degrees_become_metres_of_the_place() {
         let localizer = Localizer { units: Units::Degrees, ..DEGREES };
         let [x, y] = metres_per_degree(60.0);
-        let at = |uncertainty: &[f32]| localizer.answer(&[60.0, 10.0], uncertainty, None).expect("refused").uncertainty;
+        let at = |uncertainty: &[f32]| {
+            localizer.answer(&[60.0, 10.0], uncertainty, None).expect("refused").uncertainty
+        };
         let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
         let plain = at(&[0.5, 0.25]);
-        assert!(close(plain.sigma_x, 0.5 * x) && close(plain.sigma_y, 0.25 * y) && plain.theta == 0.0, "{plain:?}");
+        assert!(
+            close(plain.sigma_x, 0.5 * x) && close(plain.sigma_y, 0.25 * y) && plain.theta == 0.0,
+            "{plain:?}"
+        );
         // Turned by a quarter, x lies along the meridian.
         let turned = at(&[0.5, 0.25, 90.0]);
         assert!(close(turned.sigma_x, 0.5 * y) && close(turned.sigma_y, 0.25 * x), "{turned:?}");
@@ -217,7 +273,8 @@ mod tests {
                 scale: if log { Scale::Log } else { Scale::Linear },
                 ..DEGREES
             };
-            if let Ok(Localization { position, uncertainty, ellipse, .. }) = localizer.answer(&position, &uncertainty, None) {
+            let answer = localizer.answer(&position, &uncertainty, None);
+            if let Ok(Localization { position, uncertainty, ellipse, .. }) = answer {
                 prop_assert!(position.latitude.abs() <= 90.0 && position.longitude.abs() <= 180.0);
                 prop_assert!(uncertainty.sigma_x > 0.0 && uncertainty.sigma_y > 0.0);
                 prop_assert!(uncertainty.theta.abs() <= 180.0 && ellipse.rotation.abs() <= 180.0);

@@ -46,7 +46,8 @@ impl Head {
     /// # Errors
     /// In words: the output, what it is, and what was expected.
     pub fn new(config: &OutputConfig, ports: &[Port]) -> Result<Self, String> {
-        let named = |name: &str, widths: Vec<usize>| Wanted { name: name.into(), reading: Reading::Floats, widths };
+        let named =
+            |name: &str, widths: Vec<usize>| Wanted { name: name.into(), reading: Reading::Floats, widths };
         let declared = |name: &str| {
             ports.iter().find(|port| port.name == name).ok_or_else(|| {
                 let names: Vec<_> = ports.iter().map(|port| format!("`{}`", port.name)).collect();
@@ -54,17 +55,28 @@ impl Head {
             })
         };
         let (kind, outputs) = match config {
-            OutputConfig::Localization { position, origin, uncertainty, uncertainty_units, uncertainty_scale, confidence } => {
+            OutputConfig::Localization {
+                position,
+                origin,
+                uncertainty,
+                uncertainty_units,
+                uncertainty_scale,
+                confidence,
+            } => {
                 let mut outputs = vec![named(position, vec![2]), named(uncertainty, vec![2, 3])];
                 outputs.extend(confidence.as_deref().map(|name| named(name, vec![1])));
-                let (units, scale, confidence_interval) = (*uncertainty_units, *uncertainty_scale, CONFIDENCE_INTERVAL);
+                let (units, scale, confidence_interval) =
+                    (*uncertainty_units, *uncertainty_scale, CONFIDENCE_INTERVAL);
                 let localizer = Localizer { origin: *origin, units, scale, confidence_interval };
                 (HeadKind::Localization(localizer), outputs)
             }
             OutputConfig::Classification { logits, activation, labels, top_k } => {
                 let reading = classification::reading(declared(logits)?, labels.len());
                 let classifier = Classifier::new(reading, *activation, labels, *top_k);
-                (HeadKind::Classification(classifier), vec![Wanted { reading, ..named(logits, vec![labels.len()]) }])
+                (
+                    HeadKind::Classification(classifier),
+                    vec![Wanted { reading, ..named(logits, vec![labels.len()]) }],
+                )
             }
             OutputConfig::Tensors => {
                 let as_is = |port: &Port| Wanted { reading: Reading::AsIs, ..named(&port.name, Vec::new()) };
@@ -106,16 +118,21 @@ impl Head {
     /// In words: the output, its type and shape, and what was expected.
     pub fn check(&self, outputs: &[Output<'_>], batch: usize) -> Result<(), String> {
         self.outputs.iter().zip(outputs).try_for_each(|(wanted, output)| wanted.came(output, batch))?;
-        let (HeadKind::Classification(classifier), [Output { values: Values::ScoreMaps(maps), .. }, ..]) = (&self.kind, outputs) else {
+        let (HeadKind::Classification(classifier), [Output { values: Values::ScoreMaps(maps), .. }, ..]) =
+            (&self.kind, outputs)
+        else {
             return Ok(());
         };
-        maps.iter().try_for_each(|map| classifier.in_order(map).map(drop)).map_err(|error| self.of_first(&error))
+        maps.iter()
+            .try_for_each(|map| classifier.in_order(map).map(drop))
+            .map_err(|error| self.of_first(&error))
     }
 
     /// The answer for one frame of a batch that [`check`](Self::check) has passed.
     ///
     /// # Errors
-    /// [`FailureCode::InferenceFailed`] for a value that is no answer: not finite, or outside what it stands for.
+    /// [`FailureCode::InferenceFailed`] for a value that is no answer: not finite, or outside what it stands
+    /// for.
     pub fn answer(&self, outputs: &[Output<'_>], frame: usize) -> Result<Answer, Failure> {
         for (wanted, output) in self.outputs.iter().zip(outputs) {
             if let Some(index) = output.frame(frame).first_non_finite() {
@@ -124,15 +141,22 @@ impl Head {
         }
         let floats = |index: usize| outputs.get(index).map(|output| output.floats(frame));
         match &self.kind {
-            HeadKind::Localization(localizer) => {
-                localizer.answer(floats(0).unwrap_or_default(), floats(1).unwrap_or_default(), floats(2)).map(Answer::Localization)
-            }
+            HeadKind::Localization(localizer) => localizer
+                .answer(floats(0).unwrap_or_default(), floats(1).unwrap_or_default(), floats(2))
+                .map(Answer::Localization),
             HeadKind::Classification(classifier) => {
                 let values = outputs.first().map_or(Values::Floats(&[]), |output| output.frame(frame));
-                classifier.answer(values).map(Answer::Classification).map_err(|error| failed(self.of_first(&error)))
+                classifier
+                    .answer(values)
+                    .map(Answer::Classification)
+                    .map_err(|error| failed(self.of_first(&error)))
             }
             HeadKind::Tensors => Ok(Answer::Tensors(
-                self.outputs.iter().zip(outputs).map(|(wanted, output)| named_tensor(&wanted.name, output, frame)).collect(),
+                self.outputs
+                    .iter()
+                    .zip(outputs)
+                    .map(|(wanted, output)| named_tensor(&wanted.name, output, frame))
+                    .collect(),
             )),
         }
     }
@@ -149,10 +173,13 @@ impl Head {
             (HeadKind::Localization(localizer), Answer::Localization(place)) => {
                 localizer.could_have_said(&place).then_some(Answer::Localization(place))
             }
-            (HeadKind::Classification(classifier), Answer::Classification(labels)) => classifier.rebind(labels).map(Answer::Classification),
+            (HeadKind::Classification(classifier), Answer::Classification(labels)) => {
+                classifier.rebind(labels).map(Answer::Classification)
+            }
             (HeadKind::Tensors, Answer::Tensors(tensors)) if tensors.len() == self.outputs.len() => {
                 let own = |(wanted, tensor): (&Wanted, NamedTensor)| {
-                    (wanted.name == tensor.name).then(|| NamedTensor { name: Arc::clone(&wanted.name), ..tensor })
+                    (wanted.name == tensor.name)
+                        .then(|| NamedTensor { name: Arc::clone(&wanted.name), ..tensor })
                 };
                 self.outputs.iter().zip(tensors).map(own).collect::<Option<_>>().map(Answer::Tensors)
             }
@@ -183,7 +210,9 @@ impl Wanted {
         let batch_first = output.shape.first() == Some(&batch);
         let fits = match (self.reading, output.values) {
             (Reading::AsIs, _) => batch_first,
-            (Reading::Floats, Values::Floats(_)) => output.shape.len() == 2 && batch_first && self.widths.contains(&output.shape[1]),
+            (Reading::Floats, Values::Floats(_)) => {
+                output.shape.len() == 2 && batch_first && self.widths.contains(&output.shape[1])
+            }
             (Reading::Classes, Values::Classes(_)) => batch_first && matches!(output.shape, [_] | [_, 1]),
             (Reading::ScoreMaps, Values::ScoreMaps(_)) => output.shape.len() == 1 && batch_first,
             _ => false,
@@ -192,7 +221,12 @@ impl Wanted {
             return Ok(());
         }
         let expected = self.expected(&batch.to_string());
-        Err(format!("output `{}` came as {} {:?}, expected {expected}", self.name, output.type_name(), output.shape))
+        Err(format!(
+            "output `{}` came as {} {:?}, expected {expected}",
+            self.name,
+            output.type_name(),
+            output.shape
+        ))
     }
 
     fn expected(&self, batch: &str) -> String {
@@ -210,7 +244,12 @@ impl Wanted {
 
 fn named_tensor(name: &Arc<str>, output: &Output<'_>, frame: usize) -> NamedTensor {
     let shape = std::iter::once(1).chain(output.shape.iter().skip(1).copied()).collect();
-    NamedTensor { name: Arc::clone(name), shape, dtype: output.type_name(), data: output.frame(frame).to_bytes() }
+    NamedTensor {
+        name: Arc::clone(name),
+        shape,
+        dtype: output.type_name(),
+        data: output.frame(frame).to_bytes(),
+    }
 }
 
 fn failed(message: impl Into<String>) -> Failure {

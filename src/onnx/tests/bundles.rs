@@ -44,12 +44,16 @@ fn float16_and_float64_answer_as_float32_does() {
                 assert!(name == expected && (score - right).abs() < 1e-3, "round {round}: {half:?} {full:?}");
             }
         }
-        let place = |model| match run(&catalog, model, &[constant(0.1, -0.3, 20)]).expect("failed").remove(0) {
+        let place = |model| match run(&catalog, model, &[constant(0.1, -0.3, 20)]).expect("failed").remove(0)
+        {
             Ok(Answer::Localization(found)) => found,
             other => panic!("{other:?}"),
         };
         let (double, float) = (place("double"), place("metres"));
-        assert!((double.position.longitude - float.position.longitude).abs() < 1e-9, "round {round}: {double:?} {float:?}");
+        assert!(
+            (double.position.longitude - float.position.longitude).abs() < 1e-9,
+            "round {round}: {double:?} {float:?}"
+        );
         assert!((double.uncertainty.sigma_y - (-0.3f64).exp()).abs() < 1e-6, "{double:?}");
     }
 }
@@ -59,7 +63,9 @@ fn features_beyond_float16_fail_their_frame_alone() {
     let Some(catalog) = catalog() else { return };
     let model = catalog.resolve("half").expect("there");
     let batch = [constant(0.5, 0.25, 20), constant(70_000.0, 0.25, 20)];
-    let answers = model.run(&batch.iter().collect::<Vec<_>>(), &mut Vec::new(), &RunTerminator::default()).expect("failed");
+    let answers = model
+        .run(&batch.iter().collect::<Vec<_>>(), &mut Vec::new(), &RunTerminator::default())
+        .expect("failed");
     assert!(answers[0].is_ok());
     let failure = answers[1].as_ref().expect_err("answered");
     assert_eq!(failure.code, FailureCode::InvalidFrame);
@@ -88,7 +94,10 @@ fn maps_of_scores_are_read_by_number_and_by_name() {
             assert!((sum - 1.0).abs() < 1e-6, "{model}: as they are, {said:?}");
             // `classes` gives the best two.
             for ((name, score), (right, right_score)) in said.iter().zip(expected) {
-                assert!(name == right && (score.unwrap() - right_score.unwrap()).abs() < 1e-6, "{model}: {said:?} {expected:?}");
+                assert!(
+                    name == right && (score.unwrap() - right_score.unwrap()).abs() < 1e-6,
+                    "{model}: {said:?} {expected:?}"
+                );
             }
         }
     }
@@ -110,7 +119,10 @@ fn weights_beside_the_graph_are_found_wherever_the_program_runs() {
         assert!(close(i, 0.5) && close(q, -0.5 + offset) && close(loud, 4.0 * rms), "{n}: {i} {q} {loud}");
     }
     // `sha256sum model.onnx offset.bin weights/scale.bin | sha256sum`, which model.toml states too.
-    assert_eq!(catalog.resolve("external").expect("there").id().digest, "fec85b3675415115c5bab99d1626adfb2cf985d6a8ec9ed9d221668f35d1511f");
+    assert_eq!(
+        catalog.resolve("external").expect("there").id().digest,
+        "fec85b3675415115c5bab99d1626adfb2cf985d6a8ec9ed9d221668f35d1511f"
+    );
 }
 
 /// What is done to a copy of a bundle.
@@ -150,7 +162,8 @@ fn patch(folder: &Path, old: &[u8], new: &[u8]) {
 #[test]
 fn a_name_without_version_selects_the_highest_that_is_not_refused() {
     let Some(runtime) = runtime() else { return };
-    let broken: Change<'_> = &|folder| fs::write(folder.join("model.onnx"), "<html>404</html>").expect("write");
+    let broken: Change<'_> =
+        &|folder| fs::write(folder.join("model.onnx"), "<html>404</html>").expect("write");
     let bundles = [
         ("m/9", "versions/9", &(|_: &Path| {}) as Change<'_>),
         ("m/10", "versions/10", &|_| {}),
@@ -162,9 +175,12 @@ fn a_name_without_version_selects_the_highest_that_is_not_refused() {
     let repository = repository(&bundles);
     let catalog = Catalog::load(repository.path(), &runtime, &Options::default()).expect("readable");
     assert_eq!(catalog.resolve("m").map(|model| model.id().version.as_str()), Ok("10"));
-    let refused: Vec<_> = catalog.refused().iter().map(|refused| (refused.name.as_str(), refused.version.as_str())).collect();
+    let refused: Vec<_> =
+        catalog.refused().iter().map(|refused| (refused.name.as_str(), refused.version.as_str())).collect();
     assert_eq!(refused, [("gone", "1"), ("m", "+12"), ("m", "010"), ("m", "11")]);
-    for (asked, count) in [("gone", 1), ("gone@1", 1), ("gone@2", 0), ("m", 3), ("m@11", 1), ("m@10", 0), ("nobody", 0)] {
+    for (asked, count) in
+        [("gone", 1), ("gone@1", 1), ("gone@2", 0), ("m", 3), ("m@11", 1), ("m@10", 0), ("nobody", 0)]
+    {
         assert_eq!(catalog.refused().iter().filter(|refused| refused.is(asked)).count(), count, "{asked}");
     }
     let message = |asked| catalog.resolve(asked).expect_err("found").message;

@@ -1,5 +1,5 @@
-//! Execution providers, with the library that `ops/setup onnxruntime-openvino` puts there and without. Each of the first kind needs
-//! a process of its own, which nextest gives it.
+//! Execution providers, with the library that `ops/setup onnxruntime-openvino` puts there and without. Each
+//! of the first kind needs a process of its own, which nextest gives it.
 
 use super::super::provider::usable;
 use super::super::trial::Trial;
@@ -50,7 +50,9 @@ fn openvino_runs_the_shipped_models_as_the_cpu_does() {
 #[test]
 fn openvino_is_shared_by_threads() {
     let Some(runtime) = openvino() else { return };
-    let load = |providers: &[ExecutionProvider]| Model::load("metres", "1", &fixtures().join("metres/1"), &runtime, &on(providers));
+    let load = |providers: &[ExecutionProvider]| {
+        Model::load("metres", "1", &fixtures().join("metres/1"), &runtime, &on(providers))
+    };
     let (model, cpu) = (load(&[Openvino, Cpu]).expect("refused"), load(&[Cpu]).expect("refused"));
     assert_eq!((model.providers(), cpu.providers()), (&[Openvino][..], &[][..]));
     thread::scope(|scope| {
@@ -59,14 +61,27 @@ fn openvino_is_shared_by_threads() {
             scope.spawn(move || {
                 for round in 0..100usize {
                     let count = 1 + round % model.max_batch();
-                    let tensors: Vec<Tensor> = (0..count).map(|k| constant(0.01 * (k + thread) as f32, 0.3, 16 + round % 20)).collect();
+                    let tensors: Vec<Tensor> = (0..count)
+                        .map(|k| constant(0.01 * (k + thread) as f32, 0.3, 16 + round % 20))
+                        .collect();
                     let batch: Vec<&Tensor> = tensors.iter().collect();
-                    let answers = model.run(&batch, &mut Vec::new(), &RunTerminator::default()).expect("failed");
+                    let answers =
+                        model.run(&batch, &mut Vec::new(), &RunTerminator::default()).expect("failed");
                     for (tensor, answer) in batch.iter().zip(answers) {
-                        let right = cpu.run(&[tensor], &mut Vec::new(), &RunTerminator::default()).expect("failed").remove(0);
-                        let [Ok(Answer::Localization(right)), Ok(Answer::Localization(found))] = [right, answer] else { panic!() };
+                        let right = cpu
+                            .run(&[tensor], &mut Vec::new(), &RunTerminator::default())
+                            .expect("failed")
+                            .remove(0);
+                        let [Ok(Answer::Localization(right)), Ok(Answer::Localization(found))] =
+                            [right, answer]
+                        else {
+                            panic!()
+                        };
                         // A millionth of a degree east is a tenth of a metre; the frames lie 10 m apart.
-                        assert!((right.position.longitude - found.position.longitude).abs() < 1e-6, "{right:?} {found:?}");
+                        assert!(
+                            (right.position.longitude - found.position.longitude).abs() < 1e-6,
+                            "{right:?} {found:?}"
+                        );
                     }
                 }
             });
@@ -96,7 +111,8 @@ fn a_provider_with_wrong_outputs_is_left_out() {
     let mut trial = Trial::new(&runtime, &two, &Options::default()).expect("refused");
     trial.cpu = Trial::new(&runtime, &nine, &Options::default()).expect("refused").cpu;
     let mut rejected = Vec::new();
-    let (taken, chosen) = trial.choose(&[Openvino, Cpu], &mut |provider, reason| rejected.push((provider, reason)));
+    let (taken, chosen) =
+        trial.choose(&[Openvino, Cpu], &mut |provider, reason| rejected.push((provider, reason)));
     assert!(taken.is_empty() && chosen.is_none());
     let [(Openvino, reason)] = &rejected[..] else { panic!("{rejected:?}") };
     assert!(reason.contains("1.00e0") && reason.contains("rms") && reason.contains("1e-2"), "{reason}");
@@ -105,16 +121,25 @@ fn a_provider_with_wrong_outputs_is_left_out() {
 #[test]
 fn providers_that_are_not_there_are_left_out_with_a_reason() {
     let Some(runtime) = runtime() else { return };
-    for provider in [Openvino, Cuda, Tensorrt, Coreml, Xnnpack].into_iter().filter(|&provider| !compiled_in(&runtime, provider)) {
+    for provider in [Openvino, Cuda, Tensorrt, Coreml, Xnnpack]
+        .into_iter()
+        .filter(|&provider| !compiled_in(&runtime, provider))
+    {
         let reason = usable(&runtime, provider).expect_err("usable");
         assert!(reason.contains("built without it") && reason.contains("onnx.library"), "{reason}");
         // Reported by the library itself if it is configured nevertheless.
-        let model = Model::load("degrees", "1", &fixtures().join("degrees/1"), &runtime, &on(&[provider, Cpu])).expect("refused");
+        let model =
+            Model::load("degrees", "1", &fixtures().join("degrees/1"), &runtime, &on(&[provider, Cpu]))
+                .expect("refused");
         assert!(model.providers().is_empty());
-        let error = Model::load("degrees", "1", &fixtures().join("degrees/1"), &runtime, &on(&[provider])).expect_err("loaded");
+        let error = Model::load("degrees", "1", &fixtures().join("degrees/1"), &runtime, &on(&[provider]))
+            .expect_err("loaded");
         assert!(error.contains("none of the execution providers"), "{error}");
     }
-    assert!(usable(&runtime, Openvino).is_ok() || usable(&runtime, Openvino).is_err_and(|reason| reason.contains("ops/setup")));
+    assert!(
+        usable(&runtime, Openvino).is_ok()
+            || usable(&runtime, Openvino).is_err_and(|reason| reason.contains("ops/setup"))
+    );
     assert_eq!(usable(&runtime, Cpu), Ok(()));
 }
 

@@ -9,8 +9,8 @@ use super::metadata::{Capture, Global, Whole};
 use crate::datetime;
 use crate::recording::{ByteSpan, DataFile, Geolocation, Stream};
 
-/// A `core:datetime` further than this from where the count of samples puts it shows that samples are missing. Clocks
-/// that drift or count whole seconds stay below.
+/// A `core:datetime` further than this from where the count of samples puts it shows that samples are
+/// missing. Clocks that drift or count whole seconds stay below.
 const GAP: SignedDuration = SignedDuration::from_secs(1);
 
 /// Where captures are in the data.
@@ -32,7 +32,13 @@ pub struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     /// The layout of a dataset, by its global object.
-    pub fn new(path: &'a Path, data: &'a DataFile, bytes_per_instant: u64, sample_rate: Option<f64>, global: &Global) -> Self {
+    pub fn new(
+        path: &'a Path,
+        data: &'a DataFile,
+        bytes_per_instant: u64,
+        sample_rate: Option<f64>,
+        global: &Global,
+    ) -> Self {
         let end = data.len.saturating_sub(global.trailing_bytes.0);
         let (offset, place, warnings) = (global.offset.0, None, Vec::new());
         let mut layout = Self { path, data, bytes_per_instant, sample_rate, end, offset, place, warnings };
@@ -64,11 +70,15 @@ impl<'a> Layout<'a> {
                 continue;
             }
             let global = capture.global_index.map_or(start, |Whole(index)| index);
-            let missing = before.map_or(0, |(index, before)| i128::from(global) - i128::from(before) - i128::from(start - index));
+            let missing = before.map_or(0, |(index, before)| {
+                i128::from(global) - i128::from(before) - i128::from(start - index)
+            });
             before = Some((start, global));
             let mut stamp = capture.datetime.as_deref().and_then(|text| self.stamp(text));
             if !streams.last().is_some_and(|last| self.continues(last, &capture, missing, stamp)) {
-                let counted = || capture.global_index.and_then(|_| self.after(streams.last()?, missing.try_into().ok()?));
+                let counted = || {
+                    capture.global_index.and_then(|_| self.after(streams.last()?, missing.try_into().ok()?))
+                };
                 stamp = stamp.or_else(counted);
                 streams.push(Stream { frequency: capture.frequency, ..Stream::default() });
             }
@@ -88,26 +98,30 @@ impl<'a> Layout<'a> {
             }
         }
         if past_the_end > 0 {
-            self.warnings.push(format!("{}: {past_the_end} of the captures begin at or past the data's end", self.path.display()));
+            self.warnings.push(format!(
+                "{}: {past_the_end} of the captures begin at or past the data's end",
+                self.path.display()
+            ));
         }
         streams
     }
 
-    /// The index of the dataset's first sample. Indices below `core:offset` can only count from the file's start, and then
-    /// all of the recording's do.
+    /// The index of the dataset's first sample. Indices below `core:offset` can only count from the file's
+    /// start, and then all of the recording's do.
     fn origin(&mut self, first: u64) -> u64 {
         if first >= self.offset {
             return self.offset;
         }
         let (path, offset) = (self.path.display(), self.offset);
         self.warnings.push(format!(
-            "{path}: core:sample_start is {first}, below core:offset, {offset}: all are taken as counted from the file's start"
+            "{path}: core:sample_start is {first}, below core:offset, {offset}: all are taken as counted \
+             from the file's start"
         ));
         0
     }
 
-    /// Whether a capture continues a stream: at its frequency, without a sample missing in between by their indices (a
-    /// negative number where these go back) or by their times.
+    /// Whether a capture continues a stream: at its frequency, without a sample missing in between by their
+    /// indices (a negative number where these go back) or by their times.
     fn continues(&self, stream: &Stream, capture: &Capture, missing: i128, stamp: Option<Timestamp>) -> bool {
         let expected = self.after(stream, 0);
         let jump = expected.zip(stamp).map(|(expected, stamp)| stamp.duration_since(expected).abs());
@@ -122,7 +136,10 @@ impl<'a> Layout<'a> {
     fn place(&mut self, place: &Value) -> Option<Geolocation> {
         let read = serde_json::from_value(place.clone()).ok().filter(Geolocation::is_valid);
         if read.is_none() {
-            self.warnings.push(format!("{}: core:geolocation is {place}, no GeoJSON Point, and is left out", self.path.display()));
+            self.warnings.push(format!(
+                "{}: core:geolocation is {place}, no GeoJSON Point, and is left out",
+                self.path.display()
+            ));
         }
         read
     }
@@ -131,7 +148,10 @@ impl<'a> Layout<'a> {
     fn stamp(&mut self, text: &str) -> Option<Timestamp> {
         let stamp = datetime::parse(text).or_else(|| datetime::parse(&format!("{text}Z")));
         if stamp.is_none() {
-            self.warnings.push(format!("{}: core:datetime is {text:?}, no RFC 3339 time, and is left out", self.path.display()));
+            self.warnings.push(format!(
+                "{}: core:datetime is {text:?}, no RFC 3339 time, and is left out",
+                self.path.display()
+            ));
         }
         stamp
     }

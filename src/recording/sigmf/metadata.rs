@@ -71,15 +71,25 @@ impl Global {
     }
 }
 
-/// A whole number from 0. One written as a float counts, as MATLAB, Lua and JavaScript write them: `3.0` is 3.
+/// A whole number from 0. One written as a float counts, as MATLAB, Lua and JavaScript write them: `3.0` is
+/// 3.
 #[derive(Clone, Copy, Default)]
 pub struct Whole(pub u64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = Number::deserialize(deserializer)?;
-        let float = || number.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0 && *x < u64::MAX as f64).map(|x| x as u64);
-        number.as_u64().or_else(float).map(Self).ok_or_else(|| D::Error::custom(format!("{number} is no whole number from 0")))
+        let float = || {
+            number
+                .as_f64()
+                .filter(|x| x.fract() == 0.0 && *x >= 0.0 && *x < u64::MAX as f64)
+                .map(|x| x as u64)
+        };
+        number
+            .as_u64()
+            .or_else(float)
+            .map(Self)
+            .ok_or_else(|| D::Error::custom(format!("{number} is no whole number from 0")))
     }
 }
 
@@ -91,12 +101,17 @@ pub fn read(path: &Path, metadata: impl Read) -> Result<Metadata, RecordingError
     let mut text = Vec::new();
     metadata.take(MAX_METADATA_BYTES + 1).read_to_end(&mut text).map_err(RecordingError::reading(path))?;
     if text.len() as u64 > MAX_METADATA_BYTES {
-        return Err(RecordingError::metadata(path, format!("is over {MAX_METADATA_BYTES} bytes, too large for SigMF metadata")));
+        return Err(RecordingError::metadata(
+            path,
+            format!("is over {MAX_METADATA_BYTES} bytes, too large for SigMF metadata"),
+        ));
     }
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
     serde_json::from_slice(text).map_err(|error| {
         let reason = match non_finite(text, &error) {
-            Some(word) => format!("{word} is no number in JSON, at line {} column {}", error.line(), error.column()),
+            Some(word) => {
+                format!("{word} is no number in JSON, at line {} column {}", error.line(), error.column())
+            }
             None => error.to_string(),
         };
         RecordingError::metadata(path, format!("is not SigMF metadata: {reason}"))

@@ -7,7 +7,8 @@ fn text(metadata: impl AsRef<[u8]>) -> Result<Recording, RecordingError> {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("x.sigmf-data"), counting(20)).unwrap();
     fs::write(folder.path().join("x.sigmf-meta"), metadata).unwrap();
-    open(&folder.path().join("x.sigmf-meta"), &Overrides::default()).map(|mut recordings| recordings.remove(0))
+    open(&folder.path().join("x.sigmf-meta"), &Overrides::default())
+        .map(|mut recordings| recordings.remove(0))
 }
 
 #[test]
@@ -17,7 +18,10 @@ fn a_float_without_a_fraction_is_a_whole_number() {
     let global = json!({"core:num_channels": 2.0, "core:offset": 1e1, "core:trailing_bytes": 4.0});
     let captures = json!([{"core:sample_start": 13.0, "core:header_bytes": 2.0, "core:global_index": 1.5e1}]);
     let recording = sigmf(folder.path(), global, captures, 2 + 4 * 8 + 4).unwrap();
-    assert_eq!((recording.num_channels, recording.streams[0].spans.clone()), (2, vec![ByteSpan { byte: 14, len: 5 }]));
+    assert_eq!(
+        (recording.num_channels, recording.streams[0].spans.clone()),
+        (2, vec![ByteSpan { byte: 14, len: 5 }])
+    );
     for (global, captures, named) in [
         (json!({}), json!([{"core:sample_start": 3.5}]), "3.5 is no whole number"),
         (json!({}), json!([{"core:sample_start": -2.0}]), "-2.0 is no whole number"),
@@ -47,7 +51,9 @@ fn numbers_outside_json_are_reported_with_their_position() {
         ("[1, 2", "line 3"),
     ] {
         for key in ["x:gain", "core:sample_rate"] {
-            let metadata = format!("{{\"global\": {{\n  \"core:datatype\": \"cu8\",\n\"{key}\": {word}}}, \"captures\": []}}");
+            let metadata = format!(
+                "{{\"global\": {{\n  \"core:datatype\": \"cu8\",\n\"{key}\": {word}}}, \"captures\": []}}"
+            );
             if word == "\"NaN\"" && key == "x:gain" {
                 text(metadata).unwrap();
                 continue;
@@ -71,7 +77,10 @@ fn a_required_extension_is_named() {
     let folder = TempDir::new().unwrap();
     for (extensions, named) in [
         (json!([{"name": "scrambler", "version": "2.0.0", "optional": false}]), Some("\"scrambler\"")),
-        (json!([{"name": "a", "optional": true}, {"name": "b\u{1b}", "optional": false}]), Some("\"b\\u001b\"")),
+        (
+            json!([{"name": "a", "optional": true}, {"name": "b\u{1b}", "optional": false}]),
+            Some("\"b\\u001b\""),
+        ),
         (json!([{"name": "antenna", "version": "1.0.0", "optional": true}]), None),
         (json!([{"name": "antenna"}]), None),
         (json!({"antenna": "v0.9.0"}), None),
@@ -97,7 +106,11 @@ fn times_may_be_finer_than_nanoseconds_and_leap() {
         let captures = json!([{"core:sample_start": 0, "core:datetime": text}]);
         let recording = sigmf(folder.path(), json!({}), captures, 20).unwrap();
         let time = read(&recording, FRAME)[0].datetime.map(|time| time.to_string());
-        assert_eq!((time.as_deref(), recording.warnings.len()), (expected, usize::from(expected.is_none())), "{text}");
+        assert_eq!(
+            (time.as_deref(), recording.warnings.len()),
+            (expected, usize::from(expected.is_none())),
+            "{text}"
+        );
     }
 }
 

@@ -21,7 +21,11 @@ fn companions_are_found_in_either_case() {
         }
     }
     let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("r.sigmf-meta"), METADATA.replace("\"cu8\"", "\"cu8\", \"core:dataset\": \"r.bin\"")).unwrap();
+    fs::write(
+        folder.path().join("r.sigmf-meta"),
+        METADATA.replace("\"cu8\"", "\"cu8\", \"core:dataset\": \"r.bin\""),
+    )
+    .unwrap();
     fs::write(folder.path().join("r.BIN"), counting(20)).unwrap();
     assert_eq!(open(&folder.path().join("r.sigmf-meta"), &Overrides::default()).unwrap()[0].len(), 10);
 }
@@ -50,7 +54,11 @@ fn what_is_read_from_a_name_is_reported() {
         open(&path, overrides).unwrap().remove(0)
     };
     let recording = opened("r_868.3M_1M.cs8", &Overrides::default());
-    assert!(recording.notes[0].contains("sample rate 1000000 Hz, centre frequency 868300000 Hz"), "{:?}", recording.notes);
+    assert!(
+        recording.notes[0].contains("sample rate 1000000 Hz, centre frequency 868300000 Hz"),
+        "{:?}",
+        recording.notes
+    );
     let rate = Overrides { sample_rate: Some(2e6), ..Overrides::default() };
     let recording = opened("r_868.3M_1M.cs8", &rate);
     assert_eq!(recording.sample_rate, Some(2e6));
@@ -58,7 +66,11 @@ fn what_is_read_from_a_name_is_reported() {
 
     let recording = opened("dvbt_8M.cs8", &Overrides::default());
     assert_eq!((recording.sample_rate, recording.streams[0].frequency), (None, None));
-    assert!(recording.notes[0].contains("may be a rate, a frequency or a bandwidth"), "{:?}", recording.notes);
+    assert!(
+        recording.notes[0].contains("may be a rate, a frequency or a bandwidth"),
+        "{:?}",
+        recording.notes
+    );
     assert_eq!(opened("plain.cs8", &Overrides::default()).notes, [""; 0]);
     assert_eq!(opened("dvbt_8M.cs8", &rate).notes, [""; 0]);
 }

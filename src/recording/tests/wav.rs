@@ -52,19 +52,26 @@ fn the_header_says_datatype_and_rate() {
         (format(3, 2, 96_000, 64), Datatype::Cf64Le),
         (extensible, Datatype::Cf32Le),
     ] {
-        let bytes = riff(&[chunk(b"LIST", b"odd"), format, chunk(b"data", &counting(80)), chunk(b"LIST", b"more")]);
+        let bytes =
+            riff(&[chunk(b"LIST", b"odd"), format, chunk(b"data", &counting(80)), chunk(b"LIST", b"more")]);
         let rate = Overrides { sample_rate: Some(5.0), ..Overrides::default() };
         for name in ["a_433.92M_250k.wav", "a.cu8", "a.bin"] {
             let recording = opened(name, &bytes, &Overrides::default()).unwrap();
             assert_eq!((recording.datatype, recording.sample_rate), (datatype, Some(96e3)));
             assert_eq!(recording.len() * recording.bytes_per_instant(), 80);
-            assert_eq!((recording.streams[0].frequency, recording.warnings.len(), recording.notes.len()), (None, 0, 0));
+            assert_eq!(
+                (recording.streams[0].frequency, recording.warnings.len(), recording.notes.len()),
+                (None, 0, 0)
+            );
             assert_eq!(opened(name, &bytes, &rate).unwrap().sample_rate, Some(5.0));
             // The flag is wrong unless it says the same.
             let flag = Overrides { datatype: Some(Datatype::Ci16Le), ..Overrides::default() };
             let recording = opened(name, &bytes, &flag).unwrap();
             assert_eq!(recording.datatype, datatype);
-            assert_eq!(recording.warnings.iter().any(|warning| warning.contains("--datatype")), datatype != Datatype::Ci16Le);
+            assert_eq!(
+                recording.warnings.iter().any(|warning| warning.contains("--datatype")),
+                datatype != Datatype::Ci16Le
+            );
         }
     }
 }
@@ -87,7 +94,12 @@ fn centre_and_start_are_from_auxi_else_from_the_name() {
         let stream = &recording.streams[0];
         let start = stream.datetime_at(0, None).map(|time| time.to_string());
         assert_eq!((stream.frequency, start.as_deref()), (centre, time));
-        assert_eq!((recording.notes.len(), recording.warnings.len()), (said, warnings), "{:?}", recording.warnings);
+        assert_eq!(
+            (recording.notes.len(), recording.warnings.len()),
+            (said, warnings),
+            "{:?}",
+            recording.warnings
+        );
     }
 }
 
@@ -117,7 +129,12 @@ fn sizes_that_were_never_written_or_are_wide_are_read() {
     }
     let sizes = [0u64, 80, 20].map(u64::to_le_bytes).concat();
     for form in [b"RF64", b"BW64"] {
-        let mut bytes = riff(&[chunk(b"ds64", &sizes), format(1, 2, 96_000, 16), chunk(b"data", &counting(80)), chunk(b"LIST", &[7; 9])]);
+        let mut bytes = riff(&[
+            chunk(b"ds64", &sizes),
+            format(1, 2, 96_000, 16),
+            chunk(b"data", &counting(80)),
+            chunk(b"LIST", &[7; 9]),
+        ]);
         let at = bytes.len() - 18 - 84;
         bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
         bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());

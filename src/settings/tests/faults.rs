@@ -38,14 +38,23 @@ fn an_unknown_key_names_the_nearest_right_one() {
 
 #[test]
 fn a_key_in_the_wrong_section_or_in_none_names_the_right_one() {
-    assert_eq!(fault("[limits]\nmax_batch = 2"), "unknown key `limits.max_batch`, did you mean `pool.max_batch`? (in my.toml)");
+    assert_eq!(
+        fault("[limits]\nmax_batch = 2"),
+        "unknown key `limits.max_batch`, did you mean `pool.max_batch`? (in my.toml)"
+    );
     assert_eq!(fault("queue = 2"), "unknown key `queue`, did you mean `pool.queue`? (in my.toml)");
-    assert_eq!(environment_fault("SFERIC__QUEUE", "2"), "unknown key `queue`, did you mean `pool.queue`? (from SFERIC__QUEUE)");
+    assert_eq!(
+        environment_fault("SFERIC__QUEUE", "2"),
+        "unknown key `queue`, did you mean `pool.queue`? (from SFERIC__QUEUE)"
+    );
     assert_eq!(
         fault("[cache.shared]\nbuckett = 'a'"),
         "unknown key `cache.shared.buckett`, did you mean `cache.shared.bucket`? (in my.toml)"
     );
-    assert_eq!(fault("[jetsream]\ncreate = true"), "unknown section `jetsream`, did you mean `jetstream`? (in my.toml)");
+    assert_eq!(
+        fault("[jetsream]\ncreate = true"),
+        "unknown section `jetsream`, did you mean `jetstream`? (in my.toml)"
+    );
 }
 
 #[test]
@@ -53,16 +62,24 @@ fn a_wrong_type_names_the_key_the_value_and_the_place() {
     for (file, expected) in [
         ("[pool]\nqueue = 'many'", "`pool.queue` is \"many\", must be a whole number from 0 (in my.toml)"),
         ("[pool]\nqueue = -1", "`pool.queue` is -1, must be a whole number from 0 (in my.toml)"),
-        ("[limits]\ntimeout = 500", "`limits.timeout` is 500, must be a duration with its unit, such as \"500ms\" (in my.toml)"),
+        (
+            "[limits]\ntimeout = 500",
+            "`limits.timeout` is 500, must be a duration with its unit, such as \"500ms\" (in my.toml)",
+        ),
         (
             "[cache]\nmax_bytes = 'lots'",
-            "`cache.max_bytes` is \"lots\", must be a size such as \"64MiB\", or a number of bytes (in my.toml)",
+            "`cache.max_bytes` is \"lots\", must be a size such as \"64MiB\", or a number of bytes (in \
+             my.toml)",
         ),
-        ("[cache.shared]\nkind = 'memcached'", "`cache.shared.kind` is \"memcached\", must be one of none, nats_kv, redis (in my.toml)"),
+        (
+            "[cache.shared]\nkind = 'memcached'",
+            "`cache.shared.kind` is \"memcached\", must be one of none, nats_kv, redis (in my.toml)",
+        ),
         ("[nats]\nmode = 'pigeon'", "`nats.mode` is \"pigeon\", must be one of core, jetstream (in my.toml)"),
         (
             "[pool]\nexecution_providers = ['cpu', 'abacus']",
-            "`pool.execution_providers.1` is \"abacus\", must be one of cpu, coreml, cuda, tensorrt, openvino, xnnpack (in my.toml)",
+            "`pool.execution_providers.1` is \"abacus\", must be one of cpu, coreml, cuda, tensorrt, \
+             openvino, xnnpack (in my.toml)",
         ),
         ("pool = 3", "`pool` is 3, must be a section of keys (in my.toml)"),
     ] {
@@ -80,16 +97,26 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
         ("[limits]\nper_source_share = 0", "`limits.per_source_share` is 0, must be above 0 and at most 1"),
         ("[limits]\ntimeout = '2m'", "`limits.timeout` is 2m, must be at most `limits.max_timeout`, 1m"),
         ("[limits]\ntimeout = '0s'", "`limits.timeout` is 0s, must be longer than 0s"),
-        ("[output]\nconfidence_interval = 1", "`output.confidence_interval` is 1, must be above 0 and below 1"),
-        ("[output]\nconfidence_interval = nan", "`output.confidence_interval` is NaN, must be above 0 and below 1"),
+        (
+            "[output]\nconfidence_interval = 1",
+            "`output.confidence_interval` is 1, must be above 0 and below 1",
+        ),
+        (
+            "[output]\nconfidence_interval = nan",
+            "`output.confidence_interval` is NaN, must be above 0 and below 1",
+        ),
         ("[pool]\nqueue = 0", "`pool.queue` is 0, must be at least 1"),
         ("[pool]\nsessions = 0", "`pool.sessions` is 0, must be at least 1"),
         ("[cache]\nmax_bytes = 0", "`cache.max_bytes` is 0, must be at least 1"),
         ("[cache.shared]\ntimeout = '0s'", "`cache.shared.timeout` is 0s, must be longer than 0s"),
-        ("[cache.shared]\nbucket = 'a.b'", "`cache.shared.bucket` is \"a.b\", must be a text of letters, digits, _ and -"),
+        (
+            "[cache.shared]\nbucket = 'a.b'",
+            "`cache.shared.bucket` is \"a.b\", must be a text of letters, digits, _ and -",
+        ),
         (
             "[cache.shared]\nkind = 'redis'\nurl = 'localhost'",
-            "`cache.shared.url` is \"localhost\", must be the address of a Redis server such as redis://127.0.0.1:6379/0",
+            "`cache.shared.url` is \"localhost\", must be the address of a Redis server such as \
+             redis://127.0.0.1:6379/0",
         ),
         ("[breaker]\nslow_share = 1.5", "`breaker.slow_share` is 1.5, must be from 0 to 1"),
         ("[breaker]\nopen_for = '0s'", "`breaker.open_for` is 0s, must be longer than 0s"),
@@ -100,22 +127,38 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
             "[pool]\nexecution_providers = ['cpu', 'cuda']",
             "`pool.execution_providers` is [Cpu, Cuda], must hold at least one, none twice, the CPU last",
         ),
-        ("[jetstream]\ndurable = 'a.b'", "`jetstream.durable` is \"a.b\", must be a text without spaces or any of . * > / \\"),
+        (
+            "[jetstream]\ndurable = 'a.b'",
+            "`jetstream.durable` is \"a.b\", must be a text without spaces or any of . * > / \\",
+        ),
         (
             "[jetstream]\noutcomes_stream = 'IQ_FRAMES'",
             "`jetstream.outcomes_stream` is \"IQ_FRAMES\", which is `jetstream.frames_stream` too",
         ),
-        ("[jetstream]\nduplicate_window = '0s'", "`jetstream.duplicate_window` is 0s, must be longer than 0s"),
+        (
+            "[jetstream]\nduplicate_window = '0s'",
+            "`jetstream.duplicate_window` is 0s, must be longer than 0s",
+        ),
         ("[jetstream]\nreplicas = 6", "`jetstream.replicas` is 6, must be from 1 to 5"),
         ("[jetstream]\nmax_bytes = 0", "`jetstream.max_bytes` is 0, must be from 1 to 9223372036854775807"),
         (
             "[nats]\ninbox_prefix = 'me.>'",
-            "`nats.inbox_prefix` is \"me.>\", must be a text of tokens joined by dots, without spaces, * or >, not starting with $",
+            "`nats.inbox_prefix` is \"me.>\", must be a text of tokens joined by dots, without spaces, * or \
+             >, not starting with $",
         ),
         ("[models]\nmax_versions = 0", "`models.max_versions` is 0, must be at least 1"),
-        ("[models]\nstate = 'kv:a b'", "`models.state` is \"kv:a b\", must be a file, or kv: and a bucket of letters, digits, _ and -"),
-        ("[models]\ntrusted_keys = ['RWQ', ' ']", "`models.trusted_keys` holds an empty text, must be public keys"),
-        ("[[models.sources]]\nkind = 'nats'", "`models.sources.0.bucket` is \"\", must be a text of letters, digits, _ and -"),
+        (
+            "[models]\nstate = 'kv:a b'",
+            "`models.state` is \"kv:a b\", must be a file, or kv: and a bucket of letters, digits, _ and -",
+        ),
+        (
+            "[models]\ntrusted_keys = ['RWQ', ' ']",
+            "`models.trusted_keys` holds an empty text, must be public keys",
+        ),
+        (
+            "[[models.sources]]\nkind = 'nats'",
+            "`models.sources.0.bucket` is \"\", must be a text of letters, digits, _ and -",
+        ),
         (
             "[[models.sources]]\nkind = 'mlflow'\nurl = 'mlflow:5000'\nmodel = 'm'\nalias = 'a'",
             "`models.sources.0.url` is \"mlflow:5000\", must begin with http:// or https://",
@@ -130,19 +173,30 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
         ),
         (
             "[gather]\nsubject = 'iq.sessions'",
-            "`gather.subject` is \"iq.sessions\", must be a text of tokens joined by dots that ends in .>, without spaces or *, not starting with $",
+            "`gather.subject` is \"iq.sessions\", must be a text of tokens joined by dots that ends in .>, \
+             without spaces or *, not starting with $",
         ),
         ("[gather]\nmax_sessions = 0", "`gather.max_sessions` is 0, must be at least 1"),
         ("[gather]\nmax_speed = -1e300", "`gather.max_speed` is -1e300, must be a number above 0"),
-        ("[http]\nallowed_hosts = ['http://x']", "`http.allowed_hosts` holds \"http://x\", must be host names such as sferic.example"),
+        (
+            "[http]\nallowed_hosts = ['http://x']",
+            "`http.allowed_hosts` holds \"http://x\", must be host names such as sferic.example",
+        ),
         ("[http]\nmax_body = 0", "`http.max_body` is 0, must be at least 1"),
         ("[http]\ntoken = 'a b'", "`http.token` must be printable ASCII characters without spaces"),
-        ("[telemetry]\ntraces_per_second = -1", "`telemetry.traces_per_second` is -1, must be a number from 0"),
+        (
+            "[telemetry]\ntraces_per_second = -1",
+            "`telemetry.traces_per_second` is -1, must be a number from 0",
+        ),
         (
             "[[receivers]]\nsource = 'a..b'",
-            "`receivers.0.source` is \"a..b\", must be a text of tokens joined by dots, without spaces, * or >, not starting with $",
+            "`receivers.0.source` is \"a..b\", must be a text of tokens joined by dots, without spaces, * \
+             or >, not starting with $",
         ),
-        ("[[receivers]]\nsource = 'a'\n[[receivers]]\nsource = 'a'", "`receivers.1.source` is \"a\", which an earlier receiver has too"),
+        (
+            "[[receivers]]\nsource = 'a'\n[[receivers]]\nsource = 'a'",
+            "`receivers.1.source` is \"a\", which an earlier receiver has too",
+        ),
         (
             "[[receivers]]\nsource = 'a'\nposition = { latitude = 91, longitude = 7 }",
             "`receivers.0.position.latitude` is 91, must be from -90 to 90 degrees",
@@ -150,23 +204,38 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
         ("[[receivers]]\nsource = 'a'\nsigma = 0", "`receivers.0.sigma` is 0, must be a number above 0"),
         (
             "[nats]\nprefix = 'iq..x'",
-            "`nats.prefix` is \"iq..x\", must be a text of tokens joined by dots, without spaces, * or >, not starting with $",
+            "`nats.prefix` is \"iq..x\", must be a text of tokens joined by dots, without spaces, * or >, \
+             not starting with $",
         ),
         (
             "[nats]\nurl = 'http://x'",
-            "`nats.url` is \"http://x\", must be server addresses (nats://, tls://, ws:// or wss://) joined by commas",
+            "`nats.url` is \"http://x\", must be server addresses (nats://, tls://, ws:// or wss://) joined \
+             by commas",
         ),
         ("[nats]\npassword = 'x'", "`nats.password` is given without `nats.user`"),
-        ("[nats]\nuser = 'a'\ntoken = 'b'", "`nats.token` is given beside `nats.user`: only one way to sign in may be"),
+        (
+            "[nats]\nuser = 'a'\ntoken = 'b'",
+            "`nats.token` is given beside `nats.user`: only one way to sign in may be",
+        ),
         ("[nats]\ntls_cert = 'c.pem'", "`nats.tls_cert` and `nats.tls_key` must be given together"),
-        ("[http]\nlisten = '8003'", "`http.listen` is \"8003\", must be an address and port such as 127.0.0.1:8003, or empty"),
+        (
+            "[http]\nlisten = '8003'",
+            "`http.listen` is \"8003\", must be an address and port such as 127.0.0.1:8003, or empty",
+        ),
         (
             "[telemetry]\notlp_endpoint = 'collector:4317'",
-            "`telemetry.otlp_endpoint` is \"collector:4317\", must begin with http:// or https://, or be empty",
+            "`telemetry.otlp_endpoint` is \"collector:4317\", must begin with http:// or https://, or be \
+             empty",
         ),
-        ("[telemetry]\nlog = 'sferic=loud'", "`telemetry.log` is \"sferic=loud\", must be a level or directives such as info,sferic=debug"),
+        (
+            "[telemetry]\nlog = 'sferic=loud'",
+            "`telemetry.log` is \"sferic=loud\", must be a level or directives such as info,sferic=debug",
+        ),
         ("[models]\ndefault = 'a@'", "`models.default` is \"a@\", must be a model's name, or name@version"),
-        ("[supervision]\nbackoff_min = '10s'", "`supervision.backoff_min` is 10s, must be at most `supervision.backoff_max`, 5s"),
+        (
+            "[supervision]\nbackoff_min = '10s'",
+            "`supervision.backoff_min` is 10s, must be at most `supervision.backoff_max`, 5s",
+        ),
     ] {
         assert_eq!(fault(file), format!("{expected} (in my.toml)"));
     }
@@ -180,14 +249,18 @@ fn the_keys_of_a_section_in_a_list_are_known_too() {
         "unknown key `receivers.1.positon`, did you mean `receivers.1.position`? (in my.toml)"
     );
     assert_eq!(fault("[[models.sources]]\nbucket = 'b'"), "`models.sources.0.kind` is missing (in my.toml)");
-    assert_eq!(fault("[[models.sources]]\nkind = 'ftp'"), "`models.sources.0.kind` is \"ftp\", must be one of nats, mlflow (in my.toml)");
+    assert_eq!(
+        fault("[[models.sources]]\nkind = 'ftp'"),
+        "`models.sources.0.kind` is \"ftp\", must be one of nats, mlflow (in my.toml)"
+    );
     assert_eq!(fault("receivers = 3"), "`receivers` is 3, must be a list (in my.toml)");
 }
 
 #[test]
 fn a_key_that_another_replaced_names_that() {
     for key in ["predictions_stream", "failures_stream"] {
-        let expected = format!("unknown key `jetstream.{key}`, did you mean `jetstream.outcomes_stream`? (in my.toml)");
+        let expected =
+            format!("unknown key `jetstream.{key}`, did you mean `jetstream.outcomes_stream`? (in my.toml)");
         assert_eq!(fault(&format!("[jetstream]\n{key} = 'A'")), expected);
     }
 }
@@ -202,9 +275,13 @@ fn a_number_is_quoted_as_it_was_written() {
         fault("[limits]\ntimeout = 0x1F4"),
         "`limits.timeout` is 0x1F4, must be a duration with its unit, such as \"500ms\" (in my.toml)"
     );
-    assert_eq!(fault("[pool]\nqueue = 1_000.0"), "`pool.queue` is 1_000.0, must be a whole number from 0 (in my.toml)");
     assert_eq!(
-        load_from("[pool]\nqueue = 0x10", &[("SFERIC__POOL__QUEUE", "2e2")], &[("pool.queue", "3.5")]).unwrap_err(),
+        fault("[pool]\nqueue = 1_000.0"),
+        "`pool.queue` is 1_000.0, must be a whole number from 0 (in my.toml)"
+    );
+    assert_eq!(
+        load_from("[pool]\nqueue = 0x10", &[("SFERIC__POOL__QUEUE", "2e2")], &[("pool.queue", "3.5")])
+            .unwrap_err(),
         "`pool.queue` is 3.5, must be a whole number from 0 (from the command line)",
         "of several layers, the one that counts"
     );

@@ -54,8 +54,14 @@ fn the_environment_takes_every_kind_of_value() {
     assert_eq!((settings.limits.when_full, settings.nats.mode), (WhenFull::ShedOldest, Mode::Jetstream));
     assert_eq!(settings.pool.execution_providers, [ExecutionProvider::Cuda, ExecutionProvider::Cpu]);
     assert_eq!(given(&settings.http.listen), None);
-    assert_eq!((settings.http.allowed_hosts, settings.jetstream.max_bytes), (vec!["a.example".to_owned()], 1 << 30));
-    assert_eq!((settings.models.sources[0].kind, settings.telemetry.traces_per_second), (SourceKind::Nats, 7.0));
+    assert_eq!(
+        (settings.http.allowed_hosts, settings.jetstream.max_bytes),
+        (vec!["a.example".to_owned()], 1 << 30)
+    );
+    assert_eq!(
+        (settings.models.sources[0].kind, settings.telemetry.traces_per_second),
+        (SourceKind::Nats, 7.0)
+    );
     assert_eq!((settings.receivers[0].source.as_str(), settings.receivers[0].moving), ("a", false));
 }
 
@@ -83,11 +89,13 @@ fn good_values_of_every_form_are_taken() {
         "[nats]\ninbox_prefix = '_INBOX.mine'",
         "[models]\nstate = 'kv:sferic_models'\ntrusted_keys = ['RWQf6LRCGA9i53mlYecO']",
         "[models]\nstate = '/var/lib/sferic/active.json'",
-        "[[models.sources]]\nkind = 'nats'\nbucket = 'models'\n[[models.sources]]\nkind = 'mlflow'\nurl = 'https://m'\nmodel = 'a'\nversion = '3'",
+        "[[models.sources]]\nkind = 'nats'\nbucket = 'models'\n[[models.sources]]\nkind = 'mlflow'\nurl = \
+         'https://m'\nmodel = 'a'\nversion = '3'",
         "[gather]\nsubject = 'iq.sessions.0.>'\nmax_speed = 7",
         "[http]\nallowed_hosts = ['sferic.example', 'host:8003', '[::1]']\ntoken = 'AZaz09-._~+/='",
         "[telemetry]\ntraces_per_second = 0",
-        "[[receivers]]\nsource = 'a'\n[[receivers]]\nsource = 'b.c'\nposition = { latitude = -90, longitude = 180.0 }\ndelay = '35ns'",
+        "[[receivers]]\nsource = 'a'\n[[receivers]]\nsource = 'b.c'\nposition = { latitude = -90, longitude \
+         = 180.0 }\ndelay = '35ns'",
         "[pool]\nexecution_providers = ['cuda']",
     ] {
         load_from(file, &[], &[]).unwrap();

@@ -19,7 +19,8 @@ fn load_from(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -
     let mut config = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     config.write_all(file.as_bytes()).unwrap();
     let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    let flags: Vec<_> = flags.iter().map(|(key, value)| ((*key).to_owned(), value.parse().unwrap())).collect();
+    let flags: Vec<_> =
+        flags.iter().map(|(key, value)| ((*key).to_owned(), value.parse().unwrap())).collect();
     load_with_env(Some(config.path()), environment, &flags)
         .map_err(|error| error.to_string().replace(&config.path().display().to_string(), "my.toml"))
 }
@@ -48,14 +49,17 @@ fn documented_file() -> String {
     std::fs::read_to_string(DEFAULT_FILE).unwrap()
 }
 
-/// The file with what is commented out of it taken in: keys whose default depends on the machine, and the examples of lists.
+/// The file with what is commented out of it taken in: keys whose default depends on the machine, and the
+/// examples of lists.
 fn documented() -> String {
     let is_code = |line: &str| {
         let key = line.split_once(" = ").map_or("", |(key, _)| key);
-        line.starts_with("[[") || !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        line.starts_with("[[")
+            || !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
     // An empty list would stand beside its example.
-    let is_example = |line: &&str| ["receivers = []", "sources = []"].iter().any(|list| line.starts_with(list));
+    let is_example =
+        |line: &&str| ["receivers = []", "sources = []"].iter().any(|list| line.starts_with(list));
     let file = documented_file();
     file.lines()
         .filter(|line| !is_example(line))
@@ -68,7 +72,13 @@ fn with_all_keys() -> Settings {
     let mut settings = Settings::default();
     let place = ReceiverPosition { latitude: 45.07, longitude: 7.69, altitude: Some(240.0) };
     let source = "north.rx2".to_owned();
-    settings.receivers = vec![Receiver { source, position: Some(place), delay: Duration::ZERO, sigma: Some(2.0), moving: true }];
+    settings.receivers = vec![Receiver {
+        source,
+        position: Some(place),
+        delay: Duration::ZERO,
+        sigma: Some(2.0),
+        moving: true,
+    }];
     settings.models.sources = vec![ModelSource {
         kind: SourceKind::Mlflow,
         bucket: String::new(),
@@ -104,7 +114,8 @@ fn keys_without_effect_are_listed_and_marked() {
     let mut section = String::new();
     let mut marked = BTreeSet::new();
     for line in documented_file().lines().filter(|line| !line.starts_with('#')) {
-        let (what, is_marked) = line.strip_suffix(" # does nothing yet").map_or((line, false), |what| (what, true));
+        let (what, is_marked) =
+            line.strip_suffix(" # does nothing yet").map_or((line, false), |what| (what, true));
         let name = match what.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
             Some(name) => {
                 section = format!("{name}.");
@@ -126,8 +137,8 @@ fn keys_without_effect_are_listed_and_marked() {
 #[test]
 fn set_keys_without_effect_are_named() {
     assert_eq!(Settings::default().set_but_unbuilt(), [""; 0]);
-    let file =
-        "[models]\nwatch = true\nkeep_warm = 3\nrepository = 'x'\n[jetstream]\nreplicas = 3\nordered = true\n[[receivers]]\nsource = 'a'";
+    let file = "[models]\nwatch = true\nkeep_warm = 3\nrepository = 'x'\n[jetstream]\nreplicas = 3\n\
+                ordered = true\n[[receivers]]\nsource = 'a'";
     let settings = load_from(file, &[("SFERIC__HTTP__TOKEN", "t")], &[]).unwrap();
     let expected = ["receivers", "jetstream.ordered", "jetstream.replicas", "models.keep_warm", "http.token"];
     assert_eq!(settings.set_but_unbuilt(), expected);

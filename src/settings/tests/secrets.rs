@@ -78,7 +78,8 @@ fn shown_settings_can_be_read_back() {
     settings.cache.max_bytes = 1_000_001;
     settings.buffers.max_bytes = 3 << 10;
     settings.limits.timeout = Duration::from_micros(1_500);
-    (settings.receivers, settings.models.sources) = (with_all_keys().receivers, with_all_keys().models.sources);
+    (settings.receivers, settings.models.sources) =
+        (with_all_keys().receivers, with_all_keys().models.sources);
     settings.receivers[0].delay = Duration::from_nanos(35);
     let shown = toml::to_string(&settings.redacted()).unwrap();
     assert!(shown.contains("max_bytes = \"1000001B\"") && shown.contains("max_bytes = \"3KiB\""), "{shown}");

@@ -46,7 +46,9 @@ macro_rules! catalogue {
         $(
             #[doc = $help]
             pub static $constant: Metric =
-                Metric { name: $name, unit: $unit, kind: MetricKind::$kind, labels: &[$($label),*], help: $help };
+                Metric {
+                    name: $name, unit: $unit, kind: MetricKind::$kind, labels: &[$($label),*], help: $help,
+                };
         )*
         /// All of them.
         pub static ALL: &[&Metric] = &[$(&$constant),*];
@@ -55,12 +57,19 @@ macro_rules! catalogue {
 
 catalogue! {
     // Frames.
-    FRAMES: Counter "sferic.frames" "{frame}" ["outcome"] "Frames that ended: as a prediction, with a failure's code, or lost";
-    FRAMES_RECEIVED: Counter "sferic.frames.received" "{frame}" [] "Frames that arrived; always those that ended and those in flight";
-    FRAMES_SHED: Counter "sferic.frames.shed" "{frame}" ["reason" "source"] "Frames refused as overloaded, by what was full";
-    FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"] "Frames without a published outcome, by reason: why it could not be published, or a number missing in the source's seq (gap)";
-    FRAMES_UNSEEN: Counter "sferic.frames.unseen" "{frame}" [] "Frames missing in their sources' seq while another member of the queue group may have received them";
-    FRAME_DURATION: Histogram "sferic.frame.duration" "s" ["outcome"] "From a frame's arrival until its outcome is published";
+    FRAMES: Counter "sferic.frames" "{frame}" ["outcome"]
+        "Frames that ended: as a prediction, with a failure's code, or lost";
+    FRAMES_RECEIVED: Counter "sferic.frames.received" "{frame}" []
+        "Frames that arrived; always those that ended and those in flight";
+    FRAMES_SHED: Counter "sferic.frames.shed" "{frame}" ["reason" "source"]
+        "Frames refused as overloaded, by what was full";
+    FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"]
+        "Frames without a published outcome, by reason: why it could not be published, or a number missing \
+         in the source's seq (gap)";
+    FRAMES_UNSEEN: Counter "sferic.frames.unseen" "{frame}" []
+        "Frames missing in their sources' seq while another member of the queue group may have received them";
+    FRAME_DURATION: Histogram "sferic.frame.duration" "s" ["outcome"]
+        "From a frame's arrival until its outcome is published";
     STAGE_DURATION: Histogram "sferic.stage.duration" "s" ["stage"] "Time of one frame in one stage";
     FRAME_PAYLOAD: Counter "sferic.frame.payload" "By" [] "Bytes of the messages of frames that ended";
     FRAME_SAMPLES: Counter "sferic.frame.samples" "{sample}" [] "Samples a channel of frames that were read";
@@ -69,18 +78,27 @@ catalogue! {
     IN_FLIGHT_FRAMES_LIMIT: Gauge "sferic.in_flight.frames.limit" "{frame}" [] "limits.in_flight_frames";
     IN_FLIGHT_PAYLOAD: Gauge "sferic.in_flight.payload" "By" [] "Bytes of the messages in the pipeline";
     IN_FLIGHT_PAYLOAD_LIMIT: Gauge "sferic.in_flight.payload.limit" "By" [] "limits.in_flight_bytes";
-    QUEUE_DEPTH: Gauge "sferic.queue.depth" "{item}" ["queue"] "Queued items: frames for a feature worker (preprocess) and for a session (sessions), outcomes to be published, traces (frames' spans) to be exported";
+    QUEUE_DEPTH: Gauge "sferic.queue.depth" "{item}" ["queue"]
+        "Queued items: frames for a feature worker (preprocess) and for a session (sessions), outcomes to \
+         be published, traces (frames' spans) to be exported";
     QUEUE_LIMIT: Gauge "sferic.queue.limit" "{item}" ["queue"] "The most that may be queued";
     // The cache, and the tensors lent to frames.
-    CACHE_LOOKUPS: Counter "sferic.cache.lookups" "{frame}" ["result"] "Lookups by result: hit, coalesced (waited for an equal frame that was being computed), or miss";
-    CACHE_EVICTED: Counter "sferic.cache.evicted" "{entry}" ["reason"] "Answers evicted or not admitted, by reason: cache.max_entries (size), cache.max_bytes (bytes), cache.ttl (age), or less often asked for than what they would replace (not_admitted)";
-    CACHE_SHARED: Counter "sferic.cache.shared.lookups" "{frame}" ["result"] "Lookups in the shared cache after a miss in the daemon's own: hit, miss, timeout, error, or not_asked";
-    CACHE_SHARED_WRITES: Counter "sferic.cache.shared.writes" "{entry}" ["result"] "Answers written to the shared cache, or dropped";
+    CACHE_LOOKUPS: Counter "sferic.cache.lookups" "{frame}" ["result"]
+        "Lookups by result: hit, coalesced (waited for an equal frame that was being computed), or miss";
+    CACHE_EVICTED: Counter "sferic.cache.evicted" "{entry}" ["reason"]
+        "Answers evicted or not admitted, by reason: cache.max_entries (size), cache.max_bytes (bytes), \
+         cache.ttl (age), or less often asked for than what they would replace (not_admitted)";
+    CACHE_SHARED: Counter "sferic.cache.shared.lookups" "{frame}" ["result"]
+        "Lookups in the shared cache after a miss in the daemon's own: hit, miss, timeout, error, or \
+         not_asked";
+    CACHE_SHARED_WRITES: Counter "sferic.cache.shared.writes" "{entry}" ["result"]
+        "Answers written to the shared cache, or dropped";
     CACHE_ENTRIES: Gauge "sferic.cache.entries" "{entry}" [] "Answers cached";
     CACHE_ENTRIES_LIMIT: Gauge "sferic.cache.entries.limit" "{entry}" [] "cache.max_entries";
     CACHE_SIZE: Gauge "sferic.cache.size" "By" [] "Memory of the cached answers";
     CACHE_SIZE_LIMIT: Gauge "sferic.cache.size.limit" "By" [] "cache.max_bytes";
-    BUFFERS_TAKEN: Counter "sferic.buffers.taken" "{buffer}" ["from"] "Tensors lent: from the pool, allocated for it, or allocated beyond its bound";
+    BUFFERS_TAKEN: Counter "sferic.buffers.taken" "{buffer}" ["from"]
+        "Tensors lent: from the pool, allocated for it, or allocated beyond its bound";
     BUFFERS_FREED: Counter "sferic.buffers.freed" "{buffer}" [] "Idle tensors freed, for age or to make room";
     BUFFERS: Gauge "sferic.buffers" "{buffer}" ["state"] "Tensors lent, and idle ones";
     BUFFERS_SIZE: Gauge "sferic.buffers.size" "By" [] "Memory of lent and idle tensors";
@@ -88,37 +106,60 @@ catalogue! {
     BUFFERS_SIZE_LIMIT: Gauge "sferic.buffers.size.limit" "By" [] "buffers.max_bytes";
     // The sessions.
     SESSIONS: Gauge "sferic.sessions" "{session}" ["state"] "Session threads, in a run and idle";
-    SESSION_BUSY: Counter "sferic.session.busy" "s" ["session"] "Time a session has spent in runs; the rate is its utilisation";
+    SESSION_BUSY: Counter "sferic.session.busy" "s" ["session"]
+        "Time a session has spent in runs; the rate is its utilisation";
     RUNS: Counter "sferic.runs" "{run}" [] "Runs of a model, including those of halved batches";
-    RUNS_CANCELLED: Counter "sferic.runs.cancelled" "{run}" [] "Runs cancelled because the deadlines of all their frames had passed";
+    RUNS_CANCELLED: Counter "sferic.runs.cancelled" "{run}" []
+        "Runs cancelled because the deadlines of all their frames had passed";
     BATCH_SIZE: Histogram "sferic.batch.size" "{frame}" [] "Frames in one run";
     POOL_TIMEOUTS: Counter "sferic.pool.timeouts" "{frame}" [] "Frames that waited for pool.acquire_timeout";
     NOT_BEGUN: Counter "sferic.frames.not_begun" "{frame}" ["reason"] "Frames whose work was never begun";
     // Models and their circuits.
-    MODEL_INFO: Gauge "sferic.model.info" "" ["model" "version" "digest" "providers"] "1 for every loaded version";
-    MODEL_FRAMES: Counter "sferic.model.frames" "{frame}" ["model" "version" "outcome"] "Frames that ended, by the version they were for";
-    MODEL_INFERENCE: Histogram "sferic.model.inference.duration" "s" ["model" "version"] "Time of one frame in a session's run";
-    MODEL_MAX_BATCH: Gauge "sferic.model.batch.limit" "{frame}" ["model" "version"] "The most frames of a version in one run";
-    DISPATCH_NODES: Gauge "sferic.model.dispatch.nodes" "1" ["model" "version" "provider"] "Share of the model's nodes that an execution provider runs";
-    DISPATCH_TIME: Gauge "sferic.model.dispatch.time" "1" ["model" "version" "provider"] "Its share of the time, as profiled at the load";
-    BREAKER_STATE: Gauge "sferic.breaker.state" "" ["model" "version" "state"] "1 for the circuit's state, 0 for the others";
-    BREAKER_OPENINGS: Counter "sferic.breaker.openings" "{opening}" ["model" "version"] "Times the circuit opened; this and the next four restart at 0 when the circuit is reset by hand";
-    BREAKER_REFUSED: Counter "sferic.breaker.refused" "{frame}" ["model" "version"] "Frames refused by the open circuit";
-    BREAKER_PROBES: Counter "sferic.breaker.probes" "{frame}" ["model" "version"] "Frames let through as probes while half-open";
-    BREAKER_FAILURES: Counter "sferic.breaker.failures" "{frame}" ["model" "version"] "Frames on which the model failed";
-    BREAKER_SLOW: Counter "sferic.breaker.slow" "{frame}" ["model" "version"] "Frames whose run was slow, by breaker.slow_call";
+    MODEL_INFO: Gauge "sferic.model.info" "" ["model" "version" "digest" "providers"]
+        "1 for every loaded version";
+    MODEL_FRAMES: Counter "sferic.model.frames" "{frame}" ["model" "version" "outcome"]
+        "Frames that ended, by the version they were for";
+    MODEL_INFERENCE: Histogram "sferic.model.inference.duration" "s" ["model" "version"]
+        "Time of one frame in a session's run";
+    MODEL_MAX_BATCH: Gauge "sferic.model.batch.limit" "{frame}" ["model" "version"]
+        "The most frames of a version in one run";
+    DISPATCH_NODES: Gauge "sferic.model.dispatch.nodes" "1" ["model" "version" "provider"]
+        "Share of the model's nodes that an execution provider runs";
+    DISPATCH_TIME: Gauge "sferic.model.dispatch.time" "1" ["model" "version" "provider"]
+        "Its share of the time, as profiled at the load";
+    BREAKER_STATE: Gauge "sferic.breaker.state" "" ["model" "version" "state"]
+        "1 for the circuit's state, 0 for the others";
+    BREAKER_OPENINGS: Counter "sferic.breaker.openings" "{opening}" ["model" "version"]
+        "Times the circuit opened; this and the next four restart at 0 when the circuit is reset by hand";
+    BREAKER_REFUSED: Counter "sferic.breaker.refused" "{frame}" ["model" "version"]
+        "Frames refused by the open circuit";
+    BREAKER_PROBES: Counter "sferic.breaker.probes" "{frame}" ["model" "version"]
+        "Frames let through as probes while half-open";
+    BREAKER_FAILURES: Counter "sferic.breaker.failures" "{frame}" ["model" "version"]
+        "Frames on which the model failed";
+    BREAKER_SLOW: Counter "sferic.breaker.slow" "{frame}" ["model" "version"]
+        "Frames whose run was slow, by breaker.slow_call";
     // The connection to NATS.
     NATS_CONNECTED: Gauge "sferic.nats.connected" "" [] "1 while the connection is up";
     NATS_CONNECTS: Counter "sferic.nats.connects" "{connection}" [] "Connections made, including the first";
-    NATS_CLIENT_RESTARTS: Counter "sferic.nats.client.restarts" "{restart}" [] "NATS clients that ended on a message they could not read and were replaced";
-    NATS_UNREADABLE: Counter "sferic.nats.unreadable" "{message}" [] "Messages skipped because the client could not read them; each ended a connection or the client, and lost the messages in transit";
-    NATS_PROBE_AGE: Gauge "sferic.nats.probe.age" "s" [] "Time since the server last echoed the probe that is sent once a second over the connection frames arrive on";
-    NATS_DROPPED: Counter "sferic.nats.dropped" "{event}" [] "Times the client dropped messages because a subscription's buffer was full";
+    NATS_CLIENT_RESTARTS: Counter "sferic.nats.client.restarts" "{restart}" []
+        "NATS clients that ended on a message they could not read and were replaced";
+    NATS_UNREADABLE: Counter "sferic.nats.unreadable" "{message}" []
+        "Messages skipped because the client could not read them; each ended a connection or the client, \
+         and lost the messages in transit";
+    NATS_PROBE_AGE: Gauge "sferic.nats.probe.age" "s" []
+        "Time since the server last echoed the probe that is sent once a second over the connection frames \
+         arrive on";
+    NATS_DROPPED: Counter "sferic.nats.dropped" "{event}" []
+        "Times the client dropped messages because a subscription's buffer was full";
     NATS_MESSAGES: Counter "sferic.nats.messages" "{message}" ["direction"] "Messages received and sent";
     NATS_PAYLOAD: Counter "sferic.nats.payload" "By" ["direction"] "Their bytes";
     // The process and the telemetry itself.
-    ACTOR_RESTARTS: Counter "sferic.actor.restarts" "{restart}" ["actor"] "Actors that failed and were restarted, together with those that depend on them";
-    TRACES: Counter "sferic.telemetry.traces" "{frame}" ["result"] "Frames whose spans were to be exported: exported, queue_full, failed (at the collector), limited (over the failures and slow frames kept per second)";
+    ACTOR_RESTARTS: Counter "sferic.actor.restarts" "{restart}" ["actor"]
+        "Actors that failed and were restarted, together with those that depend on them";
+    TRACES: Counter "sferic.telemetry.traces" "{frame}" ["result"]
+        "Frames whose spans were to be exported: exported, queue_full, failed (at the collector), limited \
+         (over the failures and slow frames kept per second)";
     EXPORTS: Counter "sferic.telemetry.exports" "{request}" ["signal" "result"] "Requests to the collector";
     BUILD_INFO: Gauge "sferic.build.info" "" ["version"] "1";
     STATUS: Gauge "sferic.status" "" ["status"] "1 for the status in sferic.health, 0 for the others";

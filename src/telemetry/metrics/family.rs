@@ -51,7 +51,13 @@ impl Reading {
     }
 
     fn add(&mut self, metric: &'static Metric, labels: Vec<String>, value: Value) {
-        debug_assert_eq!(labels.len(), metric.labels.len(), "{} has the labels {:?}", metric.name, metric.labels);
+        debug_assert_eq!(
+            labels.len(),
+            metric.labels.len(),
+            "{} has the labels {:?}",
+            metric.name,
+            metric.labels
+        );
         let point = Point { labels, value };
         match self.0.iter_mut().find(|family| std::ptr::eq(family.metric, metric)) {
             Some(family) => family.points.push(point),

@@ -7,7 +7,8 @@ use opentelemetry::trace::{SpanId, TraceId};
 /// Upper bounds of the buckets, seconds; the last bucket has none. They range from the decoding of a small
 /// frame to the longest budget.
 pub const SECONDS: [f64; 20] = [
-    10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0, 60.0,
+    10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3,
+    500e-3, 1.0, 2.5, 5.0, 10.0, 60.0,
 ];
 
 /// A histogram of durations.
@@ -44,7 +45,12 @@ impl Histogram {
 
     /// Reads the histogram.
     pub fn read(&self) -> Buckets {
-        Buckets { bounds: SECONDS.to_vec(), counts: self.counts.to_vec(), sum: self.sum, exemplars: self.exemplars.to_vec() }
+        Buckets {
+            bounds: SECONDS.to_vec(),
+            counts: self.counts.to_vec(),
+            sum: self.sum,
+            exemplars: self.exemplars.to_vec(),
+        }
     }
 }
 
@@ -66,7 +72,12 @@ impl Buckets {
     pub fn of_sizes(counts: &[u64]) -> Self {
         let sizes = || (1..=counts.len()).map(|size| size as f64);
         let sum = sizes().zip(counts).map(|(size, &count)| size * count as f64).sum();
-        Self { bounds: sizes().collect(), counts: counts.iter().copied().chain([0]).collect(), sum, exemplars: Vec::new() }
+        Self {
+            bounds: sizes().collect(),
+            counts: counts.iter().copied().chain([0]).collect(),
+            sum,
+            exemplars: Vec::new(),
+        }
     }
 
     /// Number of values.
@@ -83,13 +94,21 @@ mod tests {
     fn a_bound_is_within_its_bucket_and_the_last_sampled_is_the_example() {
         let mut histogram = Histogram::default();
         let now = SystemTime::now();
-        for (seconds, of) in [(10e-6, None), (10.1e-6, Some((7.into(), 8.into()))), (24e-6, Some((9.into(), 1.into()))), (61.0, None)] {
+        for (seconds, of) in [
+            (10e-6, None),
+            (10.1e-6, Some((7.into(), 8.into()))),
+            (24e-6, Some((9.into(), 1.into()))),
+            (61.0, None),
+        ] {
             histogram.record(seconds, of, now);
         }
         let read = histogram.read();
         assert_eq!((read.counts[0], read.counts[1], read.counts[20], read.count()), (1, 2, 1, 4));
         assert!((read.sum - 61.0000441).abs() < 1e-9);
-        assert_eq!(read.exemplars[1], Some(Exemplar { value: 24e-6, time: now, trace_id: 9.into(), span_id: 1.into() }));
+        assert_eq!(
+            read.exemplars[1],
+            Some(Exemplar { value: 24e-6, time: now, trace_id: 9.into(), span_id: 1.into() })
+        );
         assert_eq!(read.exemplars[0], None);
     }
 

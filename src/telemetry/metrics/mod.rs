@@ -118,11 +118,20 @@ impl Metrics {
             to.count(&metrics::CACHE_LOOKUPS, [result], count);
         }
         let Evicted { size, age, bytes, not_admitted } = cache.evicted;
-        for (reason, count) in [("size", size), ("age", age), ("bytes", bytes), ("not_admitted", not_admitted)] {
+        for (reason, count) in
+            [("size", size), ("age", age), ("bytes", bytes), ("not_admitted", not_admitted)]
+        {
             to.count(&metrics::CACHE_EVICTED, [reason], count);
         }
-        let SharedStats { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } = cache.shared.unwrap_or_default();
-        for (result, count) in [("hit", hits), ("miss", misses), ("timeout", timeouts), ("error", errors), ("not_asked", not_asked)] {
+        let SharedStats { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } =
+            cache.shared.unwrap_or_default();
+        for (result, count) in [
+            ("hit", hits),
+            ("miss", misses),
+            ("timeout", timeouts),
+            ("error", errors),
+            ("not_asked", not_asked),
+        ] {
             to.count(&metrics::CACHE_SHARED, [result], count);
         }
         for (result, count) in [("written", writes), ("dropped", dropped_writes)] {
@@ -133,9 +142,11 @@ impl Metrics {
         to.count(&metrics::CACHE_SIZE, [], cache.bytes as u64);
         to.count(&metrics::CACHE_SIZE_LIMIT, [], self.settings.cache.max_bytes);
         let buffers = self.buffers.stats();
-        for (from, count) in
-            [("pool", buffers.hits), ("new", buffers.misses.saturating_sub(buffers.unpooled)), ("unpooled", buffers.unpooled)]
-        {
+        for (from, count) in [
+            ("pool", buffers.hits),
+            ("new", buffers.misses.saturating_sub(buffers.unpooled)),
+            ("unpooled", buffers.unpooled),
+        ] {
             to.count(&metrics::BUFFERS_TAKEN, [from], count);
         }
         to.count(&metrics::BUFFERS_FREED, [], buffers.freed);
@@ -198,9 +209,12 @@ impl Metrics {
         let Some(counts) = &self.exports else { return };
         to.count(&metrics::QUEUE_DEPTH, ["traces"], counts.waiting());
         to.count(&metrics::QUEUE_LIMIT, ["traces"], otlp::ExportCounts::LIMIT);
-        for (result, count) in
-            [("exported", &counts.exported), ("queue_full", &counts.queue_full), ("failed", &counts.failed), ("limited", &counts.limited)]
-        {
+        for (result, count) in [
+            ("exported", &counts.exported),
+            ("queue_full", &counts.queue_full),
+            ("failed", &counts.failed),
+            ("limited", &counts.limited),
+        ] {
             to.count(&metrics::TRACES, [result], count.load(Relaxed));
         }
         for (signal, results) in otlp::Signal::ALL.iter().zip(&counts.requests) {
@@ -220,9 +234,10 @@ impl Metrics {
         if let Some(age) = self.probe.age() {
             to.number(&metrics::NATS_PROBE_AGE, [], age.as_secs_f64());
         }
-        for (direction, messages, bytes) in
-            [("received", traffic.in_messages, traffic.in_bytes), ("sent", traffic.out_messages, traffic.out_bytes)]
-        {
+        for (direction, messages, bytes) in [
+            ("received", traffic.in_messages, traffic.in_bytes),
+            ("sent", traffic.out_messages, traffic.out_bytes),
+        ] {
             to.count(&metrics::NATS_MESSAGES, [direction], messages);
             to.count(&metrics::NATS_PAYLOAD, [direction], bytes);
         }

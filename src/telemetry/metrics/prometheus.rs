@@ -66,7 +66,9 @@ impl Page {
         for point in &family.points {
             let labels = labels(metric, &point.labels);
             match &point.value {
-                Value::Number(number) => self.line(format_args!("{name}{} {}\n", braced(&labels, ""), Number(*number))),
+                Value::Number(number) => {
+                    self.line(format_args!("{name}{} {}\n", braced(&labels, ""), Number(*number)))
+                }
                 Value::Buckets(buckets) => self.buckets(&name, &labels, buckets),
             }
         }
@@ -93,7 +95,10 @@ impl Page {
     fn exemplar(&mut self, exemplar: &Exemplar) {
         let time = exemplar.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let Exemplar { value, trace_id, span_id, .. } = exemplar;
-        self.line(format_args!(" # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {} {time:.3}", Number(*value)));
+        self.line(format_args!(
+            " # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {} {time:.3}",
+            Number(*value)
+        ));
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
@@ -104,7 +109,12 @@ impl Page {
 
 fn labels(metric: &Metric, values: &[String]) -> String {
     let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let pairs: Vec<_> = metric.labels.iter().zip(values).map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    let pairs: Vec<_> = metric
+        .labels
+        .iter()
+        .zip(values)
+        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+        .collect();
     pairs.join(",")
 }
 
@@ -138,7 +148,11 @@ mod tests {
         reading.number(&metrics::SESSION_BUSY, ["0"], 0.25);
         reading.count(&metrics::NATS_CONNECTED, [], 1);
         let mut histogram = Histogram::default();
-        histogram.record(0.003, Some((0xab.into(), 0xcd.into())), SystemTime::UNIX_EPOCH + Duration::from_millis(1500));
+        histogram.record(
+            0.003,
+            Some((0xab.into(), 0xcd.into())),
+            SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
+        );
         histogram.record(100.0, None, SystemTime::UNIX_EPOCH);
         reading.buckets(&metrics::STAGE_DURATION, ["queue"], histogram.read());
         reading
@@ -165,7 +179,10 @@ mod tests {
 
     #[test]
     fn openmetrics_has_exemplars_and_an_end() {
-        assert_eq!(Format::asked_for("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"), Format::OpenMetrics);
+        assert_eq!(
+            Format::asked_for("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"),
+            Format::OpenMetrics
+        );
         let text = write(&reading(), Format::OpenMetrics);
         let exemplar = format!(r#" # {{trace_id="{:032x}",span_id="{:016x}"}} 0.003 1.500"#, 0xab, 0xcd);
         assert!(text.contains(&format!("le=\"0.005\"}} 1{exemplar}\n")), "{text}");

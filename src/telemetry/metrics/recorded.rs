@@ -76,7 +76,13 @@ impl Recorded {
     }
 
     /// Counts a published outcome; `of` is its trace and span, where they are kept.
-    pub fn published(&self, outcome: &Outcome, end: End, published_at: Instant, of: Option<(TraceId, SpanId)>) {
+    pub fn published(
+        &self,
+        outcome: &Outcome,
+        end: End,
+        published_at: Instant,
+        of: Option<(TraceId, SpanId)>,
+    ) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = &mut *counts;
         let time = outcome.timestamp;
@@ -100,8 +106,9 @@ impl Recorded {
             }
         }
         if let Some(model) = &outcome.trail.model {
-            let known =
-                counts.models.iter().position(|(id, _)| Arc::ptr_eq(id, model) || (&id.name, &id.version) == (&model.name, &model.version));
+            let known = counts.models.iter().position(|(id, _)| {
+                Arc::ptr_eq(id, model) || (&id.name, &id.version) == (&model.name, &model.version)
+            });
             let at = known.unwrap_or(counts.models.len());
             if known.is_none() {
                 counts.models.push((Arc::clone(model), ModelCounts::default()));

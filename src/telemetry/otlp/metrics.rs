@@ -6,8 +6,8 @@ use opentelemetry::Value as Attribute;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
-    exemplar, metric, number_data_point,
+    AggregationTemporality, Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
+    ResourceMetrics, ScopeMetrics, Sum, exemplar, metric, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
@@ -19,8 +19,16 @@ use super::spans::nanoseconds;
 pub fn request(reading: &Reading, resource: &Resource, started: SystemTime) -> ExportMetricsServiceRequest {
     let range = TimeRange { started: nanoseconds(started), now: nanoseconds(SystemTime::now()) };
     let metrics = reading.families().iter().map(|family| range.metric(family)).collect();
-    let scope_metrics = vec![ScopeMetrics { scope: Some((&super::scope(), None).into()), metrics, ..ScopeMetrics::default() }];
-    let resource_metrics = vec![ResourceMetrics { resource: Some(resource.clone()), scope_metrics, ..ResourceMetrics::default() }];
+    let scope_metrics = vec![ScopeMetrics {
+        scope: Some((&super::scope(), None).into()),
+        metrics,
+        ..ScopeMetrics::default()
+    }];
+    let resource_metrics = vec![ResourceMetrics {
+        resource: Some(resource.clone()),
+        scope_metrics,
+        ..ResourceMetrics::default()
+    }];
     ExportMetricsServiceRequest { resource_metrics }
 }
 
@@ -35,7 +43,9 @@ impl TimeRange {
         let cumulative = AggregationTemporality::Cumulative.into();
         let points = || family.points.iter();
         let data = match family.metric.kind {
-            MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points: points().map(|point| self.number(family, point)).collect() }),
+            MetricKind::Gauge => metric::Data::Gauge(Gauge {
+                data_points: points().map(|point| self.number(family, point)).collect(),
+            }),
             MetricKind::Counter => metric::Data::Sum(Sum {
                 data_points: points().map(|point| self.number(family, point)).collect(),
                 aggregation_temporality: cumulative,

@@ -106,10 +106,16 @@ impl Exporter {
     /// # Errors
     /// The endpoint is no address, or the system's root certificates can't be read for `https`.
     pub fn start(endpoint: &str, telemetry: &Telemetry) -> anyhow::Result<Self> {
-        let transport = Transport::new(endpoint, telemetry.otlp_protocol).context("telemetry.otlp_endpoint")?;
+        let transport =
+            Transport::new(endpoint, telemetry.otlp_protocol).context("telemetry.otlp_endpoint")?;
         let counts = Arc::<ExportCounts>::default();
         let queue = TraceQueue::new(Arc::clone(&counts));
-        let link = Arc::new(Link { transport, resource: (&resource()).into(), counts, complaints: Throttle::new(Duration::from_secs(60)) });
+        let link = Arc::new(Link {
+            transport,
+            resource: (&resource()).into(),
+            counts,
+            complaints: Throttle::new(Duration::from_secs(60)),
+        });
         let (closing, closed) = watch::channel(false);
         let tasks = vec![tokio::spawn(Arc::clone(&link).export_traces(queue.clone(), closed))];
         Ok(Self { link, queue, closing, tasks, interval: telemetry.metrics_interval })
@@ -127,7 +133,8 @@ impl Exporter {
 
     /// Exports these metrics too.
     pub fn export_metrics(&mut self, metrics: Arc<Metrics>) {
-        let exporting = Arc::clone(&self.link).export_metrics(metrics, self.interval, self.closing.subscribe());
+        let exporting =
+            Arc::clone(&self.link).export_metrics(metrics, self.interval, self.closing.subscribe());
         self.tasks.push(tokio::spawn(exporting));
     }
 
@@ -165,7 +172,11 @@ impl Link {
             if frames > 0 {
                 let request = spans.request(&self.resource, &scope());
                 spans.clear();
-                let outcome = if self.send_for_long(request, &mut closed).await { &self.counts.exported } else { &self.counts.failed };
+                let outcome = if self.send_for_long(request, &mut closed).await {
+                    &self.counts.exported
+                } else {
+                    &self.counts.failed
+                };
                 outcome.fetch_add(frames, Relaxed);
             }
             if is_last {
@@ -191,7 +202,12 @@ impl Link {
         }
     }
 
-    async fn export_metrics(self: Arc<Self>, metrics: Arc<Metrics>, interval: Duration, mut closed: watch::Receiver<bool>) {
+    async fn export_metrics(
+        self: Arc<Self>,
+        metrics: Arc<Metrics>,
+        interval: Duration,
+        mut closed: watch::Receiver<bool>,
+    ) {
         loop {
             let is_last = tokio::time::timeout(interval, is_closed(&mut closed)).await.is_ok();
             let request = metrics::request(&metrics.read(), &self.resource, metrics.started);
@@ -209,7 +225,9 @@ impl Link {
         let result = self.transport.send(signal, request).await;
         self.counts.requests[signal as usize][usize::from(result.is_err())].fetch_add(1, Relaxed);
         let complaint = match &result {
-            Ok(rejected) => rejected.as_ref().map(|part| format!("{} refused: {}", part.rejected_spans, part.error_message)),
+            Ok(rejected) => rejected
+                .as_ref()
+                .map(|part| format!("{} refused: {}", part.rejected_spans, part.error_message)),
             Err(failed) => Some(format!("{:#}", failed.error)),
         };
         if let Some(error) = complaint

@@ -119,7 +119,11 @@ impl Spans {
     /// The export request of these spans, with their resource and scope.
     pub fn request(&self, resource: &Resource, scope: &InstrumentationScope) -> Bytes {
         let (mut inner, mut outer, mut request) = (Vec::new(), Vec::new(), Vec::new());
-        message::encode(1, &opentelemetry_proto::tonic::common::v1::InstrumentationScope::from((scope, None)), &mut inner);
+        message::encode(
+            1,
+            &opentelemetry_proto::tonic::common::v1::InstrumentationScope::from((scope, None)),
+            &mut inner,
+        );
         message::encode(1, resource, &mut outer);
         length(&mut outer, 2, inner.len() + self.0.len());
         let rest = outer.len() + inner.len() + self.0.len();
@@ -285,7 +289,13 @@ mod tests {
     }
 
     fn context(id: u64, is_remote: bool, state: &str) -> SpanContext {
-        SpanContext::new(TraceId::from(7), SpanId::from(id), TraceFlags::SAMPLED, is_remote, state.parse().unwrap())
+        SpanContext::new(
+            TraceId::from(7),
+            SpanId::from(id),
+            TraceFlags::SAMPLED,
+            is_remote,
+            state.parse().unwrap(),
+        )
     }
 
     fn plain(name: &'static str, scope: &InstrumentationScope) -> SpanData {
@@ -353,21 +363,35 @@ mod tests {
         (full.parent_span_id, full.parent_span_is_remote) = (SpanId::from(3), true);
         full.span_kind = SpanKind::Consumer;
         full.attributes = texts.iter().map(|&text| KeyValue::new("sferic.text", text.to_owned())).collect();
-        full.attributes.extend([0, 1, 127, 128, i64::MAX, -1].map(|number| KeyValue::new("sferic.number", number)));
+        full.attributes
+            .extend([0, 1, 127, 128, i64::MAX, -1].map(|number| KeyValue::new("sferic.number", number)));
         full.attributes.extend([true, false].map(|flag| KeyValue::new("sferic.flag", flag)));
         full.events.events = texts
             .iter()
-            .map(|&text| Event::new("exception", full.end_time, vec![KeyValue::new("exception.message", text.to_owned())], 0))
+            .map(|&text| {
+                Event::new(
+                    "exception",
+                    full.end_time,
+                    vec![KeyValue::new("exception.message", text.to_owned())],
+                    0,
+                )
+            })
             .collect();
-        full.links.links = [context(4, true, &format!("vendor={}", &long[..200])), context(5, false, "")].map(Link::with_context).into();
+        full.links.links = [context(4, true, &format!("vendor={}", &long[..200])), context(5, false, "")]
+            .map(Link::with_context)
+            .into();
         full.status = Status::error("the run failed");
         let mut producer = plain("publish", &scope);
         (producer.span_kind, producer.status) = (SpanKind::Producer, Status::error(long.clone()));
         let all = [full, producer, plain("decode", &scope)];
 
         let keep = Keep::default();
-        let mut exporter =
-            SpanExporter::builder().with_http().with_http_client(keep.clone()).with_endpoint("http://h/v1/traces").build().unwrap();
+        let mut exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(keep.clone())
+            .with_endpoint("http://h/v1/traces")
+            .build()
+            .unwrap();
         exporter.set_resource(&resource);
         exporter.export(all.to_vec()).await.unwrap();
         let mut spans = Spans::default();
@@ -376,7 +400,12 @@ mod tests {
         let theirs = ExportTraceServiceRequest::decode(keep.0.lock().unwrap().clone()).unwrap();
         let mut ours = ExportTraceServiceRequest::decode(spans.request(&(&resource).into(), &scope)).unwrap();
         // It writes a status that says nothing, too.
-        for span in ours.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans).flat_map(|scope| &mut scope.spans) {
+        for span in ours
+            .resource_spans
+            .iter_mut()
+            .flat_map(|resource| &mut resource.scope_spans)
+            .flat_map(|scope| &mut scope.spans)
+        {
             span.status.get_or_insert_default();
         }
         assert_eq!(theirs.resource_spans[0].scope_spans[0].spans.len(), 3);

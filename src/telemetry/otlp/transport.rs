@@ -13,7 +13,9 @@ use bytes::{Buf, BufMut, Bytes};
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{HttpClient, Request};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
 use percent_encoding::percent_decode_str;
 use prost::Message;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -73,7 +75,8 @@ impl Transport {
             OtlpProtocol::Http => {
                 Request::get(&endpoint).body(())?;
                 let client: Arc<dyn HttpClient> = if is_secure {
-                    let roots = HttpsConnectorBuilder::new().with_native_roots().context("no root certificates")?;
+                    let roots =
+                        HttpsConnectorBuilder::new().with_native_roots().context("no root certificates")?;
                     Arc::new(HyperClient::new(roots.https_only().enable_http1().build(), TIMEOUT, None))
                 } else {
                     Arc::new(HyperClient::with_default_connector(TIMEOUT, None))
@@ -95,7 +98,8 @@ impl Transport {
             }
         };
         let sent = tokio::time::timeout(TIMEOUT, sending).await;
-        let response = sent.unwrap_or_else(|_| Err(Failed::for_now(anyhow!("no answer within {TIMEOUT:?}"))))?;
+        let response =
+            sent.unwrap_or_else(|_| Err(Failed::for_now(anyhow!("no answer within {TIMEOUT:?}"))))?;
         // The responses to both signals are the same on the wire.
         let response = ExportTraceServiceResponse::decode(response).unwrap_or_default();
         Ok(response.partial_success.filter(|part| part.rejected_spans > 0))
@@ -117,9 +121,12 @@ async fn call(channel: Channel, metadata: MetadataMap, signal: Signal, body: Byt
         let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
         // By the specification of OTLP.
         let retry = match status.code() {
-            Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::OutOfRange | Code::Unavailable | Code::DataLoss => {
-                Some(delay.unwrap_or_default())
-            }
+            Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unavailable
+            | Code::DataLoss => Some(delay.unwrap_or_default()),
             Code::ResourceExhausted => delay,
             _ => None,
         };
@@ -127,8 +134,15 @@ async fn call(channel: Channel, metadata: MetadataMap, signal: Signal, body: Byt
     })
 }
 
-async fn post(client: &dyn HttpClient, base: &str, headers: &HeaderMap, signal: Signal, body: Bytes) -> Result<Bytes, Failed> {
-    let mut request = Request::post(format!("{base}/v1/{}", signal.as_str())).body(body).map_err(Failed::for_now)?;
+async fn post(
+    client: &dyn HttpClient,
+    base: &str,
+    headers: &HeaderMap,
+    signal: Signal,
+    body: Bytes,
+) -> Result<Bytes, Failed> {
+    let mut request =
+        Request::post(format!("{base}/v1/{}", signal.as_str())).body(body).map_err(Failed::for_now)?;
     request.headers_mut().clone_from(headers);
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     let response = client.send_bytes(request).await.map_err(|error| Failed::for_now(anyhow!(error)))?;
@@ -136,7 +150,12 @@ async fn post(client: &dyn HttpClient, base: &str, headers: &HeaderMap, signal: 
     if status.is_success() {
         return Ok(response.into_body());
     }
-    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+    let busy = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::GATEWAY_TIMEOUT,
+    ];
     let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let retry = busy.contains(&status).then(|| Duration::from_secs(seconds.unwrap_or(0)));
     Err(Failed { error: anyhow!("{status}"), retry })
@@ -206,7 +225,9 @@ mod tests {
     use axum::response::IntoResponse;
     use axum::routing::post;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+        TraceService, TraceServiceServer,
+    };
     use tokio::net::TcpListener;
     use tonic::codegen::tokio_stream::wrappers::TcpListenerStream;
     use tonic_types::ErrorDetails;
@@ -231,14 +252,18 @@ mod tests {
         (format!("http://{}", listener.local_addr().unwrap()), listener)
     }
 
-    async fn over_grpc(answer: Result<ExportTraceServiceResponse, Status>) -> Result<Option<Rejected>, Failed> {
+    async fn over_grpc(
+        answer: Result<ExportTraceServiceResponse, Status>,
+    ) -> Result<Option<Rejected>, Failed> {
         let (endpoint, listener) = listen().await;
         let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Answer(answer)));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Transport::new(&endpoint, OtlpProtocol::Grpc).unwrap().send(Signal::Traces, Bytes::new()).await
     }
 
-    async fn over_http<R: IntoResponse + Clone + Send + Sync + 'static>(answer: R) -> Result<Option<Rejected>, Failed> {
+    async fn over_http<R: IntoResponse + Clone + Send + Sync + 'static>(
+        answer: R,
+    ) -> Result<Option<Rejected>, Failed> {
         let (endpoint, listener) = listen().await;
         let router = Router::new().route("/v1/traces", post(async move || answer.clone()));
         tokio::spawn(async { axum::serve(listener, router).await });
@@ -255,7 +280,9 @@ mod tests {
         for code in [Code::Unavailable, Code::Aborted, Code::DeadlineExceeded] {
             assert_eq!(retry(refused(code).await), Some(Duration::ZERO), "{code:?}");
         }
-        for code in [Code::InvalidArgument, Code::Unauthenticated, Code::Unimplemented, Code::ResourceExhausted] {
+        for code in
+            [Code::InvalidArgument, Code::Unauthenticated, Code::Unimplemented, Code::ResourceExhausted]
+        {
             assert_eq!(retry(refused(code).await), None, "{code:?}");
         }
         let later = ErrorDetails::with_retry_info(Some(Duration::from_secs(3)));
@@ -267,7 +294,11 @@ mod tests {
     async fn temporary_and_permanent_errors_are_distinguished_over_http() {
         for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
             assert_eq!(retry(over_http(status).await), Some(Duration::ZERO), "{status}");
-            assert_eq!(retry(over_http((status, [(RETRY_AFTER, "7")])).await), Some(Duration::from_secs(7)), "{status}");
+            assert_eq!(
+                retry(over_http((status, [(RETRY_AFTER, "7")])).await),
+                Some(Duration::from_secs(7)),
+                "{status}"
+            );
         }
         for status in [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR] {
             assert_eq!(retry(over_http(status).await), None, "{status}");
@@ -305,7 +336,8 @@ mod tests {
     #[test]
     fn headers_come_from_the_environment() {
         let headers = headers_of("api-key=k=1, Authorization=Basic%20bWU,,nothing,b d=1");
-        let pairs: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let pairs: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(pairs, [("api-key", "k=1"), ("authorization", "Basic bWU")]);
     }
 }

@@ -13,13 +13,15 @@ names! {
     OPERATION_NAME = "messaging.operation.name" "frame, publish" "`process` or `publish`";
     OPERATION_TYPE = "messaging.operation.type" "frame, publish" "`process` or `send`";
     DESTINATION = "messaging.destination.name" "frame, publish" "the subject";
-    DESTINATION_TEMPLATE = "messaging.destination.template" "frame, publish" "the subject with `{source}` for the source";
+    DESTINATION_TEMPLATE = "messaging.destination.template" "frame, publish"
+        "the subject with `{source}` for the source";
     CONSUMER_GROUP = "messaging.consumer.group.name" "frame" "`nats.queue_group`";
     MESSAGE_ID = "messaging.message.id" "frame, publish" "the frame's id";
     BODY_SIZE = "messaging.message.body.size" "frame" "bytes of the frame's message";
     SOURCE = "sferic.source" "frame" "the frame's source";
     OUTCOME = "sferic.outcome" "frame" "`prediction`, a failure's code, or `lost`";
-    KEPT = "sferic.kept" "frame" "why the spans are kept: `sampled`, or of a trace that is not, `failed`, `slow` or `lost`";
+    KEPT = "sferic.kept" "frame"
+        "why the spans are kept: `sampled`, or of a trace that is not, `failed`, `slow` or `lost`";
     MODEL = "sferic.model" "frame, run" "the model's name";
     MODEL_VERSION = "sferic.model.version" "frame, run" "its version";
     DATATYPE = "sferic.datatype" "frame" "how the samples were written";

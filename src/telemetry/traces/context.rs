@@ -46,7 +46,11 @@ mod tests {
     #[test]
     fn headers_are_read_as_the_standard_has_it() {
         let read = |header: &str| {
-            sender(&TraceHeaders { traceparent: Some(header.into()), tracestate: Some("a=1,b=2".into()), ..TraceHeaders::default() })
+            sender(&TraceHeaders {
+                traceparent: Some(header.into()),
+                tracestate: Some("a=1,b=2".into()),
+                ..TraceHeaders::default()
+            })
         };
         let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let context = read(header).unwrap();
@@ -55,7 +59,10 @@ mod tests {
         assert!(context.is_sampled() && context.is_remote());
         assert_eq!(context.trace_state().header(), "a=1,b=2");
         assert_eq!(traceparent(context.trace_id(), context.span_id(), true), header);
-        assert!(read(&header.replace("00-", "cc-").replace("-01", "-01-more")).is_some(), "a version to come");
+        assert!(
+            read(&header.replace("00-", "cc-").replace("-01", "-01-more")).is_some(),
+            "a version to come"
+        );
         assert!(!read(&header.replace("-01", "-02")).unwrap().is_sampled());
         for wrong in [
             "",

@@ -30,13 +30,15 @@ pub const SPANS: &[(&str, &str, &str, &str)] = &[
         "inference",
         "internal",
         "the frame",
-        "in a session's run, linked to that run's span; of a batch that failed and was halved there are several",
+        "in a session's run, linked to that run's span; of a batch that failed and was halved there are \
+         several",
     ),
     (
         "publish <prefix>.predictions.{source}",
         "producer",
         "the frame",
-        "from the outcome until it is published (of a failure: `<prefix>.failures.{source}`); its context is in the outcome's headers",
+        "from the outcome until it is published (of a failure: `<prefix>.failures.{source}`); its context \
+         is in the outcome's headers",
     ),
     (
         "run",
@@ -76,7 +78,11 @@ impl Names {
                 (names::DESTINATION_TEMPLATE, template.as_str().into()),
             ];
             attributes.extend_from_slice(more);
-            Subject { span: format!("{operation} {template}"), attributes: Attributes::new(&attributes), prefix }
+            Subject {
+                span: format!("{operation} {template}"),
+                attributes: Attributes::new(&attributes),
+                prefix,
+            }
         };
         let group = (names::CONSUMER_GROUP, nats.queue_group.as_str().into());
         Self {
@@ -102,8 +108,8 @@ impl Clock {
 
     /// The wall-clock time of an instant.
     pub fn at(&self, instant: Instant) -> u64 {
-        let [later, earlier] =
-            [(instant, self.instant), (self.instant, instant)].map(|(to, from)| to.saturating_duration_since(from).as_nanos() as u64);
+        let [later, earlier] = [(instant, self.instant), (self.instant, instant)]
+            .map(|(to, from)| to.saturating_duration_since(from).as_nanos() as u64);
         self.nanoseconds + later - earlier
     }
 }
@@ -129,13 +135,29 @@ impl<'a> FrameSpans<'a> {
         published: &'a Result<End, PublishError>,
         published_at: Instant,
     ) -> Self {
-        let trace_state = begun.parent.as_ref().map(|parent| parent.trace_state().header()).unwrap_or_default();
-        Self { names, outcome, begun, trace_state, clock, publish_error: published.as_ref().err(), published_at }
+        let trace_state =
+            begun.parent.as_ref().map(|parent| parent.trace_state().header()).unwrap_or_default();
+        Self {
+            names,
+            outcome,
+            begun,
+            trace_state,
+            clock,
+            publish_error: published.as_ref().err(),
+            published_at,
+        }
     }
 
     /// Writes the inference span of a run with the span `run_span`; `halved`: the batch failed and its frames
     /// were run again.
-    pub fn inference(&self, run: &Run, inference: &SpanContext, run_span: &SpanContext, halved: bool, to: &mut Spans) {
+    pub fn inference(
+        &self,
+        run: &Run,
+        inference: &SpanContext,
+        run_span: &SpanContext,
+        halved: bool,
+        to: &mut Spans,
+    ) {
         let ended = run.ended.unwrap_or(self.outcome.settled_at);
         to.push(&self.child("inference", inference.span_id(), run.begun, ended), |span| {
             span.attribute(names::BATCH_SIZE, run.batch_size);
@@ -167,7 +189,14 @@ impl<'a> FrameSpans<'a> {
         self.outcome.result.as_ref().err()
     }
 
-    fn stage(&self, name: &str, from: Option<Instant>, until: Option<Instant>, to: &mut Spans, rest: impl FnOnce(&mut Fields<'_>)) {
+    fn stage(
+        &self,
+        name: &str,
+        from: Option<Instant>,
+        until: Option<Instant>,
+        to: &mut Spans,
+        rest: impl FnOnce(&mut Fields<'_>),
+    ) {
         if let (Some(from), Some(until)) = (from, until) {
             to.push(&self.child(name, new_span_id(), from, until), rest);
         }
@@ -203,44 +232,55 @@ impl<'a> FrameSpans<'a> {
         let (outcome, trail, begun) = (self.outcome, &self.outcome.trail, self.begun);
         let child = self.child(&self.names.frames.span, begun.root, outcome.received_at, self.published_at);
         let parent = begun.parent.as_ref().map(SpanContext::span_id);
-        to.push(&Span { kind: SpanKind::Consumer, parent, parent_is_remote: parent.is_some(), ..child }, |span| {
-            let code = match (self.publish_error, &outcome.result) {
-                (Some(_), _) => "lost",
-                (None, Ok(_)) => "prediction",
-                (None, Err(failure)) => failure.code.as_str(),
-            };
-            self.messaging(&self.names.frames, span);
-            span.attribute(names::BODY_SIZE, trail.payload_bytes);
-            span.attribute(names::SOURCE, outcome.envelope.source.as_str());
-            span.attribute(names::OUTCOME, code);
-            span.attribute(names::KEPT, begun.kept.map_or("", Kept::as_str));
-            if let Some(model) = &trail.model {
-                span.model(model);
-            }
-            if let Some(datatype) = trail.datatype {
-                span.attribute(names::DATATYPE, datatype.name());
-                span.attribute(names::SAMPLES, trail.samples);
-            }
-            if let Ok(prediction) = &outcome.result {
-                span.attribute(names::BATCH_SIZE, prediction.batch_size);
-                span.attribute(names::CACHE_HIT, prediction.cache_hit);
-            }
-            if let Some(failure) = self.failure() {
-                let attributes =
-                    [(names::EXCEPTION_TYPE, failure.code.as_str().into()), (names::EXCEPTION_MESSAGE, failure.message.as_str().into())];
-                span.event("exception", self.clock.at(outcome.settled_at), &attributes);
-            }
-            let publish_error = self.publish_error.map(|publish_error| (publish_error.reason, &publish_error.message));
-            if let Some((kind, message)) = publish_error.or_else(|| self.failure().map(|failure| (code, &failure.message))) {
-                span.attribute(names::ERROR_TYPE, kind);
-                span.error(message);
-            }
-        });
+        to.push(
+            &Span { kind: SpanKind::Consumer, parent, parent_is_remote: parent.is_some(), ..child },
+            |span| {
+                let code = match (self.publish_error, &outcome.result) {
+                    (Some(_), _) => "lost",
+                    (None, Ok(_)) => "prediction",
+                    (None, Err(failure)) => failure.code.as_str(),
+                };
+                self.messaging(&self.names.frames, span);
+                span.attribute(names::BODY_SIZE, trail.payload_bytes);
+                span.attribute(names::SOURCE, outcome.envelope.source.as_str());
+                span.attribute(names::OUTCOME, code);
+                span.attribute(names::KEPT, begun.kept.map_or("", Kept::as_str));
+                if let Some(model) = &trail.model {
+                    span.model(model);
+                }
+                if let Some(datatype) = trail.datatype {
+                    span.attribute(names::DATATYPE, datatype.name());
+                    span.attribute(names::SAMPLES, trail.samples);
+                }
+                if let Ok(prediction) = &outcome.result {
+                    span.attribute(names::BATCH_SIZE, prediction.batch_size);
+                    span.attribute(names::CACHE_HIT, prediction.cache_hit);
+                }
+                if let Some(failure) = self.failure() {
+                    let attributes = [
+                        (names::EXCEPTION_TYPE, failure.code.as_str().into()),
+                        (names::EXCEPTION_MESSAGE, failure.message.as_str().into()),
+                    ];
+                    span.event("exception", self.clock.at(outcome.settled_at), &attributes);
+                }
+                let publish_error =
+                    self.publish_error.map(|publish_error| (publish_error.reason, &publish_error.message));
+                if let Some((kind, message)) =
+                    publish_error.or_else(|| self.failure().map(|failure| (code, &failure.message)))
+                {
+                    span.attribute(names::ERROR_TYPE, kind);
+                    span.error(message);
+                }
+            },
+        );
     }
 
     fn messaging(&self, subject: &Subject, span: &mut Fields<'_>) {
         span.attributes(&subject.attributes);
-        span.attribute(names::DESTINATION, format!("{}{}", subject.prefix, self.outcome.envelope.source).as_str());
+        span.attribute(
+            names::DESTINATION,
+            format!("{}{}", subject.prefix, self.outcome.envelope.source).as_str(),
+        );
         span.attribute(names::MESSAGE_ID, self.outcome.info.frame_id.as_str());
     }
 }

@@ -127,25 +127,42 @@ impl Traces {
 
     /// Queues the spans of a frame whose outcome was published or lost, if they are kept, and the span of a
     /// run that it was the last frame of.
-    pub fn end(&self, outcome: &Outcome, mut begun: Begun, published: &Result<End, PublishError>, published_at: Instant) {
+    pub fn end(
+        &self,
+        outcome: &Outcome,
+        mut begun: Begun,
+        published: &Result<End, PublishError>,
+        published_at: Instant,
+    ) {
         if published.is_err() && begun.kept.is_none() {
             begun.kept = self.allowed(Kept::Lost, published_at);
         }
         let trail = &outcome.trail;
         let mut reservation = begun.kept.and_then(|_| self.queue.reserve());
         let clock = Clock::new(outcome);
-        let frame = reservation.is_some().then(|| FrameSpans::new(&self.names, outcome, &begun, clock, published, published_at));
+        let frame = reservation
+            .is_some()
+            .then(|| FrameSpans::new(&self.names, outcome, &begun, clock, published, published_at));
         let mut over = Vec::new();
         let last = trail.runs().count().saturating_sub(1);
         for (index, run) in trail.runs().enumerate() {
             let inference = frame.as_ref().map(|_| begun.context(new_span_id()));
             let halved = index < last;
-            let failed = halved || outcome.result.as_ref().is_err_and(|failure| failure.code == FailureCode::InferenceFailed);
+            let failed = halved
+                || outcome.result.as_ref().is_err_and(|failure| failure.code == FailureCode::InferenceFailed);
             let time = [clock.at(run.begun), clock.at(run.ended.unwrap_or(outcome.settled_at))];
-            let joining = Joining { run, model: trail.model.as_ref(), time, failed, inference: inference.clone(), now: published_at };
+            let joining = Joining {
+                run,
+                model: trail.model.as_ref(),
+                time,
+                failed,
+                inference: inference.clone(),
+                now: published_at,
+            };
             let (context, ended) = self.runs().join(&joining);
             over.extend(ended);
-            if let (Some(frame), Some(reservation), Some(inference)) = (&frame, &mut reservation, &inference) {
+            if let (Some(frame), Some(reservation), Some(inference)) = (&frame, &mut reservation, &inference)
+            {
                 frame.inference(run, inference, &context, halved, reservation);
             }
         }

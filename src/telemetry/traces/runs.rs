@@ -59,7 +59,13 @@ impl Runs {
     /// kept.
     pub fn join(&mut self, frame: &Joining<'_>) -> (SpanContext, Vec<Gathering>) {
         let new = || Gathering {
-            context: SpanContext::new(new_trace_id(), new_span_id(), TraceFlags::SAMPLED, false, TraceState::NONE),
+            context: SpanContext::new(
+                new_trace_id(),
+                new_span_id(),
+                TraceFlags::SAMPLED,
+                false,
+                TraceState::NONE,
+            ),
             model: frame.model.cloned(),
             run: *frame.run,
             time: frame.time,
@@ -139,9 +145,16 @@ mod tests {
         Run { id, session: 1, batch_size, begun, ended: None }
     }
 
-    fn join(runs: &mut Runs, run: &Run, end: u64, inference: Option<u64>, now: Instant) -> (SpanContext, Vec<Gathering>) {
-        let inference =
-            inference.map(|id| SpanContext::new(TraceId::from(1), SpanId::from(id), TraceFlags::SAMPLED, false, TraceState::NONE));
+    fn join(
+        runs: &mut Runs,
+        run: &Run,
+        end: u64,
+        inference: Option<u64>,
+        now: Instant,
+    ) -> (SpanContext, Vec<Gathering>) {
+        let inference = inference.map(|id| {
+            SpanContext::new(TraceId::from(1), SpanId::from(id), TraceFlags::SAMPLED, false, TraceState::NONE)
+        });
         let frame = Joining { run, model: None, time: [10, end], failed: end == 30, inference, now };
         runs.join(&frame)
     }

@@ -51,12 +51,19 @@ mod tests {
     fn the_parent_decides_else_the_ratio_does() {
         let parent = |flags| SpanContext::new(1.into(), 1.into(), flags, true, TraceState::NONE);
         assert!(is_sampled(&Sampler::TraceIdRatioBased(0.0), Some(&parent(TraceFlags::SAMPLED)), 1.into()));
-        assert!(!is_sampled(&Sampler::TraceIdRatioBased(1.0), Some(&parent(TraceFlags::NOT_SAMPLED)), 1.into()));
+        assert!(!is_sampled(
+            &Sampler::TraceIdRatioBased(1.0),
+            Some(&parent(TraceFlags::NOT_SAMPLED)),
+            1.into()
+        ));
         let ids = RandomIdGenerator::default();
         for share in [0.0, 0.01, 0.5, 1.0] {
             let root = Sampler::TraceIdRatioBased(share);
             let sampled = (0..20_000).filter(|_| is_sampled(&root, None, ids.new_trace_id())).count() as f64;
-            assert!((sampled - 20_000.0 * share).abs() <= 5.0 * (20_000.0 * share * (1.0 - share)).sqrt(), "{share}: {sampled}");
+            assert!(
+                (sampled - 20_000.0 * share).abs() <= 5.0 * (20_000.0 * share * (1.0 - share)).sqrt(),
+                "{share}: {sampled}"
+            );
         }
     }
 
@@ -64,7 +71,9 @@ mod tests {
     fn the_allowance_per_second_is_kept() {
         let start = Instant::now();
         let mut allowance = Allowance::new(2, start);
-        let taken: Vec<_> = [0, 1, 2, 999, 1000, 1500, 1999].map(|ms| allowance.take(start + Duration::from_millis(ms))).into();
+        let taken: Vec<_> = [0, 1, 2, 999, 1000, 1500, 1999]
+            .map(|ms| allowance.take(start + Duration::from_millis(ms)))
+            .into();
         assert_eq!(taken, [true, true, false, false, true, true, false]);
     }
 }
