@@ -153,7 +153,7 @@ mod tests {
     use super::super::super::port::Dtype;
     use super::*;
 
-    fn best(activation: Activation, top_k: usize, logits: &[f32]) -> Vec<(String, f64)> {
+    fn top(activation: Activation, top_k: usize, logits: &[f32]) -> Vec<(String, f64)> {
         let labels: Vec<_> = (0..logits.len()).map(|index| index.to_string()).collect();
         let answer = Classifier::new(Reading::Floats, Some(activation), &labels, top_k)
             .answer(Values::Floats(logits))
@@ -175,17 +175,17 @@ mod tests {
 
     #[test]
     fn the_best_come_first_and_equals_in_their_order() {
-        let best = best(Activation::None, 3, &[0.5, 2.0, -1.0, 2.0]);
+        let best = top(Activation::None, 3, &[0.5, 2.0, -1.0, 2.0]);
         assert_eq!(best, [("1".into(), 2.0), ("3".into(), 2.0), ("0".into(), 0.5)]);
-        assert_eq!(best(Activation::None, 9, &[1.0, 2.0]).len(), 2);
+        assert_eq!(top(Activation::None, 9, &[1.0, 2.0]).len(), 2);
     }
 
     #[test]
     fn softmax_has_its_known_values_and_does_not_overflow() {
-        let [(_, a), (_, b)] = best(Activation::Softmax, 2, &[1.0f32, 0.0])[..] else { panic!() };
+        let [(_, a), (_, b)] = top(Activation::Softmax, 2, &[1.0f32, 0.0])[..] else { panic!() };
         assert!((a - 0.731_058_578_630_004_9).abs() < 1e-15 && (a + b - 1.0).abs() < 1e-15);
         assert_eq!(
-            best(Activation::Softmax, 2, &[f32::MAX, -f32::MAX]),
+            top(Activation::Softmax, 2, &[f32::MAX, -f32::MAX]),
             [("0".into(), 1.0), ("1".into(), 0.0)]
         );
     }
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn sigmoid_is_each_by_itself() {
         assert_eq!(
-            best(Activation::Sigmoid, 3, &[0.0, f32::MAX, -f32::MAX]),
+            top(Activation::Sigmoid, 3, &[0.0, f32::MAX, -f32::MAX]),
             [("1".into(), 1.0), ("0".into(), 0.5), ("2".into(), 0.0)]
         );
     }
@@ -295,7 +295,7 @@ mod tests {
             softmax in any::<bool>(),
         ) {
             let activation = if softmax { Activation::Softmax } else { Activation::Sigmoid };
-            let best = best(activation, logits.len(), &logits);
+            let best = top(activation, logits.len(), &logits);
             prop_assert!(best.iter().all(|(_, score)| (0.0..=1.0).contains(score)));
             prop_assert!(best.windows(2).all(|pair| pair[0].1 >= pair[1].1));
             if softmax {
