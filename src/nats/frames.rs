@@ -137,6 +137,7 @@ enum Place {
 struct Joined {
     subscriber: Subscriber,
     generation: u64,
+    is_confirmed: bool,
 }
 
 /// Something awaited, until it is there.
@@ -170,7 +171,13 @@ impl Reading {
                 Place::Joined(..) if wanted != Input::Reading => self.leave(wanted).await,
                 Place::Joined(joined, answer) => tokio::select! {
                     message = joined.subscriber.next() => match message {
-                        Some(message) => return Some(message),
+                        Some(message) => {
+                            // A frame confirms it as well, and sooner.
+                            if !std::mem::replace(&mut joined.is_confirmed, true) {
+                                self.is.send_replace((Input::Reading, None));
+                            }
+                            return Some(message);
+                        }
                         None => self.place = Place::Ended(joined.generation),
                     },
                     answer = arrive(answer) => self.answered(answer),
@@ -250,14 +257,15 @@ impl Reading {
                 () = confirmed(&connection) => Answer::Confirmed(after),
             }
         };
-        self.place = Place::Joined(Joined { subscriber, generation }, Some(answer.boxed()));
+        self.place = Place::Joined(Joined { subscriber, generation, is_confirmed: false }, Some(answer.boxed()));
     }
 
     fn answered(&mut self, answer: Answer) {
-        let Place::Joined(_, waiting) = &mut self.place else { return };
+        let Place::Joined(joined, waiting) = &mut self.place else { return };
         match answer {
             // A client that connects again subscribes again, and what was granted may be refused then.
             Answer::Confirmed(after) => {
+                joined.is_confirmed = true;
                 self.is.send_replace((Input::Reading, None));
                 let (connection, subject) = (self.connection.clone(), self.subject.clone());
                 let refused = async move { connection.refusals().refused(Action::Subscribe, &subject, after).await };
