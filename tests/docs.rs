@@ -102,7 +102,7 @@ fn frames_that_are_written_have_documented_keys() {
 
 #[test]
 fn datatypes_are_all_there() {
-    let all = Datatype::ALL.map(|datatype| datatype.name().to_owned()).into();
+    let all: Names = Datatype::ALL.map(|datatype| datatype.name().to_owned()).into();
     assert_documented("### Datatypes", &all, &names("### Datatypes"));
 }
 
@@ -110,7 +110,7 @@ fn datatypes_are_all_there() {
 fn failure_codes_have_their_number_and_say_whether_to_try_again() {
     let heading = "### Failure codes";
     let documented = table(heading);
-    let all = FailureCode::ALL.map(|code| code.as_str().to_owned()).into();
+    let all: Names = FailureCode::ALL.map(|code| code.as_str().to_owned()).into();
     assert_documented(heading, &all, &documented.keys().cloned().collect());
     for code in FailureCode::ALL {
         let [service_code, retryable, ..] = documented[code.as_str()].as_slice() else { panic!("{code:?}") };
@@ -121,7 +121,7 @@ fn failure_codes_have_their_number_and_say_whether_to_try_again() {
 
 /// A frame with all that is echoed, and all headers that are passed on.
 fn full(id: &str, model: &str) -> (Vec<u8>, HeaderMap) {
-    let echoed = [
+    let echoed: [(&str, rmpv::Value); 5] = [
         ("model", model.into()),
         ("seq", 7.into()),
         ("session_id", "s".into()),
