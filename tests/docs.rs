@@ -119,20 +119,21 @@ fn failure_codes_have_their_number_and_say_whether_to_try_again() {
     }
 }
 
-/// A frame with all that is echoed, and all headers that are passed on.
+/// A frame with all that is echoed, and all headers that are passed on. It is JSON, because outcomes with `bin` cannot be read as JSON values.
 fn full(id: &str, model: &str) -> (Vec<u8>, HeaderMap) {
-    let echoed: [(&str, rmpv::Value); 5] = [
-        ("model", model.into()),
-        ("seq", 7.into()),
-        ("session_id", "s".into()),
-        ("datetime", "2026-11-25T05:00:00Z".into()),
-        ("frequency", 868.3e6.into()),
-    ];
-    let mut headers = HeaderMap::new();
+    let (payload, mut headers) = as_json(&json!({
+        "frame_id": id,
+        "iq_data": vec![[0.5, 0.25]; 64],
+        "model": model,
+        "seq": 7,
+        "session_id": "s",
+        "datetime": "2026-11-25T05:00:00Z",
+        "frequency": 868.3e6,
+    }));
     headers.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     headers.insert("tracestate", "a=b");
     headers.insert("baggage", "k=v");
-    (pack(&with(&steady(id), &echoed)), headers)
+    (payload, headers)
 }
 
 fn header_names(reply: &Reply) -> Names {
