@@ -139,6 +139,7 @@ enum Membership {
 struct Joined {
     subscriber: Subscriber,
     generation: u64,
+    is_confirmed: bool,
 }
 
 /// A pending future, until it resolves.
@@ -173,7 +174,13 @@ impl Reader {
                 Membership::Joined(..) if wanted != Input::Reading => self.leave(wanted).await,
                 Membership::Joined(joined, answer) => tokio::select! {
                     message = joined.subscriber.next() => match message {
-                        Some(message) => return Some(message),
+                        Some(message) => {
+                            // A frame confirms it as well, and sooner.
+                            if !std::mem::replace(&mut joined.is_confirmed, true) {
+                                self.state.send_replace((Input::Reading, None));
+                            }
+                            return Some(message);
+                        }
                         None => self.membership = Membership::Ended(joined.generation),
                     },
                     answer = arrive(answer) => self.answered(answer),
@@ -263,14 +270,16 @@ impl Reader {
                 () = confirmed(&connection) => Answer::Confirmed(after),
             }
         };
-        self.membership = Membership::Joined(Joined { subscriber, generation }, Some(answer.boxed()));
+        self.membership =
+            Membership::Joined(Joined { subscriber, generation, is_confirmed: false }, Some(answer.boxed()));
     }
 
     fn answered(&mut self, answer: Answer) {
-        let Membership::Joined(_, waiting) = &mut self.membership else { return };
+        let Membership::Joined(joined, waiting) = &mut self.membership else { return };
         match answer {
             // A client that connects again subscribes again, and what was granted may be refused then.
             Answer::Confirmed(after) => {
+                joined.is_confirmed = true;
                 self.state.send_replace((Input::Reading, None));
                 let (connection, subject) = (self.connection.clone(), self.subject.clone());
                 let refused =
