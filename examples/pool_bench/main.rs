@@ -125,11 +125,9 @@ async fn deadlines(runtime: &Runtime, options: &Options, as_json: bool) -> anyho
     pool.stop().await;
     let (run_ms, p50, p99) = (model.frame_cost().as_secs_f64() * 1e3, median(&ms), at(&ms, 0.99));
     if as_json {
-        println!(
-            "{}",
-            let answered = json!({"p50": p50, "p99": p99});
-            json!({"run_ms": run_ms, "budget_ms": 200, "frames": ms.len(), "answered_ms": answered})
-        );
+        let answered = json!({"p50": p50, "p99": p99});
+        let report = json!({"run_ms": run_ms, "budget_ms": 200, "frames": ms.len(), "answered_ms": answered});
+        println!("{report}");
     } else {
         println!(
             "deadline of 200 ms in a run of {run_ms:.0} ms: {} frames answered after p50 {p50:.1} ms, p99 \
@@ -146,8 +144,7 @@ fn text(report: &Value) -> String {
         "{}: pool (batches of up to {}) {:.1} frames/s, best bare loop ({}) {:.1}, ratio {:.3} ({:.3} to \
          {:.3}); flood of {:.0} frames/s: goodput {:.3} of peak, \
          served p50 {:.1} ms p99 {:.1} ms of {:.0} ms, RSS {:.1} MiB early and {:.1} MiB late, {:.0} ms \
-         until \
-         the latency was back",
+         until the latency was back",
         report["model"].as_str().unwrap_or_default(),
         report["max_batch"],
         number("/pool_frames_per_second/median"),

@@ -357,16 +357,16 @@ proptest! {
         ];
         let plain = encoded(&rmpv::Value::Map(frame.clone()));
         for (key, value, at) in strangers {
-            let mut entries = frame.iter_mut();
-            let map = match &mut entries.find(|(key, _)| key.as_str() == Some("geolocation")).unwrap().1 {
+            let is_place = |entry: &&mut (rmpv::Value, rmpv::Value)| entry.0.as_str() == Some("geolocation");
+            let map = match &mut frame.iter_mut().find(is_place).unwrap().1 {
                 rmpv::Value::Map(point) if deep => point,
                 _ => &mut frame,
             };
             map.insert(at.index(map.len() + 1), (key, value));
         }
         let odd = encoded(&rmpv::Value::Map(frame));
-        let [odd, plain] = [&odd, &plain].map(|frame| format!("{:?}", read(frame, MessagePack).unwrap()));
-        prop_assert_eq!(odd, plain);
+        let bodies = [&odd, &plain].map(|frame| format!("{:?}", read(frame, MessagePack).unwrap()));
+        prop_assert_eq!(&bodies[0], &bodies[1]);
         prop_assert_eq!(salvage(&odd, MessagePack), salvage(&plain, MessagePack));
     }
 
