@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::ConnectArgs;
-use crate::settings::UNBUILT;
+use super::output::Output;
+use crate::settings::{Mode, UNBUILT};
 
 /// Checks or shows the configuration.
 #[derive(Args, Clone, Debug)]
@@ -16,8 +17,7 @@ pub struct ConfigArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Action {
-    /// Says whether every key and value is right, and which keys that were set do nothing yet; exits 2 where
-    /// one is wrong.
+    /// Says whether every key and value is right, and which keys do nothing yet; exits 2 where one is wrong.
     Check(ConnectArgs),
     /// Prints the effective configuration as TOML, secrets hidden.
     Show(ConnectArgs),
@@ -36,11 +36,21 @@ impl ConfigArgs {
                 for key in settings.set_but_unbuilt() {
                     eprintln!("`{key}` is set, but does nothing yet");
                 }
+                if settings.nats.mode == Mode::Jetstream {
+                    eprintln!(
+                        "`nats.mode` is \"jetstream\", which is not built yet: the daemon does not start"
+                    );
+                }
+                eprintln!("keys that do nothing yet: {}", UNBUILT.join(", "));
             }
             Action::Show(connect) => {
                 let settings = connect.settings()?;
-                println!("# do nothing yet: {}\n", UNBUILT.join(", "));
-                print!("{}", toml::to_string(&settings.redacted())?);
+                let text = toml::to_string(&settings.redacted())?;
+                Output::plain().raw(format_args!(
+                    "# do nothing yet: {}\n\n{}",
+                    UNBUILT.join(", "),
+                    text.trim_end()
+                ))?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -18,7 +18,7 @@ use crate::settings::{LogFormat, Telemetry};
 pub fn start(telemetry: &Telemetry) -> anyhow::Result<()> {
     // Libraries report errors through their results; their logs only repeat them.
     let filter = format!(
-        "{},ractor=warn,ort=warn,async_nats=error,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,\
+        "{},ractor=warn,ort=warn,async_nats=off,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,\
          rustls=warn",
         telemetry.log
     );
