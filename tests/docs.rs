@@ -1,5 +1,5 @@
-//! Holds the documentation to the code: the tables of `docs/protocol.md` to the types and to real messages, in both directions, and the
-//! relative links of every page to files and headings that exist.
+//! Holds the documentation to the code: the tables of `docs/protocol.md` to the types and to real messages, in
+//! both directions, and the relative links of every page to files and headings that exist.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
 #[path = "daemon/support.rs"]
@@ -24,7 +24,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The rows of the table under a heading of the protocol's page: the name in the first cell, and the other cells.
+/// The rows of the table under a heading of the protocol's page: the name in the first cell, and the other
+/// cells.
 fn table(heading: &str) -> BTreeMap<String, Vec<String>> {
     let page = std::fs::read_to_string(root().join("docs/protocol.md")).unwrap();
     let mut lines = page.lines().skip_while(|line| *line != heading);
@@ -132,7 +133,8 @@ fn failure_codes_have_their_number_and_say_whether_to_try_again() {
     }
 }
 
-/// A frame with all that is echoed, and all headers that are passed on. It is JSON, because outcomes with `bin` cannot be read as JSON values.
+/// A frame with all that is echoed, and all headers that are passed on. It is JSON, because outcomes with
+/// `bin` cannot be read as JSON values.
 fn full(id: &str, model: &str) -> (Vec<u8>, HeaderMap) {
     let (payload, mut headers) = as_json(&json!({
         "frame_id": id,

@@ -222,7 +222,7 @@ pub enum FailureCode {
     InvalidFrame,
     /// A datatype outside the list.
     UnsupportedDatatype,
-    /// Fewer samples than one window.
+    /// Fewer samples than the `min_samples` of the model.
     NotEnoughSamples,
     /// Channels, rate or width other than the model takes.
     ShapeMismatch,

@@ -81,7 +81,12 @@ pub(super) async fn keep(shared: Arc<Shared>, client: Arc<RwLock<Client>>, mut e
         let mut disagreed = false;
         while tokio::time::timeout(LOOK, &mut ended).await.is_err() {
             let state = client.read().unwrap_or_else(PoisonError::into_inner).connection_state();
-            disagreed = shared.disagrees_with(&state) && (!disagreed || shared.agree_with(&state));
+            let disagrees = shared.disagrees_with(&state);
+            // An event may still be on its way, so the first time counts for nothing.
+            if disagrees && disagreed {
+                shared.agree_with(&state);
+            }
+            disagreed = disagrees && !disagreed;
         }
         if shared.closing.load(Relaxed) {
             shared.down("the connection is closed".to_owned());
@@ -194,16 +199,14 @@ impl Shared {
         *client != ClientState::Pending && is_up != (*client == ClientState::Connected)
     }
 
-    /// Applies the state of the client, because its event was dropped. Always `false`: there is no
-    /// disagreement after that.
-    fn agree_with(&self, client: &ClientState) -> bool {
+    /// Applies the state of the client, because its event was dropped.
+    fn agree_with(&self, client: &ClientState) {
         let generation = self.state.borrow().generation;
         if *client == ClientState::Connected {
-            self.up(generation)
+            self.up(generation);
         } else {
-            self.disconnected()
+            self.disconnected();
         }
-        false
     }
 
     fn connected(&self, generation: u64) {

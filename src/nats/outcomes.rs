@@ -71,6 +71,7 @@ impl Outcomes {
                 ));
             }
             let (generation, client) = (self.connection.generation(), self.connection.client());
+            self.permissions.refresh();
             asked.clear();
             let sending = async {
                 let mut results = Vec::with_capacity(outcomes.len());

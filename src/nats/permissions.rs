@@ -65,10 +65,19 @@ impl Permissions {
         Some((refused.subject.clone(), refused.words.clone()))
     }
 
+    /// Brings the knowledge up to date; once before the subjects of a batch are looked up.
+    pub(super) fn refresh(&self) {
+        drop(self.refreshed());
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The current knowledge; a new connection or refusal invalidates what it affects.
     fn refreshed(&self) -> MutexGuard<'_, Known> {
         let refusals = self.connection.refusals();
-        let mut guard = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.known();
         let known = &mut *guard;
         let as_of = (self.connection.epoch(), refusals.count());
         if known.as_of.0 != as_of.0 {
@@ -91,7 +100,7 @@ impl Permissions {
     /// Returns the check to be made for a subject that is about to be published to, if it is not known to be
     /// allowed.
     pub(super) fn unknown(&self, subject: &str, index: usize) -> Option<Asked> {
-        let mut known = self.refreshed();
+        let mut known = self.known();
         if known.allowed.contains_key(subject) {
             known.refused.take_if(|refused| refused.at.elapsed() >= REFUSED_FOR);
             return None;

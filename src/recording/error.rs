@@ -33,9 +33,8 @@ pub enum RecordingError {
     },
     /// A file whose format its name does not say.
     #[error(
-        "{}: cannot tell the datatype from {}; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf), WAV and \
-         raw IQ \
-         ({}); any other raw IQ file needs --datatype ({})",
+        "{}: cannot tell the datatype from {}; supported are SigMF (.sigmf-meta, .sigmf-data, .sigmf), \
+         WAV and raw IQ ({}); any other raw IQ file needs --datatype ({})",
         path.display(), extension_of(path), extension_list(), datatype_list()
     )]
     UnknownExtension {
