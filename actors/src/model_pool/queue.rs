@@ -146,7 +146,7 @@ impl WorkQueue {
         // Frames are answered outside the lock.
         match checked {
             Ok(cost) => match state.scheduler.push(frame, cost, now) {
-                Ok(displaced) => {
+                Ok(shed) => {
                     let was_watched = std::mem::replace(&mut state.watched, true);
                     let is_awaited = state.idle > 0;
                     drop(state);
@@ -156,7 +156,7 @@ impl WorkQueue {
                     if !was_watched {
                         self.to_watch.notify_one();
                     }
-                    if let Some(frame) = displaced {
+                    if let Some(frame) = shed {
                         self.count_shed();
                         frame.job.fail(displaced());
                     }
