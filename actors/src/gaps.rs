@@ -20,6 +20,9 @@ pub const WINDOW: Duration = Duration::from_millis(100);
 /// No number of a frame that is behind.
 const NONE: u64 = u64::MAX;
 
+/// A frame may come after so many later ones of its source; more are not merely out of order.
+const MAX_OVERTAKEN: u64 = 256;
+
 /// A jump forward by more is a new count, not a gap.
 const MAX_GAP: u64 = 1 << 20;
 
@@ -169,6 +172,12 @@ impl Count {
     /// Removes a number from the missing ones; whether it was one.
     fn fill(&mut self, seq: u64) -> bool {
         let Some(at) = self.gaps.iter().position(|gap| gap.missing.contains(&seq)) else { return false };
+        if seq == self.gaps[at].missing.start && self.gaps[at].frames() > MAX_OVERTAKEN {
+            // The source continues where it was; the number that opened the gap was a stray one.
+            self.gaps.truncate(at);
+            self.next = seq.saturating_add(1);
+            return true;
+        }
         let Gap { missing, due } = &mut self.gaps[at];
         let (before, after, due) = (missing.start..seq, seq + 1..missing.end, *due);
         *missing = before;
@@ -257,6 +266,9 @@ mod tests {
             (vec![90, 91, 0, 1, 2, 3, 92, 93], 0, "two that count alike under one name"),
             (vec![0, 8192, 16384, 24576], 0, "a count of samples"),
             (vec![0, 1, 1 << 40, (1 << 40) + 1], 0, "a jump is a new count"),
+            (vec![0, 1, 1_000_000, 2, 3, 4], 0, "a stray number"),
+            (vec![0, 1, 1000, 5000, 2, 3, 5], 1, "stray numbers, then a gap"),
+            (vec![0, 1, 1000, 1001, 1002], 998, "a long gap"),
             (vec![u64::MAX - 1, u64::MAX, 0, 1], 0, "the end of all numbers"),
         ] {
             assert_eq!(missed(numbers.clone()), frames, "{why}: {numbers:?}");

@@ -11,7 +11,7 @@ use crate::breaker::CircuitPermit;
 use crate::cache::{CacheKey, CacheStore};
 use crate::flight::{Flight, Member};
 use crate::frame::{ModelId, Priority};
-use crate::outcome::{Answer, Failure, FailureCode, Prediction};
+use crate::outcome::{Answer, Failure, FailureCode, Prediction, ShedReason};
 use crate::responder::{ExpiryListener, Responder, deadline_exceeded, dropped};
 use crate::trail::{Run, Trail};
 
@@ -83,11 +83,19 @@ pub struct Shed<T> {
 impl<T> Shed<T> {
     /// Fails the frame. Its outcome takes the given refusal permit, so its admission permit is released at
     /// once.
-    pub fn answer(self, failure: Failure, refusal: Option<Arc<FramePermit>>) {
+    pub fn fail(self, refusal: Option<Arc<FramePermit>>) {
         if let Some(responder) = self.responder {
-            responder.answer_from(refusal, failure);
+            responder.answer_from(refusal, displaced());
         }
     }
+}
+
+/// The failure of a frame that was shed.
+pub fn displaced() -> Failure {
+    Failure::overloaded(
+        ShedReason::Displaced,
+        "the pipeline is full, and this frame was the oldest waiting one of the lowest priority",
+    )
 }
 
 impl Job {

@@ -23,6 +23,7 @@ mod provider;
 mod run_outputs;
 mod runner;
 mod session;
+mod subnormals;
 #[cfg(test)]
 mod tests;
 mod trial;

@@ -8,6 +8,7 @@ use sferic_actors::ports::{RunCanceller, RunError, Runner, Runners};
 
 use super::catalog::Catalog;
 use super::session::RunTerminator;
+use super::subnormals;
 
 /// Runs the models of the catalog on one thread. Runners share the sessions; only the input buffer of a batch
 /// is its own.
@@ -19,12 +20,13 @@ pub struct OnnxRunner {
 }
 
 impl OnnxRunner {
-    /// A runner over `catalog`.
+    /// A runner over `catalog`, for the thread that calls this.
     pub fn new(catalog: Arc<Catalog>) -> Self {
         let canceller = RunTerminator::new().unwrap_or_else(|error| {
             tracing::warn!(%error, "the runs of a session cannot be cancelled");
             RunTerminator::default()
         });
+        subnormals::flush_on_this_thread();
         Self { catalog, scratch: Vec::new(), canceller: Arc::new(canceller) }
     }
 }

@@ -112,6 +112,8 @@ impl SharedSession {
         if let Some(profile) = profile {
             builder = builder.with_profiling(profile)?;
         }
+        // On the threads of its own; those that call it see to theirs, see `subnormals`.
+        builder = builder.with_config_entry("session.set_denormal_as_zero", "1")?;
         for file in &onnx.external {
             builder =
                 builder.with_external_initializer_file_in_memory(&file.location, Arc::clone(&file.bytes))?;

@@ -23,7 +23,7 @@ fn runtime() -> Option<Runtime> {
     match Runtime::open(None) {
         Ok(runtime) => Some(runtime),
         Err(error) => {
-            eprintln!("skipped: {error}");
+            crate::tools::skip(error);
             None
         }
     }
@@ -31,11 +31,12 @@ fn runtime() -> Option<Runtime> {
 
 /// The fixtures of these names.
 fn load(names: &[&str]) -> Option<Arc<Catalog>> {
-    let repository = tempfile::tempdir().ok()?;
+    let repository = tempfile::tempdir().expect("no folder");
     for name in names {
-        std::os::unix::fs::symlink(fixtures().join(name), repository.path().join(name)).ok()?;
+        std::os::unix::fs::symlink(fixtures().join(name), repository.path().join(name)).expect("no link");
     }
-    Catalog::load(repository.path(), &runtime()?, &Options::default()).ok().map(Arc::new)
+    let catalog = Catalog::load(repository.path(), &runtime()?, &Options::default());
+    Some(Arc::new(catalog.expect("no readable repository")))
 }
 
 /// Fixtures for tests of answers, loaded once; without `slow`.

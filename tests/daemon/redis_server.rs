@@ -32,7 +32,7 @@ impl RedisServer {
             .kill_on_drop(true)
             .spawn();
         let Ok(process) = process else {
-            eprintln!("skipped: no redis-server on the PATH");
+            sferic::tools::skip("there is no redis-server on the PATH");
             return None;
         };
         let mut server = Self { process, port };

@@ -37,7 +37,7 @@ pub fn tools_are_there() -> bool {
     let there =
         ["bin/nats-server", "lib"].iter().all(|file| sferic::tools::places(file).any(|path| path.exists()));
     if !there {
-        eprintln!("skipped: .tools/ is not there; run ops/setup");
+        sferic::tools::skip(".tools/ is not there; run ops/setup");
     }
     there
 }

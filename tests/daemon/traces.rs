@@ -341,8 +341,8 @@ async fn a_publisher_in_python_and_the_daemon_are_one_trace() {
         return;
     }
     let Some(packages) = sferic::tools::places("opentelemetry-python").find(|path| path.is_dir()) else {
-        return eprintln!(
-            "skipped: OpenTelemetry's Python client is not there; run ops/setup opentelemetry-python"
+        return sferic::tools::skip(
+            "OpenTelemetry's Python client is not there; run ops/setup opentelemetry-python",
         );
     };
     let receiver = Receiver::http();

@@ -141,11 +141,10 @@ impl IngestArguments {
     async fn make_room(&self, priority: Priority, source: &str, bytes: usize) -> Option<Permit> {
         loop {
             let refusal = self.outcomes.refusal().await;
-            let failure = || self.queue.displaced();
             if self.frames.shed_candidate(priority) > self.queue.shed_candidate(priority) {
-                self.frames.shed(priority)?.answer(failure(), refusal);
+                self.frames.shed(priority)?.fail(refusal);
             } else {
-                self.queue.shed(priority)?.answer(failure(), refusal);
+                self.queue.shed(priority)?.fail(refusal);
             }
             if let Ok(permit) = self.admission.admit(source, bytes) {
                 return Some(permit);

@@ -17,7 +17,7 @@ use super::core::{Load, Next, Refusal, Schedulable, Scheduler};
 use super::service_times::ServiceTimes;
 use super::stats::{Counters, PoolStats};
 use crate::frame::{ModelId, PreparedFrame, Priority};
-use crate::job::{Job, Shed};
+use crate::job::{Job, Shed, displaced};
 use crate::outcome::{Failure, FailureCode, ShedReason};
 
 /// Resolution of the timer.
@@ -138,11 +138,15 @@ impl WorkQueue {
             return;
         }
         let mut state = self.lock();
-        let checked = if state.closed { Err(Refusal::Full) } else { state.check(&frame.job, now) };
+        if state.closed {
+            // The frame is dropped, and so answered: the daemon is stopping, the queue is not full.
+            return drop(state);
+        }
+        let checked = state.check(&frame.job, now);
         // Frames are answered outside the lock.
         match checked {
             Ok(cost) => match state.scheduler.push(frame, cost, now) {
-                Ok(displaced) => {
+                Ok(shed) => {
                     let was_watched = std::mem::replace(&mut state.watched, true);
                     let is_awaited = state.idle > 0;
                     drop(state);
@@ -152,8 +156,9 @@ impl WorkQueue {
                     if !was_watched {
                         self.to_watch.notify_one();
                     }
-                    if let Some(frame) = displaced {
-                        frame.job.fail(self.displaced());
+                    if let Some(frame) = shed {
+                        self.count_shed();
+                        frame.job.fail(displaced());
                     }
                 }
                 Err(frame) => {
@@ -182,6 +187,7 @@ impl WorkQueue {
     pub fn shed(&self, priority: Priority) -> Option<Shed<PreparedFrame>> {
         let mut state = self.lock();
         let mut entry = state.scheduler.take_oldest(priority)?;
+        self.count_shed();
         let (responder, goes_on) = entry.item.job.shed_first(Instant::now());
         if goes_on {
             state.scheduler.put_back(entry);
@@ -195,13 +201,8 @@ impl WorkQueue {
         self.lock().scheduler.reorder();
     }
 
-    /// Counts a shed frame and returns its failure.
-    pub fn displaced(&self) -> Failure {
+    fn count_shed(&self) {
         self.counters.shed.fetch_add(1, Relaxed);
-        Failure::overloaded(
-            ShedReason::Displaced,
-            "the pipeline is full, and this frame was the oldest waiting one of the lowest priority",
-        )
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {

@@ -286,9 +286,12 @@ impl Session {
 
 /// Fails the frames whose circuit opened while they waited.
 fn refuse(batch: &mut Vec<PreparedFrame>) {
-    for frame in batch.extract_if(.., |frame| frame.job.check().is_err()) {
-        if let Err(failure) = frame.job.check() {
-            frame.job.fail(failure);
+    let mut at = 0;
+    while let Some(frame) = batch.get(at) {
+        // Asked once: by a second time the circuit may have closed again.
+        match frame.job.check() {
+            Ok(()) => at += 1,
+            Err(failure) => batch.remove(at).job.fail(failure),
         }
     }
 }

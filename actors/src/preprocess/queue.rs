@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -15,6 +16,8 @@ use crate::priority::rank;
 pub struct FrameQueue {
     state: Mutex<QueueState>,
     changed: Condvar,
+    /// Frames that were shed.
+    shed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +86,7 @@ impl FrameQueue {
         let mut state = self.lock();
         let lowest = state.lowest(priority)?;
         let (since, mut frame) = state.levels[lowest].pop_front()?;
+        self.shed.fetch_add(1, Relaxed);
         let (responder, goes_on) = frame.job.shed_first(Instant::now());
         if goes_on {
             state.put_back(since, frame);
@@ -102,6 +106,11 @@ impl FrameQueue {
                 state.put_back(since, frame);
             }
         }
+    }
+
+    /// Number of frames that were shed.
+    pub fn shed_count(&self) -> u64 {
+        self.shed.load(Relaxed)
     }
 
     /// Number of queued frames.

@@ -17,7 +17,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             backoff_min: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(5),
             max_restarts: 10,
             window: Duration::from_secs(60),
         }

@@ -9,7 +9,12 @@ use crate::settings::ExecutionProvider::{self, Coreml, Cpu, Cuda, Openvino, Tens
 fn openvino() -> Option<Runtime> {
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/openvino/libonnxruntime.so");
     if !library.is_file() {
-        eprintln!("skipped: {} is not there; ops/setup onnxruntime-openvino", library.display());
+        if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            crate::tools::skip(format_args!(
+                "{} is not there; run ops/setup onnxruntime-openvino",
+                library.display()
+            ));
+        }
         return None;
     }
     let runtime = Runtime::open(Some(&library)).expect("can't be loaded");

@@ -174,7 +174,7 @@ impl Metrics {
             ("settled", not_begun.settled),
             ("too_late", not_begun.too_late),
             ("queue_full", not_begun.full),
-            ("displaced", not_begun.shed),
+            ("displaced", not_begun.shed + self.shared_state.frames.shed_count()),
         ] {
             to.count(&metrics::NOT_BEGUN, [reason], count);
         }
