@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sferic_features::{Buffer, Datatype};
+use sferic_samples::{Buffer, Datatype};
 use tokio::time::Instant;
 
 use crate::job::Job;

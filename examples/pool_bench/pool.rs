@@ -21,7 +21,7 @@ use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, PublishError, Rejected};
 use sferic_actors::responder::{Responder, Unanswered};
 use sferic_actors::{cache, model_pool, supervision};
-use sferic_features::{BufferPool, Datatype, Dtype};
+use sferic_samples::{BufferPool, Datatype, Dtype};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 

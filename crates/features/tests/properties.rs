@@ -5,9 +5,8 @@
 mod support;
 
 use proptest::prelude::*;
-use sferic_features::{
-    Datatype, FeatureConfig, FrameError, Input, Kind, Log, MelScale, Normalize, Sides, Window,
-};
+use sferic_features::{FeatureConfig, FrameError, Input, Kind, Log, MelScale, Normalize, Sides, Window};
+use sferic_samples::{Datatype, SamplesError};
 use support::{RATE, assert_close, cf32, extract, noise, tone};
 
 fn base() -> FeatureConfig {
@@ -196,7 +195,7 @@ proptest! {
         match extract(&config, &bytes[..whole], datatype) {
             Ok((out, _)) => prop_assert!(out.iter().all(|x| x.is_finite()), "{:?}", config),
             Err(
-                FrameError::NonFinite { .. } | FrameError::Overflow | FrameError::NotEnoughSamples { .. },
+                FrameError::Samples(SamplesError::NonFinite { .. }) | FrameError::Overflow | FrameError::NotEnoughSamples { .. },
             ) => {}
             Err(other) => prop_assert!(false, "{}", other),
         }
