@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sferic_actors::cache::{Evicted, SharedStats};
 use sferic_actors::pipeline::SharedState;
-use sferic_actors::supervision::ActorRole;
+use sferic_actors::stages::ActorRole;
 use sferic_samples::BufferPool;
 
 use self::catalogue as metrics;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use super::slot::{ExpiryListener, Responder};
+use crate::account::trail::{Run, Trail};
 use crate::frame::Priority;
-use crate::responder::{ExpiryListener, Responder};
-use crate::trail::{Run, Trail};
 
 /// One computation and the frames that wait for it. A frame without equals is alone in its flight.
 #[derive(Debug)]
@@ -191,18 +191,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::deadlines::Deadlines;
+    use crate::account::ledger::Ledger;
     use crate::frame::Envelope;
-    use crate::ledger::Ledger;
-    use crate::publish::OutcomeQueue;
-    use crate::responder::Unanswered;
+    use crate::reply::outcome_queue::OutcomeQueue;
+    use crate::reply::slot::Unanswered;
 
     /// A frame without a deadline timer.
     fn member(budget_ms: u64, priority: Priority) -> Member {
         let (ledger, outcomes, now) = (Arc::<Ledger>::default(), OutcomeQueue::new(8), Instant::now());
-        let unanswered = Unanswered::new(Envelope::default(), now, ledger.open(), None, outcomes);
+        let unanswered = Unanswered::new(Envelope::default(), None, now, ledger.open(), None, outcomes);
         let budget = Duration::from_millis(budget_ms);
-        let responder = Responder::with_deadline(unanswered, now, budget, &Deadlines::default());
+        let responder = Responder::new(unanswered, budget);
         Member { responder, received_at: now, deadline: now + budget, priority }
     }
 

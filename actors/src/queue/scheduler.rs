@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Config;
+use super::config::Config;
 use super::lane::{Lane, Queued};
+use super::rank::rank;
 use crate::frame::{ModelId, Priority};
-use crate::priority::rank;
 
 /// Safety factor on predicted waits, so that a slow run does not make a whole queue late.
 pub const HEADROOM: f64 = 1.1;

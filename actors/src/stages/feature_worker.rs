@@ -2,17 +2,23 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::PreprocessArguments;
-use crate::frame::{PreparedFrame, RawFrame};
-use crate::model_pool::WorkQueue;
-use crate::ports::FeatureWorker;
+use crate::job::{PreparedFrame, RawFrame};
+use crate::ports::{FeatureWorker, FeatureWorkers};
+use crate::queue::{FrameQueue, WorkQueue};
 
 /// Starts the thread of worker `id`, which exits with its generation.
-pub fn spawn(id: usize, generation: u64, arguments: &PreprocessArguments) -> io::Result<()> {
-    let PreprocessArguments { extractors, frames, queue, .. } = arguments.clone();
+pub fn spawn(
+    id: usize,
+    generation: u64,
+    extractors: &FeatureWorkers,
+    frames: &Arc<FrameQueue>,
+    queue: &Arc<WorkQueue>,
+) -> io::Result<()> {
+    let (extractors, frames, queue) = (Arc::clone(extractors), Arc::clone(frames), Arc::clone(queue));
     let runtime = tokio::runtime::Handle::current();
     let work = move || {
         let _clock = runtime.enter();

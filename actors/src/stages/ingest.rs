@@ -10,20 +10,17 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::admission::{Admission, Permit, Refused};
-use crate::cache::{CacheMsg, CacheRef};
-use crate::deadlines::Deadlines;
-use crate::frame::{Arrival, FrameInfo, Priority, RawFrame};
-use crate::gaps::GapWatch;
-use crate::job::{Job, JobParts};
-use crate::ledger::Ledger;
-use crate::model_pool::WorkQueue;
+use super::cache::{CacheMsg, CacheRef};
+use crate::account::admission::{Admission, Permit, Refused};
+use crate::account::gaps::GapWatch;
+use crate::account::ledger::Ledger;
+use crate::frame::{FrameInfo, Priority};
+use crate::job::{Job, JobParts, RawFrame};
 use crate::outcome::{Failure, FailureCode, ShedReason};
-use crate::ports::{Decoder, FrameSource};
-use crate::preprocess::FrameQueue;
-use crate::publish::OutcomeQueue;
-use crate::responder::{Responder, Unanswered};
-use crate::supervision::Task;
+use crate::ports::{Arrival, Decoder, FrameSource};
+use crate::queue::{FrameQueue, WorkQueue};
+use crate::reply::{Deadlines, OutcomeQueue, Responder, Unanswered};
+use crate::task::Task;
 
 /// Address of ingest.
 pub type IngestRef = ActorRef<IngestMsg>;
@@ -75,7 +72,7 @@ impl IngestArguments {
     }
 
     async fn take(&self, arrival: Arrival) {
-        let Arrival { payload, envelope, received_at } = arrival;
+        let Arrival { payload, envelope, origin, received_at } = arrival;
         let ticket = self.ledger.open();
         let admitted = self.admission.admit(&envelope.source, payload.len());
         let place = match &admitted {
@@ -83,7 +80,7 @@ impl IngestArguments {
             Err(_) => self.outcomes.refusal().await,
         };
         let mut unanswered =
-            Unanswered::new(envelope, received_at, ticket, place, Arc::clone(&self.outcomes));
+            Unanswered::new(envelope, origin, received_at, ticket, place, Arc::clone(&self.outcomes));
         unanswered.note(|trail| trail.payload_bytes = payload.len());
         if let Err(refused) = &admitted
             && !(self.shed_oldest && refused.is_for_want_of_room())
@@ -116,8 +113,10 @@ impl IngestArguments {
                 }
             }
         };
+        let responder = Responder::new(unanswered, decoded.budget);
+        self.deadlines.watch(received_at + decoded.budget, &responder);
         let job = Job::new(JobParts {
-            responder: Responder::with_deadline(unanswered, received_at, decoded.budget, &self.deadlines),
+            responder,
             model: decoded.model,
             circuit_permit: decoded.circuit_permit,
             max_batch: decoded.max_batch,

@@ -3,17 +3,13 @@
 //! Invariant: workers pull frames, each on an OS thread of its own with an extractor of its own. The actor
 //! spawns them; when it ends, they exit after their current frame.
 
-mod queue;
-mod worker;
-
 use std::sync::Arc;
 
-pub use queue::FrameQueue;
-use queue::WorkerGeneration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::model_pool::WorkQueue;
+use super::feature_worker;
 use crate::ports::FeatureWorkers;
+use crate::queue::{FrameQueue, WorkQueue, WorkerGeneration};
 
 /// Address of the preprocess actor.
 pub type PreprocessRef = ActorRef<PreprocessMsg>;
@@ -51,7 +47,13 @@ impl Actor for Preprocess {
     ) -> Result<WorkerGeneration, ActorProcessingErr> {
         let generation = WorkerGeneration::begin(&arguments.frames);
         for id in 0..arguments.workers {
-            worker::spawn(id, generation.number(), &arguments)?;
+            feature_worker::spawn(
+                id,
+                generation.number(),
+                &arguments.extractors,
+                &arguments.frames,
+                &arguments.queue,
+            )?;
         }
         Ok(generation)
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::core::HEADROOM;
+use super::rank::AGEING;
+use super::scheduler::HEADROOM;
 use super::*;
 use crate::frame::{ModelId, Priority};
-use crate::priority::AGEING;
 
 #[derive(Debug, Clone, PartialEq)]
 struct Item {

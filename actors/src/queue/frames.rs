@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::frame::{Priority, RawFrame};
-use crate::job::Shed;
-use crate::priority::rank;
+use super::rank::rank;
+use crate::frame::Priority;
+use crate::job::{RawFrame, Shed};
 
 /// The queue. It outlives the actor, so a restart loses no frame; the permits bound it.
 #[derive(Debug, Default)]

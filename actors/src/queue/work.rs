@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::Config;
-use super::core::{Load, Next, Refusal, Schedulable, Scheduler};
+use super::config::Config;
+use super::scheduler::{Load, Next, Refusal, Schedulable, Scheduler};
 use super::service_times::ServiceTimes;
 use super::stats::{Counters, PoolStats};
-use crate::frame::{ModelId, PreparedFrame, Priority};
-use crate::job::{Job, Shed, displaced};
+use crate::frame::{ModelId, Priority};
+use crate::job::{Job, PreparedFrame, Shed, displaced};
 use crate::outcome::{Failure, FailureCode, ShedReason};
 
 /// Resolution of the timer.

@@ -4,17 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::admission::Admission;
+use crate::account::admission::Admission;
+use crate::account::gaps::GapWatch;
+use crate::account::ledger::Ledger;
 use crate::breaker::Circuits;
 use crate::cache::CacheStore;
-use crate::deadlines::Deadlines;
-use crate::gaps::GapWatch;
-use crate::ledger::Ledger;
-use crate::model_pool::{self, WorkQueue};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink};
-use crate::preprocess::FrameQueue;
-use crate::publish::OutcomeQueue;
-use crate::supervision::Restarts;
+use crate::queue::{self, FrameQueue, WorkQueue};
+use crate::reply::{Deadlines, OutcomeQueue};
+use crate::stages::Restarts;
 
 /// State that outlives the actors. Every restarted actor is given the same.
 pub struct SharedState {
@@ -38,7 +36,7 @@ pub struct SharedState {
     pub queue: Arc<WorkQueue>,
     /// Restarts of the actors.
     pub restarts: Restarts,
-    pub(crate) pool: model_pool::Config,
+    pub(crate) pool: queue::Config,
     pub(crate) workers: usize,
     pub(crate) source: Arc<Mutex<FrameSource>>,
     pub(crate) decoder: Arc<dyn Decoder>,

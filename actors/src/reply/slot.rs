@@ -9,13 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::admission::FramePermit;
-use crate::deadlines::Deadlines;
+use super::outcome_queue::OutcomeQueue;
+use crate::account::admission::FramePermit;
+use crate::account::ledger::Ticket;
+use crate::account::trail::Trail;
 use crate::frame::{Envelope, FrameInfo};
-use crate::ledger::Ticket;
-use crate::outcome::{Failure, FailureCode, Outcome, Prediction, Published};
-use crate::publish::OutcomeQueue;
-use crate::trail::Trail;
+use crate::outcome::{Failure, FailureCode, Origin, Outcome, Prediction, Published};
 
 /// A frame without an outcome. If it is dropped, by a panic for example, it ends as `internal`.
 #[derive(Debug)]
@@ -28,6 +27,7 @@ pub struct Unanswered {
 struct Open {
     info: FrameInfo,
     envelope: Envelope,
+    origin: Option<Arc<dyn Origin>>,
     received_at: Instant,
     trail: Trail,
     ticket: Ticket,
@@ -38,6 +38,7 @@ impl Unanswered {
     /// A frame that has just arrived. `permit` is its admission permit, or the permit to queue its refusal.
     pub fn new(
         envelope: Envelope,
+        origin: Option<Arc<dyn Origin>>,
         received_at: Instant,
         ticket: Ticket,
         permit: Option<Arc<FramePermit>>,
@@ -46,6 +47,7 @@ impl Unanswered {
         let open = Open {
             info: FrameInfo::default(),
             envelope,
+            origin,
             received_at,
             trail: Trail::default(),
             ticket,
@@ -97,6 +99,7 @@ impl Unanswered {
         self.outcomes.push(Outcome {
             info: open.info,
             envelope: open.envelope,
+            origin: open.origin,
             received_at: open.received_at,
             trail: open.trail,
             result,
@@ -104,7 +107,7 @@ impl Unanswered {
             timestamp: SystemTime::now(),
             published: Published::default(),
             ticket: open.ticket,
-            _permit: open.permit,
+            permit: open.permit,
         });
     }
 }
@@ -140,17 +143,11 @@ pub trait ExpiryListener: std::fmt::Debug + Send + Sync + 'static {
 }
 
 impl Responder {
-    /// A slot for one frame, which fails at `received_at + budget` unless it is answered before.
-    pub fn with_deadline(
-        unanswered: Unanswered,
-        received_at: Instant,
-        budget: Duration,
-        deadlines: &Deadlines,
-    ) -> Arc<Self> {
+    /// A slot for one frame with this time budget, which whoever keeps the deadlines ends by
+    /// [`expire`](Self::expire).
+    pub fn new(unanswered: Unanswered, budget: Duration) -> Arc<Self> {
         let slot = Mutex::new(Slot { unanswered: Some(unanswered), listener: None });
-        let responder = Arc::new(Self { budget, slot });
-        deadlines.watch(received_at + budget, &responder);
-        responder
+        Arc::new(Self { budget, slot })
     }
 
     /// Answers the frame; `false` where it was answered before.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::responder::Responder;
+use super::slot::Responder;
 
 /// Number of entries below which answered frames are not swept.
 const SWEEP_FROM: usize = 1024;
@@ -124,10 +124,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::account::ledger::Ledger;
     use crate::frame::Envelope;
-    use crate::ledger::Ledger;
-    use crate::publish::OutcomeQueue;
-    use crate::responder::Unanswered;
+    use crate::reply::outcome_queue::OutcomeQueue;
+    use crate::reply::slot::Unanswered;
 
     fn frame(
         ledger: &Arc<Ledger>,
@@ -136,8 +136,12 @@ mod tests {
         budget_ms: u64,
     ) -> Arc<Responder> {
         let now = Instant::now();
-        let unanswered = Unanswered::new(Envelope::default(), now, ledger.open(), None, Arc::clone(outcomes));
-        Responder::with_deadline(unanswered, now, Duration::from_millis(budget_ms), deadlines)
+        let unanswered =
+            Unanswered::new(Envelope::default(), None, now, ledger.open(), None, Arc::clone(outcomes));
+        let budget = Duration::from_millis(budget_ms);
+        let responder = Responder::new(unanswered, budget);
+        deadlines.watch(now + budget, &responder);
+        responder
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,28 +1,11 @@
-//! The queue in front of the sessions: which frames may wait, for how long, and in what order.
-//!
-//! Invariant: frames enter the queue and sessions pull them without waking an actor; the actor only fails
-//! those that wait too long.
-
-mod config;
-mod core;
-mod lane;
-mod queue;
-mod service_times;
-mod sessions;
-mod stats;
-#[cfg(test)]
-mod tests;
+//! Fails frames that have waited too long for a session.
 
 use std::sync::Arc;
 
-pub use config::Config;
-pub use core::{Load, Next, Refusal, Schedulable, Scheduler};
-pub use queue::WorkQueue;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-pub use sessions::Sessions;
-pub use stats::{NotBegun, PoolStats, WAIT_BUCKETS_MS};
 
-use crate::supervision::Task;
+use crate::queue::WorkQueue;
+use crate::task::Task;
 
 /// Address of the model pool.
 pub type ModelPoolRef = ActorRef<ModelPoolMsg>;
