@@ -5,7 +5,6 @@
 
 pub mod app;
 pub mod cli;
-pub mod datetime;
 pub mod http;
 pub mod nats;
 pub mod onnx;
@@ -16,4 +15,3 @@ pub mod shutdown;
 pub mod telemetry;
 mod throttle;
 pub mod tools;
-pub mod wire;

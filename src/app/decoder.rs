@@ -9,14 +9,13 @@ use sferic_actors::breaker::Circuits;
 use sferic_actors::frame::{CacheKey, Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
-use sferic_samples::{Datatype, Number, Samples};
+use sferic_samples::{Datatype, Number, Samples, datetime};
+use sferic_wire::{self as wire, Body, Text};
 use sha2::{Digest, Sha256};
 
 use super::routes::Routes;
-use crate::datetime;
 use crate::onnx::{Catalog, Model, frame_failure};
 use crate::settings::Settings;
-use crate::wire::{self, Body, Text};
 
 /// Size in bytes above which decoding takes more than half a millisecond and leaves the async threads.
 const LARGE: usize = 256 << 10;

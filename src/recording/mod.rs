@@ -37,7 +37,7 @@ use sferic_samples::Datatype;
 pub use data::DataFile;
 pub use error::RecordingError;
 pub use reader::{Frames, RecordedFrame};
-pub use stream::{ByteSpan, Cut, Geolocation, Stream};
+pub use stream::{ByteSpan, Cut, Stream};
 pub use write::{Annotation, SigmfWriter};
 
 use files::{extension, find};

@@ -13,6 +13,7 @@ use clap::Args;
 use humantime_serde::re::humantime;
 use serde_json::json;
 use sferic_samples::Datatype;
+use sferic_wire::FrameMessage;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -21,7 +22,6 @@ use super::output::Output;
 use crate::nats::{self, Connection, NoConnection};
 use crate::recording::{RecordedFrame, name};
 use crate::settings::Settings;
-use crate::wire::FrameMessage;
 use flight::{Bounds, Flight};
 use pace::Pacer;
 pub use pace::Rate;
