@@ -8,7 +8,6 @@ pub mod cli;
 pub mod http;
 pub mod nats;
 pub mod onnx;
-pub mod recording;
 pub mod settings;
 pub mod shared_cache;
 pub mod shutdown;
