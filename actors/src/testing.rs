@@ -3,6 +3,7 @@
 //! A fake frame's payload is `<behaviour>:<id>`, `<behaviour>!<priority>:<id>` or
 //! `<behaviour>!<priority>!<budget in ms>:<id>`; see [`Behaviour`].
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,13 +16,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::account::ledger::End;
-use crate::breaker::{self, Circuits, SharedCircuit};
+use crate::breaker::{self, Circuits};
 use crate::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
 use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome, PublishError};
 use crate::pipeline::Ports;
 use crate::ports::{
-    Arrival, Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, RunCanceller, RunError, Runner,
+    Arrival, Decoded, Decoder, FeatureWorker, LoadedModel, OutcomeSink, Rejected, RunCanceller, RunError,
+    Runner,
 };
+use crate::routing::{Generation, Models};
 
 /// Behaviour of a fake frame: the word before the colon of its payload.
 pub type Behaviour = &'static str;
@@ -82,7 +85,12 @@ impl Fakes {
     /// Ports with fakes behind them, and the other side.
     pub fn new(budget: Duration, breaker: breaker::Config) -> (Ports, Self) {
         let circuits = Circuits::new(breaker);
-        let model = Arc::new(ModelId { name: "fake".into(), version: "1".into(), digest: String::new() });
+        let models: Vec<Arc<dyn LoadedModel>> = vec![
+            Arc::new(FakeModel::new("fake", Duration::ZERO)),
+            Arc::new(FakeModel::new(COSTLY, Duration::from_secs(3600))),
+        ];
+        let models = Models::new(Generation::new("fake", models, Vec::new(), &circuits));
+        let behaviours = Arc::<Behaviours>::default();
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
         let (publishing, published) = mpsc::unbounded_channel();
         let (gate, abandoned) = (watch::Sender::new(false), Arc::<Mutex<Vec<_>>>::default());
@@ -99,7 +107,8 @@ impl Fakes {
         };
         let ports = Ports {
             source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
-            decoder: Arc::new(FakeDecoder { budget, circuit: circuits.of(&model) }),
+            decoder: Arc::new(FakeDecoder { budget, behaviours: Arc::clone(&behaviours) }),
+            models,
             circuits,
             extractors: {
                 let (gate, frames_extracted) = (gate.subscribe(), Arc::clone(&frames_extracted));
@@ -107,6 +116,7 @@ impl Fakes {
                     Box::new(FakeExtractor {
                         gate: gate.clone(),
                         frames_extracted: Arc::clone(&frames_extracted),
+                        behaviours: Arc::clone(&behaviours),
                     })
                 })
             },
@@ -212,9 +222,51 @@ fn budget(text: &[u8]) -> Option<Duration> {
     Some(Duration::from_millis(ms))
 }
 
+/// Behaviours by the address of a frame's samples: what is equal for the cache need not behave alike.
+type Behaviours = Mutex<HashMap<usize, String>>;
+
+#[derive(Debug)]
+struct FakeModel {
+    id: Arc<ModelId>,
+    expected_run: Duration,
+}
+
+impl FakeModel {
+    fn new(name: &str, expected_run: Duration) -> Self {
+        let id = ModelId { name: name.into(), version: "1".into(), digest: String::new() };
+        Self { id: Arc::new(id), expected_run }
+    }
+}
+
+impl LoadedModel for FakeModel {
+    fn id(&self) -> &Arc<ModelId> {
+        &self.id
+    }
+
+    fn accepts(&self, _: &IqSamples) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn max_batch(&self) -> usize {
+        usize::MAX
+    }
+
+    fn expected_run(&self) -> Duration {
+        self.expected_run
+    }
+
+    fn digests(&self) -> [&[u8; 32]; 2] {
+        [&[0; 32]; 2]
+    }
+
+    fn rebind(&self, answer: Answer) -> Option<Answer> {
+        Some(answer)
+    }
+}
+
 struct FakeDecoder {
     budget: Duration,
-    circuit: Arc<SharedCircuit>,
+    behaviours: Arc<Behaviours>,
 }
 
 impl Decoder for FakeDecoder {
@@ -225,24 +277,19 @@ impl Decoder for FakeDecoder {
         if behaviour == INVALID {
             return Err(Rejected { info, failure: Failure::new(FailureCode::InvalidFrame, "as asked") });
         }
-        let mut key = [0; 32];
-        let equal = id.split('#').next().unwrap_or_default();
-        key[..equal.len().min(32)].copy_from_slice(&equal.as_bytes()[..equal.len().min(32)]);
+        let equal = id.split('#').next().unwrap_or_default().len();
+        let bytes = payload.slice(payload.len() - id.len()..payload.len() - id.len() + equal);
+        let is_costly = behaviour == COSTLY;
+        let is_cacheable = behaviour.starts_with(CACHED);
+        let address = bytes.as_ptr() as usize;
+        self.behaviours.lock().unwrap_or_else(PoisonError::into_inner).insert(address, behaviour);
         Ok(Decoded {
             info,
-            samples: IqSamples {
-                bytes: payload.clone(),
-                datatype: Datatype::Ci8,
-                channels: 1,
-                sample_rate: None,
-            },
-            model: Arc::clone(self.circuit.model()),
-            circuit_permit: self.circuit.admit(),
-            max_batch: usize::MAX,
-            expected_run: if behaviour == COSTLY { Duration::from_secs(3600) } else { Duration::ZERO },
+            samples: IqSamples { bytes, datatype: Datatype::Ci8, channels: 1, sample_rate: None },
+            model: is_costly.then(|| COSTLY.to_owned()),
             budget: budget(payload).unwrap_or(self.budget),
             priority: priority(payload),
-            cache_key: behaviour.starts_with(CACHED).then_some(key),
+            is_cacheable,
         })
     }
 
@@ -255,14 +302,17 @@ impl Decoder for FakeDecoder {
 struct FakeExtractor {
     gate: watch::Receiver<bool>,
     frames_extracted: Arc<AtomicU64>,
+    behaviours: Arc<Behaviours>,
 }
 
 /// The first value of a fake tensor says what its run does.
 const BEHAVIOURS: [Behaviour; 5] = [GOOD, POISON, RUNNER_PANICS, SLOW, STUCK];
 
 impl FeatureWorker for FakeExtractor {
-    fn extract(&mut self, _: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure> {
-        let (behaviour, _) = split(&samples.bytes);
+    fn extract(&mut self, _: &dyn LoadedModel, samples: &IqSamples) -> Result<Tensor, Failure> {
+        let address = samples.bytes.as_ptr() as usize;
+        let behaviour = self.behaviours.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        let behaviour = behaviour.unwrap_or_default();
         self.frames_extracted.fetch_add(1, Ordering::Relaxed);
         let behaviour = behaviour.strip_prefix("cached-").unwrap_or(&behaviour);
         let behaviour = match behaviour.strip_prefix("held") {
@@ -303,7 +353,11 @@ impl RunCanceller for FakeCanceller {
 }
 
 impl Runner for FakeRunner {
-    fn run(&mut self, _: &ModelId, batch: &[&Tensor]) -> Result<Vec<Result<Answer, Failure>>, RunError> {
+    fn run(
+        &mut self,
+        _: &dyn LoadedModel,
+        batch: &[&Tensor],
+    ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).push(batch.len());
         self.frames_run.fetch_add(batch.len() as u64, Ordering::Relaxed);
         for tensor in batch {
