@@ -239,7 +239,7 @@ pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
     });
     let catalog = loading.await.context("loading the models panicked")??;
     let default = &settings.models.default;
-    if let Err(failure) = catalog.router(default).place_of(default) {
+    if let Err(failure) = catalog.resolve(default) {
         let reasons: String = catalog
             .refused()
             .iter()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sferic_actors::breaker::Circuits;
+use sferic_actors::outcome::Failure;
 use sferic_actors::ports::LoadedModel;
 use sferic_actors::routing::{Generation, Router, VersionName};
 
@@ -125,6 +126,14 @@ impl Catalog {
             .iter()
             .map(|model| VersionName { name: model.id().name.clone(), version: model.id().version.clone() });
         Router::new(default, versions.collect(), self.refused_names())
+    }
+
+    /// The model that `name` (its highest version) or `name@version` stands for.
+    ///
+    /// # Errors
+    /// `model_not_found`, with what was asked for and what there is.
+    pub fn resolve(&self, asked: &str) -> Result<&Arc<Model>, Failure> {
+        self.router("").place_of(asked).map(|place| &self.models[place])
     }
 
     /// The models as one generation, which `circuits` guard.
