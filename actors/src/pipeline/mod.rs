@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod flight_tests;
 #[cfg(test)]
+mod overload_tests;
+#[cfg(test)]
+mod seam_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;
