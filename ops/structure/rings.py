@@ -51,7 +51,7 @@ def inside(edges):
 
 
 def few_that_close(edges):
-    """Few edges without which there is no ring: one after another, the one whose removal leaves the smallest."""
+    """Few edges without which there is no ring: one by one, that without which the fewest are in a ring."""
     edges, removed = set(edges), set()
     while ringed := inside(edges):
         best = min(sorted(ringed), key=lambda edge: len(inside(ringed - {edge})))

@@ -5,16 +5,20 @@ from collections import defaultdict
 
 # Comments, strings and characters; `'a` alone is a lifetime.
 NO_CODE = re.compile(
-    r"""//[^\n]*|/\*.*?\*/|b?r(\#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?'(?:\\(?:u\{\w+\}|.[^']*)|[^'\\])'""", re.DOTALL
+    r"""//[^\n]*|/\*.*?\*/|b?r(\#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?'(?:\\(?:u\{\w+\}|.[^']*)|[^'\\])'""",
+    re.DOTALL,
 )
 # serde names functions in strings.
-NAMED_IN_STRING = re.compile(r'\b(?:with|default|serialize_with|deserialize_with|skip_serializing_if) = "([\w:]+)"')
+NAMED_IN_STRING = re.compile(
+    r'\b(?:with|default|serialize_with|deserialize_with|skip_serializing_if) = "([\w:]+)"'
+)
 CFG = re.compile(r"#\[cfg\(([^\]]*)\)\]")
 MODULE = re.compile(r"\bmod\s+(\w+)\s*([;{])")
 PATH_ATTRIBUTE = re.compile(r'#\[path = "([^"]+)"\]\s*(?:pub(?:\([^)]*\))?\s+)?$')
 USE = re.compile(r"(\bpub(?:\([^)]*\))?\s+)?\buse\s+([^;<]+);")
 ITEM = re.compile(
-    r"\b(?:fn|struct|enum|union|trait|type|static|const|macro_rules!)\s+(?:mut\s+)?(?!(?:fn|unsafe|async|extern)\b)(\w+)"
+    r"\b(?:fn|struct|enum|union|trait|type|static|const|macro_rules!)\s+"
+    r"(?:mut\s+)?(?!(?:fn|unsafe|async|extern)\b)(\w+)"
 )
 INLINE = re.compile(r"(?<![\w.:'])[A-Za-z_]\w*(?:\s*::\s*[A-Za-z_]\w*)+")
 TEST_FILE = re.compile(r"(?:tests|testing|\w+_tests)\.rs")
