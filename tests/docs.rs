@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sferic::wire::{self, FrameMessage};
 use sferic_actors::frame::Encoding;
 use sferic_actors::outcome::FailureCode;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use support::*;
 
 type Names = BTreeSet<String>;

@@ -5,14 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use sferic_actors::account::ledger::Ledger;
 use sferic_actors::cache::{AdmissionPolicy, CacheKey, CacheStore, Config, Found};
-use sferic_actors::deadlines::Deadlines;
-use sferic_actors::flight::{Flight, Member};
 use sferic_actors::frame::{Envelope, ModelId, Priority};
-use sferic_actors::ledger::Ledger;
 use sferic_actors::outcome::{Answer, Label};
-use sferic_actors::publish::OutcomeQueue;
-use sferic_actors::responder::{Responder, Unanswered};
+use sferic_actors::reply::{Flight, Member, OutcomeQueue, Responder, Unanswered};
 use tokio::time::Instant;
 
 /// Longer than any of this.
@@ -22,12 +19,13 @@ fn flight() -> Arc<Flight> {
     let now = Instant::now();
     let unanswered = Unanswered::new(
         Envelope::default(),
+        None,
         now,
         Arc::<Ledger>::default().open(),
         None,
         OutcomeQueue::new(1),
     );
-    let responder = Responder::with_deadline(unanswered, now, BUDGET, &Deadlines::default());
+    let responder = Responder::new(unanswered, BUDGET);
     Flight::new(Member { responder, received_at: now, deadline: now + BUDGET, priority: Priority::default() })
 }
 

@@ -1,30 +1,14 @@
-//! A frame, named by its state: [`Arrival`] → [`RawFrame`] → [`PreparedFrame`] → outcome.
+//! The parts of a frame: where it came from, what its outcome echoes, its samples and its tensor.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sferic_features::{Buffer, Datatype};
-use tokio::time::Instant;
-
-use crate::job::Job;
-
-/// A message as it came from the broker.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The frame's encoding.
-    pub payload: Bytes,
-    /// Where it came from and how it wants its answer.
-    pub envelope: Envelope,
-    /// When it was read.
-    pub received_at: Instant,
-}
+use sferic_samples::{Buffer, Datatype};
 
 /// Metadata of a frame that its outcome needs and the pipeline does not read.
 #[derive(Debug, Clone, Default)]
 pub struct Envelope {
     /// The tokens after `<prefix>.frames.`.
     pub source: String,
-    /// Where a reply goes, for a frame sent as a request.
-    pub reply_to: Option<String>,
     /// The encoding of the frame, and so of its outcome.
     pub encoding: Encoding,
     /// The broker's message id, the frame's id where its body has none.
@@ -153,17 +137,6 @@ impl IqSamples {
     }
 }
 
-/// A decoded frame: its samples, and the [`Job`] that will be answered.
-#[derive(Debug)]
-pub struct RawFrame {
-    /// The job that will be answered.
-    pub job: Job,
-    /// Its samples.
-    pub samples: IqSamples,
-    /// Key of the answer in the cache; `None` where the frame asked for no caching.
-    pub cache_key: Option<CacheKey>,
-}
-
 /// The tensor a model gets for one frame.
 #[derive(Debug)]
 pub struct Tensor {
@@ -171,15 +144,4 @@ pub struct Tensor {
     pub shape: [usize; 3],
     /// In C order.
     pub data: Buffer,
-}
-
-/// A frame whose features are computed.
-#[derive(Debug)]
-pub struct PreparedFrame {
-    /// The job that will be answered.
-    pub job: Job,
-    /// The input of the model.
-    pub tensor: Tensor,
-    /// When it was ready.
-    pub prepared_at: Instant,
 }

@@ -1,4 +1,5 @@
-//! A frame in work, carried through the pipeline by value.
+//! A frame in work, carried through the pipeline by value and named by its state: [`RawFrame`] →
+//! [`PreparedFrame`] → outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +7,13 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::admission::FramePermit;
+use crate::account::admission::{FramePermit, Permit};
+use crate::account::trail::{Run, Trail};
 use crate::breaker::CircuitPermit;
 use crate::cache::{CacheKey, CacheStore};
-use crate::flight::{Flight, Member};
-use crate::frame::{ModelId, Priority};
+use crate::frame::{IqSamples, ModelId, Priority, Tensor};
 use crate::outcome::{Answer, Failure, FailureCode, Prediction, ShedReason};
-use crate::responder::{ExpiryListener, Responder, deadline_exceeded, dropped};
-use crate::trail::{Run, Trail};
+use crate::reply::{ExpiryListener, Flight, Member, Responder, deadline_exceeded, dropped};
 
 /// One computation, for a frame and the equal frames that wait for it. It ends in [`Job::succeed`] or
 /// [`Job::fail`]; a job dropped before that, by a failing actor for example, fails as `internal`, so every
@@ -39,6 +39,28 @@ pub struct Job {
     permits: Option<(OwnedSemaphorePermit, Arc<FramePermit>)>,
 }
 
+/// A decoded frame: its samples, and the [`Job`] that will be answered.
+#[derive(Debug)]
+pub struct RawFrame {
+    /// The job that will be answered.
+    pub job: Job,
+    /// Its samples.
+    pub samples: IqSamples,
+    /// Key of the answer in the cache; `None` where the frame asked for no caching.
+    pub cache_key: Option<CacheKey>,
+}
+
+/// A frame whose features are computed.
+#[derive(Debug)]
+pub struct PreparedFrame {
+    /// The job that will be answered.
+    pub job: Job,
+    /// The input of the model.
+    pub tensor: Tensor,
+    /// When it was ready.
+    pub prepared_at: Instant,
+}
+
 /// Parts of a new job.
 #[derive(Debug)]
 pub struct JobParts {
@@ -59,7 +81,7 @@ pub struct JobParts {
     /// How urgent it is.
     pub priority: Priority,
     /// Its admission permit.
-    pub permit: crate::admission::Permit,
+    pub permit: Permit,
 }
 
 /// How a run went.

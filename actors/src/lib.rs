@@ -12,25 +12,21 @@
 //! State that must survive an actor lives outside it, in [`pipeline::SharedState`]: the ledger, the permits,
 //! the outcomes not yet published, the queue the sessions pull from, the circuits, the cache's entries.
 
-pub mod admission;
+pub mod account;
 pub mod breaker;
 pub mod cache;
-pub mod deadlines;
-pub mod flight;
 pub mod frame;
-pub mod gaps;
-pub mod ingest;
+pub mod jitter;
 pub mod job;
-pub mod ledger;
-pub mod model_pool;
 pub mod outcome;
 pub mod pipeline;
 pub mod ports;
-pub mod preprocess;
-pub mod priority;
-pub mod publish;
-pub mod responder;
+pub mod queue;
+pub mod reply;
+pub mod sessions;
+pub mod shared_state;
+pub mod stages;
 pub mod supervision;
+pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod trail;

@@ -6,11 +6,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use tokio::time::Instant;
 
+use crate::account::ledger::End;
 use crate::breaker::CircuitPermit;
-use crate::frame::{Arrival, CacheKey, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
-use crate::ledger::End;
-use crate::outcome::{Answer, Failure, Outcome};
+use crate::frame::{CacheKey, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use crate::outcome::{Answer, Failure, Origin, Outcome, PublishError};
+
+/// A message as it came from the broker.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The frame's encoding.
+    pub payload: Bytes,
+    /// Where it came from and how it is written.
+    pub envelope: Envelope,
+    /// Who waits for its outcome, beside the outcome subject.
+    pub origin: Option<Arc<dyn Origin>>,
+    /// When it was read.
+    pub received_at: Instant,
+}
 
 /// Frames as they arrive. The stream ends when reading was stopped and every frame read has been delivered.
 ///
@@ -98,7 +112,7 @@ pub struct RunError(pub String);
 
 /// Publishes outcomes.
 pub trait OutcomeSink: Send + Sync + 'static {
-    /// Publishes each outcome on its outcome subject and to its reply subject. Marks in `outcome.published`
+    /// Publishes each outcome on its outcome subject and passes it to its origin. Marks in `outcome.published`
     /// what is done, so that an interrupted publication can be resumed. Returns when all have been sent, with
     /// how each frame ended as its subscribers see it (an outcome too large for the server ends as a
     /// failure). `Err`: it could not be published within the bound of the sink.
@@ -106,16 +120,6 @@ pub trait OutcomeSink: Send + Sync + 'static {
 
     /// Called once for an outcome abandoned because it crashed the publisher three times.
     fn abandoned(&self, _outcome: &Outcome, _error: &PublishError) {}
-}
-
-/// Why an outcome could not be published.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct PublishError {
-    /// The reason as a metric label.
-    pub reason: &'static str,
-    /// The reason as text.
-    pub message: String,
 }
 
 /// A cache shared by several daemons: the second level behind the cache of each. It may be slow and may fail;

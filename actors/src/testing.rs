@@ -10,17 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::account::ledger::End;
 use crate::breaker::{self, Circuits, SharedCircuit};
-use crate::frame::{Arrival, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
-use crate::ledger::End;
-use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome};
+use crate::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome, PublishError};
 use crate::pipeline::Ports;
 use crate::ports::{
-    Decoded, Decoder, FeatureWorker, OutcomeSink, PublishError, Rejected, RunCanceller, RunError, Runner,
+    Arrival, Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected, RunCanceller, RunError, Runner,
 };
 
 /// Behaviour of a fake frame: the word before the colon of its payload.
@@ -149,7 +149,7 @@ impl Fakes {
         if let Some(arrivals) = &self.arrivals {
             let payload = Bytes::from(format!("{behaviour}!{}:{id}", priority as u8));
             let envelope = Envelope { source: source.to_owned(), ..Envelope::default() };
-            let _ = arrivals.send(Arrival { payload, envelope, received_at: Instant::now() });
+            let _ = arrivals.send(Arrival { payload, envelope, origin: None, received_at: Instant::now() });
         }
     }
 
@@ -166,6 +166,7 @@ impl Fakes {
             let _ = arrivals.send(Arrival {
                 payload,
                 envelope: Envelope::default(),
+                origin: None,
                 received_at: Instant::now(),
             });
         }

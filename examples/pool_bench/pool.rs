@@ -10,18 +10,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use sferic::onnx::{Catalog, Model, runners};
+use sferic_actors::account::ledger::End;
 use sferic_actors::breaker::{self, Circuits, SharedCircuit};
-use sferic_actors::frame::{
-    Arrival, Envelope, FrameInfo, IqSamples, ModelId, PreparedFrame, Priority, Tensor,
-};
-use sferic_actors::job::{Job, JobParts};
-use sferic_actors::ledger::End;
-use sferic_actors::outcome::{Failure, FailureCode, Outcome};
+use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use sferic_actors::job::{Job, JobParts, PreparedFrame};
+use sferic_actors::outcome::{Failure, FailureCode, Outcome, PublishError};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
-use sferic_actors::ports::{Decoded, Decoder, FeatureWorker, OutcomeSink, PublishError, Rejected};
-use sferic_actors::responder::{Responder, Unanswered};
-use sferic_actors::{cache, model_pool, supervision};
-use sferic_features::{BufferPool, Datatype, Dtype};
+use sferic_actors::ports::{Arrival, Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected};
+use sferic_actors::reply::{Responder, Unanswered};
+use sferic_actors::{cache, queue, supervision};
+use sferic_samples::{BufferPool, Datatype, Dtype};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -93,7 +91,7 @@ impl Pool {
             in_flight_bytes: 256 << 20,
             per_source_share: 1.0,
             workers: sessions,
-            pool: model_pool::Config { sessions, ..model_pool::Config::default() },
+            pool: queue::Config { sessions, ..queue::Config::default() },
             cache: cache::Config::default(),
             supervision: supervision::Config::default(),
         };
@@ -232,6 +230,7 @@ impl Pool {
         let arrival = Arrival {
             payload: Bytes::from_static(b"frame"),
             envelope: Envelope::default(),
+            origin: None,
             received_at: Instant::now(),
         };
         self.arrivals.send(arrival).context("the pipeline has ended")
@@ -253,6 +252,7 @@ impl Feed {
         let (ticket, place) = (shared_state.ledger.open(), Some(Arc::clone(&permit.frame)));
         let unanswered = Unanswered::new(
             Envelope::default(),
+            None,
             received_at,
             ticket,
             place,
@@ -260,7 +260,8 @@ impl Feed {
         );
         let Fixed { circuit, max_batch, expected_run, budget } = self.frame.clone();
         let (model, circuit_permit) = (Arc::clone(circuit.model()), circuit.admit());
-        let responder = Responder::with_deadline(unanswered, received_at, budget, &shared_state.deadlines);
+        let responder = Responder::new(unanswered, budget);
+        shared_state.deadlines.watch(received_at + budget, &responder);
         let job = Job::new(JobParts {
             responder,
             model,

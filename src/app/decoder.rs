@@ -9,7 +9,7 @@ use sferic_actors::breaker::Circuits;
 use sferic_actors::frame::{CacheKey, Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
-use sferic_features::{Datatype, Number, Samples};
+use sferic_samples::{Datatype, Number, Samples};
 use sha2::{Digest, Sha256};
 
 use super::routes::Routes;
@@ -72,7 +72,7 @@ impl FrameDecoder {
         let asked = body.model.take();
         let samples = samples(body, payload)?;
         let view = Samples::new(&samples.bytes, samples.datatype, samples.channels)
-            .map_err(|error| frame_failure(&error))?;
+            .map_err(|error| frame_failure(&error.into()))?;
         let (count, limit) = (view.len(), self.frame_samples);
         if count > limit {
             let message =

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use sferic_actors::gaps::{GapWatch, Missed};
-use sferic_actors::ledger::Ledger;
+use sferic_actors::account::gaps::{GapWatch, Missed};
+use sferic_actors::account::ledger::Ledger;
 use tokio::time::Instant;
 
 use crate::nats::Peers;

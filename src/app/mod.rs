@@ -22,9 +22,9 @@ pub use missed::Unseen;
 use readiness::{Lifecycle, Readiness};
 use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
-use sferic_actors::supervision::Task;
-use sferic_actors::{cache, model_pool, supervision};
-use sferic_features::BufferPool;
+use sferic_actors::task::Task;
+use sferic_actors::{cache, queue, supervision};
+use sferic_samples::BufferPool;
 
 use crate::http;
 use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Probe, Service};
@@ -285,7 +285,7 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
         in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
         per_source_share: settings.limits.per_source_share,
         workers: settings.preprocess.workers,
-        pool: model_pool::Config {
+        pool: queue::Config {
             sessions: pool.sessions,
             max_batch: pool.max_batch,
             max_batch_delay: pool.max_batch_delay,

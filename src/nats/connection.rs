@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use sferic_actors::supervision::Task;
+use sferic_actors::task::Task;
 use tokio::sync::watch;
 
 use super::keeper::{Shared, State, Traffic, keep};

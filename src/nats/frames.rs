@@ -1,19 +1,22 @@
 //! The subscription that frames arrive on: membership of a queue group, which can be paused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subscriber};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use sferic_actors::frame::{Arrival, Encoding, Envelope, TraceHeaders};
-use sferic_actors::ports::FrameSource;
+use sferic_actors::frame::{Encoding, Envelope, TraceHeaders};
+use sferic_actors::outcome::Origin;
+use sferic_actors::ports::{Arrival, FrameSource};
 use tokio::sync::{oneshot, watch};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::Connection;
 use super::refusals::Action;
+use super::reply::Reply;
 
 /// Time after which a refused subscription is requested again: permissions may change while a connection is
 /// up.
@@ -116,7 +119,7 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
     };
     let source = stream::unfold(reader, move |mut reader| async move {
         let message = reader.next().await?;
-        Some((arrival(message, skip), reader))
+        Some((arrival(message, skip, &reader.connection), reader))
     });
     let switch = InputSwitch { wanted, state: observed };
     (source.boxed(), Frames { switch, ended })
@@ -328,14 +331,16 @@ async fn changed(wanted: &mut watch::Receiver<Input>) {
     }
 }
 
-fn arrival(message: Message, skip: usize) -> Arrival {
+fn arrival(message: Message, skip: usize, connection: &Connection) -> Arrival {
     let received_at = Instant::now();
+    let origin = message
+        .reply
+        .map(|subject| Arc::new(Reply::new(connection.clone(), subject.to_string())) as Arc<dyn Origin>);
     let envelope = Envelope {
         source: message.subject.get(skip..).unwrap_or_default().to_owned(),
-        reply_to: message.reply.map(|subject| subject.to_string()),
         ..message.headers.as_ref().map(from_headers).unwrap_or_default()
     };
-    Arrival { payload: message.payload, envelope, received_at }
+    Arrival { payload: message.payload, envelope, origin, received_at }
 }
 
 fn from_headers(headers: &HeaderMap) -> Envelope {

@@ -3,6 +3,7 @@
 mod connection;
 mod frames;
 mod keeper;
+mod message;
 mod options;
 mod outcomes;
 mod peers;
@@ -10,6 +11,7 @@ mod permissions;
 mod private;
 mod probe;
 mod refusals;
+mod reply;
 mod service;
 mod sign_in;
 pub mod words;

@@ -1,17 +1,17 @@
-//! Publishes outcomes to their subject, and to the reply subject of a frame that was sent as a request.
+//! Publishes outcomes on their subject, and passes each to the origin of its frame.
 
 use std::time::Duration;
 
-use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sferic_actors::ledger::End;
-use sferic_actors::outcome::{Failure, Outcome};
-use sferic_actors::ports::{OutcomeSink, PublishError};
+use sferic_actors::account::ledger::End;
+use sferic_actors::outcome::{Outcome, PublishError};
+use sferic_actors::ports::OutcomeSink;
 
 use super::Connection;
+use super::message::{headers, headers_size, publish, publish_error, with_service_error};
 use super::permissions::{Asked, Permissions};
 use crate::wire;
 
@@ -84,7 +84,7 @@ impl Outcomes {
                 Ok(Ok(results)) => return Ok(results),
                 Ok(Err(_)) => {
                     outcomes.iter_mut().for_each(|outcome| {
-                        (outcome.published.subject, outcome.published.reply) = (false, false)
+                        (outcome.published.subject, outcome.published.origin) = (false, false)
                     });
                     let _ = tokio::time::timeout(self.bound, self.connection.renewed(generation)).await;
                 }
@@ -115,17 +115,12 @@ impl Outcomes {
         if !outcome.published.subject {
             let subject = format!("{subject}{}", outcome.envelope.source);
             asked.extend(self.permissions.unknown(&subject, index));
-            publish(client, subject, headers.clone(), payload.clone()).await?;
+            publish(client, subject, headers, payload.clone()).await?;
             outcome.published.subject = true;
         }
-        if let Some(reply_to) = outcome.envelope.reply_to.as_ref().filter(|_| !outcome.published.reply) {
-            let headers = with_service_error(headers, outcome.result.as_ref().err());
-            // The requester may have chosen a subject that cannot be published to; that does not fail the
-            // outcome.
-            if let Err(error) = publish(client, reply_to.clone(), headers, payload).await {
-                tracing::debug!(%error, reply_to, "no reply could be sent");
-            }
-            outcome.published.reply = true;
+        if let Some(origin) = outcome.origin.clone().filter(|_| !outcome.published.origin) {
+            origin.answer(outcome, &payload).await;
+            outcome.published.origin = true;
         }
         Ok(end)
     }
@@ -134,9 +129,9 @@ impl Outcomes {
     fn encode(outcome: &mut Outcome, limit: usize) -> Result<(Bytes, HeaderMap), wire::EncodeError> {
         wire::within(outcome, limit, |outcome| {
             let encoded = wire::encode(outcome)?;
-            let headers = headers(outcome, encoded.content_type);
-            // A failure's reply has headers of its own.
-            let largest = match (&outcome.envelope.reply_to, &outcome.result) {
+            let headers = headers(outcome);
+            // The reply to a failure has headers of its own.
+            let largest = match (&outcome.origin, &outcome.result) {
                 (Some(_), Err(failure)) => headers_size(&with_service_error(headers.clone(), Some(failure))),
                 _ => headers_size(&headers),
             };
@@ -146,59 +141,8 @@ impl Outcomes {
     }
 }
 
-/// Passes a message to the client. An ended client is no error here: the flush reports it.
-async fn publish(
-    client: &Client,
-    subject: String,
-    headers: HeaderMap,
-    payload: Bytes,
-) -> Result<(), PublishError> {
-    match client.publish_with_headers(subject, headers, payload).await {
-        Err(error) if error.kind() != PublishErrorKind::Send => {
-            Err(publish_error("not_published", error.to_string()))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl OutcomeSink for Outcomes {
     fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>> {
         self.publish_all(outcomes).boxed()
     }
-}
-
-fn publish_error(reason: &'static str, message: String) -> PublishError {
-    PublishError { reason, message }
-}
-
-fn headers(outcome: &Outcome, content_type: &'static str) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("Content-Type", content_type);
-    headers.insert("Nats-Msg-Id", outcome.info.frame_id.as_str());
-    let trace = &outcome.envelope.trace;
-    for (name, value) in
-        [("traceparent", &trace.traceparent), ("tracestate", &trace.tracestate), ("baggage", &trace.baggage)]
-    {
-        if let Some(value) = value {
-            headers.insert(name, value.as_str());
-        }
-    }
-    headers
-}
-
-fn with_service_error(mut headers: HeaderMap, failure: Option<&Failure>) -> HeaderMap {
-    if let Some(failure) = failure {
-        headers.insert("Nats-Service-Error-Code", failure.code.service_code().to_string());
-        // A header is one line.
-        headers.insert("Nats-Service-Error", failure.message.replace(['\r', '\n'], " "));
-    }
-    headers
-}
-
-/// Size of the headers on the wire: `NATS/1.0`, then `name: value` per line, and an empty line.
-fn headers_size(headers: &HeaderMap) -> usize {
-    let lines = headers.iter().flat_map(|(name, values)| {
-        values.iter().map(move |value| name.to_string().len() + value.as_str().len() + 4)
-    });
-    "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sferic_actors::supervision::Task;
+use sferic_actors::task::Task;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

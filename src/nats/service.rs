@@ -11,8 +11,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
-use sferic_actors::ledger::LedgerCounts;
-use sferic_actors::supervision::Task;
+use sferic_actors::account::ledger::LedgerCounts;
+use sferic_actors::task::Task;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 

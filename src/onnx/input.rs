@@ -3,6 +3,7 @@
 use half::f16;
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_features::{FeatureConfig, FrameError, Kind};
+use sferic_samples::SamplesError;
 
 use super::port::{Axis, Dtype, Elements, Port};
 
@@ -159,16 +160,17 @@ pub(crate) fn width(features: &FeatureConfig, instants: usize) -> usize {
 /// Converts an error of the features to a failure.
 pub fn frame_failure(error: &FrameError) -> Failure {
     let code = match error {
-        FrameError::Empty
-        | FrameError::Misaligned { .. }
-        | FrameError::NonFinite { .. }
+        FrameError::Samples(
+            SamplesError::Empty | SamplesError::Misaligned { .. } | SamplesError::NonFinite { .. },
+        )
         | FrameError::Overflow
         | FrameError::MissingRate
         | FrameError::InvalidRate(_) => FailureCode::InvalidFrame,
         FrameError::NotEnoughSamples { .. } => FailureCode::NotEnoughSamples,
-        FrameError::Channels { .. } | FrameError::SampleRate { .. } | FrameError::RateTooLow { .. } => {
-            FailureCode::ShapeMismatch
-        }
+        FrameError::Samples(SamplesError::Channels(_))
+        | FrameError::Channels { .. }
+        | FrameError::SampleRate { .. }
+        | FrameError::RateTooLow { .. } => FailureCode::ShapeMismatch,
         FrameError::OutputLength { .. } | FrameError::Config(_) => FailureCode::Internal,
     };
     Failure::new(code, error.to_string())

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::ports::SharedCacheError;
-use sferic_actors::supervision::Task;
+use sferic_actors::task::Task;
 
 use super::{Backend, failed};
 use crate::nats;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sferic_actors::ledger::End;
+use sferic_actors::account::ledger::End;
+use sferic_actors::outcome::PublishError;
 use sferic_actors::outcome::{FailureCode, Outcome};
-use sferic_actors::ports::PublishError;
 use tokio::time::Instant;
 
 use super::metrics::Recorded;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sferic_actors::ledger::End;
+use sferic_actors::account::ledger::End;
 use sferic_actors::outcome::Outcome;
-use sferic_actors::ports::{OutcomeSink, PublishError};
+use sferic_actors::outcome::PublishError;
+use sferic_actors::ports::OutcomeSink;
 use tokio::time::Instant;
 
 use super::events::Events;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use sferic_actors::account::trail::Stages;
 use sferic_actors::frame::Encoding;
 use sferic_actors::outcome::{
     Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Uncertainty,
 };
-use sferic_actors::trail::Stages;
 
 use super::{binary, content_type};
 

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use sferic::app::App;
 use sferic::nats::PrivateServer;
-use sferic_actors::supervision::ActorRole;
+use sferic_actors::stages::ActorRole;
 
 use crate::support::*;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::core::{Call, Force};
 use super::tests::model;

@@ -9,10 +9,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Config;
+use super::config::Config;
 use super::core::{Call, Circuit, CircuitCounts, Epoch, Force, Reason, State};
 use super::window::Tally;
 use crate::frame::ModelId;
+use crate::jitter::jitter;
 use crate::outcome::{Failure, FailureCode};
 
 /// One model version's circuit.
@@ -119,7 +120,7 @@ impl SharedCircuit {
     }
 
     /// Marks this epoch as logged; `false` where it was before.
-    pub(super) fn mark_announced(&self, epoch: Epoch) -> bool {
+    pub fn mark_announced(&self, epoch: Epoch) -> bool {
         self.announced.swap(epoch.0, Ordering::AcqRel) != epoch.0
     }
 
@@ -244,8 +245,8 @@ impl CircuitPermit {
             Call::Succeeded { slow: true } | Call::Failed | Call::TimedOut => false,
         };
         if !is_ignored {
-            let jitter = || crate::supervision::jitter() * 2.0 - 1.0;
-            self.circuit.with(|guarded, now| guarded.circuit.ended(admitted, call, now, jitter));
+            let centred = || jitter() * 2.0 - 1.0;
+            self.circuit.with(|guarded, now| guarded.circuit.ended(admitted, call, now, centred));
         }
     }
 }

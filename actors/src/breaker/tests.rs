@@ -1,7 +1,12 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::Actor;
+
 use super::*;
+use crate::frame::ModelId;
 use crate::outcome::FailureCode;
+use crate::stages::breaker::Breaker;
 
 const QUICK: Duration = Duration::from_millis(1);
 

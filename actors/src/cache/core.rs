@@ -18,9 +18,11 @@ use std::sync::Arc;
 use lru::LruCache;
 use tokio::time::{Duration, Instant};
 
+use super::config::{AdmissionPolicy, Config};
+use super::size;
 use super::sketch::Sketch;
 use super::stats::Evicted;
-use super::{AdmissionPolicy, CacheKey, Config, size};
+use crate::frame::CacheKey;
 use crate::outcome::Answer;
 
 /// The window's share of the room, one part in so many.

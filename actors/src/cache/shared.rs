@@ -10,11 +10,10 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::CacheKey;
-use crate::frame::ModelId;
+use crate::frame::{CacheKey, ModelId};
 use crate::outcome::Answer;
 use crate::ports::{Remembered, SharedCache};
-use crate::supervision::Task;
+use crate::task::Task;
 
 /// Maximum number of concurrent lookups; further misses are computed without one.
 const LOOKUPS: usize = 64;

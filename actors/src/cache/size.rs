@@ -1,7 +1,7 @@
 //! Memory of a cached answer.
 
-use super::CacheKey;
 use super::core::Entry;
+use crate::frame::CacheKey;
 use crate::outcome::{Answer, Label, NamedTensor};
 
 /// Memory of an allocation: the blocks of common allocators have a header and come in multiples of 16 bytes.

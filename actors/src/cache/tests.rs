@@ -1,10 +1,12 @@
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
-use crate::outcome::Label;
+use crate::outcome::{Answer, Label};
 
 /// A key as uniform as a SHA-256, by a finaliser of splitmix64.
 pub fn key(n: u64) -> CacheKey {

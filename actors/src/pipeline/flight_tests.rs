@@ -21,7 +21,7 @@ use crate::testing::*;
 
 /// One session with batches of one.
 fn one_by_one() -> Config {
-    Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() }
+    Config { pool: queue::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() }
 }
 
 /// Waits until the condition holds.
@@ -165,7 +165,7 @@ async fn a_run_is_cancelled_when_its_last_frame_expires_and_is_not_joined_after_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_first_frame_is_shed_the_next_takes_its_place() {
-    let shedding = model_pool::Config { shed_oldest: true, ..one_by_one().pool };
+    let shedding = queue::Config { shed_oldest: true, ..one_by_one().pool };
     let (pipeline, mut fakes) = start(Config { in_flight_frames: 4, pool: shedding, ..one_by_one() }).await;
     fakes.send(SLOW, "runs");
     until(|| fakes.frames_run.load(Relaxed) == 1).await;
@@ -211,7 +211,7 @@ async fn a_more_urgent_frame_raises_the_priority_of_the_flight_it_joins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_holds_while_frames_wait_for_a_worker() {
-    let shedding = model_pool::Config { shed_oldest: true, ..one_by_one().pool };
+    let shedding = queue::Config { shed_oldest: true, ..one_by_one().pool };
     let (pipeline, mut fakes) =
         start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..one_by_one() }).await;
     fakes.send(CACHED_HELD, "held");

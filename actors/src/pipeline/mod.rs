@@ -2,7 +2,6 @@
 
 #[cfg(test)]
 mod flight_tests;
-mod shared_state;
 #[cfg(test)]
 mod tests;
 
@@ -12,18 +11,19 @@ use std::time::Duration;
 
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, SpawnErr};
-pub use shared_state::SharedState;
 use tokio::sync::Mutex;
 
-use crate::admission::Admission;
+use crate::account::admission::Admission;
 use crate::breaker::Circuits;
 use crate::cache::{self, CacheStore, Shared};
-use crate::model_pool::{self, Sessions, WorkQueue};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
-use crate::publish::OutcomeQueue;
-use crate::supervision::{
-    self, ActorRole, Restarts, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef, Task,
-};
+use crate::queue::{self, WorkQueue};
+use crate::reply::OutcomeQueue;
+use crate::sessions::Sessions;
+pub use crate::shared_state::SharedState;
+use crate::stages::{ActorRole, Restarts};
+use crate::supervision::{self, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef};
+use crate::task::Task;
 
 /// Configuration of the pipeline.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ pub struct Config {
     /// Number of threads that compute features.
     pub workers: usize,
     /// Sessions and their queue.
-    pub pool: model_pool::Config,
+    pub pool: queue::Config,
     /// Bounds of the cache.
     pub cache: cache::Config,
     /// Restarts.

@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
+use crate::account::ledger::LedgerCounts;
 use crate::breaker;
 use crate::frame::Priority;
-use crate::ledger::LedgerCounts;
 use crate::outcome::FailureCode::{self, *};
 use crate::testing::*;
 
@@ -18,7 +18,7 @@ pub(super) fn config() -> Config {
         in_flight_bytes: 1 << 20,
         per_source_share: 1.0,
         workers: 2,
-        pool: model_pool::Config { sessions: 2, ..model_pool::Config::default() },
+        pool: queue::Config { sessions: 2, ..queue::Config::default() },
         cache: cache::Config::default(),
         supervision: supervision::Config {
             backoff_min: Duration::from_millis(10),
@@ -83,7 +83,7 @@ async fn each_frame_has_its_own_outcome() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_poison_in_a_batch_fails_alone() {
     let one_session =
-        Config { pool: model_pool::Config { sessions: 1, max_batch: 16, ..config().pool }, ..config() };
+        Config { pool: queue::Config { sessions: 1, max_batch: 16, ..config().pool }, ..config() };
     let (pipeline, mut fakes) = start(one_session).await;
     fakes.send(SLOW, "first");
     while fakes.frames_run.load(Relaxed) == 0 {
@@ -124,7 +124,7 @@ async fn a_frame_without_a_permit_is_refused_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_answers_while_a_session_holds_the_samples() {
     let (ports, mut fakes) = Fakes::new(Duration::from_millis(50), lenient());
-    let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
+    let one = Config { pool: queue::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
     let pipeline = Pipeline::start(one, ports).await.unwrap();
     for n in 0..3 {
         fakes.send(STUCK, n);
@@ -154,7 +154,7 @@ pub(super) async fn all_permits_are_back(pipeline: &Pipeline) {
 async fn a_run_is_cancelled_when_all_its_frames_expired_and_does_not_open_the_circuit() {
     let strict = breaker::Config { failure_threshold: 1, ..breaker::Config::default() };
     let (ports, mut fakes) = Fakes::new(Duration::from_millis(50), strict);
-    let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 8, ..config().pool }, ..config() };
+    let one = Config { pool: queue::Config { sessions: 1, max_batch: 8, ..config().pool }, ..config() };
     let pipeline = Pipeline::start(one, ports).await.unwrap();
     for n in 0..3 {
         fakes.send(SLOW, n);
@@ -178,7 +178,7 @@ async fn shed_oldest_sheds_a_waiting_frame(
     begun: fn(&Fakes) -> &AtomicU64,
     depth: fn(&SharedState) -> usize,
 ) {
-    let shedding = model_pool::Config { sessions: 1, max_batch: 1, shed_oldest: true, ..config().pool };
+    let shedding = queue::Config { sessions: 1, max_batch: 1, shed_oldest: true, ..config().pool };
     let (pipeline, mut fakes) =
         start(Config { in_flight_frames: 4, workers: 1, pool: shedding, ..config() }).await;
     let shared_state = Arc::clone(pipeline.shared_state());
@@ -255,7 +255,7 @@ async fn per_source_share_leaves_room_for_other_sources() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_cannot_make_its_deadline_is_refused_at_once() {
-    let one = Config { pool: model_pool::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
+    let one = Config { pool: queue::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
     let (pipeline, mut fakes) = start(one).await;
     fakes.send(SLOW, "runs");
     while fakes.frames_run.load(Relaxed) == 0 {
@@ -295,7 +295,7 @@ async fn the_circuit_of_a_failing_model_opens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_fails_after_the_acquire_timeout() {
-    let impatient = model_pool::Config {
+    let impatient = queue::Config {
         sessions: 1,
         max_batch: 1,
         acquire_timeout: Duration::from_millis(30),
@@ -441,7 +441,7 @@ async fn too_many_restarts_end_the_pipeline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_unfinished_at_the_bound_are_failed_and_published_before_the_end() {
-    let singles = model_pool::Config { max_batch: 1, ..config().pool };
+    let singles = queue::Config { max_batch: 1, ..config().pool };
     let (pipeline, mut fakes) = start(Config { pool: singles, ..config() }).await;
     for n in 0..8 {
         fakes.send(SLOW, n);

@@ -1,12 +1,12 @@
 //! Exponential backoff with jitter and a limit.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Config;
+use super::config::Config;
+use crate::jitter::jitter;
 
 /// Counts restarts within a window; each doubles the delay of the next.
 #[derive(Debug)]
@@ -39,12 +39,6 @@ impl Backoff {
     pub fn exhausted(&self) -> String {
         format!("{} restarts within {:?} are too many", self.config.max_restarts, self.config.window)
     }
-}
-
-/// A random number in [0, 1), for spreading things in time.
-pub fn jitter() -> f64 {
-    let bits = RandomState::new().build_hasher().finish() >> 11;
-    bits as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

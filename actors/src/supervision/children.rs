@@ -5,53 +5,17 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorId, SpawnErr};
 
-use crate::breaker::Breaker;
-use crate::cache::{Cache, CacheArguments, CacheRef};
-use crate::ingest::{Ingest, IngestArguments};
-use crate::model_pool::ModelPool;
-use crate::pipeline::SharedState;
-use crate::preprocess::{Preprocess, PreprocessArguments};
-use crate::publish::{Publish, PublishArguments};
+use crate::shared_state::SharedState;
+use crate::stages::ActorRole;
+use crate::stages::breaker::Breaker;
+use crate::stages::cache::{Cache, CacheArguments, CacheRef};
+use crate::stages::ingest::{Ingest, IngestArguments};
+use crate::stages::model_pool::ModelPool;
+use crate::stages::preprocess::{Preprocess, PreprocessArguments};
+use crate::stages::publish::{Publish, PublishArguments};
 
 /// How long a child may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Role of a child, in the order they are started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ActorRole {
-    /// Publishes outcomes.
-    Publish,
-    /// Logs the state changes of the circuits.
-    Breaker,
-    /// Fails frames that wait too long for a session.
-    ModelPool,
-    /// Computes features.
-    Preprocess,
-    /// Answers from the cache.
-    Cache,
-    /// Reads frames.
-    Ingest,
-}
-
-impl ActorRole {
-    /// The role started first.
-    pub const FIRST: Self = Self::Publish;
-    /// All roles, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Publish, Self::Breaker, Self::ModelPool, Self::Preprocess, Self::Cache, Self::Ingest];
-
-    /// The name as a metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Publish => "publish",
-            Self::Breaker => "breaker",
-            Self::ModelPool => "model_pool",
-            Self::Preprocess => "preprocess",
-            Self::Cache => "cache",
-            Self::Ingest => "ingest",
-        }
-    }
-}
 
 /// The running children, and the references given to those started later.
 #[derive(Default)]

@@ -7,21 +7,17 @@
 mod backoff;
 mod children;
 mod config;
-mod task;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use backoff::Backoff;
-pub use backoff::jitter;
-pub use children::ActorRole;
 use children::Children;
 pub use config::Config;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
-pub use task::Task;
 use tokio::time::Instant;
 
-use crate::pipeline::SharedState;
+use crate::shared_state::SharedState;
+use crate::stages::ActorRole;
 
 /// Address of the supervisor.
 pub type SupervisorRef = ActorRef<SupervisorMsg>;
@@ -29,17 +25,6 @@ pub type SupervisorRef = ActorRef<SupervisorMsg>;
 /// Starts the children, restarts them, and gives up past the configured intensity.
 #[derive(Debug)]
 pub struct Supervisor;
-
-/// Number of restarts that the end of each actor has caused.
-#[derive(Debug, Default)]
-pub struct Restarts([AtomicU64; ActorRole::ALL.len()]);
-
-impl Restarts {
-    /// Restarts caused by this actor; those restarted along with it are not counted.
-    pub fn of(&self, role: ActorRole) -> u64 {
-        self.0[role as usize].load(Relaxed)
-    }
-}
 
 /// Arguments of the supervisor.
 pub struct SupervisorArguments {
@@ -82,7 +67,7 @@ impl SupervisorState {
             return Err(format!("{role:?} ended ({reason}); {}", self.backoff.exhausted()).into());
         };
         tracing::error!(?role, reason, restart_in_ms = delay.as_millis(), "actor ended");
-        self.shared_state.restarts.0[role as usize].fetch_add(1, Relaxed);
+        self.shared_state.restarts.count(role);
         self.children.stop_from(role).await;
         self.down = Some(self.down.map_or(role, |down| down.min(role)));
         myself.send_after(delay, || SupervisorMsg::Restart);

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::trace::{SpanId, TraceId};
+use sferic_actors::account::ledger::End;
 use sferic_actors::frame::ModelId;
-use sferic_actors::ledger::End;
+use sferic_actors::outcome::PublishError;
 use sferic_actors::outcome::{FailureCode, Outcome, ShedReason};
-use sferic_actors::ports::PublishError;
 use tokio::time::Instant;
 
 use super::catalogue as metrics;

@@ -18,7 +18,7 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use prost::Message;
-use sferic_actors::supervision::jitter;
+use sferic_actors::jitter::jitter;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

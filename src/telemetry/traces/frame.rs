@@ -1,11 +1,11 @@
 //! The spans of one frame, from its trail.
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind};
+use sferic_actors::account::ledger::End;
+use sferic_actors::account::trail::Run;
 use sferic_actors::frame::ModelId;
-use sferic_actors::ledger::End;
+use sferic_actors::outcome::PublishError;
 use sferic_actors::outcome::{Failure, FailureCode, Outcome};
-use sferic_actors::ports::PublishError;
-use sferic_actors::trail::Run;
 use tokio::time::Instant;
 
 use super::attributes as names;

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use opentelemetry_sdk::trace::Sampler;
-use sferic_actors::ledger::End;
+use sferic_actors::account::ledger::End;
+use sferic_actors::outcome::PublishError;
 use sferic_actors::outcome::{FailureCode, Outcome};
-use sferic_actors::ports::PublishError;
 use tokio::time::Instant;
 
 use self::context::{new_span_id, new_trace_id};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanContext, SpanKind, TraceFlags, TraceState};
+use sferic_actors::account::trail::Run;
 use sferic_actors::frame::ModelId;
-use sferic_actors::trail::Run;
 use tokio::time::Instant;
 
 use super::attributes as names;
