@@ -196,7 +196,9 @@ proptest! {
         match extract(&config, &bytes[..whole], datatype) {
             Ok((out, _)) => prop_assert!(out.iter().all(|x| x.is_finite()), "{:?}", config),
             Err(
-                FrameError::Samples(SamplesError::NonFinite { .. }) | FrameError::Overflow | FrameError::NotEnoughSamples { .. },
+                FrameError::Samples(SamplesError::NonFinite { .. })
+                | FrameError::Overflow
+                | FrameError::NotEnoughSamples { .. },
             ) => {}
             Err(other) => prop_assert!(false, "{}", other),
         }
