@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
 use sferic::wire::FrameMessage;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use sferic_scene::scene::SAMPLE_RATE_HZ;
 use sferic_scene::{FrameSimulator, RECEIVERS, SceneSimulator};
 use tokio::process::{Child, Command};

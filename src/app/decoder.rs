@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sferic_actors::frame::{Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
-use sferic_features::{Datatype, Number, Samples};
+use sferic_samples::{Datatype, Number, Samples};
 
 use crate::datetime;
 use crate::onnx::frame_failure;
@@ -61,7 +61,7 @@ impl FrameDecoder {
         let asked = body.model.take();
         let samples = samples(body, payload)?;
         let view = Samples::new(&samples.bytes, samples.datatype, samples.channels)
-            .map_err(|error| frame_failure(&error))?;
+            .map_err(|error| frame_failure(&error.into()))?;
         let (count, limit) = (view.len(), self.frame_samples);
         if count > limit {
             let message =

@@ -24,7 +24,7 @@ use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::routing::Models;
 use sferic_actors::task::Task;
 use sferic_actors::{cache, queue, supervision};
-use sferic_features::BufferPool;
+use sferic_samples::BufferPool;
 
 use crate::http;
 use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Probe, Service};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value, json};
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use sferic_scene::scene::{FREQUENCY_HZ, INSTANTS, NOISE_POWER, SAMPLE_RATE_HZ};
 use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator};
 

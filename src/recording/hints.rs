@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 
 use super::files::{extension, stem};
 

@@ -32,7 +32,7 @@ mod write;
 use std::ffi::OsString;
 use std::path::Path;
 
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 
 pub use data::DataFile;
 pub use error::RecordingError;

@@ -1,6 +1,6 @@
 //! Names of datatypes: SigMF's, and the extensions of raw files.
 
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 
 /// The extensions of raw IQ files. `complex16s` and its kin are Universal Radio Hacker's, the `sc` and `fc`
 /// ones UHD's, `c8` and `c16` PortaPack's, `s8` and `s16` GamutRF's and SatDump's.

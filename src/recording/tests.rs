@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use tempfile::TempDir;
 
 use super::*;

@@ -10,7 +10,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 
 use super::files::stem;
 use super::{ByteSpan, DataFile, Overrides, Recording, RecordingError, Stream, hints};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use sha2::{Digest, Sha512};
 
 use super::RecordingError;

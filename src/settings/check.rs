@@ -4,7 +4,7 @@ use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
-use sferic_features::Number;
+use sferic_samples::Number;
 
 use super::Problem;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sferic_features::Number;
+use sferic_samples::Number;
 
 use super::check::Check;
 use super::{given, units};

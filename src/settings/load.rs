@@ -8,7 +8,7 @@ use figment::Figment;
 use figment::error::{Actual, Kind};
 use figment::providers::Serialized;
 use figment::value::Value;
-use sferic_features::Number;
+use sferic_samples::Number;
 
 use super::check::quoted;
 use super::layers::{self, Layer};

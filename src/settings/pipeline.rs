@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_actors::cache::AdmissionPolicy;
-use sferic_features::Number;
+use sferic_samples::Number;
 
 use super::check::Check;
 use super::{SharedCache, available_cores, units};

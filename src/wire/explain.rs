@@ -5,7 +5,7 @@ use serde::Deserializer;
 use serde::de::Unexpected;
 use serde_path_to_error::Track;
 use sferic_actors::frame::Encoding;
-use sferic_features::Number;
+use sferic_samples::Number;
 
 use super::bound::shortened;
 use super::content_type;

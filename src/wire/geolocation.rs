@@ -1,7 +1,7 @@
 //! Where a frame's receiver is.
 
 use serde::Deserialize;
-use sferic_features::Number;
+use sferic_samples::Number;
 
 use super::keys::by_text_keys;
 use super::values::Name;

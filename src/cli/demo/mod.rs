@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use futures::{StreamExt, stream};
 use serde_json::json;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use sferic_scene::scene::{FREQUENCY_HZ, SAMPLE_RATE_HZ};
 use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator, trilateration};
 use uuid::Uuid;

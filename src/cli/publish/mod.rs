@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use humantime_serde::re::humantime;
 use serde_json::json;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use tokio::time::Instant;
 use uuid::Uuid;
 

@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sferic_actors::cache::{Evicted, SharedStats};
 use sferic_actors::pipeline::SharedState;
 use sferic_actors::stages::ActorRole;
-use sferic_features::BufferPool;
+use sferic_samples::BufferPool;
 
 use self::catalogue as metrics;
 pub use family::{Family, Point, Reading, Value};

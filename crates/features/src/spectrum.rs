@@ -8,8 +8,8 @@ use rustfft::{Fft, FftPlanner};
 
 use crate::bank::{LANES, TILE};
 use crate::fit::mirrored;
-use crate::samples::Component;
-use crate::{FeatureConfig, Input, Samples, Sides, window};
+use crate::{FeatureConfig, Input, Sides, window};
+use sferic_samples::{Component, Samples};
 
 /// Plan and scratch for the columns of one configuration.
 pub(crate) struct Spectrum {

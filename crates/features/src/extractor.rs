@@ -3,9 +3,9 @@
 use crate::bank::{Bank, EmptyBand, TILE};
 use crate::fit::Fit;
 use crate::normalize::Normalizer;
-use crate::samples::{Component, with_component};
 use crate::spectrum::Spectrum;
-use crate::{FeatureConfig, FrameError, Kind, Log, Samples, Sides, log};
+use crate::{FeatureConfig, FrameError, Kind, Log, Sides, log};
+use sferic_samples::{Component, Samples, with_component};
 
 /// Columns worked on before they are written out, so that each row is written in runs and not value by value.
 /// A multiple of `TILE`.
@@ -134,8 +134,9 @@ impl Extractor {
     /// value and does not allocate.
     ///
     /// # Errors
-    /// [`FrameError::Channels`], [`FrameError::NotEnoughSamples`], [`FrameError::NonFinite`],
-    /// [`FrameError::Overflow`] or [`FrameError::OutputLength`]. After an error `out` holds nothing of use.
+    /// [`FrameError::Channels`], [`FrameError::NotEnoughSamples`], [`FrameError::Samples`] (a value that is
+    /// not finite), [`FrameError::Overflow`] or [`FrameError::OutputLength`]. After an error `out` holds
+    /// nothing of use.
     pub fn extract(&mut self, samples: &Samples<'_>, out: &mut [f32]) -> Result<(), FrameError> {
         if samples.channels() != self.channels {
             return Err(FrameError::Channels { got: samples.channels(), expected: self.channels });

@@ -2,11 +2,12 @@
 //!
 //! A [`FeatureConfig`] is the `[features]` table of a model bundle. An [`Extractor`] is made once per
 //! configuration and sample rate; it owns the FFT plan, the window, the sparse filterbank and the scratch,
-//! and turns [`Samples`] (bytes as they came off the wire) into a float32 tensor `[channels, rows, columns]`
-//! without allocating.
+//! and turns [`Samples`](sferic_samples::Samples) (bytes as they came off the wire) into a float32 tensor
+//! `[channels, rows, columns]` without allocating.
 //!
 //! ```
-//! use sferic_features::{Datatype, Extractor, FeatureConfig, Samples};
+//! use sferic_features::{Extractor, FeatureConfig};
+//! use sferic_samples::{Datatype, Samples};
 //!
 //! let config = FeatureConfig::default(); // log-mel, 1024-point, 128 bands, two-sided
 //! let bytes = vec![0u8; 16_384 * 2];
@@ -23,25 +24,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test may panic
 
 mod bank;
-mod buffers;
 mod config;
-mod datatype;
 mod error;
 mod extractor;
 mod fit;
 mod log;
 mod normalize;
-mod number;
-mod samples;
 mod spectrum;
 mod validate;
 mod window;
 
 pub use bank::EmptyBand;
-pub use buffers::{Buffer, BufferPool, BufferStats, Dtype};
 pub use config::{FeatureConfig, Input, Kind, Log, MelNorm, MelScale, Normalize, Sides, Window};
-pub use datatype::{Datatype, UnknownDatatype};
 pub use error::{ConfigError, FrameError};
 pub use extractor::Extractor;
-pub use number::Number;
-pub use samples::Samples;

@@ -11,7 +11,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex32;
-use sferic_features::{Datatype, Extractor, FeatureConfig, Input, Kind, Normalize, Samples};
+use sferic_features::{Extractor, FeatureConfig, Input, Kind, Normalize};
+use sferic_samples::{Datatype, Samples};
 
 fn features(c: &mut Criterion) {
     for instants in [16_384, 65_536, 262_144] {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use sferic_features::{BufferPool, Dtype};
+use sferic_samples::{BufferPool, Dtype};
 
 const TTL: Duration = Duration::from_secs(300);
 const F32: Dtype = Dtype::Float32;

@@ -1,7 +1,8 @@
 //! Shared by the tests: samples as bytes, and one-call extraction.
 #![allow(dead_code)] // each test binary uses its own part
 
-use sferic_features::{Datatype, Extractor, FeatureConfig, FrameError, Samples};
+use sferic_features::{Extractor, FeatureConfig, FrameError};
+use sferic_samples::{Datatype, Samples};
 
 pub const RATE: f64 = 192_000.0;
 

@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration or with a frame, each with the value and the limit.
 
-use crate::Number;
+use sferic_samples::{Number, SamplesError};
 
 /// A `[features]` table that cannot be used. The message names the key, its value and the limit.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -23,31 +23,9 @@ pub enum ConfigError {
 /// A frame whose features cannot be computed. Contract codes are in brackets.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FrameError {
-    /// No samples at all (`invalid_frame`).
-    #[error("frame holds no samples")]
-    Empty,
-    /// The bytes are no whole number of sample instants (`invalid_frame`).
-    #[error(
-        "{bytes} bytes are no whole number of samples of {instant} bytes ({channels} channels of {datatype})"
-    )]
-    Misaligned {
-        /// Length of the payload, bytes.
-        bytes: usize,
-        /// Bytes in one sample instant, all channels.
-        instant: usize,
-        /// Channels in the frame.
-        channels: usize,
-        /// The frame's datatype.
-        datatype: crate::Datatype,
-    },
-    /// NaN, an infinity, or a `cf64_le` value beyond float32 (`invalid_frame`).
-    #[error("sample {instant} is {}, not a finite float32", Number(*value))]
-    NonFinite {
-        /// Index of the sample instant.
-        instant: usize,
-        /// The first component at fault.
-        value: f64,
-    },
+    /// The samples themselves are at fault.
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
     /// Finite samples so large that their spectrum leaves float32 (`invalid_frame`).
     #[error("samples are so large that their features exceed float32")]
     Overflow,
@@ -60,7 +38,7 @@ pub enum FrameError {
         /// Sample instants needed.
         needed: usize,
     },
-    /// Another number of channels than the model takes (`shape_mismatch`), or none.
+    /// Another number of channels than the model takes (`shape_mismatch`).
     #[error("{got} channels, the model takes {expected}")]
     Channels {
         /// Channels in the frame.

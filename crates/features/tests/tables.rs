@@ -3,7 +3,8 @@
 
 mod support;
 
-use sferic_features::{ConfigError, Datatype, Extractor, FeatureConfig, FrameError, MelScale};
+use sferic_features::{ConfigError, Extractor, FeatureConfig, FrameError, MelScale};
+use sferic_samples::Datatype;
 use support::{RATE, cf32, extract, noise};
 
 fn config(toml: &str) -> FeatureConfig {

@@ -6,7 +6,8 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use sferic_features::{BufferPool, Datatype, Dtype, Extractor, FeatureConfig, Samples};
+use sferic_features::{Extractor, FeatureConfig};
+use sferic_samples::{BufferPool, Datatype, Dtype, Samples};
 
 struct Counting;
 

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use sferic_features::{Datatype, Extractor, FeatureConfig, Samples};
+use sferic_features::{Extractor, FeatureConfig};
+use sferic_samples::{Datatype, Samples};
 
 /// Of the feature's standard deviation.
 const MEAN_TOLERANCE: f64 = 1e-4;

@@ -3,7 +3,8 @@
 
 mod support;
 
-use sferic_features::{Datatype, Extractor, FeatureConfig, FrameError, Kind, Samples};
+use sferic_features::{Extractor, FeatureConfig, FrameError, Kind};
+use sferic_samples::{Datatype, Samples, SamplesError};
 use support::{RATE, cf32, extract, noise};
 
 #[test]
@@ -61,7 +62,9 @@ fn non_finite_values_are_found_anywhere() {
             let mut components = noise(2 * 1124, 3);
             components[at] = bad;
             let error = extract(&FeatureConfig::default(), &cf32(&components), Datatype::Cf32Le).unwrap_err();
-            let FrameError::NonFinite { instant, value } = error else { panic!("{error}") };
+            let FrameError::Samples(SamplesError::NonFinite { instant, value }) = error else {
+                panic!("{error}")
+            };
             assert_eq!(instant, at / 2);
             assert!(value.is_nan() == bad.is_nan() && (bad.is_nan() || value == f64::from(bad)));
         }
@@ -69,7 +72,7 @@ fn non_finite_values_are_found_anywhere() {
     let mut wide: Vec<u8> = noise(2 * 1024, 4).iter().flat_map(|&x| f64::from(x).to_le_bytes()).collect();
     wide[8 * 77..8 * 78].copy_from_slice(&1e39f64.to_le_bytes());
     let error = extract(&FeatureConfig::default(), &wide, Datatype::Cf64Le).unwrap_err();
-    assert_eq!(error, FrameError::NonFinite { instant: 38, value: 1e39 });
+    assert_eq!(error, SamplesError::NonFinite { instant: 38, value: 1e39 }.into());
 }
 
 #[test]
@@ -88,15 +91,7 @@ fn samples_too_large_for_their_power_are_refused_and_leave_nothing_behind() {
 }
 
 #[test]
-fn frames_that_are_no_frames() {
-    assert_eq!(Samples::new(&[], Datatype::Ci8, 1).unwrap_err(), FrameError::Empty);
-    let error = Samples::new(&[0; 10], Datatype::Ci16Le, 2).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "10 bytes are no whole number of samples of 8 bytes (2 channels of ci16_le)"
-    );
-    assert!(matches!(Samples::new(&[0; 8], Datatype::Ci8, 0), Err(FrameError::Channels { got: 0, .. })));
-    assert!(matches!(Samples::new(&[0; 8], Datatype::Ci8, usize::MAX), Err(FrameError::Channels { .. })));
+fn frames_that_are_not_the_models() {
     let mut extractor = Extractor::new(&FeatureConfig::default(), Some(RATE)).unwrap();
     let two = Samples::new(&[0; 4 * 2048], Datatype::Ci8, 2).unwrap();
     assert_eq!(extractor.extract(&two, &mut []), Err(FrameError::Channels { got: 2, expected: 1 }));

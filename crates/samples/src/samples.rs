@@ -1,8 +1,8 @@
 //! IQ samples as they came off the wire, read in place.
 
-use rustfft::num_complex::Complex32;
+use num_complex::Complex32;
 
-use crate::{Datatype, FrameError};
+use crate::{Datatype, SamplesError};
 
 /// Samples converted and weighed together.
 const GROUP: usize = 128;
@@ -19,18 +19,18 @@ impl<'a> Samples<'a> {
     /// Wraps `bytes` without copying.
     ///
     /// # Errors
-    /// [`FrameError::Channels`] for no channels, [`FrameError::Empty`] for no bytes and
-    /// [`FrameError::Misaligned`] for a length that is no whole number of sample instants.
-    pub fn new(bytes: &'a [u8], datatype: Datatype, channels: usize) -> Result<Self, FrameError> {
+    /// [`SamplesError::Channels`] for no channels, [`SamplesError::Empty`] for no bytes and
+    /// [`SamplesError::Misaligned`] for a length that is no whole number of sample instants.
+    pub fn new(bytes: &'a [u8], datatype: Datatype, channels: usize) -> Result<Self, SamplesError> {
         let instant = channels.checked_mul(datatype.bytes_per_sample()).filter(|&n| n > 0);
         let Some(instant) = instant else {
-            return Err(FrameError::Channels { got: channels, expected: 1 });
+            return Err(SamplesError::Channels(channels));
         };
         if bytes.is_empty() {
-            return Err(FrameError::Empty);
+            return Err(SamplesError::Empty);
         }
         if !bytes.len().is_multiple_of(instant) {
-            return Err(FrameError::Misaligned { bytes: bytes.len(), instant, channels, datatype });
+            return Err(SamplesError::Misaligned { bytes: bytes.len(), instant, channels, datatype });
         }
         Ok(Self { bytes, datatype, channels })
     }
@@ -59,8 +59,8 @@ impl<'a> Samples<'a> {
     /// Checks that every component of the frame is a finite float32, also those no window will cover.
     ///
     /// # Errors
-    /// [`FrameError::NonFinite`] with the first sample at fault. Integer datatypes cannot fail.
-    pub fn check_finite(&self) -> Result<(), FrameError> {
+    /// [`SamplesError::NonFinite`] with the first sample at fault. Integer datatypes cannot fail.
+    pub fn check_finite(&self) -> Result<(), SamplesError> {
         match self.datatype {
             Datatype::Cf32Le => self.check_components::<Cf32Le>(|b| f64::from(Cf32Le::read(b))),
             Datatype::Cf32Be => self.check_components::<Cf32Be>(|b| f64::from(Cf32Be::read(b))),
@@ -69,7 +69,7 @@ impl<'a> Samples<'a> {
         }
     }
 
-    fn check_components<D: Component>(&self, wide: impl Fn(&[u8]) -> f64) -> Result<(), FrameError> {
+    fn check_components<D: Component>(&self, wide: impl Fn(&[u8]) -> f64) -> Result<(), SamplesError> {
         // No early exit: the scan stays a plain reduction that vectorises, and bad frames are rare.
         let components = self.bytes.chunks_exact(D::BYTES);
         let finite = components.clone().fold(true, |finite, b| finite & D::read(b).is_finite());
@@ -78,14 +78,15 @@ impl<'a> Samples<'a> {
         }
         for (index, b) in components.enumerate() {
             if !D::read(b).is_finite() {
-                return Err(FrameError::NonFinite { instant: index / (2 * self.channels), value: wide(b) });
+                return Err(SamplesError::NonFinite { instant: index / (2 * self.channels), value: wide(b) });
             }
         }
         Ok(())
     }
 
-    /// One sample as complex float32, for the few that no straight run reaches.
-    pub(crate) fn get<D: Component>(&self, instant: usize, channel: usize) -> Complex32 {
+    /// One sample as complex float32, for the few that no straight run reaches. `D` is the component of the
+    /// frame's datatype.
+    pub fn get<D: Component>(&self, instant: usize, channel: usize) -> Complex32 {
         let at = (instant * self.channels + channel) * 2 * D::BYTES;
         Complex32::new(
             D::read(&self.bytes[at..at + D::BYTES]),
@@ -93,9 +94,10 @@ impl<'a> Samples<'a> {
         )
     }
 
-    /// Writes `weigh(sample, weight)` for `out.len()` samples of `channel` from instant `start` on.
+    /// Writes `weigh(sample, weight)` for `out.len()` samples of `channel` from instant `start` on. `D` is
+    /// the component of the frame's datatype.
     #[inline(always)]
-    pub(crate) fn read_run<D: Component, T>(
+    pub fn read_run<D: Component, T>(
         &self,
         start: usize,
         channel: usize,
@@ -133,7 +135,8 @@ impl<'a> Samples<'a> {
 }
 
 /// One stored component and how it becomes a float of ±1 full scale.
-pub(crate) trait Component {
+pub trait Component {
+    /// Its size.
     const BYTES: usize;
     /// Nothing to convert but the order of bytes.
     const IS_F32: bool = false;
@@ -141,15 +144,24 @@ pub(crate) trait Component {
     fn read(b: &[u8]) -> f32;
 }
 
-pub(crate) struct Cf32Le;
-pub(crate) struct Cf32Be;
-pub(crate) struct Cf64Le;
-pub(crate) struct Ci32Le;
-pub(crate) struct Ci16Le;
-pub(crate) struct Ci16Be;
-pub(crate) struct Cu16Le;
-pub(crate) struct Ci8;
-pub(crate) struct Cu8;
+/// A component of `cf32_le`.
+pub struct Cf32Le;
+/// A component of `cf32_be`.
+pub struct Cf32Be;
+/// A component of `cf64_le`.
+pub struct Cf64Le;
+/// A component of `ci32_le`.
+pub struct Ci32Le;
+/// A component of `ci16_le`.
+pub struct Ci16Le;
+/// A component of `ci16_be`.
+pub struct Ci16Be;
+/// A component of `cu16_le`.
+pub struct Cu16Le;
+/// A component of `ci8`.
+pub struct Ci8;
+/// A component of `cu8`.
+pub struct Cu8;
 
 impl Component for Cf32Le {
     const BYTES: usize = 4;
@@ -233,9 +245,10 @@ impl Component for Cu8 {
 }
 
 /// Runs `$body` with the type `$D` standing for the component of `$datatype`.
+#[macro_export]
 macro_rules! with_component {
     ($datatype:expr, $D:ident => $body:expr) => {{
-        use $crate::samples as s;
+        use $crate as s;
         match $datatype {
             $crate::Datatype::Cf32Le => {
                 type $D = s::Cf32Le;
@@ -276,4 +289,3 @@ macro_rules! with_component {
         }
     }};
 }
-pub(crate) use with_component;
