@@ -1,5 +1,5 @@
-//! Holds the documentation to the code: the tables of `docs/protocol.md` to the types and to real messages, in
-//! both directions, and the relative links of every page to files and headings that exist.
+//! Holds the documentation to the code: the tables of `docs/protocol.md` to the types and to real messages,
+//! in both directions, and the relative links of every page to files and headings that exist.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
 #[path = "daemon/support.rs"]

@@ -1,4 +1,4 @@
-"""What both trainings share: data from the generator, export, evaluation through ONNX Runtime, the bundle's seal."""
+"""What both trainings share: data from the generator, export, evaluation by ONNX Runtime, the bundle."""
 
 import hashlib
 import json

@@ -313,7 +313,8 @@ mod tests {
             frames in prop::option::of(1..50usize),
         ) {
             let hop_length = Some(hop);
-            let features = FeatureConfig { kind, n_fft, hop_length, center, frames, ..FeatureConfig::default() };
+            let default = FeatureConfig::default();
+            let features = FeatureConfig { kind, n_fft, hop_length, center, frames, ..default };
             let extractor = Extractor::new(&features, None).expect("config");
             let [_, _, columns] = extractor.shape(instants).expect("long enough");
             prop_assert_eq!(width(&features, instants), columns);

@@ -134,8 +134,9 @@ impl Extractor {
     /// value and does not allocate.
     ///
     /// # Errors
-    /// [`FrameError::Channels`], [`FrameError::NotEnoughSamples`], [`FrameError::Samples`] (a value that is not
-    /// finite), [`FrameError::Overflow`] or [`FrameError::OutputLength`]. After an error `out` holds nothing of use.
+    /// [`FrameError::Channels`], [`FrameError::NotEnoughSamples`], [`FrameError::Samples`] (a value that is
+    /// not finite), [`FrameError::Overflow`] or [`FrameError::OutputLength`]. After an error `out` holds
+    /// nothing of use.
     pub fn extract(&mut self, samples: &Samples<'_>, out: &mut [f32]) -> Result<(), FrameError> {
         if samples.channels() != self.channels {
             return Err(FrameError::Channels { got: samples.channels(), expected: self.channels });

@@ -136,7 +136,8 @@ proptest! {
                 Datatype::Cf32Le | Datatype::Cf32Be => {
                     let floats = bytes.iter().map(|&b| f32::from(b) / 256.0 - 0.4);
                     let is_big_endian = datatype == Datatype::Cf32Be;
-                    floats.flat_map(|x| if is_big_endian { x.to_be_bytes() } else { x.to_le_bytes() }).collect()
+                    let bytes = |x: f32| if is_big_endian { x.to_be_bytes() } else { x.to_le_bytes() };
+                    floats.flat_map(bytes).collect()
                 }
                 Datatype::Cf64Le => {
                     bytes.iter().flat_map(|&b| (f64::from(b) / 300.0 - 0.1).to_le_bytes()).collect()
@@ -195,7 +196,9 @@ proptest! {
         match extract(&config, &bytes[..whole], datatype) {
             Ok((out, _)) => prop_assert!(out.iter().all(|x| x.is_finite()), "{:?}", config),
             Err(
-                FrameError::Samples(SamplesError::NonFinite { .. }) | FrameError::Overflow | FrameError::NotEnoughSamples { .. },
+                FrameError::Samples(SamplesError::NonFinite { .. })
+                | FrameError::Overflow
+                | FrameError::NotEnoughSamples { .. },
             ) => {}
             Err(other) => prop_assert!(false, "{}", other),
         }

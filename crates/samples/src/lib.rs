@@ -1,10 +1,12 @@
 //! IQ samples as they are stored, and the memory for what is computed from them.
 //!
-//! A [`Datatype`] names how a component is stored. [`Samples`] reads a frame's bytes in place: bytes, datatype
-//! and channels go in, complex float32 of ±1 full scale come out. [`datetime`] and [`Geolocation`] say when and
-//! where they were taken. A [`BufferPool`] lends the memory of tensors. [`Number`] shows a number in a message.
+//! A [`Datatype`] names how a component is stored. [`Samples`] reads a frame's bytes in place: bytes,
+//! datatype and channels go in, complex float32 of ±1 full scale come out. [`datetime`] and [`Geolocation`]
+//! say when and where they were taken. A [`BufferPool`] lends the memory of tensors. [`Number`] shows a
+//! number in a message.
 //!
-//! It names no transform, no message and no file; `sferic-features` computes from it, `sferic-actors` carries it.
+//! It names no transform, no message and no file; `sferic-features` computes from it, `sferic-actors` carries
+//! it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test may panic
 

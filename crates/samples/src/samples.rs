@@ -94,8 +94,8 @@ impl<'a> Samples<'a> {
         )
     }
 
-    /// Writes `weigh(sample, weight)` for `out.len()` samples of `channel` from instant `start` on. `D` is the
-    /// component of the frame's datatype.
+    /// Writes `weigh(sample, weight)` for `out.len()` samples of `channel` from instant `start` on. `D` is
+    /// the component of the frame's datatype.
     #[inline(always)]
     pub fn read_run<D: Component, T>(
         &self,

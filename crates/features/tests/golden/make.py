@@ -8,8 +8,8 @@ pool.bin    one complex64 recording; a case reads `instants * channels` samples 
 golden.bin  float32 outputs of all cases, one after another
 golden.json {"versions": ..., "cases": [{reference, features, sample_rate, offset, instants, shape}, ...]}
 
-`features` is the [features] table of a model.toml. What is common to all references (folding, the order of the
-two halves, crop and reflection) is numpy; window, transform, filterbank, logarithm are the references' own.
+`features` is the [features] table of a model.toml. What is common to all references (folding, the order of
+the two halves, crop and reflection) is numpy; the rest is the references' own.
 """
 import json
 import pathlib
@@ -26,8 +26,22 @@ import torchaudio
 
 warnings.filterwarnings("ignore")
 HERE = pathlib.Path(__file__).parent
-DEFAULTS = dict(kind="log_mel", num_channels=1, input="complex", n_fft=1024, window="hann", center=False, sides="two_sided",
-                power=2.0, n_mels=128, f_min_hz=0.0, mel_scale="htk", mel_norm="none", log="ln", floor=1e-10)
+DEFAULTS = dict(
+    kind="log_mel",
+    num_channels=1,
+    input="complex",
+    n_fft=1024,
+    window="hann",
+    center=False,
+    sides="two_sided",
+    power=2.0,
+    n_mels=128,
+    f_min_hz=0.0,
+    mel_scale="htk",
+    mel_norm="none",
+    log="ln",
+    floor=1e-10,
+)
 N_FFTS = [16, 17, 20, 25, 31, 32, 48, 60, 63, 64, 75, 100, 101, 127, 128, 150, 175, 200, 243, 256, 300, 375]
 
 
@@ -46,8 +60,13 @@ class Torch:
 
     def stft(self, x, c):
         n, win = c["n_fft"], c["win_length"]
-        window = {"hann": torch.hann_window, "hamming": torch.hamming_window, "blackman": torch.blackman_window,
-                  "hann_symmetric": lambda k: torch.hann_window(k, periodic=False), "rectangular": torch.ones}[c["window"]](win)
+        window = {
+            "hann": torch.hann_window,
+            "hamming": torch.hamming_window,
+            "blackman": torch.blackman_window,
+            "hann_symmetric": lambda k: torch.hann_window(k, periodic=False),
+            "rectangular": torch.ones,
+        }[c["window"]](win)
         onesided = not np.iscomplexobj(x)
         return torch.stft(torch.from_numpy(x), n, c["hop_length"], win, window, c["center"], "reflect",
                           onesided=onesided, return_complex=True).numpy()
@@ -59,7 +78,9 @@ class Torch:
             bank = torchaudio.functional.linear_fbanks(bins, c["f_min_hz"], f_max, bands, int(rate))
         else:
             norm = None if c["mel_norm"] == "none" else "slaney"
-            bank = torchaudio.functional.melscale_fbanks(bins, c["f_min_hz"], f_max, bands, int(rate), norm, c["mel_scale"])
+            bank = torchaudio.functional.melscale_fbanks(
+                bins, c["f_min_hz"], f_max, bands, int(rate), norm, c["mel_scale"]
+            )
         return (torch.from_numpy(np.ascontiguousarray(power)).mT @ bank).mT.numpy()
 
     def log(self, x, c):
@@ -78,8 +99,8 @@ class Librosa:
 
     def stft(self, x, c):
         def real(x):
-            # Padded here as librosa documents it: with center=True, 0.11 reflects the tail out of a slice that is too
-            # short for it at some frame lengths, and then differs from np.pad, torch and scipy in the last column.
+            # Padded here as librosa documents it: with center=True, 0.11 reflects the tail out of a slice
+            # that is too short at some frame lengths, and then differs from the others in the last column.
             if c["center"]:
                 x = np.pad(x, c["n_fft"] // 2, mode="reflect")
             return librosa.stft(x, n_fft=c["n_fft"], hop_length=c["hop_length"], win_length=c["win_length"],
@@ -98,8 +119,10 @@ class Librosa:
         return "boxcar" if name == "rectangular" else name
 
     def bank(self, power, c, rate, bands):
-        return librosa.filters.mel(sr=rate, n_fft=c["n_fft"], n_mels=bands, fmin=c["f_min_hz"], fmax=c.get("f_max_hz"),
-                                   htk=c["mel_scale"] == "htk", norm=None if c["mel_norm"] == "none" else "slaney") @ power
+        norm = None if c["mel_norm"] == "none" else "slaney"
+        edges = dict(n_mels=bands, fmin=c["f_min_hz"], fmax=c.get("f_max_hz"))
+        scale = dict(htk=c["mel_scale"] == "htk", norm=norm)
+        return librosa.filters.mel(sr=rate, n_fft=c["n_fft"], **edges, **scale) @ power
 
     def log(self, x, c):
         if c["log"] == "db":
@@ -124,7 +147,8 @@ class Scipy:
         columns = 1 + (len(x) - n) // hop
         mode = "twosided" if np.iscomplexobj(x) else "onesided"
         wide = x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
-        # Column p starts at p * hop - n // 2: hop 1 in columns, every hop-th kept, so that any hop starts at sample 0.
+        # Column p starts at p * hop - n // 2: hop 1 in columns, every hop-th kept, so that any hop starts at
+        # sample 0.
         stft = scipy.signal.ShortTimeFFT(window, 1, fs=1.0, fft_mode=mode)
         first = n // 2
         return stft.stft(wide, p0=first, p1=first + (columns - 1) * hop + 1, k_offset=0)[:, ::hop]
@@ -189,12 +213,15 @@ def rows(ref, x, c, rate):
 
 
 def draw(rng, name):
-    """A random [features] table, rate and frame length; keys are left out at random so that defaults are tried too."""
+    """A random [features] table, rate and frame length; keys are left out at random, to try defaults too."""
     c = dict(n_fft=rng.choice(N_FFTS))
-    c["kind"] = rng.choices(["log_mel", "log_spectrum", "iq"], [8, 2, 1])[0] if name != "scipy" else "log_spectrum"
+    c["kind"] = (
+        rng.choices(["log_mel", "log_spectrum", "iq"], [8, 2, 1])[0] if name != "scipy" else "log_spectrum"
+    )
     n = c["n_fft"]
     if name == "librosa" and n % 2 and c["kind"] == "log_mel":
-        c["n_fft"] = n = n + 1  # odd lengths: torchaudio stretches the grid, librosa does not; we follow torchaudio
+        # Odd lengths: torchaudio stretches the grid, librosa does not; we follow torchaudio.
+        c["n_fft"] = n = n + 1
     choose = lambda key, values: c.update({key: rng.choice(values)}) if rng.random() < 0.75 else None
     rate = rng.choice([8000, 16000, 44100, 48000, 192000, 250000, 2400000])
     if rng.random() < 0.5:
@@ -248,8 +275,8 @@ def main():
                 continue  # too large to keep, or everything at the floor
             count -= 1
             outputs.append(out)
-            cases.append(dict(reference=name, features=table, sample_rate=float(rate), offset=offset, instants=instants,
-                              shape=list(out.shape)))
+            case = dict(reference=name, features=table, sample_rate=float(rate), offset=offset)
+            cases.append(case | dict(instants=instants, shape=list(out.shape)))
     np.concatenate([out.ravel() for out in outputs]).tofile(HERE / "golden.bin")
     versions = {m.__name__: m.__version__ for m in (torch, torchaudio, librosa, scipy, np)}
     lines = ",\n".join(json.dumps(case) for case in cases)
