@@ -7,12 +7,11 @@ use bytes::Bytes;
 use sferic_actors::frame::{Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
-use sferic_samples::{Datatype, Number, Samples};
+use sferic_samples::{Datatype, Number, Samples, datetime};
+use sferic_wire::{self as wire, Body, Text};
 
-use crate::datetime;
 use crate::onnx::frame_failure;
 use crate::settings::Settings;
-use crate::wire::{self, Body, Text};
 
 /// Decodes frames.
 #[derive(Debug)]
