@@ -7,6 +7,7 @@ use std::{fs, thread};
 use sferic_actors::frame::Tensor;
 use sferic_actors::outcome::{Answer, FailureCode};
 use sferic_actors::ports::{RunCanceller, Runner};
+use sferic_models::{OnnxFile, Reading};
 
 use super::provider::Threads;
 use super::session::{RunOutputs, SessionOptions, SharedSession};
@@ -16,14 +17,14 @@ mod bundles;
 mod providers;
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models")
 }
 
 fn runtime() -> Option<Runtime> {
     match Runtime::open(None) {
         Ok(runtime) => Some(runtime),
         Err(error) => {
-            crate::tools::skip(error);
+            sferic_tools::skip(error);
             None
         }
     }
@@ -337,7 +338,7 @@ fn the_slow_model_is_slow_enough_to_be_overtaken() {
 #[test]
 fn the_shipped_models_load() {
     let Some(runtime) = runtime() else { return };
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/models");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/models");
     let catalog = Catalog::load(&repository, &runtime, &Options::default()).expect("readable");
     assert_eq!(catalog.refused(), []);
     let names: Vec<_> = catalog.models().iter().map(|model| model.id().to_string()).collect();
@@ -347,7 +348,7 @@ fn the_shipped_models_load() {
 
 #[test]
 fn the_measuring_models_load_and_run() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
     if !repository.is_dir() {
         return eprintln!("skipped: {} is not there", repository.display());
     }
@@ -380,7 +381,7 @@ fn the_measuring_models_load_and_run() {
 
 #[test]
 fn widths_and_batches_that_vary_do_not_make_memory_grow() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
     let status = || std::fs::read_to_string("/proc/self/status").ok();
     if !repository.is_dir() || status().is_none() {
         return eprintln!("skipped: {} or /proc is not there", repository.display());
