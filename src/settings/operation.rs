@@ -7,8 +7,9 @@ use sferic_samples::Number;
 use tracing_subscriber::EnvFilter;
 
 use super::check::{Check, quoted};
-use super::redact::hide_userinfo;
-use super::{given, units};
+use super::secrets::hide_userinfo;
+use super::units;
+use super::values::given;
 
 /// Restarts of failed actors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex32;
 
-use super::Waveform;
+use super::waveform::Waveform;
 use crate::dsp;
 use crate::rng::{SimRng, pick};
 
