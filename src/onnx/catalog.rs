@@ -50,7 +50,7 @@ impl std::fmt::Display for Refused {
 
 /// The repository itself can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("can't read the model repository {}: {error}", folder.display())]
+#[error("can't read the model repository {}: {error}; set models.repository", folder.display())]
 pub struct CatalogError {
     /// The folder.
     pub folder: PathBuf,
