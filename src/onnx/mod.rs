@@ -31,7 +31,7 @@ mod values;
 mod warmup;
 
 pub use bundle::{Bundle, BundleError};
-pub use catalog::{Catalog, CatalogError, Refused};
+pub use catalog::{Catalog, CatalogError, RefusedBundle};
 pub use dispatch::{Dispatch, DispatchShare};
 pub use examination::{Examination, Examinations, examine};
 pub use head::{CONFIDENCE_INTERVAL, Head, ellipse_scale};

@@ -165,6 +165,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Onnx {
-    /// Path of the shared library; empty: `ORT_DYLIB_PATH`, then `.tools/`, then the system's.
+    /// Path of the shared library; empty: `ORT_DYLIB_PATH`, then `.tools/lib` or `lib/sferic/lib`
+    /// of the installation, then the system's.
     pub library: String,
 }

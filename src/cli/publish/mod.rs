@@ -1,7 +1,7 @@
 //! `sferic publish`: publishes recordings as frames.
 
 mod args;
-mod flight;
+mod in_flight;
 mod pace;
 mod plan;
 
@@ -23,7 +23,7 @@ use super::output::Output;
 use crate::nats::{self, Connection, NoConnection};
 use crate::settings::Settings;
 pub use args::PublishArgs;
-use flight::{Bounds, Flight};
+use in_flight::{Bounds, InFlight};
 use pace::Pacer;
 pub use pace::Rate;
 use plan::{Plan, Planned};
@@ -54,22 +54,22 @@ impl PublishArgs {
             outcome: self.wait.then_some(patience),
             connection: settings.nats.publish_timeout,
         };
-        let mut flight = Flight::new(&connection, bounds, &output, self.json).await?;
+        let mut in_flight = InFlight::new(&connection, bounds, &output, self.json).await?;
         let mut pacer = Pacer::new(self.rate);
-        let played = self.play(&plan, &settings, &connection, &output, &mut flight, &mut pacer).await;
+        let played = self.play(&plan, &settings, &connection, &output, &mut in_flight, &mut pacer).await;
         // After an error too, outcomes of sent frames are awaited.
-        let mut done = played.and(flight.finish().await);
+        let mut done = played.and(in_flight.finish().await);
         if done.is_ok() {
-            done = flight.confirm().await;
+            done = in_flight.confirm().await;
         }
         output.finish();
-        if flight.tally.sent > 0 && !flight.is_refused() {
-            self.summarise(&flight, &pacer, &output, patience);
+        if in_flight.tally.sent > 0 && !in_flight.is_refused() {
+            self.summarise(&in_flight, &pacer, &output, patience);
         }
         done?;
 
         let reconnects = connection.traffic().connects.saturating_sub(1);
-        if flight.tally.without_subscriber > 0 {
+        if in_flight.tally.without_subscriber > 0 {
             let prefix = &settings.nats.prefix;
             let mut sources: Vec<_> =
                 plan.recordings.iter().map(|planned| format!("{prefix}.frames.{}", planned.source)).collect();
@@ -79,7 +79,7 @@ impl PublishArgs {
         if reconnects > 0 && !self.wait {
             anyhow::bail!("the connection was lost {reconnects} times meanwhile, and with it perhaps frames");
         }
-        let is_complete = flight.lost() == 0 && flight.tally.repeated == 0;
+        let is_complete = in_flight.lost() == 0 && in_flight.tally.repeated == 0;
         connection.close(settings.nats.publish_timeout).await;
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -111,7 +111,7 @@ impl PublishArgs {
         settings: &Settings,
         connection: &Connection,
         output: &Output,
-        flight: &mut Flight<'_>,
+        in_flight: &mut InFlight<'_>,
         pacer: &mut Pacer,
     ) -> anyhow::Result<()> {
         let mut counters: HashMap<&str, u64> = HashMap::new();
@@ -123,9 +123,9 @@ impl PublishArgs {
                 let frame = frame?;
                 let seconds =
                     recording.sample_rate.map_or(0.0, |rate| starts_at + frame.position as f64 / rate);
-                let due = pacer.due(flight.tally.sent, seconds);
-                flight.until(due).await?;
-                if flight.tally.without_subscriber > 0 {
+                let due = pacer.due(in_flight.tally.sent, seconds);
+                in_flight.until(due).await?;
+                if in_flight.tally.without_subscriber > 0 {
                     return Ok(());
                 }
                 let frame_id = Uuid::now_v7().to_string();
@@ -137,7 +137,7 @@ impl PublishArgs {
                     "the connection to NATS was lost for over {bound:?}"
                 );
                 pacer.sent(due);
-                pacer.postpone(flight.send(subject.clone(), message.into()).await?);
+                pacer.postpone(in_flight.send(subject.clone(), message.into()).await?);
                 if self.json && !self.wait {
                     output.line(json!({"frame_id": frame_id, "source": source, "seq": *seq}))?;
                 }
@@ -170,9 +170,9 @@ impl PublishArgs {
         }
     }
 
-    fn summarise(&self, flight: &Flight<'_>, pacer: &Pacer, output: &Output, patience: Duration) {
-        let tally = &flight.tally;
-        let elapsed = pacer.until(flight.last_event).as_secs_f64();
+    fn summarise(&self, in_flight: &InFlight<'_>, pacer: &Pacer, output: &Output, patience: Duration) {
+        let tally = &in_flight.tally;
+        let elapsed = pacer.until(in_flight.last_event).as_secs_f64();
         let mut line = format!(
             "{} frames sent in {elapsed:.2} s ({:.1} frames/s)",
             tally.sent,
@@ -186,15 +186,15 @@ impl PublishArgs {
             line += &format!(
                 ": {} predictions, {failures} failures{codes}, {} lost",
                 tally.predictions,
-                flight.lost()
+                in_flight.lost()
             );
         }
         output.say(line);
         if tally.without_subscriber > 0 {
             output.say(format!("{} frames had no subscriber", tally.without_subscriber));
         }
-        if flight.lost() > 0 {
-            output.say(format!("{} frames got no outcome within {patience:?}", flight.lost()));
+        if in_flight.lost() > 0 {
+            output.say(format!("{} frames got no outcome within {patience:?}", in_flight.lost()));
         }
         if tally.repeated > 0 {
             output.say(format!(

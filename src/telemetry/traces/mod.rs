@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use self::context::{new_span_id, new_trace_id};
 use self::frame::{Clock, FrameSpans};
 pub use self::frame::{Names, SPANS};
-use self::runs::{Gathering, Joining, Runs};
+use self::runs::{FrameInRun, Gathering, Runs};
 use self::sampler::{Allowance, KEPT_PER_SECOND, is_sampled};
 use super::otlp::{Reservation, TraceQueue};
 use crate::settings::Settings;
@@ -151,7 +151,7 @@ impl Traces {
             let failed = halved
                 || outcome.result.as_ref().is_err_and(|failure| failure.code == FailureCode::InferenceFailed);
             let time = [clock.at(run.begun), clock.at(run.ended.unwrap_or(outcome.settled_at))];
-            let joining = Joining {
+            let joining = FrameInRun {
                 run,
                 model: trail.model.as_ref(),
                 time,
