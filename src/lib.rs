@@ -11,6 +11,4 @@ pub mod onnx;
 pub mod settings;
 pub mod shared_cache;
 pub mod shutdown;
-pub mod telemetry;
-mod throttle;
 pub mod tools;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_samples::Number;
+use sferic_telemetry::OtlpProtocol;
 use tracing_subscriber::EnvFilter;
 
 use super::check::{Check, quoted};
@@ -137,17 +138,6 @@ impl Telemetry {
             format_args!("is {}, must be a level or directives such as info,sferic=debug", quoted(&self.log)),
         );
     }
-}
-
-/// How traces and metrics are exported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OtlpProtocol {
-    /// OTLP over gRPC.
-    #[default]
-    Grpc,
-    /// OTLP over HTTP with protobuf.
-    Http,
 }
 
 /// How a log line looks.

@@ -2,8 +2,8 @@
 //!
 //! A [`Datatype`] names how a component is stored. [`Samples`] reads a frame's bytes in place: bytes,
 //! datatype and channels go in, complex float32 of ±1 full scale come out. [`datetime`] and [`Geolocation`]
-//! say when and where they were taken. A [`BufferPool`] lends the memory of tensors. [`Number`] shows a number
-//! in a message.
+//! say when and where they were taken. A [`BufferPool`] lends the memory of tensors. [`Number`] shows a
+//! number in a message.
 //!
 //! It names no transform, no message and no file; `sferic-features` computes from it, `sferic-actors` carries
 //! it.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::catalogue as metrics;
 use super::family::Reading;
 use super::histogram::Histogram;
-use crate::telemetry::stages::{Stage, durations};
+use crate::stages::{Stage, durations};
 
 /// Label of the sources beyond `telemetry.max_sources`.
 const OTHER: &str = "other";

@@ -37,7 +37,7 @@ fn attributes() -> String {
 }
 
 fn page() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("ops/docs/telemetry.md")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../ops/docs/telemetry.md")
 }
 
 /// The page with what stands between the marks of `part` replaced by `table`.

@@ -1,15 +1,5 @@
-//! Metrics, read from counters that the components keep anyway, and from what is recorded when an outcome is
-//! published.
-//!
-//! Nothing here is on the data path. A reading has every metric once; `/metrics` and OTLP are two formats of
-//! it.
-
-pub mod catalogue;
-mod family;
-mod histogram;
-mod process;
-pub mod prometheus;
-mod recorded;
+//! Reads the metrics of the whole daemon, from counters that the components keep anyway and from what is
+//! recorded when an outcome is published. Nothing here is on the data path.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,17 +9,13 @@ use sferic_actors::cache::{Evicted, SharedStats};
 use sferic_actors::pipeline::SharedState;
 use sferic_actors::stages::ActorRole;
 use sferic_samples::BufferPool;
+use sferic_telemetry::metrics::{Buckets, Reading, Recorded, catalogue as metrics, process};
+use sferic_telemetry::otlp;
 
-use self::catalogue as metrics;
-pub use family::{Family, Point, Reading, Value};
-pub use histogram::{Buckets, Exemplar, Histogram};
-pub use recorded::Recorded;
-
-use crate::app::Unseen;
+use super::Unseen;
 use crate::nats::{Connection, Health, Probe};
 use crate::onnx::Catalog;
 use crate::settings::Settings;
-use crate::telemetry::otlp;
 
 /// The sources of all metrics.
 pub struct Metrics {

@@ -10,7 +10,7 @@ mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -25,8 +25,8 @@ use tokio::task::JoinHandle;
 pub use self::queue::{Reservation, TraceQueue};
 use self::spans::Spans;
 use self::transport::Transport;
-use super::metrics::Metrics;
-use crate::settings::Telemetry;
+use super::metrics::ReadMetrics;
+use crate::ExportOptions;
 use crate::throttle::Throttle;
 
 /// Time for which a request gathers frames.
@@ -105,9 +105,8 @@ impl Exporter {
     ///
     /// # Errors
     /// The endpoint is no address, or the system's root certificates can't be read for `https`.
-    pub fn start(endpoint: &str, telemetry: &Telemetry) -> anyhow::Result<Self> {
-        let transport =
-            Transport::new(endpoint, telemetry.otlp_protocol).context("telemetry.otlp_endpoint")?;
+    pub fn start(endpoint: &str, options: &ExportOptions) -> anyhow::Result<Self> {
+        let transport = Transport::new(endpoint, options.protocol).context("telemetry.otlp_endpoint")?;
         let counts = Arc::<ExportCounts>::default();
         let queue = TraceQueue::new(Arc::clone(&counts));
         let link = Arc::new(Link {
@@ -118,7 +117,7 @@ impl Exporter {
         });
         let (closing, closed) = watch::channel(false);
         let tasks = vec![tokio::spawn(Arc::clone(&link).export_traces(queue.clone(), closed))];
-        Ok(Self { link, queue, closing, tasks, interval: telemetry.metrics_interval })
+        Ok(Self { link, queue, closing, tasks, interval: options.metrics_interval })
     }
 
     /// The queue of spans.
@@ -131,10 +130,10 @@ impl Exporter {
         Arc::clone(&self.link.counts)
     }
 
-    /// Exports these metrics too.
-    pub fn export_metrics(&mut self, metrics: Arc<Metrics>) {
+    /// Exports what `read` gives too; its counters count from `started` on.
+    pub fn export_metrics(&mut self, read: ReadMetrics, started: SystemTime) {
         let exporting =
-            Arc::clone(&self.link).export_metrics(metrics, self.interval, self.closing.subscribe());
+            Arc::clone(&self.link).export_metrics(read, started, self.interval, self.closing.subscribe());
         self.tasks.push(tokio::spawn(exporting));
     }
 
@@ -204,13 +203,14 @@ impl Link {
 
     async fn export_metrics(
         self: Arc<Self>,
-        metrics: Arc<Metrics>,
+        read: ReadMetrics,
+        started: SystemTime,
         interval: Duration,
         mut closed: watch::Receiver<bool>,
     ) {
         loop {
             let is_last = tokio::time::timeout(interval, is_closed(&mut closed)).await.is_ok();
-            let request = metrics::request(&metrics.read(), &self.resource, metrics.started);
+            let request = metrics::request(&read(), &self.resource, started);
             // A failed one is superseded by the next.
             let _ = self.send(Signal::Metrics, request.encode_to_vec().into()).await;
             if is_last {
@@ -270,7 +270,7 @@ mod tests {
     use axum::routing::post;
 
     use super::*;
-    use crate::settings::OtlpProtocol;
+    use crate::OtlpProtocol;
 
     #[tokio::test]
     async fn a_request_is_repeated_until_it_is_accepted() {
@@ -290,8 +290,9 @@ mod tests {
         let router = Router::new().route("/v1/traces", post(async move |body: Bytes| answer(body)));
         tokio::spawn(async { axum::serve(listener, router).await });
 
-        let telemetry = Telemetry { otlp_protocol: OtlpProtocol::Http, ..Telemetry::default() };
-        let exporter = Exporter::start(&endpoint, &telemetry).unwrap();
+        let options =
+            ExportOptions { protocol: OtlpProtocol::Http, metrics_interval: Duration::from_secs(15) };
+        let exporter = Exporter::start(&endpoint, &options).unwrap();
         let counts = exporter.counts();
         drop(exporter.queue().reserve());
         let taken = async {

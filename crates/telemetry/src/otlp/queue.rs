@@ -127,7 +127,7 @@ mod tests {
     fn a_queue_full_of_bytes_refuses_and_its_memory_is_reused() {
         let counts = Arc::<ExportCounts>::default();
         let queue = TraceQueue::new(Arc::clone(&counts));
-        let span = crate::telemetry::otlp::spans::Span {
+        let span = crate::otlp::spans::Span {
             trace_id: 1.into(),
             span_id: 1.into(),
             trace_state: "",

@@ -26,7 +26,7 @@ pub use self::frame::{Names, SPANS};
 use self::runs::{FrameInRun, Gathering, Runs};
 use self::sampler::{Allowance, KEPT_PER_SECOND, is_sampled};
 use super::otlp::{Reservation, TraceQueue};
-use crate::settings::Settings;
+use crate::TraceOptions;
 
 /// Creates the spans of outcomes and queues them for export.
 pub struct Traces {
@@ -84,11 +84,11 @@ impl Begun {
 
 impl Traces {
     /// Traces that are queued in `queue`.
-    pub fn new(settings: &Settings, queue: TraceQueue) -> Self {
+    pub fn new(options: &TraceOptions<'_>, queue: TraceQueue) -> Self {
         Self {
-            names: Names::new(&settings.nats),
-            sampler: Sampler::TraceIdRatioBased(settings.telemetry.sample_ratio),
-            slow: settings.telemetry.slow_frame,
+            names: Names::new(options),
+            sampler: Sampler::TraceIdRatioBased(options.sample_ratio),
+            slow: options.slow_frame,
             allowance: Mutex::new(Allowance::new(KEPT_PER_SECOND, Instant::now())),
             runs: Mutex::default(),
             queue,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::attributes as names;
 use super::context::{new_span_id, new_trace_id};
-use crate::telemetry::otlp::spans::{Span, Spans};
+use crate::otlp::spans::{Span, Spans};
 
 /// Maximum number of incomplete runs, and the maximum time after the last frame of one. A frame answered
 /// while its batch was being formed counts in the batch and does not know of it, so some runs stay

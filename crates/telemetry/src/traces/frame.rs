@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::attributes as names;
 use super::context::new_span_id;
 use super::{Begun, Kept};
-use crate::settings::Nats;
-use crate::telemetry::otlp::spans::{Attribute, Attributes, Fields, Span, Spans, nanoseconds};
+use crate::TraceOptions;
+use crate::otlp::spans::{Attribute, Attributes, Fields, Span, Spans, nanoseconds};
 
 /// Every span: its name, kind, parent, and what it covers.
 pub const SPANS: &[(&str, &str, &str, &str)] = &[
@@ -67,9 +67,9 @@ struct Subject {
 
 impl Names {
     /// The names for one connection.
-    pub fn new(nats: &Nats) -> Self {
+    pub fn new(options: &TraceOptions<'_>) -> Self {
         let subject = |operation: &str, kind: &str, of: &str, more: &[Attribute<'_>]| {
-            let prefix = format!("{}.{of}.", nats.prefix);
+            let prefix = format!("{}.{of}.", options.prefix);
             let template = format!("{prefix}{{source}}");
             let mut attributes = vec![
                 (names::MESSAGING_SYSTEM, "nats".into()),
@@ -84,7 +84,7 @@ impl Names {
                 prefix,
             }
         };
-        let group = (names::CONSUMER_GROUP, nats.queue_group.as_str().into());
+        let group = (names::CONSUMER_GROUP, options.queue_group.into());
         Self {
             frames: subject("process", "process", "frames", &[group]),
             predictions: subject("publish", "send", "predictions", &[]),
