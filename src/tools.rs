@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-/// The places of a file of `.tools/`, in the order in which they are tried: below the working directory; for an
-/// executable `<prefix>/bin/sferic` in `<prefix>/lib/sferic`, which is a copy of `.tools/`; beside an ancestor
-/// of the executable.
+/// The places of a file of `.tools/`, in the order in which they are tried: below the working directory; for
+/// an executable `<prefix>/bin/sferic` in `<prefix>/lib/sferic`, which is a copy of `.tools/`; beside an
+/// ancestor of the executable.
 pub fn places(file: &str) -> impl Iterator<Item = PathBuf> {
     let executable = std::env::current_exe().unwrap_or_default();
     let below = std::env::current_dir().map(|folder| folder.join(".tools"));

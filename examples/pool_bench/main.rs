@@ -7,6 +7,7 @@
 #![allow(missing_docs)] // a program
 
 mod bare;
+mod model;
 mod pool;
 
 use std::path::PathBuf;

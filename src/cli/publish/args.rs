@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use humantime_serde::re::humantime;
+use sferic_recording::name;
 use sferic_samples::Datatype;
 
 use super::pace::Rate;

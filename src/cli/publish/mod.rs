@@ -6,15 +6,11 @@ mod pace;
 mod plan;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
-use humantime_serde::re::humantime;
 use serde_json::json;
-use sferic_recording::{RecordedFrame, name};
-use sferic_samples::Datatype;
+use sferic_recording::RecordedFrame;
 use sferic_wire::FrameMessage;
 use tokio::time::Instant;
 use uuid::Uuid;
