@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sferic::onnx::{Model, runners};
 use sferic_actors::account::ledger::End;
 use sferic_actors::breaker::{self, Circuits};
-use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, Priority, Tensor};
 use sferic_actors::job::{Job, JobParts, PreparedFrame};
 use sferic_actors::outcome::{Failure, FailureCode, Outcome, PublishError};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::model::{AcceptsAll, Unwrapping};
+use super::statistics::{at, median};
 
 /// A pipeline and the two ends of it.
 pub struct Pool {
@@ -193,7 +194,7 @@ impl Pool {
             "offered_per_second": sent as f64 / seconds,
             "served_per_second": served as f64 / seconds,
             "goodput_of_peak": served as f64 / seconds / peak,
-            "served_ms": {"p50": super::at(&served_ms, 0.5), "p99": super::at(&served_ms, 0.99)},
+            "served_ms": {"p50": at(&served_ms, 0.5), "p99": at(&served_ms, 0.99)},
             "budget_ms": self.budget.as_millis() as u64,
             "rss_mib": [rss, Some(late_rss)],
             "back_after_ms": back_after.as_secs_f64() * 1e3,
@@ -223,7 +224,7 @@ impl Pool {
             self.send()?;
             self.outcome().await?;
         }
-        Ok(super::median(&self.take_latencies()))
+        Ok(median(&self.take_latencies()))
     }
 
     fn take_latencies(&self) -> Vec<f64> {

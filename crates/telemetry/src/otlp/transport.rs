@@ -24,7 +24,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::Signal;
+use super::counts::Signal;
 use crate::OtlpProtocol;
 
 /// Timeout of a request.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::attributes as names;
 use super::context::new_span_id;
-use super::{Begun, Kept};
+use super::kept::{Begun, Kept};
 use crate::TraceOptions;
 use crate::otlp::spans::{Attribute, Attributes, Fields, Span, Spans, nanoseconds};
 

@@ -206,11 +206,8 @@ fn percent(probability: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sferic_scene::{ORIGIN, Scene};
-
     use super::*;
     use crate::cli::demo::accuracy::Miss;
-    use crate::cli::outcome::Outcome;
 
     /// Two kilometres by one, pointing north; the truth this far from the prediction, and within this.
     fn mark(east_m: f64, north_m: f64, within: f64) -> Mark {
