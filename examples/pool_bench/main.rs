@@ -7,7 +7,9 @@
 #![allow(missing_docs)] // a program
 
 mod bare;
+mod model;
 mod pool;
+mod statistics;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use sferic::settings::available_cores;
 use sferic_onnx::{Catalog, Options, Runtime};
+use statistics::{at, median};
 
 #[derive(Parser)]
 struct Args {
@@ -163,18 +166,4 @@ fn text(report: &Value) -> String {
         number("/flood/rss_mib/1"),
         number("/flood/back_after_ms"),
     )
-}
-
-fn median(values: &[f64]) -> f64 {
-    at(values, 0.5)
-}
-
-/// The value at this share of the sorted values.
-fn at(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-        .get(((sorted.len().saturating_sub(1)) as f64 * share).round() as usize)
-        .copied()
-        .unwrap_or(f64::NAN)
 }

@@ -47,6 +47,7 @@ impl FrameDecoder {
             seq: body.seq,
             datetime: body.datetime.take().map(wire::to_nanoseconds),
             frequency: body.frequency,
+            geolocation: body.geolocation.take().map(wire::Geolocation::into_place),
         };
         match check(&body, &info).and_then(|()| self.accept(body, payload)) {
             Ok(accepted) => Ok(Decoded { info, ..accepted }),

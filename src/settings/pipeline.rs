@@ -8,7 +8,9 @@ use sferic_onnx::ExecutionProvider;
 use sferic_samples::Number;
 
 use super::check::Check;
-use super::{SharedCache, available_cores, units};
+use super::shared_cache::SharedCache;
+use super::units;
+use super::values::available_cores;
 
 /// The workers that turn samples into features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -71,7 +71,7 @@ struct SparseTensor {
 #[derive(Clone, PartialEq, Message)]
 struct Tensor {
     #[prost(message, repeated, tag = "13")]
-    external_data: Vec<Entry>,
+    external_data: Vec<StringPair>,
     #[prost(int32, tag = "14")]
     data_location: i32,
 }
@@ -81,7 +81,7 @@ const EXTERNAL: i32 = 1;
 
 /// `StringStringEntryProto`.
 #[derive(Clone, PartialEq, Message)]
-struct Entry {
+struct StringPair {
     #[prost(string, tag = "1")]
     key: String,
     #[prost(string, tag = "2")]
@@ -134,9 +134,9 @@ mod tests {
 
     #[test]
     fn locations_are_found_wherever_a_tensor_may_stand() {
-        let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into() };
+        let pair = |key: &str, value: &str| StringPair { key: key.into(), value: value.into() };
         let tensor = |at: &str| Tensor {
-            external_data: vec![entry("offset", "8"), entry("location", at)],
+            external_data: vec![pair("offset", "8"), pair("location", at)],
             data_location: EXTERNAL,
         };
         let sparse = |at: &str| SparseTensor {

@@ -19,12 +19,12 @@ use super::provider::usable;
 pub struct Catalog {
     /// Sorted by name, then by version as a number.
     models: Vec<Arc<Model>>,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedBundle>,
 }
 
 /// A refused bundle, or the folder of a model without any.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedBundle {
     /// The model's name.
     pub name: String,
     /// The name of its folder; empty where the model as a whole is refused.
@@ -35,14 +35,14 @@ pub struct Refused {
     pub reason: String,
 }
 
-impl Refused {
+impl RefusedBundle {
     /// The name and the version that frames would ask for.
     pub fn name(&self) -> VersionName {
         VersionName { name: self.name.clone(), version: self.version.clone() }
     }
 }
 
-impl std::fmt::Display for Refused {
+impl std::fmt::Display for RefusedBundle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.folder.display(), self.reason)
     }
@@ -50,7 +50,7 @@ impl std::fmt::Display for Refused {
 
 /// The repository itself can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("can't read the model repository {}: {error}", folder.display())]
+#[error("can't read the model repository {}: {error}; set models.repository", folder.display())]
 pub struct CatalogError {
     /// The folder.
     pub folder: PathBuf,
@@ -106,7 +106,7 @@ impl Catalog {
         // Some messages of the library have several lines.
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         tracing::warn!(model = name, version, folder = %folder.display(), reason, "model bundle refused");
-        self.refused.push(Refused { name, version, folder, reason });
+        self.refused.push(RefusedBundle { name, version, folder, reason });
     }
 
     /// Every loaded version, sorted by name and version.
@@ -115,7 +115,7 @@ impl Catalog {
     }
 
     /// Refused bundles, with the reasons.
-    pub fn refused(&self) -> &[Refused] {
+    pub fn refused(&self) -> &[RefusedBundle] {
         &self.refused
     }
 
@@ -143,7 +143,7 @@ impl Catalog {
     }
 
     fn refused_names(&self) -> Vec<VersionName> {
-        self.refused.iter().map(Refused::name).collect()
+        self.refused.iter().map(RefusedBundle::name).collect()
     }
 }
 

@@ -46,9 +46,9 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 impl Runtime {
-    /// Loads the library from `configured`, else `ORT_DYLIB_PATH`, else `.tools/lib` below the working
-    /// directory or beside an ancestor of the executable, else from the system's search path. A path that is
-    /// configured has no fallback. The first call in a process decides.
+    /// Loads the library from `configured`, else `ORT_DYLIB_PATH`, else from the
+    /// [places](sferic_tools::places) of what `ops/setup` fetches, else from the system's search path. A path
+    /// that is configured has no fallback. The first call in a process decides.
     ///
     /// # Errors
     /// [`LibraryError`], which says what to do.

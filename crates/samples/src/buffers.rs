@@ -52,13 +52,13 @@ pub struct BufferStats {
 /// The lock guards only the bookkeeping: memory is allocated, cleared and freed outside it.
 #[derive(Clone)]
 pub struct BufferPool {
-    shared: Arc<Mutex<State>>,
+    shared: Arc<Mutex<PoolState>>,
     ttl: Duration,
     max_bytes: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     /// Of each kind the idle buffers with the time each came back, oldest first.
     idle: HashMap<Key, Vec<(Instant, Vec<f32>)>>,
     /// Bytes of pooled buffers, live and idle.
@@ -125,14 +125,14 @@ impl BufferPool {
         self.lock().stats
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         // Nothing under the lock can panic half-way through an update, so a poisoned state is still a sound
         // one.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl PoolState {
     /// Takes out every buffer that came back before `oldest_kept`; the caller frees them after the lock.
     fn remove_older(&mut self, oldest_kept: Option<Instant>) -> Vec<Vec<f32>> {
         let mut removed = Vec::new();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// A stage of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Reading its encoding and hashing its samples.
+    /// Reading its encoding and selecting its model.
     Decode,
     /// Waiting for the cache, and its answer.
     Cache,

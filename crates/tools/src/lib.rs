@@ -4,14 +4,22 @@
 //! tool is missing. It names no tool.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// The places of a file of `.tools/`, the likeliest first: below the working directory, then beside an
+/// The places of a file of `.tools/`, in the order in which they are tried: below the working directory; for
+/// an executable `<prefix>/bin/sferic` in `<prefix>/lib/sferic`, which is a copy of `.tools/`; beside an
 /// ancestor of the executable.
 pub fn places(file: &str) -> impl Iterator<Item = PathBuf> {
     let executable = std::env::current_exe().unwrap_or_default();
-    let ancestors: Vec<_> = executable.ancestors().skip(1).map(PathBuf::from).collect();
-    std::env::current_dir().into_iter().chain(ancestors).map(move |folder| folder.join(".tools").join(file))
+    let below = std::env::current_dir().map(|folder| folder.join(".tools"));
+    let folders: Vec<_> = below.into_iter().chain(beside(&executable)).collect();
+    folders.into_iter().map(move |folder| folder.join(file))
+}
+
+fn beside(executable: &Path) -> impl Iterator<Item = PathBuf> {
+    let bin = executable.parent().filter(|folder| folder.ends_with("bin"));
+    let installed = bin.and_then(Path::parent).map(|prefix| prefix.join("lib/sferic"));
+    installed.into_iter().chain(executable.ancestors().skip(1).map(|folder| folder.join(".tools")))
 }
 
 /// Reports that a test does not run because a tool is missing.
@@ -21,4 +29,21 @@ pub fn places(file: &str) -> impl Iterator<Item = PathBuf> {
 pub fn skip(missing: impl Display) {
     assert!(std::env::var_os("SFERIC_REQUIRE_TOOLS").is_none(), "SFERIC_REQUIRE_TOOLS is set, and {missing}");
     eprintln!("skipped: {missing}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_executable_has_its_tools_in_its_prefix() {
+        let beside = |executable: &str| -> Vec<_> {
+            beside(Path::new(executable)).map(|folder| folder.display().to_string()).collect()
+        };
+        assert_eq!(
+            beside("/opt/bin/sferic"),
+            ["/opt/lib/sferic", "/opt/bin/.tools", "/opt/.tools", "/.tools"]
+        );
+        assert_eq!(beside("/target/debug/sferic"), ["/target/debug/.tools", "/target/.tools", "/.tools"]);
+    }
 }

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex32;
 
-use super::Waveform;
+use super::waveform::Waveform;
 use crate::dsp;
 use crate::rng::{SimRng, pick};
 
@@ -50,10 +50,10 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
     let fft = FftPlanner::new().plan_fft_inverse(period);
     let start = rng.random_range(0..period + prefix);
     let mut samples = Vec::with_capacity(len + 2 * (period + prefix));
-    let mut load = Load::new(grid, half, rng);
+    let mut allocation = Allocation::new(grid, half, rng);
     while samples.len() < len + start {
         let mut symbol = vec![Complex32::default(); period];
-        load.fill(&mut symbol, half, rng);
+        allocation.fill(&mut symbol, half, rng);
         fft.process(&mut symbol);
         samples.extend_from_slice(&symbol[period - prefix..]);
         samples.extend_from_slice(&symbol);
@@ -71,7 +71,7 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
 }
 
 /// Which subcarriers the next symbol uses.
-struct Load {
+struct Allocation {
     grid: Grid,
     symbol: usize,
     /// Per block of twelve subcarriers, drawn anew every fourteen symbols: is there data?
@@ -84,7 +84,7 @@ struct Load {
     order: usize,
 }
 
-impl Load {
+impl Allocation {
     fn new(grid: Grid, half: usize, rng: &mut SimRng) -> Self {
         let share = pick(rng, &[0.0, 0.05, 0.3, 0.7, 1.0]);
         let symbol = if matches!(grid, Grid::Packet) { 0 } else { rng.random_range(0..14) };

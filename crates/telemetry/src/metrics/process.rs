@@ -1,7 +1,7 @@
 //! CPU time and memory of the process, from `/proc` of Linux.
 
 /// Time and memory.
-pub struct Usage {
+pub struct ProcessUsage {
     /// User and system time, seconds.
     pub cpu_s: f64,
     /// Resident memory.
@@ -9,7 +9,7 @@ pub struct Usage {
 }
 
 /// Usage of this process; `None` where there is no `/proc`.
-pub fn usage() -> Option<Usage> {
+pub fn usage() -> Option<ProcessUsage> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // User and system time are the 14th and 15th field, in hundredths of a second; the second, a name in
     // brackets, may hold spaces.
@@ -24,7 +24,7 @@ pub fn usage() -> Option<Usage> {
         .next()?
         .parse()
         .ok()?;
-    Some(Usage { cpu_s, resident_bytes: kib << 10 })
+    Some(ProcessUsage { cpu_s, resident_bytes: kib << 10 })
 }
 
 #[cfg(test)]

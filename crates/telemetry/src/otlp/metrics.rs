@@ -13,17 +13,15 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::super::metrics::catalogue::MetricKind;
 use super::super::metrics::{Buckets, Family, Point, Reading, Value};
+use super::scope::scope;
 use super::spans::nanoseconds;
 
 /// The export request of `reading`; its counters count from `started` on.
 pub fn request(reading: &Reading, resource: &Resource, started: SystemTime) -> ExportMetricsServiceRequest {
     let range = TimeRange { started: nanoseconds(started), now: nanoseconds(SystemTime::now()) };
     let metrics = reading.families().iter().map(|family| range.metric(family)).collect();
-    let scope_metrics = vec![ScopeMetrics {
-        scope: Some((&super::scope(), None).into()),
-        metrics,
-        ..ScopeMetrics::default()
-    }];
+    let scope_metrics =
+        vec![ScopeMetrics { scope: Some((&scope(), None).into()), metrics, ..ScopeMetrics::default() }];
     let resource_metrics = vec![ResourceMetrics {
         resource: Some(resource.clone()),
         scope_metrics,

@@ -3,18 +3,20 @@
 //! A slow collector fills the queue; an unreachable one is retried at growing intervals. When the queue is
 //! full, spans are counted as dropped and not built.
 
+mod counts;
 mod metrics;
 mod queue;
+mod scope;
 pub mod spans;
 mod transport;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use bytes::Bytes;
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use prost::Message;
@@ -22,7 +24,9 @@ use sferic_actors::jitter::jitter;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use self::counts::{ExportCounts, Signal};
 pub use self::queue::{Reservation, TraceQueue};
+use self::scope::scope;
 use self::spans::Spans;
 use self::transport::Transport;
 use super::metrics::ReadMetrics;
@@ -34,54 +38,6 @@ const LINGER: Duration = Duration::from_millis(50);
 /// Delay before a request is repeated; it doubles up to the maximum.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
-
-/// What is exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    /// Metrics.
-    Metrics,
-}
-
-impl Signal {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Traces, Self::Metrics];
-
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Traces => "traces",
-            Self::Metrics => "metrics",
-        }
-    }
-}
-
-/// Counters of the export.
-#[derive(Debug, Default)]
-pub struct ExportCounts {
-    /// Frames whose spans the collector accepted.
-    pub exported: AtomicU64,
-    /// Frames whose spans were dropped because the queue was full.
-    pub queue_full: AtomicU64,
-    /// Frames whose spans the collector rejected, or that were left at shutdown.
-    pub failed: AtomicU64,
-    /// Failures and slow frames over the number kept per second.
-    pub limited: AtomicU64,
-    /// Accepted and failed requests, by signal.
-    pub requests: [[AtomicU64; 2]; 2],
-    waiting: AtomicU64,
-}
-
-impl ExportCounts {
-    /// Frames whose spans are queued.
-    pub fn waiting(&self) -> u64 {
-        self.waiting.load(Relaxed)
-    }
-
-    /// Capacity of the queue.
-    pub const LIMIT: u64 = queue::FRAMES;
-}
 
 /// The exporter.
 pub struct Exporter {
@@ -254,11 +210,6 @@ fn resource() -> Resource {
         .with_detector(Box::new(TelemetryResourceDetector))
         .with_detector(Box::new(EnvResourceDetector::new()))
         .build()
-}
-
-/// The instrumentation scope.
-pub fn scope() -> InstrumentationScope {
-    InstrumentationScope::builder("sferic").with_version(env!("CARGO_PKG_VERSION")).build()
 }
 
 #[cfg(test)]

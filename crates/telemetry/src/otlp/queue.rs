@@ -6,11 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::ExportCounts;
+use super::counts::{ExportCounts, FRAMES};
 use super::spans::Spans;
 
-/// Maximum number of frames in the queue; about 2 KB each.
-pub const FRAMES: u64 = 1024;
 /// Size in bytes from which further frames are dropped; so a request stays below the 4 MiB that gRPC servers
 /// accept.
 const BYTES: usize = 3 << 20;

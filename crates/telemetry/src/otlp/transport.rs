@@ -24,7 +24,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::Signal;
+use super::counts::Signal;
 use crate::OtlpProtocol;
 
 /// Timeout of a request.
@@ -235,10 +235,10 @@ mod tests {
     use super::*;
 
     /// A collector that gives every request this answer.
-    struct Answer(Result<ExportTraceServiceResponse, Status>);
+    struct Collector(Result<ExportTraceServiceResponse, Status>);
 
     #[tonic::async_trait]
-    impl TraceService for Answer {
+    impl TraceService for Collector {
         async fn export(
             &self,
             _: tonic::Request<ExportTraceServiceRequest>,
@@ -256,7 +256,8 @@ mod tests {
         answer: Result<ExportTraceServiceResponse, Status>,
     ) -> Result<Option<Rejected>, Failed> {
         let (endpoint, listener) = listen().await;
-        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Answer(answer)));
+        let server =
+            tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector(answer)));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Transport::new(&endpoint, OtlpProtocol::Grpc).unwrap().send(Signal::Traces, Bytes::new()).await
     }

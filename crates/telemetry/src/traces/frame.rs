@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::attributes as names;
 use super::context::new_span_id;
-use super::{Begun, Kept};
+use super::kept::{Begun, Kept};
 use crate::TraceOptions;
 use crate::otlp::spans::{Attribute, Attributes, Fields, Span, Spans, nanoseconds};
 
@@ -22,7 +22,7 @@ pub const SPANS: &[(&str, &str, &str, &str)] = &[
         "the sender's span, where there is one",
         "the frame, from its arrival until its outcome is published",
     ),
-    ("decode", "internal", "the frame", "reading its encoding and hashing its samples"),
+    ("decode", "internal", "the frame", "reading its encoding and selecting its model"),
     ("cache", "internal", "the frame", "waiting for the cache, and its answer"),
     ("features", "internal", "the frame", "computing its features; before it the frame waited for a worker"),
     ("queue", "internal", "the frame", "waiting for a session"),

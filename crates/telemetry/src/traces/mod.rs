@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod context;
 mod frame;
+mod kept;
 mod runs;
 mod sampler;
 
@@ -23,7 +24,8 @@ use tokio::time::Instant;
 use self::context::{new_span_id, new_trace_id};
 use self::frame::{Clock, FrameSpans};
 pub use self::frame::{Names, SPANS};
-use self::runs::{Gathering, Joining, Runs};
+pub use self::kept::{Begun, Kept};
+use self::runs::{FrameInRun, Gathering, Runs};
 use self::sampler::{Allowance, KEPT_PER_SECOND, is_sampled};
 use super::otlp::{Reservation, TraceQueue};
 use crate::TraceOptions;
@@ -36,32 +38,6 @@ pub struct Traces {
     allowance: Mutex<Allowance>,
     runs: Mutex<Runs>,
     queue: TraceQueue,
-}
-
-/// Why a frame's spans are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
-    /// Its trace is sampled.
-    Sampled,
-    /// It failed.
-    Failed,
-    /// It took longer than `telemetry.slow_frame`.
-    Slow,
-    /// Its outcome could not be published.
-    Lost,
-}
-
-/// The decision about a frame before its outcome is published.
-#[derive(Debug)]
-pub struct Begun {
-    /// The sender's span.
-    parent: Option<SpanContext>,
-    trace_id: TraceId,
-    /// The span of the frame, parent of the others.
-    root: SpanId,
-    /// The publish span, which the headers of the outcome name.
-    publish: SpanId,
-    kept: Option<Kept>,
 }
 
 impl Begun {
@@ -151,7 +127,7 @@ impl Traces {
             let failed = halved
                 || outcome.result.as_ref().is_err_and(|failure| failure.code == FailureCode::InferenceFailed);
             let time = [clock.at(run.begun), clock.at(run.ended.unwrap_or(outcome.settled_at))];
-            let joining = Joining {
+            let joining = FrameInRun {
                 run,
                 model: trail.model.as_ref(),
                 time,

@@ -39,7 +39,7 @@ pub struct Gathering {
 
 /// A published frame that was in a run.
 #[derive(Debug)]
-pub struct Joining<'a> {
+pub struct FrameInRun<'a> {
     /// The run.
     pub run: &'a Run,
     /// The model.
@@ -57,7 +57,7 @@ pub struct Joining<'a> {
 impl Runs {
     /// Adds a frame. Returns the span of the run, and the completed runs of which the spans of some frame are
     /// kept.
-    pub fn join(&mut self, frame: &Joining<'_>) -> (SpanContext, Vec<Gathering>) {
+    pub fn join(&mut self, frame: &FrameInRun<'_>) -> (SpanContext, Vec<Gathering>) {
         let new = || Gathering {
             context: SpanContext::new(
                 new_trace_id(),
@@ -155,7 +155,7 @@ mod tests {
         let inference = inference.map(|id| {
             SpanContext::new(TraceId::from(1), SpanId::from(id), TraceFlags::SAMPLED, false, TraceState::NONE)
         });
-        let frame = Joining { run, model: None, time: [10, end], failed: end == 30, inference, now };
+        let frame = FrameInRun { run, model: None, time: [10, end], failed: end == 30, inference, now };
         runs.join(&frame)
     }
 

@@ -55,7 +55,7 @@ pub struct Bounds {
 }
 
 /// The frames in flight. Without `--wait` there are none.
-pub struct Flight<'a> {
+pub struct InFlight<'a> {
     connection: &'a Connection,
     bounds: Bounds,
     /// The subjects published to.
@@ -81,7 +81,7 @@ struct Outstanding {
     lost: BTreeSet<u64>,
 }
 
-impl<'a> Flight<'a> {
+impl<'a> InFlight<'a> {
     /// Nothing in flight yet.
     ///
     /// # Errors
@@ -100,13 +100,13 @@ impl<'a> Flight<'a> {
             lost: BTreeSet::new(),
         });
         let (subjects, last_event, tally) = (BTreeSet::new(), Instant::now(), Tally::default());
-        let flight =
+        let in_flight =
             Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
-        if flight.waiting.is_some() {
-            flight.settle().await?;
+        if in_flight.waiting.is_some() {
+            in_flight.settle().await?;
         }
-        let refused = refused(connection, &flight.subjects, flight.inbox().as_ref()).now_or_never();
-        refused.map_or(Ok(flight), Err)
+        let refused = refused(connection, &in_flight.subjects, in_flight.inbox().as_ref()).now_or_never();
+        refused.map_or(Ok(in_flight), Err)
     }
 
     /// The subject of the outcomes, where they are awaited.
@@ -232,7 +232,7 @@ impl<'a> Flight<'a> {
     /// Waits until every frame is answered or its timeout has passed.
     ///
     /// # Errors
-    /// As [`Flight::until`].
+    /// As [`InFlight::until`].
     pub async fn finish(&mut self) -> anyhow::Result<()> {
         self.until_at_most(0).await
     }
