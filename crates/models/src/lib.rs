@@ -7,6 +7,7 @@
 //! It names no inference library: a run's outputs come as [`Output`]s, plain slices.
 
 mod bundle;
+mod error;
 mod head;
 mod input;
 mod onnx_file;
@@ -15,7 +16,8 @@ mod port;
 mod proto;
 mod values;
 
-pub use bundle::{Bundle, BundleError};
+pub use bundle::Bundle;
+pub use error::BundleError;
 pub use head::{CONFIDENCE_INTERVAL, Head, ellipse_scale};
 pub use input::{Input, frame_failure, width};
 pub use onnx_file::{ExternalFile, OnnxFile, hexadecimal};

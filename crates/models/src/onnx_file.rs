@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::bundle::BundleError;
+use super::error::BundleError;
 use super::proto;
 
 /// The file's name in a bundle.

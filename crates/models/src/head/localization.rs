@@ -4,7 +4,7 @@ use sferic_actors::outcome::{Failure, Localization, Position, Uncertainty};
 
 use super::super::output_section::{Origin, Scale, Units};
 use super::ellipse::{ellipse, normalise_degrees, principal_axes};
-use super::failed;
+use super::failed::failed;
 use super::geodesy::{HALF_MERIDIAN, displaced, metres_per_degree};
 
 /// Format of a position and its uncertainty.

@@ -2,6 +2,7 @@
 
 mod classification;
 mod ellipse;
+mod failed;
 mod geodesy;
 mod localization;
 
@@ -9,8 +10,9 @@ use std::sync::Arc;
 
 use classification::Classifier;
 pub use ellipse::{CONFIDENCE_INTERVAL, ellipse_scale};
+use failed::failed;
 use localization::Localizer;
-use sferic_actors::outcome::{Answer, Failure, FailureCode, NamedTensor};
+use sferic_actors::outcome::{Answer, Failure, NamedTensor};
 
 use super::output_section::OutputConfig;
 use super::port::{Axis, Dtype, Elements, Port};
@@ -131,8 +133,7 @@ impl Head {
     /// The answer for one frame of a batch that [`check`](Self::check) has passed.
     ///
     /// # Errors
-    /// [`FailureCode::InferenceFailed`] for a value that is no answer: not finite, or outside what it stands
-    /// for.
+    /// `inference_failed` for a value that is no answer: not finite, or outside what it stands for.
     pub fn answer(&self, outputs: &[Output<'_>], frame: usize) -> Result<Answer, Failure> {
         for (wanted, output) in self.outputs.iter().zip(outputs) {
             if let Some(index) = output.frame(frame).first_non_finite() {
@@ -250,10 +251,6 @@ fn named_tensor(name: &Arc<str>, output: &Output<'_>, frame: usize) -> NamedTens
         dtype: output.type_name(),
         data: output.frame(frame).to_bytes(),
     }
-}
-
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new(FailureCode::InferenceFailed, message)
 }
 
 #[cfg(test)]

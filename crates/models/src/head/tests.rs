@@ -1,3 +1,5 @@
+use sferic_actors::outcome::FailureCode;
+
 use super::super::output_section::{Activation, Origin, Scale, Units};
 use super::super::values::{Class, ScoreMap};
 use super::*;
