@@ -7,8 +7,6 @@ pub mod app;
 pub mod cli;
 pub mod http;
 pub mod nats;
-pub mod onnx;
 pub mod settings;
 pub mod shared_cache;
 pub mod shutdown;
-pub mod tools;

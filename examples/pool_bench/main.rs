@@ -18,8 +18,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use serde_json::{Value, json};
-use sferic::onnx::{Catalog, Options, Runtime};
 use sferic::settings::available_cores;
+use sferic_onnx::{Catalog, Options, Runtime};
 use statistics::{at, median};
 
 #[derive(Parser)]

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sferic::onnx::Model;
+use sferic_onnx::Model;
 use sferic_actors::frame::{IqSamples, ModelId, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::{LoadedModel, RunCanceller, RunError, Runner};

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use sferic::onnx::{Model, runners};
 use sferic_actors::account::ledger::End;
 use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, Priority, Tensor};
@@ -20,6 +19,7 @@ use sferic_actors::ports::{Arrival, Decoded, Decoder, FeatureWorker, LoadedModel
 use sferic_actors::reply::{Responder, Unanswered};
 use sferic_actors::routing::{Generation, Models};
 use sferic_actors::{cache, queue, supervision};
+use sferic_onnx::{Model, runners};
 use sferic_samples::{BufferPool, Datatype, Dtype};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use sferic_actors::frame::{Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
+use sferic_models::frame_failure;
 use sferic_samples::{Datatype, Number, Samples, datetime};
 use sferic_wire::{self as wire, Body, Text};
 
-use crate::onnx::frame_failure;
 use crate::settings::Settings;
 
 /// Decodes frames.

@@ -26,6 +26,7 @@ use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::routing::Models;
 use sferic_actors::task::Task;
 use sferic_actors::{cache, queue, supervision};
+use sferic_onnx::{Catalog, Options, Runtime, runners};
 use sferic_samples::BufferPool;
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
 use sferic_telemetry::traces::Traces;
@@ -33,7 +34,6 @@ use sferic_telemetry::{ExportOptions, Observed, TraceOptions, otlp};
 
 use crate::http;
 use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Probe, Service};
-use crate::onnx::{Catalog, Options, Runtime, runners};
 use crate::settings::{Mode, Settings, WhenFull, available_cores, given};
 use crate::shared_cache;
 

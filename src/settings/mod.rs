@@ -32,7 +32,7 @@ pub use jetstream::Jetstream;
 pub use load::{load, load_with_env};
 pub use models::{ModelSource, Models, SourceKind};
 pub use operation::{LogFormat, Onnx, Shutdown, Supervision, Telemetry};
-pub use pipeline::{Cache, ExecutionProvider, Output, Pool, Preprocess};
+pub use pipeline::{Cache, Output, Pool, Preprocess};
 pub use shared_cache::{SharedCache, SharedKind};
 pub use transport::{Http, Mode, Nats};
 pub use unbuilt::UNBUILT;

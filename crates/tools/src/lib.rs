@@ -1,4 +1,7 @@
 //! What `ops/setup` puts into `.tools/`, and where that folder is looked for.
+//!
+//! [`places`] takes a file of that folder and gives the paths where it may be; [`skip`] is for tests whose
+//! tool is missing. It names no tool.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

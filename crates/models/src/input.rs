@@ -9,7 +9,7 @@ use super::port::{Axis, Dtype, Elements, Port};
 
 /// The single input of a model, `[B, C, rows, T]`, or `[B, rows, T]` for one channel.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Input {
+pub struct Input {
     /// Its name in the ONNX file.
     pub name: String,
     /// The type that the float32 features are converted to.
@@ -27,7 +27,7 @@ impl Input {
     ///
     /// # Errors
     /// In words: the input, what it is, and what was expected.
-    pub(crate) fn new(features: &FeatureConfig, ports: &[Port]) -> Result<Self, String> {
+    pub fn new(features: &FeatureConfig, ports: &[Port]) -> Result<Self, String> {
         let [port] = ports else {
             let names: Vec<_> = ports.iter().map(|port| format!("`{}`", port.name)).collect();
             return Err(format!(
@@ -96,7 +96,7 @@ impl Input {
     }
 
     /// The shape of a batch of tensors `[channels, rows, columns]`.
-    pub(crate) fn shape(&self, batch: usize, [channels, rows, columns]: [usize; 3]) -> Vec<i64> {
+    pub fn shape(&self, batch: usize, [channels, rows, columns]: [usize; 3]) -> Vec<i64> {
         let axes = if self.with_channels {
             vec![batch, channels, rows, columns]
         } else {
@@ -106,7 +106,7 @@ impl Input {
     }
 
     /// Checks a frame of `instants` samples a channel before its features are computed.
-    pub(crate) fn fits(
+    pub fn fits(
         &self,
         features: &FeatureConfig,
         channels: usize,
@@ -135,7 +135,7 @@ impl Input {
     }
 
     /// Checks that the features of a frame stay finite in the type that the model takes.
-    pub(crate) fn check_range(&self, features: &[f32]) -> Result<(), Failure> {
+    pub fn check_range(&self, features: &[f32]) -> Result<(), Failure> {
         if self.dtype != Dtype::Float16 || features.iter().all(|value| f16::from_f32(*value).is_finite()) {
             return Ok(());
         }
@@ -147,7 +147,7 @@ impl Input {
 
 /// Columns of the features of `instants` samples a channel, at least as many as the transform is long;
 /// samples themselves for `kind = "iq"`.
-pub(crate) fn width(features: &FeatureConfig, instants: usize) -> usize {
+pub fn width(features: &FeatureConfig, instants: usize) -> usize {
     features.frames.unwrap_or_else(|| match features.kind {
         Kind::Iq => instants,
         _ => {

@@ -1,16 +1,18 @@
 //! Execution providers, with the library that `ops/setup onnxruntime-openvino` puts there and without. Each
 //! of the first kind needs a process of its own, which nextest gives it.
 
+use sferic_models::Bundle;
+
 use super::super::provider::usable;
 use super::super::trial::Trial;
 use super::*;
-use crate::settings::ExecutionProvider::{self, Coreml, Cpu, Cuda, Openvino, Tensorrt, Xnnpack};
+use crate::ExecutionProvider::{self, Coreml, Cpu, Cuda, Openvino, Tensorrt, Xnnpack};
 
 fn openvino() -> Option<Runtime> {
-    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/openvino/libonnxruntime.so");
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/openvino/libonnxruntime.so");
     if !library.is_file() {
         if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-            crate::tools::skip(format_args!(
+            sferic_tools::skip(format_args!(
                 "{} is not there; run ops/setup onnxruntime-openvino",
                 library.display()
             ));
@@ -33,7 +35,7 @@ fn on(providers: &[ExecutionProvider]) -> Options {
 fn openvino_runs_the_shipped_models_as_the_cpu_does() {
     let Some(runtime) = openvino() else { return };
     assert_eq!(usable(&runtime, Openvino), Ok(()));
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/models");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/models");
     let with = Catalog::load(&repository, &runtime, &on(&[Cuda, Openvino, Cpu])).expect("readable");
     assert_eq!((with.refused().len(), with.models().len()), (0, 2), "{:?}", with.refused());
     for model in with.models() {

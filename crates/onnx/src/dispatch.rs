@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::ExecutionProvider;
+use super::options::ExecutionProvider;
 
 /// The shares of the execution providers in a run, the largest time first.
 #[derive(Debug, Clone, PartialEq, Serialize)]

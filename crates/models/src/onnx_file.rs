@@ -105,7 +105,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
 }
 
 /// Lower-case hexadecimal.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

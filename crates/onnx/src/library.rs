@@ -104,7 +104,7 @@ fn find(configured: Option<&Path>) -> Result<PathBuf, LibraryError> {
         let path = std::path::absolute(&path).unwrap_or(path);
         return if path.is_file() { Ok(path) } else { Err(LibraryError::Missing { tried: vec![path] }) };
     }
-    let mut tried: Vec<PathBuf> = crate::tools::places(&format!("lib/{FILE}")).collect();
+    let mut tried: Vec<PathBuf> = sferic_tools::places(&format!("lib/{FILE}")).collect();
     if let Some(library) = tried.iter().find(|library| library.is_file()) {
         return Ok(library.clone());
     }

@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::head::Head;
-use super::input::Input;
+use sferic_models::{Class, Head, Input, Output, Values};
+
 use super::session::{RunTerminator, SharedSession};
-use super::values::{Class, Output, Values};
 
 /// Run time at one batch size.
 #[derive(Debug, Clone, Copy, PartialEq)]

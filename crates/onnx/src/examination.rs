@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::bundle::Bundle;
+use sferic_models::Bundle;
+
 use super::dispatch::Dispatch;
 use super::library::Runtime;
-use super::model::Options;
+use super::options::{ExecutionProvider, Options};
 use super::trial::{Difference, Trial};
-use crate::settings::ExecutionProvider;
 
 /// Measurement of one model on one provider with the CPU as fallback, one frame at a time on one thread.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,9 +10,9 @@ use sferic_actors::ports::LoadedModel;
 use sferic_actors::routing::{Generation, Router, VersionName};
 
 use super::library::Runtime;
-use super::model::{Model, Options};
+use super::model::Model;
+use super::options::{ExecutionProvider, Options};
 use super::provider::usable;
-use crate::settings::ExecutionProvider;
 
 /// The loaded models.
 #[derive(Debug, Default)]

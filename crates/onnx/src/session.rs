@@ -14,13 +14,11 @@ use ort::session::{RunOptions, Session};
 use ort::sys::OrtValue;
 use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorRef, ValueType};
 use sferic_actors::ports::RunCanceller;
+use sferic_models::{Axis, Dtype, Elements, OnnxFile, Output, Port, Reading};
 
-use super::onnx_file::OnnxFile;
-use super::port::{Axis, Dtype, Elements, Port};
+use super::options::ExecutionProvider;
 use super::provider::{Threads, dispatch};
 use super::run_outputs::{OutputValue, RunTensors, elements};
-use super::values::{Output, Reading};
-use crate::settings::ExecutionProvider;
 
 /// A session that any number of threads may run: the weights are in memory once (see `ops/docs/adr/0002`).
 #[derive(Debug)]

@@ -26,7 +26,7 @@ fn the_slow_model_is_slow_enough_to_be_overtaken() {
 #[test]
 fn the_shipped_models_load() {
     let Some(runtime) = runtime() else { return };
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/models");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/models");
     let catalog = Catalog::load(&repository, &runtime, &Options::default()).expect("readable");
     assert_eq!(catalog.refused(), []);
     let names: Vec<_> = catalog.models().iter().map(|model| model.id().to_string()).collect();
@@ -36,7 +36,7 @@ fn the_shipped_models_load() {
 
 #[test]
 fn the_measuring_models_load_and_run() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
     if !repository.is_dir() {
         return eprintln!("skipped: {} is not there", repository.display());
     }
@@ -69,7 +69,7 @@ fn the_measuring_models_load_and_run() {
 
 #[test]
 fn widths_and_batches_that_vary_do_not_make_memory_grow() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
     let status = || std::fs::read_to_string("/proc/self/status").ok();
     if !repository.is_dir() || status().is_none() {
         return eprintln!("skipped: {} or /proc is not there", repository.display());

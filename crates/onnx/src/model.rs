@@ -9,45 +9,14 @@ use sferic_actors::frame::{IqSamples, ModelId, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::{LoadedModel, RunError};
 use sferic_features::{Extractor, FeatureConfig};
+use sferic_models::{Bundle, Head, Input, hexadecimal};
 
-use super::bundle::Bundle;
 use super::dispatch::Dispatch;
-use super::head::{CONFIDENCE_INTERVAL, Head};
-use super::input::Input;
 use super::library::Runtime;
-use super::onnx_file::hexadecimal;
+use super::options::{ExecutionProvider, Options};
 use super::session::{RunTerminator, SharedSession};
 use super::trial::Trial;
 use super::warmup::{BatchCost, WarmUp, warm_up};
-use crate::settings::ExecutionProvider;
-
-/// Options of loading.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Options {
-    /// Number of session threads.
-    pub sessions: usize,
-    /// Threads per operator, including the session thread.
-    pub intra_threads: usize,
-    /// Maximum batch size to measure.
-    pub max_batch: usize,
-    /// Execution providers in order of preference.
-    pub providers: Vec<ExecutionProvider>,
-    /// The probability that the ellipse of a position covers.
-    pub confidence_interval: f64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let providers = vec![ExecutionProvider::Cpu];
-        Self {
-            sessions: 1,
-            intra_threads: 1,
-            max_batch: 8,
-            providers,
-            confidence_interval: CONFIDENCE_INTERVAL,
-        }
-    }
-}
 
 /// One loaded and warmed version of a model.
 #[derive(Debug)]
@@ -236,7 +205,7 @@ impl LoadedModel for Model {
         self.frame_cost()
     }
 
-    /// Of the ONNX file, see [`OnnxFile::digest`](super::OnnxFile::digest), and of `model.toml`.
+    /// Of the ONNX file, see [`OnnxFile::digest`](sferic_models::OnnxFile::digest), and of `model.toml`.
     fn digests(&self) -> [&[u8; 32]; 2] {
         [&self.onnx_digest, &self.config_digest]
     }

@@ -5,9 +5,7 @@ use std::ptr;
 use ort::AsPointer;
 use ort::sys::OrtValue;
 use ort::value::{DynMap, DynMapValueType, DynTensor, DynValue, TensorElementType, ValueType};
-
-use super::port::{Dtype, Elements};
-use super::values::{Class, Output, Reading, ScoreMap, Values};
+use sferic_models::{Class, Dtype, Elements, Output, Reading, ScoreMap, Values};
 
 /// The outputs of one run, in the order they were selected.
 #[derive(Debug)]

@@ -116,7 +116,7 @@ impl Port {
     /// Whether this output of a file has one shape for each shape of the `input`: each of its axes is fixed
     /// or is one of the input's. In ONNX, axes of one name have one length; an axis without a name may have
     /// any.
-    pub(crate) fn is_shaped_by(&self, input: &Self) -> bool {
+    pub fn is_shaped_by(&self, input: &Self) -> bool {
         let is_of_input = |axis: &Axis| {
             matches!(axis, Axis::Fixed(_)) || *axis != Axis::Free(String::new()) && input.axes.contains(axis)
         };

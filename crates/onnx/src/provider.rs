@@ -6,7 +6,7 @@ use ort::ep::{self, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::Session;
 
 use super::library::Runtime;
-use crate::settings::ExecutionProvider;
+use super::options::ExecutionProvider;
 
 /// Thread counts for a provider with threads of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

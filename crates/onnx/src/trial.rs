@@ -3,17 +3,14 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::bundle::Bundle;
 use super::dispatch::Dispatch;
-use super::head::Head;
-use super::input::{Input, width};
 use super::library::Runtime;
-use super::model::Options;
+use super::options::{ExecutionProvider, Options};
 use super::provider::Threads;
 use super::session::{SessionOptions, SharedSession};
 use super::warmup::{RUNS, RUNS_TIME, noise, numbers, run};
-use crate::settings::ExecutionProvider;
 use sferic_features::Kind;
+use sferic_models::{Bundle, Head, Input, width};
 
 /// Difference of outputs from those of the CPU.
 #[derive(Debug, Clone, Copy, PartialEq)]

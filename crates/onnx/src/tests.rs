@@ -7,6 +7,7 @@ use std::{fs, thread};
 use sferic_actors::frame::Tensor;
 use sferic_actors::outcome::{Answer, FailureCode};
 use sferic_actors::ports::{RunCanceller, Runner};
+use sferic_models::{OnnxFile, Reading};
 
 use super::provider::Threads;
 use super::session::{RunOutputs, SessionOptions, SharedSession};
@@ -17,14 +18,14 @@ mod loads;
 mod providers;
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models")
 }
 
 fn runtime() -> Option<Runtime> {
     match Runtime::open(None) {
         Ok(runtime) => Some(runtime),
         Err(error) => {
-            crate::tools::skip(error);
+            sferic_tools::skip(error);
             None
         }
     }
