@@ -1,4 +1,4 @@
-"""What a dashboard's file holds: its queries, and what is wrong with it."""
+"""Reads a dashboard's file: its queries, and its faults."""
 
 import re
 
@@ -32,7 +32,7 @@ def span_attributes(dashboard):
 
 
 def faults(dashboard):
-    """What Grafana would show wrong or not at all."""
+    """Returns what Grafana would show wrong or not at all."""
     known = {variable["name"] for variable in dashboard["templating"]["list"]} | {"__rate_interval", "__range"}
     sources = {f"${{{variable['name']}}}": variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "datasource"}
     taken, ids = {}, set()
