@@ -3,8 +3,9 @@
     python3 examples/pytorch_bundle.py my-models
     SFERIC__MODELS__REPOSITORY=my-models SFERIC__MODELS__DEFAULT=example cargo run --release -- run
 
-The network here is not trained: put yours in its place, with the features it was trained on. [features] makes the daemon compute
-float32 [B, 1, 64, T] for it: 64 two-sided log-mel bands, T columns, each frame with zero mean and unit variance.
+The network here is not trained: put yours in its place, with the features it was trained on. [features] makes
+the daemon compute float32 [B, 1, 64, T] for it: 64 two-sided log-mel bands, T columns, each frame with zero
+mean and unit variance.
 """
 import hashlib
 import sys
@@ -57,8 +58,14 @@ def main(repository):
     network = Network(len(LABELS)).eval()
     # Batch and time stay free, so that frames of any length go through and several share a run.
     torch.onnx.export(
-        network, (torch.zeros(1, 1, 64, 61),), folder / "model.onnx", input_names=["features"], output_names=["logits"],
-        dynamic_axes={"features": {0: "batch", 3: "time"}, "logits": {0: "batch"}}, opset_version=17, dynamo=False,
+        network,
+        (torch.zeros(1, 1, 64, 61),),
+        folder / "model.onnx",
+        input_names=["features"],
+        output_names=["logits"],
+        dynamic_axes={"features": {0: "batch", 3: "time"}, "logits": {0: "batch"}},
+        opset_version=17,
+        dynamo=False,
     )
     digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     labels = "[" + ", ".join(f'"{label}"' for label in LABELS) + "]"

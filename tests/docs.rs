@@ -1,5 +1,5 @@
-//! Holds the documentation to the code: the tables of `docs/protocol.md` to the types and to real messages, in
-//! both directions, and the relative links of every page to files and headings that exist.
+//! Holds the documentation to the code: the tables of `docs/protocol.md` to the types and to real messages,
+//! in both directions, and the relative links of every page to files and headings that exist.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
 #[path = "daemon/support.rs"]
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use async_nats::HeaderMap;
 use futures::StreamExt;
 use serde_json::{Value, json};
-use sferic::wire::{self, FrameMessage};
 use sferic_actors::frame::Encoding;
 use sferic_actors::outcome::FailureCode;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
+use sferic_wire::{self as wire, FrameMessage};
 use support::*;
 
 type Names = BTreeSet<String>;
@@ -92,7 +92,7 @@ fn frame_keys_are_those_that_are_read() {
 
 #[test]
 fn frames_that_are_written_have_documented_keys() {
-    let geolocation = sferic::recording::Geolocation::point(7.6, 45.0);
+    let geolocation = sferic_samples::Geolocation::point(7.6, 45.0);
     let frame = FrameMessage {
         frame_id: "f",
         seq: Some(1),

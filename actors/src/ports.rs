@@ -137,10 +137,10 @@ pub struct RunError(pub String);
 
 /// Publishes outcomes.
 pub trait OutcomeSink: Send + Sync + 'static {
-    /// Publishes each outcome on its outcome subject and passes it to its origin. Marks in `outcome.published`
-    /// what is done, so that an interrupted publication can be resumed. Returns when all have been sent, with
-    /// how each frame ended as its subscribers see it (an outcome too large for the server ends as a
-    /// failure). `Err`: it could not be published within the bound of the sink.
+    /// Publishes each outcome on its outcome subject and passes it to its origin. Marks in
+    /// `outcome.published` what is done, so that an interrupted publication can be resumed. Returns when all
+    /// have been sent, with how each frame ended as its subscribers see it (an outcome too large for the
+    /// server ends as a failure). `Err`: it could not be published within the bound of the sink.
     fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>>;
 
     /// Called once for an outcome abandoned because it crashed the publisher three times.

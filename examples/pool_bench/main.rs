@@ -99,7 +99,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{name}: {} s of flood", args.flood);
         let flood = pool.flood(peak, Duration::from_secs(args.flood)).await?;
         pool.stop().await;
-        let spread = |values: &[f64]| json!({"median": median(values), "min": at(values, 0.0), "max": at(values, 1.0)});
+        let spread = |values: &[f64]| {
+            let (least, most) = (at(values, 0.0), at(values, 1.0));
+            json!({"median": median(values), "min": least, "max": most})
+        };
         let report = json!({
             "model": name, "max_batch": model.max_batch(), "best_bare": best.to_string(),
             "bare_frames_per_second": spread(&bare),

@@ -24,7 +24,7 @@ use sferic_actors::ports::{
 use sferic_actors::reply::{Responder, Unanswered};
 use sferic_actors::routing::{Generation, Models};
 use sferic_actors::{cache, queue, supervision};
-use sferic_features::{BufferPool, Datatype, Dtype};
+use sferic_samples::{BufferPool, Datatype, Dtype};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Times log-mel front ends side by side; started by ops/bench/features, which see.
 
-The complex ones do the whole two-sided job: 64 bands over each half, ln(x + 1e-10), z-score. librosa and torchaudio refuse
-complex input and are shown on the real part: half the transforms' work, and not the same features. Every complex
-variant is checked against a float64 reference before it is timed.
+The complex ones do the whole two-sided job: 64 bands over each half, ln(x + 1e-10), z-score. librosa and
+torchaudio refuse complex input and are shown on the real part: half the transforms' work, and not the same
+features. Every complex variant is checked against a float64 reference before it is timed.
 """
 import argparse
 import json
@@ -62,7 +62,8 @@ def variants():
 
     def torch_stft(x):
         with torch.inference_mode():
-            s = torch.stft(torch.from_numpy(x), N_FFT, HOP, window=window, center=False, onesided=False, return_complex=True)
+            options = dict(center=False, onesided=False, return_complex=True)
+            s = torch.stft(torch.from_numpy(x), N_FFT, HOP, window=window, **options)
             m = (bank_t @ (s.real.square() + s.imag.square())).add_(FLOOR).log_()
             return ((m - m.mean()) / m.std(correction=0)).numpy()
 
@@ -81,12 +82,21 @@ def variants():
 
     return {
         "torch.stft + matmul": (True, torch_stft),
-        "scipy.fft + matmul": (True, lambda x: finish(power(scipy.fft.fft(frames(x), workers=1, overwrite_x=True)) @ bank)),
+        "scipy.fft + matmul": (
+            True,
+            lambda x: finish(power(scipy.fft.fft(frames(x), workers=1, overwrite_x=True)) @ bank),
+        ),
         "scipy ShortTimeFFT + matmul": (True, scipy_short),
         "torchaudio MelSpectrogram (real part)": (False, torchaudio_real),
         "librosa.stft + cached bank (real part)": (False, librosa_real),
-        "librosa.feature.melspectrogram (real part)": (False, lambda x: finish(librosa.feature.melspectrogram(
-            y=x, sr=RATE, n_fft=N_FFT, hop_length=HOP, n_mels=BANDS, center=False).T)),
+        "librosa.feature.melspectrogram (real part)": (
+            False,
+            lambda x: finish(
+                librosa.feature.melspectrogram(
+                    y=x, sr=RATE, n_fft=N_FFT, hop_length=HOP, n_mels=BANDS, center=False
+                ).T
+            ),
+        ),
     }
 
 
@@ -107,7 +117,9 @@ def ours(binary, size):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--ours", required=True, help="the timing binary")
-    parser.add_argument("--rounds", type=int, default=9, help="each figure is the median over so many rounds in turn")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="each figure is the median over so many rounds in turn"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -133,14 +145,19 @@ def main():
 
 
 def report(as_json, size, us, fastest):
-    names = {"fft_alone": "FFTs alone (rustfft)", "log_mel": "**sferic** cf32_le", "log_mel_ci8": "**sferic** ci8",
-             "log_mel_envelope": "**sferic** envelope"}
+    names = {
+        "fft_alone": "FFTs alone (rustfft)",
+        "log_mel": "**sferic** cf32_le",
+        "log_mel_ci8": "**sferic** ci8",
+        "log_mel_envelope": "**sferic** envelope",
+    }
     if not as_json:
         print(f"\n| N = {size} | µs | of its FFTs | of sferic |\n| --- | ---: | ---: | ---: |")
     for name, value in us.items():
         of_fft, of_ours = value / us["fft_alone"], value / us["log_mel"]
         if as_json:
-            print(json.dumps(dict(samples=size, variant=name, us=round(value, 2), of_fft=round(of_fft, 3), of_sferic=round(of_ours, 3))))
+            ratios = dict(of_fft=round(of_fft, 3), of_sferic=round(of_ours, 3))
+            print(json.dumps(dict(samples=size, variant=name, us=round(value, 2)) | ratios))
         else:
             print(f"| {names.get(name, name)} | {value:.0f} | {of_fft:.2f} | {of_ours:.2f} |")
     if not as_json:

@@ -1,4 +1,4 @@
-"""Code that both trainings share: data from the generator, export, evaluation through ONNX Runtime, the bundle's hash."""
+"""Code of both trainings: data from the generator, export, evaluation by ONNX Runtime, the bundle."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
-"""The fixed first part of the model `modulation`: from raw samples of any level, rate and length to three representations.
+"""The fixed first part of the model `modulation`: samples of any kind to three representations.
 
-Nothing here is learned. Complex numbers are pairs of real tensors (re, im), because ONNX Runtime has no complex type,
-and the Fourier transforms are matrix products when exported.
+Nothing here is learned. Complex numbers are pairs of real tensors (re, im), because ONNX Runtime has no
+complex type, and the Fourier transforms are matrix products when exported.
 """
 
 import math
@@ -18,7 +18,7 @@ TINY = 1e-12
 class Fourier(nn.Module):
     """The Fourier transform of `side`² points over the last axis.
 
-    Exported as Cooley and Tukey's two passes of `side` points with a twist between them: two small matrix products.
+    Exported as Cooley and Tukey's two passes of `side` points with a twist between them: two small products.
     """
 
     def __init__(self, side):
@@ -62,7 +62,7 @@ def overlapping(x, half):
 
 
 def windowed_power(re, im):
-    """Power spectrum as if a Hann window had been applied before the transform: a convolution over the bins."""
+    """Power spectrum as if a Hann window had been applied before the transform: a convolution over bins."""
     def hann(x):
         return 0.5 * x - 0.25 * (torch.roll(x, 1, -1) + torch.roll(x, -1, -1))
     return hann(re).square() + hann(im).square()
@@ -93,8 +93,8 @@ class Frontend(nn.Module):
         power = windowed_power(block_re, block_im)
         mean = power.mean(dim=1)
 
-        # The signal without most of the noise beside it: bins near the noise floor, the lower fifth of all bins, are
-        # attenuated; the middle halves of the blocks then join without seams (overlap-save).
+        # The signal without most of the noise beside it: bins near the noise floor, the lower fifth of all
+        # bins, are attenuated; the middle halves of the blocks then join without seams (overlap-save).
         near = smooth(mean, 2)
         floor = torch.topk(near, BLOCK, dim=1).values[:, BLOCK * 4 // 5].unsqueeze(1)
         gain = (near / (near + 2.0 * floor + TINY)).square().unsqueeze(1)
@@ -121,10 +121,10 @@ class Frontend(nn.Module):
 
     @staticmethod
     def stream(re, im):
-        """Sample by sample: amplitude, its logarithm, and cosine and sine of the phase step from the mean step.
+        """Sample by sample: amplitude, its logarithm, cosine and sine of the phase step from the mean step.
 
-        Also the sequence's second and fourth power at its own amplitude: a line in their spectrum is the carrier of a
-        phase modulation.
+        Also the sequence's second and fourth power at its own amplitude: a line in their spectrum is the
+        carrier of a phase modulation.
         """
         power = re.square() + im.square()
         # The level while a signal is on, also where it is on only now and then.
@@ -156,7 +156,7 @@ class Frontend(nn.Module):
         return windowed_power(*self.long(overlapping(re, HALF), overlapping(im, HALF))).mean(dim=1)
 
     def repetition(self, re, im):
-        """Autocorrelation of the whitened signal at lags 0 to 1023, in its own standard deviation under noise.
+        """Autocorrelation of the whitened signal at lags 0 to 1023, in its standard deviation under noise.
 
         A cyclic prefix repeats the end of each symbol: a peak at the symbol's length.
         """

@@ -16,10 +16,10 @@ LEVELS = (0.50, 0.68, 0.90, 0.95)
 
 
 class Pool(nn.Module):
-    """[B, 3, bands, T] in tens of decibels to the mean power of each band over time, [B, 3, bands], on the same scale.
+    """[B, 3, bands, T] in tens of decibels to the mean power of each band over time, on the same scale.
 
-    The mean power over time is all that matters about a band; taking it before anything is learned lets frames have
-    any length.
+    The mean power over time is all that matters about a band; taking it before anything is learned lets
+    frames have any length.
     """
 
     def forward(self, x):
@@ -29,8 +29,8 @@ class Pool(nn.Module):
 class Head(nn.Module):
     """[B, 3, bands] to [B, 5]: east and north in kilometres, and the logarithm of the covariance matrix.
 
-    The last three, (m, d, o), stand for the symmetric matrix [[m + d, o], [o, m - d]], whose exponential is the
-    covariance: any three numbers give a valid one.
+    The last three, (m, d, o), stand for the symmetric matrix [[m + d, o], [o, m - d]], whose exponential is
+    the covariance: any three numbers give a valid one.
     """
 
     def __init__(self, width=32, hidden=128):
@@ -56,8 +56,8 @@ def likelihood(output, truth):
     """Negative log likelihood of a two-dimensional Gaussian, without its constant; `truth` in kilometres."""
     m, d, o = output[:, 2], output[:, 3], output[:, 4]
     east, north = (truth - output[:, :2]).unbind(1)
-    # exp of minus the matrix: exp(-m) (cosh r - sinh r / r [[d, o], [o, -d]]), with r the half difference of its
-    # eigenvalues.
+    # exp of minus the matrix: exp(-m) (cosh r - sinh r / r [[d, o], [o, -d]]), with r the half difference of
+    # its eigenvalues.
     r = torch.sqrt(d * d + o * o + 1e-8)
     turned = d * (east * east - north * north) + 2 * o * east * north
     square = torch.exp(-m) * (torch.cosh(r) * (east * east + north * north) - torch.sinh(r) / r * turned)
@@ -75,9 +75,11 @@ class Model(nn.Module):
         output = self.head(self.pool(features))
         m, d, o = output[:, 2], output[:, 3], output[:, 4]
         r = torch.sqrt(d * d + o * o + 1e-8)
-        # The long axis is turned by half the angle of (d, o). ONNX has no atan2, and each half-angle formula loses
-        # its digits on one side.
-        theta = torch.where(d >= 0, torch.atan(o / (r + d)), torch.atan((r - d) / torch.where(o == 0, 1e-12, o)))
+        # The long axis is turned by half the angle of (d, o). ONNX has no atan2, and each half-angle formula
+        # loses its digits on one side.
+        theta = torch.where(
+            d >= 0, torch.atan(o / (r + d)), torch.atan((r - d) / torch.where(o == 0, 1e-12, o))
+        )
         sigmas = 1000.0 * self.scale * torch.exp(0.5 * torch.stack([m + r, m - r], dim=1))
         theta = theta[:, None] * (180.0 / math.pi)
         return 1000.0 * output[:, :2], torch.cat([sigmas, theta], dim=1)
@@ -124,7 +126,7 @@ def squared_distances(positions, uncertainties, truth):
 
 
 def calibrate(squared):
-    """Finds the factor on all sigmas with which the coverage of the 68 and 95 % ellipses is closest to nominal."""
+    """Finds the factor on all sigmas with which the 68 and 95 % ellipses cover closest to nominal."""
     factors = np.linspace(0.7, 1.5, 801)
     gap = [
         sum(abs(np.mean(squared / f**2 < -2 * math.log(1 - p)) - p) for p in (0.68, 0.95)) for f in factors
@@ -168,7 +170,11 @@ def card(folder, paths, scale, size, digest, generated, clock):
     weakest = np.array(common.load(paths["test"], "snr")).min(axis=1)
 
     def row(name, errors):
-        return [name, *(f"{np.quantile(errors, q):.0f} m" for q in (0.5, 0.9)), f"{np.sqrt(np.mean(errors**2)):.0f} m"]
+        return [
+            name,
+            *(f"{np.quantile(errors, q):.0f} m" for q in (0.5, 0.9)),
+            f"{np.sqrt(np.mean(errors**2)):.0f} m",
+        ]
 
     coverage = [
         [f"{p:.0%}", f"{np.mean(squared < -2 * math.log(1 - p)):.1%}"] for p in LEVELS
@@ -180,17 +186,29 @@ def card(folder, paths, scale, size, digest, generated, clock):
             inside = [f"{np.mean(squared[at] < -2 * math.log(1 - p)):.1%}" for p in (0.68, 0.95)]
             by_snr.append([f"{low} to {high} dB", at.sum(), f"{np.median(error[at]):.0f} m",
                            f"{np.median(baseline[at]):.0f} m", *inside])
-    (folder / "CARD.md").write_text(CARD.format(
-        train=TRAIN, calibration=CALIBRATION, test=TEST, epochs=EPOCHS, scale=scale, size=size, digest=digest,
-        generated=generated, clock=clock, milliseconds=onnx.milliseconds(features),
-        sigma=np.median(uncertainties[:, :2]),
-        errors=common.table(["", "median error", "90 % error", "root mean square"], [
-            row("this model", error), row("RSS trilateration", baseline)]),
-        coverage=common.table(["ellipse", "covers"], coverage),
-        by_snr=common.table(
-            ["SNR at the weakest receiver", "scenes", "median error", "trilateration", "68 % covers", "95 % covers"],
-            by_snr),
-    ))
+    heads = ["SNR at the weakest receiver", "scenes", "median error", "trilateration"]
+    heads += ["68 % covers", "95 % covers"]
+    (folder / "CARD.md").write_text(
+        CARD.format(
+            train=TRAIN,
+            calibration=CALIBRATION,
+            test=TEST,
+            epochs=EPOCHS,
+            scale=scale,
+            size=size,
+            digest=digest,
+            generated=generated,
+            clock=clock,
+            milliseconds=onnx.milliseconds(features),
+            sigma=np.median(uncertainties[:, :2]),
+            errors=common.table(
+                ["", "median error", "90 % error", "root mean square"],
+                [row("this model", error), row("RSS trilateration", baseline)],
+            ),
+            coverage=common.table(["ellipse", "covers"], coverage),
+            by_snr=common.table(heads, by_snr),
+        )
+    )
     common.say((folder / "CARD.md").read_text())
 
 
@@ -199,32 +217,34 @@ CARD = """# localization, version 1
 Where an emitter is, from one frame that three receivers at known places recorded together. Written by
 `ops/train/run localization`; every number below is from that run.
 
-**Input** `features` `[B, 3, 64, T]`: power in 64 linear bands, in tens of decibels above the receivers' noise; any
-number of columns. **Output** `positions` `[B, 2]`, metres east and north of 45° N 7.6° E, and `uncertainties`
-`[B, 3]`: the sigmas along the ellipse's two axes in metres, and the first axis's turn from east in degrees, counter-clockwise.
-It states no confidence: the ellipse says what there is to say.
+**Input** `features` `[B, 3, 64, T]`: power in 64 linear bands, in tens of decibels above the receivers'
+noise; any number of columns. **Output** `positions` `[B, 2]`, metres east and north of 45° N 7.6° E, and
+`uncertainties` `[B, 3]`: the sigmas along the ellipse's two axes in metres, and the first axis's turn from
+east in degrees, counter-clockwise. It states no confidence: the ellipse says what there is to say.
 
 ## Data
 
-Simulated scenes of the crate `sferic-scene`; nothing measured on the air. Three receivers, about 4.4 km apart; the emitter is
-anywhere in 6 km × 6 km around them. Path loss with exponent 3 and log-normal shadowing, independent per receiver,
-with a sigma of 4 to 8 dB that differs from scene to scene; the emitter's power is unknown; every receiver hears it
-at −5 to 30 dB SNR (the whole scene is drawn again otherwise); tone, AM, FM, OOK, FSK, PSK or OFDM anywhere in the band;
-per receiver the propagation delay, ±10 µs of clock and ±1 ppm of oscillator. The receivers are calibrated: their noise power is known.
-{train} scenes to train, {calibration} to calibrate, {test} to test, from different seeds.
+Simulated scenes of the crate `sferic-scene`; nothing measured on the air. Three receivers, about 4.4 km
+apart; the emitter is anywhere in 6 km × 6 km around them. Path loss with exponent 3 and log-normal shadowing,
+independent per receiver, with a sigma of 4 to 8 dB that differs from scene to scene; the emitter's power is
+unknown; every receiver hears it at −5 to 30 dB SNR (the whole scene is drawn again otherwise); tone, AM, FM,
+OOK, FSK, PSK or OFDM anywhere in the band; per receiver the propagation delay, ±10 µs of clock and ±1 ppm of
+oscillator. The receivers are calibrated: their noise power is known. {train} scenes to train, {calibration}
+to calibrate, {test} to test, from different seeds.
 
 ## Method
 
 The mean power of each band over time, two convolutions over the bands, three dense layers; position and the
-logarithm of a full covariance matrix. The loss is the likelihood of a two-dimensional Gaussian; {epochs} epochs of AdamW. The sigmas are
-then scaled by one factor, {scale:.3f}, found on the calibration scenes. The features are computed by the daemon's own code.
+logarithm of a full covariance matrix. The loss is the likelihood of a two-dimensional Gaussian; {epochs}
+epochs of AdamW. The sigmas are then scaled by one factor, {scale:.3f}, found on the calibration scenes. The
+features are computed by the daemon's own code.
 
 ## Measured on the {test} test scenes
 
 {errors}
 
-Trilateration is maximum likelihood under log-normal shadowing for an unknown power. It knows the path-loss exponent, the
-noise power and the area, and gets the received power of the same frames.
+Trilateration is maximum likelihood under log-normal shadowing for an unknown power. It knows the path-loss
+exponent, the noise power and the area, and gets the received power of the same frames.
 
 {coverage}
 
@@ -234,9 +254,9 @@ The median sigma is {sigma:.0f} m.
 
 ## Limits
 
-The error is that of the shadowing: three levels that are each off by 4 to 8 dB tell no more. It holds for these
-receivers' places, this path-loss exponent and calibrated levels; for other places, train anew. A frame scaled by an
-unknown factor, or with a signal at one receiver only, is outside of what it has seen.
+The error is that of the shadowing: three levels that are each off by 4 to 8 dB tell no more. It holds for
+these receivers' places, this path-loss exponent and calibrated levels; for other places, train anew. A frame
+scaled by an unknown factor, or with a signal at one receiver only, is outside of what it has seen.
 
 `model.onnx` has {size} bytes, SHA-256 `{digest}`. One frame takes {milliseconds:.2f} ms on one core.
 The run took {clock}, of which {generated} to simulate, on a machine of two cores shared with other work.

@@ -87,7 +87,9 @@ def rows(array, index):
 def train(folders):
     """AdamW with a one-cycle schedule on the cross entropy; every batch has frames of one length."""
     frontend, head = Frontend(), Head()
-    sets = [(common.load(f, "features"), np.array(common.load(f, "family"))[:, 0].astype(int)) for f in folders]
+    sets = [
+        (common.load(f, "features"), np.array(common.load(f, "family"))[:, 0].astype(int)) for f in folders
+    ]
     random = np.random.default_rng(SEED)
     steps = sum(len(family) // BATCH for _, family in sets)
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=1e-2)
@@ -146,7 +148,9 @@ def main():
     training = [make(f"train-{n}", count, 200 + i, n) for i, (n, count) in enumerate(TRAIN.items())]
     calibration = make("calibration", CALIBRATION, 210, 8192)
     tests = {8192: make("test", TEST, 220, 8192)}
-    tests |= {n: make(f"test-{n}", TEST_SHORT, 220 + i, n) for i, n in enumerate((4096, 2048, 1024, 512, 128), 1)}
+    tests |= {
+        n: make(f"test-{n}", TEST_SHORT, 220 + i, n) for i, n in enumerate((4096, 2048, 1024, 512, 128), 1)
+    }
     generated = str(clock)
     head = train(training)
 
@@ -189,7 +193,9 @@ def card(folder, tests, temperature, size, digest, generated, clock):
     for samples, path in tests.items():
         if samples != 8192:
             truth = np.array(common.load(path, "family"))[:, 0].astype(int)
-            lengths.append([samples, f"{np.mean(onnx(common.load(path, 'features'))[0].argmax(1) == truth):.1%}"])
+            lengths.append(
+                [samples, f"{np.mean(onnx(common.load(path, 'features'))[0].argmax(1) == truth):.1%}"]
+            )
     within = (snr >= -5) & (snr < 30) | np.isnan(snr)
     best = scores.max(axis=1)
     stated = [
@@ -198,16 +204,26 @@ def card(folder, tests, temperature, size, digest, generated, clock):
         if (at := (best >= low) & (best < low + 0.1 + 1e-6)).sum() >= 30
     ]
     counts = " + ".join(f"{count} of {samples} samples" for samples, count in TRAIN.items())
-    (folder / "CARD.md").write_text(CARD.format(
-        counts=counts, calibration=CALIBRATION, test=TEST, epochs=EPOCHS, temperature=temperature,
-        accuracy=f"{right[within].mean():.1%}", size=size, digest=digest, milliseconds=onnx.milliseconds(features),
-        clock=clock, generated=generated,
-        by_snr=common.table(["SNR", "frames", "right", *LABELS[1:]], by_snr),
-        confusion=common.table(["sent", *LABELS], confusion),
-        lengths=common.table(["samples", "right"], lengths),
-        stated=common.table(["score of the answer", "frames", "mean score", "right"], stated),
-        captures=captures(onnx),
-    ))
+    (folder / "CARD.md").write_text(
+        CARD.format(
+            counts=counts,
+            calibration=CALIBRATION,
+            test=TEST,
+            epochs=EPOCHS,
+            temperature=temperature,
+            accuracy=f"{right[within].mean():.1%}",
+            size=size,
+            digest=digest,
+            milliseconds=onnx.milliseconds(features),
+            clock=clock,
+            generated=generated,
+            by_snr=common.table(["SNR", "frames", "right", *LABELS[1:]], by_snr),
+            confusion=common.table(["sent", *LABELS], confusion),
+            lengths=common.table(["samples", "right"], lengths),
+            stated=common.table(["score of the answer", "frames", "mean score", "right"], stated),
+            captures=captures(onnx),
+        )
+    )
     common.say((folder / "CARD.md").read_text())
 
 
@@ -231,31 +247,37 @@ def captures(onnx):
             ", ".join(f"{name} {count}" for count, name in counts), f"{share:.0%}",
             "right" if counts[0][1] in expected else "**wrong**",
         ])
-    return common.table(["capture", "holds", "frames", "the model says", "frames right", "most frames"], lines)
+    return common.table(
+        ["capture", "holds", "frames", "the model says", "frames right", "most frames"], lines
+    )
 
 
 CARD = """# modulation, version 1
 
-Which family of modulation a single-channel frame holds: noise, tone, AM, FM, OOK, FSK, PSK (with QAM) or OFDM, at any
-sample rate, level and length. Written by `ops/train/run modulation`; every number below is from that run.
+Which family of modulation a single-channel frame holds: noise, tone, AM, FM, OOK, FSK, PSK (with QAM) or
+OFDM, at any sample rate, level and length. Written by `ops/train/run modulation`; every number below is from
+that run.
 
-**Input** `features` `[B, 1, 2, N]`: the samples, I then Q; any N. **Output** `logits` `[B, 8]`, for a softmax.
+**Input** `features` `[B, 1, 2, N]`: the samples, I then Q; any N. **Output** `logits` `[B, 8]`, for a
+softmax.
 
 ## Data
 
-Simulated frames of the crate `sferic-scene`; no recording was trained on. The ranges of its parameters were chosen to contain
-common services, those of the captures below among them. Received at −5 to 30 dB SNR, one in eight at up to 70 dB (signal while it is
-on over noise, both in the whole band), anywhere in the band, whole or in bursts; multipath, fading, coloured noise, IQ
-imbalance, DC offset, spurs, ci8/cu8/ci16 with few steps or clipping, float of any level, runs of exact zeros.
-Training: {counts}; {calibration} frames to calibrate and {test} to test, from different seeds.
+Simulated frames of the crate `sferic-scene`; no recording was trained on. The ranges of its parameters were
+chosen to contain common services, those of the captures below among them. Received at −5 to 30 dB SNR, one in
+eight at up to 70 dB (signal while it is on over noise, both in the whole band), anywhere in the band, whole
+or in bursts; multipath, fading, coloured noise, IQ imbalance, DC offset, spurs, ci8/cu8/ci16 with few steps
+or clipping, float of any level, runs of exact zeros. Training: {counts}; {calibration} frames to calibrate
+and {test} to test, from different seeds.
 
 ## Method
 
-A fixed part inside the ONNX graph turns the samples into three pictures: spectra (of the signal, its envelope, its square and fourth
-power and its frequency, and the autocorrelation that a cyclic prefix shows in), the filtered signal's amplitude and phase steps
-sample by sample, and a spectrogram. A small convolutional network on each, averaged and maximised over all places,
-and two dense layers are trained with the cross entropy, {epochs} epochs of AdamW. The logits are divided by a temperature, {temperature:.2f}, found on the
-calibration frames. The features are computed by the daemon's own code.
+A fixed part inside the ONNX graph turns the samples into three pictures: spectra (of the signal, its
+envelope, its square and fourth power and its frequency, and the autocorrelation that a cyclic prefix shows
+in), the filtered signal's amplitude and phase steps sample by sample, and a spectrogram. A small
+convolutional network on each, averaged and maximised over all places, and two dense layers are trained with
+the cross entropy, {epochs} epochs of AdamW. The logits are divided by a temperature, {temperature:.2f}, found
+on the calibration frames. The features are computed by the daemon's own code.
 
 ## Measured on the {test} test frames of 8192 samples
 
@@ -277,19 +299,20 @@ Shorter frames, all SNR:
 
 ## Real captures
 
-Off-air recordings from public repositories, frame by frame of 8192 samples, none of them trained on. The expected
-family is that of the signal the recording was made for; a frame that holds only noise or another transmitter
-counts as wrong unless it is called by that family.
+Off-air recordings from public repositories, frame by frame of 8192 samples, none of them trained on. The
+expected family is that of the signal the recording was made for; a frame that holds only noise or another
+transmitter counts as wrong unless it is called by that family.
 
 {captures}
 
 ## Limits
 
-One answer per frame: of two signals at once it names one, mostly the stronger. A weak carrier at exactly 0 Hz is
-taken for the receiver's own. What is none of the eight families gets one of their names all the same.
+One answer per frame: of two signals at once it names one, mostly the stronger. A weak carrier at exactly 0 Hz
+is taken for the receiver's own. What is none of the eight families gets one of their names all the same.
 
-`model.onnx` has {size} bytes, SHA-256 `{digest}`. One frame of 8192 samples takes {milliseconds:.1f} ms on one core.
-The run took {clock}, of which {generated} to simulate, on a machine of two cores shared with other work.
+`model.onnx` has {size} bytes, SHA-256 `{digest}`. One frame of 8192 samples takes {milliseconds:.1f} ms on
+one core. The run took {clock}, of which {generated} to simulate, on a machine of two cores shared with other
+work.
 """
 
 if __name__ == "__main__":

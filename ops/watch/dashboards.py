@@ -8,7 +8,10 @@ GRID = 24
 
 
 def queries(dashboard, rate_interval, time_range):
-    """Every PromQL query, of panels, annotations and variables, with where it is; variables are replaced by what their "All" stands for."""
+    """Every PromQL query, of panels, annotations and variables, with where it is.
+
+    Variables are replaced by what their "All" stands for.
+    """
     values = {"__rate_interval": rate_interval, "__range": time_range, "instance": ".*", "model": ".*"}
 
     def filled(expr):
@@ -16,8 +19,17 @@ def queries(dashboard, rate_interval, time_range):
         expr = re.sub(r" or (on \(\) )?vector\(0\)$", "", expr)
         return re.sub(r"\$\{?(\w+)\}?", lambda name: values[name[1]], expr)
 
-    found = [(panel["title"], filled(target["expr"])) for panel in dashboard["panels"] for target in panel.get("targets", []) if "expr" in target]
-    found += [(note["name"], filled(note["expr"])) for note in dashboard.get("annotations", {}).get("list", []) if "expr" in note]
+    found = [
+        (panel["title"], filled(target["expr"]))
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+        if "expr" in target
+    ]
+    found += [
+        (note["name"], filled(note["expr"]))
+        for note in dashboard.get("annotations", {}).get("list", [])
+        if "expr" in note
+    ]
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
@@ -27,14 +39,20 @@ def queries(dashboard, rate_interval, time_range):
 
 def span_attributes(dashboard):
     """The attributes of spans and resources that its searches name."""
-    searches = [target["query"] for panel in dashboard["panels"] for target in panel.get("targets", []) if "query" in target]
+    searches = [
+        target["query"]
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+        if "query" in target
+    ]
     return sorted(set(re.findall(r"\b(?:span|resource)\.([a-z_.]+)", " ".join(searches))))
 
 
 def faults(dashboard):
     """Returns what Grafana would show wrong or not at all."""
-    known = {variable["name"] for variable in dashboard["templating"]["list"]} | {"__rate_interval", "__range"}
-    sources = {f"${{{variable['name']}}}": variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "datasource"}
+    variables = dashboard["templating"]["list"]
+    known = {variable["name"] for variable in variables} | {"__rate_interval", "__range"}
+    sources = {f"${{{v['name']}}}": v["query"] for v in variables if v["type"] == "datasource"}
     taken, ids = {}, set()
     for panel in dashboard["panels"]:
         title, kind, place = panel.get("title"), panel["type"], panel["gridPos"]
@@ -43,7 +61,8 @@ def faults(dashboard):
         if panel["id"] in ids:
             yield f"{title}: its id {panel['id']} is there twice"
         ids.add(panel["id"])
-        for cell in ((x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])):
+        columns, rows = (range(place[at], place[at] + place[size]) for at, size in ("xw", "yh"))
+        for cell in ((x, y) for x in columns for y in rows):
             if cell[0] >= GRID or cell in taken:
                 yield f"{title}: lies over {taken.get(cell, 'the edge')}"
                 break
@@ -52,7 +71,8 @@ def faults(dashboard):
             continue
         if not panel.get("description"):
             yield f"{title}: no description"
-        if kind not in WITHOUT_UNIT and panel["datasource"]["type"] == "prometheus" and not panel["fieldConfig"]["defaults"].get("unit"):
+        is_measured = kind not in WITHOUT_UNIT and panel["datasource"]["type"] == "prometheus"
+        if is_measured and not panel["fieldConfig"]["defaults"].get("unit"):
             yield f"{title}: no unit"
         if kind != "text" and not panel.get("targets"):
             yield f"{title}: no query"

@@ -1,4 +1,7 @@
-"""Load for everything that a dashboard shows: two models, repeated frames, every fault of a sender, late frames, overload."""
+"""Load for everything that a dashboard shows.
+
+Two models, repeated frames, every fault of a sender, late frames, overload.
+"""
 
 import array
 import random
@@ -17,7 +20,8 @@ def play(sferic, nats, folder, seconds):
     scenes = folder / "scenes"
     subprocess.run([sferic, "simulate", "--out", scenes, "--scenes", "30"], check=True, capture_output=True)
     scenes = sorted(scenes.glob("*.sigmf-meta"))
-    noise, flood, short, broken = (folder / name for name in ("noise.cs8", "flood.cs8", "short.cs8", "broken.cf32"))
+    names = ("noise.cs8", "flood.cs8", "short.cs8", "broken.cf32")
+    noise, flood, short, broken = (folder / name for name in names)
     random.seed(1)
     noise.write_bytes(random.randbytes(2 * (FRAME + 20 * HOP)))
     flood.write_bytes(random.randbytes(2 * (FRAME + 3000 * HOP)))

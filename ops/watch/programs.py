@@ -18,7 +18,8 @@ class Failed(Exception):
 
 
 def get(url, **query):
-    with urllib.request.urlopen(f"{url}?{urllib.parse.urlencode(query)}" if query else url, timeout=30) as response:
+    url = f"{url}?{urllib.parse.urlencode(query)}" if query else url
+    with urllib.request.urlopen(url, timeout=30) as response:
         return response.read().decode()
 
 
@@ -43,7 +44,8 @@ def free_port():
 
 def start(stack, log, *command, **environment):
     """A process that ends with `stack`, asked first."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment})
+    streams = dict(stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    process = subprocess.Popen(command, env={**os.environ, **environment}, **streams)
 
     def end():
         process.terminate()

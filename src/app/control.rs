@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sferic_actors::breaker::{Circuits, Force, SharedCircuit, State};
 use sferic_actors::frame::ModelId;
 use sferic_actors::pipeline::SharedState;
-use sferic_features::BufferPool;
+use sferic_samples::BufferPool;
 
 use super::{Readiness, Unseen};
 use crate::nats::{Connection, ControlError, Endpoint, Health, InputSwitch, Member, ModelHealth, Service};

@@ -7,12 +7,11 @@ use bytes::Bytes;
 use sferic_actors::frame::{Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
-use sferic_features::{Datatype, Number, Samples};
+use sferic_samples::{Datatype, Number, Samples, datetime};
+use sferic_wire::{self as wire, Body, Text};
 
-use crate::datetime;
 use crate::onnx::frame_failure;
 use crate::settings::Settings;
-use crate::wire::{self, Body, Text};
 
 /// Decodes frames.
 #[derive(Debug)]
@@ -48,6 +47,7 @@ impl FrameDecoder {
             seq: body.seq,
             datetime: body.datetime.take().map(wire::to_nanoseconds),
             frequency: body.frequency,
+            geolocation: body.geolocation.take().map(wire::Geolocation::into_place),
         };
         match check(&body, &info).and_then(|()| self.accept(body, payload)) {
             Ok(accepted) => Ok(Decoded { info, ..accepted }),
@@ -61,7 +61,7 @@ impl FrameDecoder {
         let asked = body.model.take();
         let samples = samples(body, payload)?;
         let view = Samples::new(&samples.bytes, samples.datatype, samples.channels)
-            .map_err(|error| frame_failure(&error))?;
+            .map_err(|error| frame_failure(&error.into()))?;
         let (count, limit) = (view.len(), self.frame_samples);
         if count > limit {
             let message =

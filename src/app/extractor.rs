@@ -7,7 +7,8 @@ use lru::LruCache;
 use sferic_actors::frame::{IqSamples, ModelId, Tensor};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{FeatureWorker, FeatureWorkers, LoadedModel};
-use sferic_features::{BufferPool, Dtype, Extractor, FrameError, Samples};
+use sferic_features::{Extractor, FrameError};
+use sferic_samples::{BufferPool, Dtype, Samples};
 
 use crate::onnx::{Model, frame_failure};
 

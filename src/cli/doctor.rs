@@ -145,7 +145,8 @@ fn providers(
             (compiled_in(runtime, provider), settings.pool.execution_providers.contains(&provider));
         let usable = usable(runtime, provider);
         let details = json!({
-            "provider": provider.name(), "compiled_in": compiled, "usable": usable.is_ok(), "configured": configured,
+            "provider": provider.name(), "compiled_in": compiled,
+            "usable": usable.is_ok(), "configured": configured,
         });
         let result = match usable {
             Ok(()) => Ok(if configured {

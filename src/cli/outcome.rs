@@ -185,11 +185,13 @@ pub mod tests {
 
     /// A localization near Turin.
     pub const LOCALIZATION: &str = concat!(
-        r#"{"frame_id":"a1","source":"north.rx2","session_id":null,"seq":12,"datetime":null,"frequency":868300000.0,"#,
+        r#"{"frame_id":"a1","source":"north.rx2","session_id":null,"seq":12,"datetime":null,"#,
+        r#""frequency":868300000.0,"#,
         r#""kind":"localization","position":{"latitude":45.01,"longitude":7.62},"#,
         r#""uncertainty":{"sigma_x":100.0,"sigma_y":60.0,"theta":0.0,"confidence_interval":0.68},"#,
-        r#""ellipse":{"semi_major":151.0,"semi_minor":90.6,"rotation":0.0,"area":42979.0},"confidence":null,"#,
-        r#""model":"localization","model_version":"1","inference_time_ms":3.25,"_cache_hit":true}"#
+        r#""ellipse":{"semi_major":151.0,"semi_minor":90.6,"rotation":0.0,"area":42979.0},"#,
+        r#""confidence":null,"model":"localization","model_version":"1","inference_time_ms":3.25,"#,
+        r#""_cache_hit":true}"#
     );
 
     fn message(payload: &[u8], content_type: Option<&str>) -> async_nats::Message {
@@ -224,12 +226,15 @@ pub mod tests {
             outcome(LOCALIZATION).to_string(),
             "north.rx2 #12  45.010000, 7.620000 ± 151 × 91 m at 0° (68 %)  localization@1  3.2 ms (cached)"
         );
-        let labels = r#"{"source":"t.rx","frame_id":"f","labels":[{"label":"ook","score":0.93},{"label":"noise","score":0.07}],
+        let labels = r#"{"source":"t.rx","frame_id":"f",
+            "labels":[{"label":"ook","score":0.93},{"label":"noise","score":0.07}],
             "model":"modulation","model_version":"2","inference_time_ms":1.0}"#;
         assert_eq!(outcome(labels).to_string(), "t.rx f  ook 0.930, noise 0.070  modulation@2  1.0 ms");
-        let tensors = r#"{"source":"t","seq":1,"tensors":{"y":{"shape":[1,8],"dtype":"float32","data":""}},"model":"m","model_version":"1"}"#;
+        let tensors = r#"{"source":"t","seq":1,"model":"m","model_version":"1",
+            "tensors":{"y":{"shape":[1,8],"dtype":"float32","data":""}}}"#;
         assert_eq!(outcome(tensors).to_string(), "t #1  tensors y[1,8]  m@1");
-        let failure = r#"{"frame_id":"f","source":"t","seq":3,"code":"overloaded","message":"256 frames in flight, limit 256"}"#;
+        let failure = r#"{"frame_id":"f","source":"t","seq":3,"code":"overloaded",
+            "message":"256 frames in flight, limit 256"}"#;
         assert_eq!(outcome(failure).to_string(), "t #3  failed, overloaded: 256 frames in flight, limit 256");
         assert_eq!(outcome(failure).code(), Some("overloaded"));
         assert_eq!(outcome(LOCALIZATION).code(), None);

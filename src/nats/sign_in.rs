@@ -100,7 +100,8 @@ pub enum NoConnection {
     /// The server rejected the credentials.
     #[error(
         "the NATS server at {server} refuses {what} (authorization violation): set nats.user and \
-         nats.password, nats.token or nats.credentials, or put user:password@ or token@ before the host in the address"
+         nats.password, nats.token or nats.credentials, or put user:password@ or token@ before the \
+         host in the address"
     )]
     Refused {
         /// Its address.

@@ -118,9 +118,8 @@ mod tests {
 
     fn node(name: &str, op: &str, provider: &str, ts: u32, dur: u32) -> String {
         let args = format!(r#"{{"op_name":"{op}","provider":"{provider}","node_index":"1"}}"#);
-        format!(
-            r#"{{"cat":"Node","pid":1,"tid":1,"dur":{dur},"ts":{ts},"ph":"X","name":"{name}_kernel_time","args":{args}}}"#
-        )
+        let named = format!(r#""name":"{name}_kernel_time","args":{args}"#);
+        format!(r#"{{"cat":"Node","pid":1,"tid":1,"dur":{dur},"ts":{ts},"ph":"X",{named}}}"#)
     }
 
     fn session(name: &str, ts: u32) -> String {

@@ -3,6 +3,7 @@
 use half::f16;
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_features::{FeatureConfig, FrameError, Kind};
+use sferic_samples::SamplesError;
 
 use super::port::{Axis, Dtype, Elements, Port};
 
@@ -159,16 +160,17 @@ pub(crate) fn width(features: &FeatureConfig, instants: usize) -> usize {
 /// Converts an error of the features to a failure.
 pub fn frame_failure(error: &FrameError) -> Failure {
     let code = match error {
-        FrameError::Empty
-        | FrameError::Misaligned { .. }
-        | FrameError::NonFinite { .. }
+        FrameError::Samples(
+            SamplesError::Empty | SamplesError::Misaligned { .. } | SamplesError::NonFinite { .. },
+        )
         | FrameError::Overflow
         | FrameError::MissingRate
         | FrameError::InvalidRate(_) => FailureCode::InvalidFrame,
         FrameError::NotEnoughSamples { .. } => FailureCode::NotEnoughSamples,
-        FrameError::Channels { .. } | FrameError::SampleRate { .. } | FrameError::RateTooLow { .. } => {
-            FailureCode::ShapeMismatch
-        }
+        FrameError::Samples(SamplesError::Channels(_))
+        | FrameError::Channels { .. }
+        | FrameError::SampleRate { .. }
+        | FrameError::RateTooLow { .. } => FailureCode::ShapeMismatch,
         FrameError::OutputLength { .. } | FrameError::Config(_) => FailureCode::Internal,
     };
     Failure::new(code, error.to_string())
@@ -311,7 +313,8 @@ mod tests {
             frames in prop::option::of(1..50usize),
         ) {
             let hop_length = Some(hop);
-            let features = FeatureConfig { kind, n_fft, hop_length, center, frames, ..FeatureConfig::default() };
+            let default = FeatureConfig::default();
+            let features = FeatureConfig { kind, n_fft, hop_length, center, frames, ..default };
             let extractor = Extractor::new(&features, None).expect("config");
             let [_, _, columns] = extractor.shape(instants).expect("long enough");
             prop_assert_eq!(width(&features, instants), columns);

@@ -1,7 +1,7 @@
 //! Subnormal numbers on the threads that run models.
 //!
-//! A processor computes with numbers below 2^-126 in microcode, up to a hundred times slower. A quiet recording
-//! makes many of them, and no model tells them from zero.
+//! A processor computes with numbers below 2^-126 in microcode, up to a hundred times slower. A quiet
+//! recording makes many of them, and no model tells them from zero.
 
 /// Makes the calling thread treat subnormal inputs and results as zero, where the processor can.
 #[allow(unsafe_code)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_actors::breaker::LONGEST_OPEN_FOR;
-use sferic_features::Number;
+use sferic_samples::Number;
 
 use super::check::Check;
 use super::units;

@@ -9,7 +9,7 @@ use figment::{Metadata, Profile, Provider, Source};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::SettingsError;
+use super::error::SettingsError;
 use super::unbuilt::value_at;
 
 const PREFIX: &str = "SFERIC__";

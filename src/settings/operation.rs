@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sferic_features::Number;
+use sferic_samples::Number;
+use sferic_telemetry::OtlpProtocol;
 use tracing_subscriber::EnvFilter;
 
 use super::check::{Check, quoted};
-use super::redact::hide_userinfo;
-use super::{given, units};
+use super::secrets::hide_userinfo;
+use super::units;
+use super::values::given;
 
 /// Restarts of failed actors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,17 +138,6 @@ impl Telemetry {
             format_args!("is {}, must be a level or directives such as info,sferic=debug", quoted(&self.log)),
         );
     }
-}
-
-/// How traces and metrics are exported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OtlpProtocol {
-    /// OTLP over gRPC.
-    #[default]
-    Grpc,
-    /// OTLP over HTTP with protobuf.
-    Http,
 }
 
 /// How a log line looks.

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_actors::cache::AdmissionPolicy;
-use sferic_features::Number;
+use sferic_samples::Number;
 
 use super::check::Check;
-use super::{SharedCache, available_cores, units};
+use super::shared_cache::SharedCache;
+use super::units;
+use super::values::available_cores;
 
 /// The workers that turn samples into features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,8 @@ mod publishing;
 mod readiness;
 mod receiver;
 mod redis_server;
+mod service;
+mod shared_cache;
 mod support;
 mod traces;
 mod watching;

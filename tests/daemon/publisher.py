@@ -1,6 +1,6 @@
 """Publishes one frame within a span of its own, as an application with OpenTelemetry's Python client does.
 
-publisher.py NATS_URL OTLP_ENDPOINT: reads the frame from standard input, prints the outcome's headers as JSON.
+publisher.py NATS_URL OTLP_ENDPOINT: reads the frame from standard input, prints the outcome's headers.
 """
 
 import asyncio

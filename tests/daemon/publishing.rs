@@ -19,7 +19,8 @@ authorization {
     {user: "odd:name", password: "p@ss/w%rd"}
     {user: mute, password: pw, permissions: {publish: {deny: ["iq.frames.>"]}, subscribe: ">"}}
     {user: deaf, password: pw, permissions: {publish: ">", subscribe: {allow: ["_INBOX.>", "iq.failures.>"]}}}
-    {user: plain, password: pw, permissions: {publish: {allow: ["iq.frames.>"]}, subscribe: {allow: ["iq.truth"]}}}
+    {user: plain, password: pw,
+     permissions: {publish: {allow: ["iq.frames.>"]}, subscribe: {allow: ["iq.truth"]}}}
     {user: own, password: pw, permissions: {publish: ">", subscribe: {allow: ["answers.own.>"]}}}
   ]
 }

@@ -84,7 +84,8 @@ fn permissions() -> TempDir {
             {user: all, password: secret}
             {user: deaf, password: secret, permissions: {publish: ">", subscribe: {deny: ["iq.frames.>"]}}}
             {user: reader, password: secret, permissions: {publish: {deny: ["iq.frames.>"]}, subscribe: ">"}}
-            {user: mute, password: secret, permissions: {publish: {deny: ["iq.predictions.*", "iq.failures.*"]}, subscribe: ">"}}
+            {user: mute, password: secret,
+             permissions: {publish: {deny: ["iq.predictions.*", "iq.failures.*"]}, subscribe: ">"}}
         ] }"#;
     std::fs::write(folder.path().join("server.conf"), text).unwrap();
     folder

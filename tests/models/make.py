@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Makes the tiny models the tests run: `python3 tests/models/make.py` (needs numpy and onnx).
 
-Each is a bundle, <name>/<version>/{model.onnx,model.toml}, of a few kB. Most take raw samples (`kind = "iq"`), so that a test can
-work out an answer by hand and send a frame that provokes a fault. `RMS` below is over the 2·N values of I and Q.
+Each is a bundle, <name>/<version>/{model.onnx,model.toml}, of a few kB. Most take raw samples (`kind =
+"iq"`), so that a test can work out an answer by hand and send a frame that provokes a fault. `RMS` below is
+over the 2·N values of I and Q.
 
-  degrees     frame → latitude = 90·mean(I), longitude = 360·mean(Q), sigmas 10·RMS and 20·RMS metres, theta 30, confidence RMS
-  metres      frame → 1000·mean(I) m east and 1000·mean(Q) m north of 45 N 7.6 E, ln sigmas of mean(I) and mean(Q)
+  degrees     frame → latitude = 90·mean(I), longitude = 360·mean(Q), sigmas 10·RMS and 20·RMS metres, theta
+              30, confidence RMS
+  metres      frame → 1000·mean(I) m east and 1000·mean(Q) m north of 45 N 7.6 E, ln sigmas of mean(I) and
+              mean(Q)
   classes     frame → logits mean(I), mean(Q), RMS of `i`, `q`, `loud`
   tensors     frame → mean [B, 2] float32, count [B] int64, loud [B, 1] bool, double [B, 2, 1] float64
   poison      as degrees, but gives NaN where max(I, Q) > 0.9, and fails in the run where min(I, Q) < -0.9
@@ -17,9 +20,12 @@ work out an answer by hand and send a frame that provokes a fault. `RMS` below i
   versions    three versions, 2, 9 and 10: `classes` whose one logit of many is the version's
   half        as classes, in float16
   double      as metres, in float64
-  label       the largest logit of classes alone: version 1 its place, int64 [B]; version 2 its name, string [B, 1]
-  scores      the softmax of the logits of classes as scikit-learn's exporter writes it: version 1 by number, version 2 by name in another order
-  external    as classes, the logits times 1, 2, 4 (weights/scale.bin) and, where a frame is longer than 16 samples, plus 0, 8, 0 (offset.bin)
+  label       the largest logit of classes alone: version 1 its place, int64 [B]; version 2 its name, string
+              [B, 1]
+  scores      the softmax of the logits of classes as scikit-learn's exporter writes it: version 1 by number,
+              version 2 by name in another order
+  external    as classes, the logits times 1, 2, 4 (weights/scale.bin) and, where a frame is longer than 16
+              samples, plus 0, 8, 0 (offset.bin)
 """
 
 import hashlib
@@ -52,21 +58,28 @@ class Graph:
 
     def save(self, folder, text, outputs, inputs=("B", 1, 2, "N"), stated=True, beside={}):
         """`beside`: by a tensor's name, the file its values go to."""
+        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         made = helper.make_graph(
             self.nodes,
             "test",
-            [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), inputs)],
-            [output if isinstance(output, onnx.ValueInfoProto) else helper.make_tensor_value_info(*output) for output in outputs],
+            [helper.make_tensor_value_info("x", dtype, inputs)],
+            [
+                output if isinstance(output, onnx.ValueInfoProto) else helper.make_tensor_value_info(*output)
+                for output in outputs
+            ],
             self.constants,
         )
-        opsets = [helper.make_opsetid("", 17)] + [helper.make_opsetid(ML, 3)] * any(node.domain == ML for node in self.nodes)
+        opsets = [helper.make_opsetid("", 17)] + [helper.make_opsetid(ML, 3)] * any(
+            node.domain == ML for node in self.nodes
+        )
         model = helper.make_model(made, opset_imports=opsets, producer_name="")
         model.ir_version = 8
         onnx.checker.check_model(model, full_check=True)
         folder = HERE / folder
         folder.mkdir(parents=True, exist_ok=True)
         files = {}
-        graphs = [model.graph, *(a.g for node in model.graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)]
+        attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+        graphs = [model.graph, *(a.g for a in attributes if a.type == onnx.AttributeProto.GRAPH)]
         for tensor in [tensor for graph in graphs for tensor in graph.initializer if tensor.name in beside]:
             files[beside[tensor.name]] = tensor.raw_data
             external_data_helper.set_external_data(tensor, beside[tensor.name])
@@ -77,8 +90,11 @@ class Graph:
             (folder / location).parent.mkdir(exist_ok=True)
             (folder / location).write_bytes(content)
         # Of several files, of what `sha256sum` prints about them.
-        printed = "".join(f"{hashlib.sha256(content).hexdigest()}  {location}\n" for location, content in files.items()).encode()
-        digest = f'[model]\nsha256 = "{hashlib.sha256(printed if beside else data).hexdigest()}"\n\n' if stated else ""
+        printed = "".join(
+            f"{hashlib.sha256(content).hexdigest()}  {location}\n" for location, content in files.items()
+        ).encode()
+        digest = hashlib.sha256(printed if beside else data).hexdigest()
+        digest = f'[model]\nsha256 = "{digest}"\n\n' if stated else ""
         (folder / "model.toml").write_text(digest + text)
         print(f"{folder.relative_to(HERE)}: {len(data)} bytes")
 
@@ -115,7 +131,11 @@ def degrees_outputs(g, x="x", batch="B", position=None):
     theta = g("Add", g("Mul", loud, g.const([[0]])), g.const([[30]]))
     g("Concat", sigmas, theta, axis=1, name="uncertainty")
     g("Identity", loud, name="confidence")
-    return [("position", FLOAT, [batch, 2]), ("uncertainty", FLOAT, [batch, 3]), ("confidence", FLOAT, [batch, 1])]
+    return [
+        ("position", FLOAT, [batch, 2]),
+        ("uncertainty", FLOAT, [batch, 3]),
+        ("confidence", FLOAT, [batch, 1]),
+    ]
 
 
 def degrees():
@@ -174,12 +194,20 @@ def tensors():
 def poison():
     g = Graph()
     # 0/0 where the frame's maximum is above 0.9, added to its position.
-    highest = g("Unsqueeze", g("ReduceMax", g("Squeeze", "x", g.const([1], np.int64)), axes=[1, 2], keepdims=0), g.const([1], np.int64))
+    highest = g(
+        "Unsqueeze",
+        g("ReduceMax", g("Squeeze", "x", g.const([1], np.int64)), axes=[1, 2], keepdims=0),
+        g.const([1], np.int64),
+    )
     fine = g("Cast", g("LessOrEqual", highest, g.const(0.9)), to=FLOAT)
     nan = g("Sub", g("Div", fine, fine), g.const(1.0))
     # An index out of range where any minimum of the batch is below -0.9: the whole run fails.
     lowest = g("ReduceMin", "x", axes=[0, 1, 2, 3], keepdims=0)
-    index = g("Cast", g("Mul", g("Cast", g("Less", lowest, g.const(-0.9)), to=FLOAT), g.const(100.0)), to=TensorProto.INT64)
+    index = g(
+        "Cast",
+        g("Mul", g("Cast", g("Less", lowest, g.const(-0.9)), to=FLOAT), g.const(100.0)),
+        to=TensorProto.INT64,
+    )
     zero = g("Gather", g.const([0.0]), index)
     shifted = g("Add", g("Add", means(g), nan), zero)
     g.save("poison/1", features() + DEGREES, degrees_outputs(g, position=shifted))
@@ -198,12 +226,22 @@ def width32():
 def ragged():
     g = Graph()
     flat = g("Reshape", "x", g.const([-1], np.int64))
-    g("Unsqueeze", g("Compress", flat, g("Greater", flat, g.const(0.5))), g.const([0], np.int64), name="above")
-    g.save("ragged/1", features() + '[output]\nkind = "tensors"\n', [("above", FLOAT, [1, "P"])], inputs=(1, 1, 2, "N"))
+    g(
+        "Unsqueeze",
+        g("Compress", flat, g("Greater", flat, g.const(0.5))),
+        g.const([0], np.int64),
+        name="above",
+    )
+    g.save(
+        "ragged/1",
+        features() + '[output]\nkind = "tensors"\n',
+        [("above", FLOAT, [1, "P"])],
+        inputs=(1, 1, 2, "N"),
+    )
 
 
 def slow(steps=200, size=1024):
-    """A loop of products of a `size`-square matrix that the graph expands from one number, so that the file stays small."""
+    """A loop of products of a `size`-square matrix, which the graph expands from one number to stay small."""
     g = Graph()
     body = Graph()
     body("Identity", "going", name="going_on")
@@ -216,14 +254,26 @@ def slow(steps=200, size=1024):
             helper.make_tensor_value_info("going", TensorProto.BOOL, []),
             helper.make_tensor_value_info("state", FLOAT, None),
         ],
-        [helper.make_tensor_value_info("going_on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", FLOAT, None)],
+        [
+            helper.make_tensor_value_info("going_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", FLOAT, None),
+        ],
     )
     # Depends on the input, or it would be computed once at load.
-    value = g("Add", g("Mul", g("ReduceMean", "x", axes=[0, 1, 2, 3], keepdims=0), g.const(0.0)), g.const(1.0 / size))
+    value = g(
+        "Add",
+        g("Mul", g("ReduceMean", "x", axes=[0, 1, 2, 3], keepdims=0), g.const(0.0)),
+        g.const(1.0 / size),
+    )
     g("Expand", value, g.const([size, size], np.int64), name="matrix")
     last = g("Loop", g.const(steps, np.int64), g.const(True, np.bool_), "matrix", body=loop)
     zero = g("Mul", g("ReduceMean", last, axes=[0, 1], keepdims=0), g.const(0.0))
-    g.save("slow/1", features() + DEGREES, degrees_outputs(g, batch=1, position=g("Add", means(g), zero)), inputs=(1, 1, 2, "N"))
+    g.save(
+        "slow/1",
+        features() + DEGREES,
+        degrees_outputs(g, batch=1, position=g("Add", means(g), zero)),
+        inputs=(1, 1, 2, "N"),
+    )
 
 
 def mixing():
@@ -239,7 +289,8 @@ def versions():
         g = Graph()
         zero = g("Mul", g("Unsqueeze", rms(g), g.const([1], np.int64)), g.const([[0, 0, 0]]))
         g("Add", zero, g.const([[float(i == index) for i in range(3)]]), name="logits")
-        text = '[output]\nkind = "classification"\nlogits = "logits"\nlabels = ["two", "nine", "ten"]\ntop_k = 1\n'
+        text = '[output]\nkind = "classification"\nlogits = "logits"\n'
+        text += 'labels = ["two", "nine", "ten"]\ntop_k = 1\n'
         g.save(f"versions/{version}", features() + text, [("logits", FLOAT, ["B", 3])], stated=False)
 
 
@@ -248,7 +299,8 @@ def logits(g, name=None):
 
 
 def classification(output, extra=""):
-    return features() + f'[output]\nkind = "classification"\nlogits = "{output}"\nlabels = ["i", "q", "loud"]\n{extra}'
+    text = f'[output]\nkind = "classification"\nlogits = "{output}"\nlabels = ["i", "q", "loud"]\n'
+    return features() + text + extra
 
 
 def half():
@@ -273,7 +325,14 @@ def label():
     g.save("label/1", classification("label"), [("label", TensorProto.INT64, ["B"])], stated=False)
     g = Graph()
     place = g("ArgMax", logits(g), axis=1, keepdims=1)
-    g("LabelEncoder", place, name="label", domain=ML, keys_int64s=[0, 1, 2], values_strings=["i", "q", "loud"])
+    g(
+        "LabelEncoder",
+        place,
+        name="label",
+        domain=ML,
+        keys_int64s=[0, 1, 2],
+        values_strings=["i", "q", "loud"],
+    )
     g.save("label/2", classification("label"), [("label", TensorProto.STRING, ["B", 1])], stated=False)
 
 
@@ -305,7 +364,12 @@ def external():
         branches[branch] = helper.make_graph(nodes, branch, [], [result], constants)
     g("If", g("Greater", length, g.const(16, np.int64)), name="logits", **branches)
     beside = {scale: "weights/scale.bin", "offset": "offset.bin"}
-    g.save("external/1", classification("logits", 'activation = "none"\n'), [("logits", FLOAT, ["B", 3])], beside=beside)
+    g.save(
+        "external/1",
+        classification("logits", 'activation = "none"\n'),
+        [("logits", FLOAT, ["B", 3])],
+        beside=beside,
+    )
 
 
 for make in (

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use tokio::time::Instant;
 
 use crate::frame::ModelId;

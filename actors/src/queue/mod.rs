@@ -1,5 +1,5 @@
-//! The queues in front of the feature workers and of the sessions: which frames may wait, for how long, and in
-//! what order.
+//! The queues in front of the feature workers and of the sessions: which frames may wait, for how long, and
+//! in what order.
 //!
 //! Invariant: frames enter a queue and threads pull them without waking an actor. The queues outlive the
 //! actors, so that a restart loses no frame.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use tokio::sync::{mpsc, watch};
 
 use super::*;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
-use sferic_features::{Datatype, Extractor, FeatureConfig, Samples};
+use sferic_features::{Extractor, FeatureConfig};
+use sferic_samples::{Datatype, Samples};
 
 use crate::npy::NpyWriter;
 

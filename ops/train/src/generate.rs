@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use sferic_features::{Datatype, Extractor, FeatureConfig, Samples};
+use sferic_features::{Extractor, FeatureConfig};
+use sferic_samples::{Datatype, Samples};
 use sferic_scene::{Complex32, Family, FrameSimulator, SceneSimulator, scene, trilateration};
 
 use crate::npy::NpyWriter;

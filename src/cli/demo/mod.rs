@@ -11,9 +11,10 @@ use anyhow::Context;
 use clap::Args;
 use futures::{StreamExt, stream};
 use serde_json::json;
-use sferic_features::Datatype;
+use sferic_samples::Datatype;
 use sferic_scene::scene::{FREQUENCY_HZ, SAMPLE_RATE_HZ};
 use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator, trilateration};
+use sferic_wire::FrameMessage;
 use uuid::Uuid;
 
 use super::outcome::Outcome;
@@ -23,7 +24,6 @@ use crate::app::App;
 use crate::nats::{self, Connection, PrivateServer};
 use crate::settings::{self, Settings};
 use crate::shutdown;
-use crate::wire::FrameMessage;
 use accuracy::{Accuracy, Miss, PROBABILITIES, quantile};
 use picture::Mark;
 
