@@ -5,15 +5,12 @@
 
 pub mod app;
 pub mod cli;
-pub mod datetime;
 pub mod http;
 pub mod nats;
 pub mod onnx;
-pub mod recording;
 pub mod settings;
 pub mod shared_cache;
 pub mod shutdown;
 pub mod telemetry;
 mod throttle;
 pub mod tools;
-pub mod wire;

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use async_nats::HeaderMap;
 use futures::StreamExt;
 use serde_json::{Value, json};
-use sferic::wire::{self, FrameMessage};
 use sferic_actors::frame::Encoding;
 use sferic_actors::outcome::FailureCode;
 use sferic_samples::Datatype;
+use sferic_wire::{self as wire, FrameMessage};
 use support::*;
 
 type Names = BTreeSet<String>;
@@ -92,7 +92,7 @@ fn frame_keys_are_those_that_are_read() {
 
 #[test]
 fn frames_that_are_written_have_documented_keys() {
-    let geolocation = sferic::recording::Geolocation::point(7.6, 45.0);
+    let geolocation = sferic_samples::Geolocation::point(7.6, 45.0);
     let frame = FrameMessage {
         frame_id: "f",
         seq: Some(1),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use sferic_actors::account::ledger::Ledger;
 use sferic_actors::cache::{AdmissionPolicy, CacheKey, CacheStore, Config, Found};
-use sferic_actors::frame::{Envelope, ModelId, Priority};
+use sferic_actors::frame::{Envelope, Priority};
 use sferic_actors::outcome::{Answer, Label};
 use sferic_actors::reply::{Flight, Member, OutcomeQueue, Responder, Unanswered};
 use tokio::time::Instant;
@@ -43,7 +43,6 @@ fn key(n: u64) -> CacheKey {
 
 fn cache(c: &mut Criterion) {
     let mut group = c.benchmark_group("cache");
-    let model = Arc::new(ModelId { name: "modulation".into(), version: "1".into(), digest: "0".repeat(64) });
     let flight = flight();
     for admission in [AdmissionPolicy::TinyLfu, AdmissionPolicy::Lru] {
         let store = CacheStore::new(&Config { admission, ..Config::default() });
@@ -57,7 +56,7 @@ fn cache(c: &mut Criterion) {
                 matches!(store.find(key, &flight, Instant::now()), Found::Nothing),
                 "a frame seen before"
             );
-            store.finish(key, &flight, &model, &answer, Instant::now());
+            store.finish(key, &flight, &answer, Instant::now());
         };
         (0..4 * Config::default().max_entries).for_each(|_| miss());
         group.bench_function(format!("a miss, {admission:?}"), |b| b.iter(&mut miss));

@@ -11,9 +11,11 @@ use crate::account::admission::{FramePermit, Permit};
 use crate::account::trail::{Run, Trail};
 use crate::breaker::CircuitPermit;
 use crate::cache::{CacheKey, CacheStore};
-use crate::frame::{IqSamples, ModelId, Priority, Tensor};
+use crate::frame::{IqSamples, Priority, Tensor};
 use crate::outcome::{Answer, Failure, FailureCode, Prediction, ShedReason};
+use crate::ports::LoadedModel;
 use crate::reply::{ExpiryListener, Flight, Member, Responder, deadline_exceeded, dropped};
+use crate::routing::Routed;
 
 /// One computation, for a frame and the equal frames that wait for it. It ends in [`Job::succeed`] or
 /// [`Job::fail`]; a job dropped before that, by a failing actor for example, fails as `internal`, so every
@@ -22,11 +24,7 @@ use crate::reply::{ExpiryListener, Flight, Member, Responder, deadline_exceeded,
 pub struct Job {
     flight: Arc<Flight>,
     /// The model that answers.
-    pub model: Arc<ModelId>,
-    /// The most frames of this model that may share a run.
-    pub max_batch: usize,
-    /// What a frame of this model costs a session, as measured before any frame came.
-    pub expected_run: Duration,
+    pub model: Arc<dyn LoadedModel>,
     /// Arrival of the first frame that still waits.
     pub received_at: Instant,
     /// Where the answer is to be cached.
@@ -46,8 +44,8 @@ pub struct RawFrame {
     pub job: Job,
     /// Its samples.
     pub samples: IqSamples,
-    /// Key of the answer in the cache; `None` where the frame asked for no caching.
-    pub cache_key: Option<CacheKey>,
+    /// Whether its answer may come from the cache and be kept there.
+    pub is_cacheable: bool,
 }
 
 /// A frame whose features are computed.
@@ -66,14 +64,8 @@ pub struct PreparedFrame {
 pub struct JobParts {
     /// The reply slot.
     pub responder: Arc<Responder>,
-    /// The model that answers.
-    pub model: Arc<ModelId>,
-    /// Permit of the model's circuit, or the failure of the frame if it has to be run.
-    pub circuit_permit: Result<CircuitPermit, Failure>,
-    /// The most frames of this model that may share a run.
-    pub max_batch: usize,
-    /// What a frame of this model costs a session, as measured before any frame came.
-    pub expected_run: Duration,
+    /// The model that answers, with the permit of its circuit.
+    pub routed: Routed,
     /// When the frame arrived.
     pub received_at: Instant,
     /// The frame's time budget.
@@ -126,12 +118,10 @@ impl Job {
         let JobParts { responder, received_at, budget, priority, .. } = parts;
         Self {
             flight: Flight::new(Member { responder, received_at, deadline: received_at + budget, priority }),
-            model: parts.model,
-            max_batch: parts.max_batch.max(1),
-            expected_run: parts.expected_run,
+            model: parts.routed.model,
             received_at,
             remember: None,
-            circuit_permit: parts.circuit_permit,
+            circuit_permit: parts.routed.circuit_permit,
             permits: Some((parts.permit.bytes, parts.permit.frame)),
         }
     }
@@ -184,7 +174,7 @@ impl Job {
             permit.succeeded(facts.inference);
         }
         if let Some((store, key)) = self.remember.take() {
-            store.finish(key, &self.flight, &self.model, &answer, Instant::now());
+            store.finish(key, &self.flight, &answer, Instant::now());
         }
         self.predict(&answer, facts.batch_size, false);
     }
@@ -251,7 +241,7 @@ impl Job {
                     .responder
                     .note(|trail| trail.looked_up = trail.looked_up.or_else(|| Some(Instant::now())));
             }
-            let (answer, model) = (Arc::clone(answer), Arc::clone(&self.model));
+            let (answer, model) = (Arc::clone(answer), Arc::clone(self.model.id()));
             if member.responder.answer(Ok(Prediction { answer, model, batch_size, cache_hit: !is_first })) {
                 is_first = false;
             }

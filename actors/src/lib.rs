@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod ports;
 pub mod queue;
 pub mod reply;
+pub mod routing;
 pub mod sessions;
 pub mod shared_state;
 pub mod stages;

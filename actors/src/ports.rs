@@ -1,5 +1,7 @@
 //! The ports: the traits through which the actors reach the outside.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,6 @@ use futures::stream::BoxStream;
 use tokio::time::Instant;
 
 use crate::account::ledger::End;
-use crate::breaker::CircuitPermit;
 use crate::frame::{CacheKey, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
 use crate::outcome::{Answer, Failure, Origin, Outcome, PublishError};
 
@@ -33,7 +34,7 @@ pub type FrameSource = BoxStream<'static, Arrival>;
 
 /// Reads the encoding of frames.
 pub trait Decoder: Send + Sync + 'static {
-    /// Decodes a frame without copying its samples and selects the model for it.
+    /// Decodes a frame without copying its samples.
     fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected>;
 
     /// Extracts what an outcome echoes, as far as it can be read; an id in any case. For a frame that is
@@ -41,30 +42,24 @@ pub trait Decoder: Send + Sync + 'static {
     fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo;
 }
 
-/// A decoded frame that its model accepts.
+/// A decoded frame: its samples, and what it asks for.
 #[derive(Debug)]
 pub struct Decoded {
     /// The part of the frame that its outcome echoes.
     pub info: FrameInfo,
     /// The samples.
     pub samples: IqSamples,
-    /// The model that answers.
-    pub model: Arc<ModelId>,
-    /// Permit of the model's circuit, or the failure of the frame if it is not answered from the cache.
-    pub circuit_permit: Result<CircuitPermit, Failure>,
-    /// Maximum batch size of the model.
-    pub max_batch: usize,
-    /// Session time per frame of this model, as measured at warm-up.
-    pub expected_run: Duration,
+    /// The model it names, as `name` or `name@version`.
+    pub model: Option<String>,
     /// The frame's time budget, clamped to `limits.max_timeout`.
     pub budget: Duration,
     /// How urgent it is.
     pub priority: Priority,
-    /// Key of its answer in the cache; `None` where the frame asked for no caching.
-    pub cache_key: Option<CacheKey>,
+    /// Whether its answer may come from the cache and be kept there.
+    pub is_cacheable: bool,
 }
 
-/// A frame that could not be decoded or that its model does not accept.
+/// A frame that could not be decoded.
 #[derive(Debug)]
 pub struct Rejected {
     /// The part of the frame that its outcome echoes, as far as it could be read.
@@ -73,10 +68,36 @@ pub struct Rejected {
     pub failure: Failure,
 }
 
+/// A loaded version of a model. A frame carries it from its routing to its run, so that a version that is
+/// replaced meanwhile still serves the frames it has accepted.
+pub trait LoadedModel: Any + fmt::Debug + Send + Sync {
+    /// Name, version and digest.
+    fn id(&self) -> &Arc<ModelId>;
+
+    /// Checks the samples before anything is computed.
+    ///
+    /// # Errors
+    /// The failure of the frame: what the model does not take, with the value and the limit.
+    fn accepts(&self, samples: &IqSamples) -> Result<(), Failure>;
+
+    /// Maximum batch size.
+    fn max_batch(&self) -> usize;
+
+    /// Session time per frame, as measured before any frame came.
+    fn expected_run(&self) -> Duration;
+
+    /// SHA-256 digests of everything that determines its answers beside the samples.
+    fn digests(&self) -> [&[u8; 32]; 2];
+
+    /// Rebinds an answer from elsewhere to the names of this model; `None` where it cannot be one of its
+    /// answers.
+    fn rebind(&self, answer: Answer) -> Option<Answer>;
+}
+
 /// Computes features. Each worker has its own thread, FFT plans and scratch memory.
 pub trait FeatureWorker: Send + 'static {
     /// Computes the input tensor of `model` from these samples.
-    fn extract(&mut self, model: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure>;
+    fn extract(&mut self, model: &dyn LoadedModel, samples: &IqSamples) -> Result<Tensor, Failure>;
 }
 
 /// Makes feature workers.
@@ -86,7 +107,11 @@ pub type FeatureWorkers = Arc<dyn Fn() -> Box<dyn FeatureWorker> + Send + Sync>;
 pub trait Runner: Send + 'static {
     /// Runs `model` once on a batch of tensors of one shape; one result per tensor, in order. `Err` fails the
     /// whole batch.
-    fn run(&mut self, model: &ModelId, batch: &[&Tensor]) -> Result<Vec<Result<Answer, Failure>>, RunError>;
+    fn run(
+        &mut self,
+        model: &dyn LoadedModel,
+        batch: &[&Tensor],
+    ) -> Result<Vec<Result<Answer, Failure>>, RunError>;
 
     /// The handle that cancels runs of this runner from another thread.
     fn canceller(&self) -> Arc<dyn RunCanceller>;
@@ -126,20 +151,11 @@ pub trait OutcomeSink: Send + Sync + 'static {
 /// the caller bounds both.
 pub trait SharedCache: Send + Sync + 'static {
     /// Looks up the answer under this key. `Err`: the cache could not be read, or holds something that is no
-    /// answer of this model.
-    fn get(
-        &self,
-        key: CacheKey,
-        model: Arc<ModelId>,
-    ) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>>;
+    /// answer.
+    fn get(&self, key: CacheKey) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>>;
 
     /// Stores an answer.
-    fn put(
-        &self,
-        key: CacheKey,
-        model: Arc<ModelId>,
-        answer: Arc<Answer>,
-    ) -> BoxFuture<'_, Result<(), SharedCacheError>>;
+    fn put(&self, key: CacheKey, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>>;
 }
 
 /// An answer of the shared cache, with its age.

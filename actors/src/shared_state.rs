@@ -12,6 +12,7 @@ use crate::cache::CacheStore;
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink};
 use crate::queue::{self, FrameQueue, WorkQueue};
 use crate::reply::{Deadlines, OutcomeQueue};
+use crate::routing::Models;
 use crate::stages::Restarts;
 
 /// State that outlives the actors. Every restarted actor is given the same.
@@ -28,6 +29,8 @@ pub struct SharedState {
     pub outcomes: Arc<OutcomeQueue>,
     /// The cache's entries.
     pub cache: Arc<CacheStore>,
+    /// The models in service.
+    pub models: Arc<Models>,
     /// The circuits.
     pub circuits: Arc<Circuits>,
     /// The queue of the feature workers.

@@ -1,9 +1,21 @@
-//! A tokio task that belongs to an actor.
+//! Tokio tasks that belong to an actor, and work that blocks.
 
 use std::future::Future;
 
 use ractor::{ActorRef, Message};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
+
+/// Size in bytes above which reading or hashing a frame takes more than half a millisecond and leaves the
+/// async threads.
+pub const LARGE: usize = 256 << 10;
+
+/// Does `work` here; where it is `long`, without blocking the other tasks of this thread.
+pub fn blocking_if<R>(long: bool, work: impl FnOnce() -> R) -> R {
+    let has_other_threads =
+        || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if long && has_other_threads() { tokio::task::block_in_place(work) } else { work() }
+}
 
 /// A task that is aborted when its owner is dropped.
 #[derive(Debug)]

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
-use sferic::wire::FrameMessage;
 use sferic_samples::Datatype;
 use sferic_scene::scene::SAMPLE_RATE_HZ;
 use sferic_scene::{FrameSimulator, RECEIVERS, SceneSimulator};
+use sferic_wire::FrameMessage;
 use tokio::process::{Child, Command};
 
 use crate::measure::usage::Usage;

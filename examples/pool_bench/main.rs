@@ -75,8 +75,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{name}: looking for the best bare loop");
         let best = bare::best(&runtime, &onnx)?;
         let pool =
-            pool::Pool::start(&catalog, model, bare::SHAPE, Duration::from_millis(500), options.sessions)
-                .await?;
+            pool::Pool::start(model, bare::SHAPE, Duration::from_millis(500), options.sessions).await?;
         let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for pair in 1..=args.pairs {
             // Which goes first changes from pair to pair.
@@ -122,8 +121,7 @@ async fn deadlines(runtime: &Runtime, options: &Options, as_json: bool) -> anyho
     std::os::unix::fs::symlink(slow, folder.path().join("slow"))?;
     let catalog = Arc::new(Catalog::load(folder.path(), runtime, options)?);
     let model = catalog.resolve("slow").map_err(|failure| anyhow::anyhow!(failure.message))?;
-    let pool =
-        pool::Pool::start(&catalog, model, [1, 2, 8], Duration::from_millis(200), options.sessions).await?;
+    let pool = pool::Pool::start(model, [1, 2, 8], Duration::from_millis(200), options.sessions).await?;
     let ms = pool.one_by_one(100).await?;
     pool.stop().await;
     let (run_ms, p50, p99) = (model.frame_cost().as_secs_f64() * 1e3, median(&ms), at(&ms, 0.99));

@@ -1,5 +1,6 @@
 //! The real pipeline with the real models; only broker and features are left out.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -9,15 +10,19 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use sferic::onnx::{Catalog, Model, runners};
+use sferic::onnx::{Model, runners};
 use sferic_actors::account::ledger::End;
-use sferic_actors::breaker::{self, Circuits, SharedCircuit};
+use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
 use sferic_actors::job::{Job, JobParts, PreparedFrame};
-use sferic_actors::outcome::{Failure, FailureCode, Outcome, PublishError};
+use sferic_actors::outcome::{Answer, Failure, FailureCode, Outcome, PublishError};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
-use sferic_actors::ports::{Arrival, Decoded, Decoder, FeatureWorker, OutcomeSink, Rejected};
+use sferic_actors::ports::{
+    Arrival, Decoded, Decoder, FeatureWorker, LoadedModel, OutcomeSink, Rejected, RunCanceller, RunError,
+    Runner,
+};
 use sferic_actors::reply::{Responder, Unanswered};
+use sferic_actors::routing::{Generation, Models};
 use sferic_actors::{cache, queue, supervision};
 use sferic_samples::{BufferPool, Datatype, Dtype};
 use tokio::sync::{Semaphore, mpsc};
@@ -56,8 +61,7 @@ struct Published {
 
 impl Pool {
     pub async fn start(
-        catalog: &Arc<Catalog>,
-        model: &Model,
+        model: &Arc<Model>,
         shape: [usize; 3],
         budget: Duration,
         sessions: usize,
@@ -71,18 +75,23 @@ impl Pool {
             refill: std::sync::Mutex::default(),
         });
         let circuits = Circuits::new(breaker::Config::default());
-        let circuit = circuits.of(model.id());
-        let fixed = Fixed { circuit, max_batch: model.max_batch(), expected_run: model.frame_cost(), budget };
+        let served: Arc<dyn LoadedModel> = Arc::new(AcceptsAll(Arc::clone(model)));
+        let generation = Generation::new(&model.id().name, vec![served], Vec::new(), &circuits);
+        let models = Models::new(generation);
         let tensors = Prepared { buffers: BufferPool::new(Duration::from_secs(300), 100 << 20), shape };
         let ports = Ports {
             source: Box::pin(futures::stream::poll_fn(move |context| arriving.poll_recv(context))),
-            decoder: Arc::new(fixed.clone()),
+            decoder: Arc::new(Fixed { budget }),
+            models,
             circuits,
             extractors: Arc::new({
                 let tensors = tensors.clone();
                 move || Box::new(tensors.clone())
             }),
-            runners: runners(Arc::clone(catalog)),
+            runners: {
+                let runners = runners();
+                Arc::new(move || Box::new(Unwrapping(runners())))
+            },
             sink: Arc::new(Sink(Arc::clone(&published))),
             shared_cache: None,
         };
@@ -96,7 +105,8 @@ impl Pool {
             supervision: supervision::Config::default(),
         };
         let pipeline = Pipeline::start(config, ports).await?;
-        let feed = Feed { shared_state: Arc::clone(pipeline.shared_state()), frame: fixed, tensors };
+        let feed =
+            Feed { shared_state: Arc::clone(pipeline.shared_state()), frame: Fixed { budget }, tensors };
         let quarter = budget.as_secs_f64() / 4.0 * sessions as f64 / model.frame_cost().as_secs_f64();
         Ok(Self {
             pipeline,
@@ -258,21 +268,16 @@ impl Feed {
             place,
             Arc::clone(&shared_state.outcomes),
         );
-        let Fixed { circuit, max_batch, expected_run, budget } = self.frame.clone();
-        let (model, circuit_permit) = (Arc::clone(circuit.model()), circuit.admit());
+        let budget = self.frame.budget;
+        let routed = shared_state
+            .models
+            .current()
+            .route(None, &samples(Bytes::new()))
+            .map_err(|failure| anyhow::anyhow!(failure.message))?;
         let responder = Responder::new(unanswered, budget);
         shared_state.deadlines.watch(received_at + budget, &responder);
-        let job = Job::new(JobParts {
-            responder,
-            model,
-            circuit_permit,
-            max_batch,
-            expected_run,
-            received_at,
-            budget,
-            priority: Priority::Normal,
-            permit,
-        });
+        let job =
+            Job::new(JobParts { responder, routed, received_at, budget, priority: Priority::Normal, permit });
         shared_state.queue.push(PreparedFrame {
             job,
             tensor: self.tensors.tensor(),
@@ -282,12 +287,62 @@ impl Feed {
     }
 }
 
+/// The model, whatever the frame.
+#[derive(Debug)]
+struct AcceptsAll(Arc<Model>);
+
+impl LoadedModel for AcceptsAll {
+    fn id(&self) -> &Arc<ModelId> {
+        self.0.id()
+    }
+
+    fn accepts(&self, _: &IqSamples) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn max_batch(&self) -> usize {
+        self.0.max_batch()
+    }
+
+    fn expected_run(&self) -> Duration {
+        self.0.frame_cost()
+    }
+
+    fn digests(&self) -> [&[u8; 32]; 2] {
+        self.0.digests()
+    }
+
+    fn rebind(&self, answer: Answer) -> Option<Answer> {
+        self.0.rebind(answer)
+    }
+}
+
+/// Runs the model within.
+struct Unwrapping(Box<dyn Runner>);
+
+impl Runner for Unwrapping {
+    fn run(
+        &mut self,
+        model: &dyn LoadedModel,
+        batch: &[&Tensor],
+    ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
+        let model: &dyn Any = model;
+        let within = model.downcast_ref().map(|AcceptsAll(model)| model);
+        self.0.run(&**within.ok_or_else(|| RunError("another model".into()))?, batch)
+    }
+
+    fn canceller(&self) -> Arc<dyn RunCanceller> {
+        self.0.canceller()
+    }
+}
+
+fn samples(bytes: Bytes) -> IqSamples {
+    IqSamples { bytes, datatype: Datatype::Ci8, channels: 1, sample_rate: None }
+}
+
 /// Every frame is the same good one.
 #[derive(Clone)]
 struct Fixed {
-    circuit: Arc<SharedCircuit>,
-    max_batch: usize,
-    expected_run: Duration,
     budget: Duration,
 }
 
@@ -295,19 +350,11 @@ impl Decoder for Fixed {
     fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
         Ok(Decoded {
             info: self.identify(payload, envelope),
-            samples: IqSamples {
-                bytes: payload.clone(),
-                datatype: Datatype::Ci8,
-                channels: 1,
-                sample_rate: None,
-            },
-            model: Arc::clone(self.circuit.model()),
-            circuit_permit: self.circuit.admit(),
-            max_batch: self.max_batch,
-            expected_run: self.expected_run,
+            samples: samples(payload.clone()),
+            model: None,
             budget: self.budget,
             priority: Priority::Normal,
-            cache_key: None,
+            is_cacheable: false,
         })
     }
 
@@ -330,7 +377,7 @@ impl Prepared {
 }
 
 impl FeatureWorker for Prepared {
-    fn extract(&mut self, _: &Arc<ModelId>, _: &IqSamples) -> Result<Tensor, Failure> {
+    fn extract(&mut self, _: &dyn LoadedModel, _: &IqSamples) -> Result<Tensor, Failure> {
         Ok(self.tensor())
     }
 }

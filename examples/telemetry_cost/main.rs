@@ -22,9 +22,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use serde_json::json;
 use sferic::nats::PrivateServer;
-use sferic::wire::FrameMessage;
 use sferic_samples::Datatype;
 use sferic_scene::FrameSimulator;
+use sferic_wire::FrameMessage;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 

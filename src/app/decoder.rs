@@ -1,31 +1,21 @@
-//! The decoder: wire format, catalog and limits together.
+//! The decoder: wire format and limits together.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sferic_actors::breaker::Circuits;
-use sferic_actors::frame::{CacheKey, Envelope, FrameInfo, IqSamples};
+use sferic_actors::frame::{Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
-use sferic_samples::{Datatype, Number, Samples};
-use sha2::{Digest, Sha256};
+use sferic_samples::{Datatype, Number, Samples, datetime};
+use sferic_wire::{self as wire, Body, Text};
 
-use super::routes::Routes;
-use crate::datetime;
-use crate::onnx::{Catalog, Model, frame_failure};
+use crate::onnx::frame_failure;
 use crate::settings::Settings;
-use crate::wire::{self, Body, Text};
 
-/// Size in bytes above which decoding takes more than half a millisecond and leaves the async threads.
-const LARGE: usize = 256 << 10;
-
-/// Decodes frames for the models of one catalog.
+/// Decodes frames.
 #[derive(Debug)]
 pub struct FrameDecoder {
-    routes: Routes,
-    default_model: String,
     frame_samples: usize,
     timeout: Duration,
     max_timeout: Duration,
@@ -34,10 +24,8 @@ pub struct FrameDecoder {
 
 impl FrameDecoder {
     /// Decodes frames within the limits of `settings`.
-    pub fn new(catalog: Arc<Catalog>, circuits: &Circuits, settings: &Settings) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         Self {
-            routes: Routes::new(catalog, circuits),
-            default_model: settings.models.default.clone(),
             frame_samples: settings.limits.frame_samples,
             timeout: settings.limits.timeout,
             max_timeout: settings.limits.max_timeout,
@@ -79,32 +67,20 @@ impl FrameDecoder {
                 format!("the frame has {count} samples a channel, over limits.frame_samples, {limit}");
             return Err(Failure::new(FailureCode::FrameTooLarge, message));
         }
-        let asked = asked.as_ref().map_or(self.default_model.as_str(), Text::as_str);
-        let (model, circuit_permit) = self
-            .routes
-            .choose(asked, |model| model.fits(samples.channels, view.len(), samples.sample_rate))?;
-        let cache_key = (self.cache_enabled && wants_cache).then(|| cache_key(&samples, model));
         Ok(Decoded {
             info: FrameInfo::default(),
             samples,
-            model: Arc::clone(model.id()),
-            circuit_permit,
-            max_batch: model.max_batch(),
-            expected_run: model.frame_cost(),
+            model: asked.map(|asked| asked.as_str().to_owned()),
             budget,
             priority,
-            cache_key,
+            is_cacheable: self.cache_enabled && wants_cache,
         })
     }
 }
 
 impl Decoder for FrameDecoder {
     fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
-        if payload.len() > LARGE {
-            tokio::task::block_in_place(|| self.read(payload, envelope))
-        } else {
-            self.read(payload, envelope)
-        }
+        self.read(payload, envelope)
     }
 
     fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo {
@@ -182,19 +158,4 @@ fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
         }
     };
     Ok(IqSamples { bytes, datatype, channels, sample_rate: body.sample_rate })
-}
-
-/// Hashes everything that determines the answer: the samples, their format, and the model with its features.
-fn cache_key(samples: &IqSamples, model: &Model) -> CacheKey {
-    let mut hash = Sha256::new();
-    hash.update(&samples.bytes);
-    hash.update(samples.datatype.name());
-    hash.update([0]);
-    hash.update((samples.channels as u64).to_le_bytes());
-    hash.update(samples.sample_rate.unwrap_or_default().to_le_bytes());
-    hash.update(model.id().to_string());
-    hash.update([0]);
-    hash.update(model.onnx_digest());
-    hash.update(model.config_digest());
-    hash.finalize().into()
 }

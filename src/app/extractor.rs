@@ -6,43 +6,37 @@ use std::sync::Arc;
 use lru::LruCache;
 use sferic_actors::frame::{IqSamples, ModelId, Tensor};
 use sferic_actors::outcome::{Failure, FailureCode};
-use sferic_actors::ports::{FeatureWorker, FeatureWorkers};
+use sferic_actors::ports::{FeatureWorker, FeatureWorkers, LoadedModel};
 use sferic_features::{Extractor, FrameError};
 use sferic_samples::{BufferPool, Dtype, Samples};
 
-use crate::onnx::{Catalog, Model, frame_failure};
+use crate::onnx::{Model, frame_failure};
 
 /// Maximum number of plans per worker. Sample rates come from senders, so the plans must be bounded.
 const PLANS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 
 /// One worker, with its own plans by model and rate; tensors come from the shared pool.
-struct CatalogExtractor {
-    catalog: Arc<Catalog>,
+struct ModelExtractor {
     buffers: BufferPool,
     plans: LruCache<(Arc<ModelId>, Option<u64>), Extractor>,
 }
 
-/// Creates workers for one catalog and one tensor pool.
-pub fn extractors(catalog: Arc<Catalog>, buffers: BufferPool) -> FeatureWorkers {
-    Arc::new(move || {
-        Box::new(CatalogExtractor {
-            catalog: Arc::clone(&catalog),
-            buffers: buffers.clone(),
-            plans: LruCache::new(PLANS),
-        })
-    })
+/// Creates workers with one tensor pool.
+pub fn extractors(buffers: BufferPool) -> FeatureWorkers {
+    Arc::new(move || Box::new(ModelExtractor { buffers: buffers.clone(), plans: LruCache::new(PLANS) }))
 }
 
-impl FeatureWorker for CatalogExtractor {
-    fn extract(&mut self, model: &Arc<ModelId>, samples: &IqSamples) -> Result<Tensor, Failure> {
-        let Some(loaded) = self.catalog.get(model).cloned() else {
-            return Err(Failure::new(FailureCode::ModelNotFound, format!("{model} is not loaded any more")));
+impl FeatureWorker for ModelExtractor {
+    fn extract(&mut self, model: &dyn LoadedModel, samples: &IqSamples) -> Result<Tensor, Failure> {
+        let Some(loaded) = Model::behind(model) else {
+            let message = format!("{} is no model of ONNX Runtime", model.id());
+            return Err(Failure::new(FailureCode::Internal, message));
         };
-        self.tensor(&loaded, samples).map_err(|error| frame_failure(&error))
+        self.tensor(loaded, samples).map_err(|error| frame_failure(&error))
     }
 }
 
-impl CatalogExtractor {
+impl ModelExtractor {
     fn tensor(&mut self, model: &Model, samples: &IqSamples) -> Result<Tensor, FrameError> {
         let rate = model.features().plan_rate(samples.sample_rate)?;
         let key = (Arc::clone(model.id()), rate.map(f64::to_bits));

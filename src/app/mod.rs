@@ -6,7 +6,6 @@ mod extractor;
 mod missed;
 mod pause;
 mod readiness;
-mod routes;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,6 +21,7 @@ pub use missed::Unseen;
 use readiness::{Lifecycle, Readiness};
 use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
+use sferic_actors::routing::Models;
 use sferic_actors::task::Task;
 use sferic_actors::{cache, queue, supervision};
 use sferic_samples::BufferPool;
@@ -91,12 +91,13 @@ impl App {
         let instance = uuid::Uuid::now_v7().to_string();
         let ports = Ports {
             source,
-            decoder: Arc::new(FrameDecoder::new(Arc::clone(&catalog), &circuits, settings)),
+            decoder: Arc::new(FrameDecoder::new(settings)),
+            models: Models::new(catalog.generation(&settings.models.default, &circuits)),
             circuits: Arc::clone(&circuits),
-            extractors: extractors(Arc::clone(&catalog), buffers.clone()),
-            runners: runners(Arc::clone(&catalog)),
+            extractors: extractors(buffers.clone()),
+            runners: runners(),
             sink: Arc::new(Observed::new(outcomes, Arc::clone(&recorded), traces.clone())),
-            shared_cache: shared_cache::open(settings, &catalog)?,
+            shared_cache: shared_cache::open(settings)?,
         };
         let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
         let control = Arc::new(Control {
@@ -242,7 +243,7 @@ pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
         let reasons: String = catalog
             .refused()
             .iter()
-            .filter(|refused| refused.is(default))
+            .filter(|refused| refused.name().is(default))
             .map(|refused| format!("; {refused}"))
             .collect();
         bail!("models.default: {}{reasons}", failure.message);

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value, json};
-use sferic_samples::Datatype;
+use sferic_recording::{Annotation, SigmfWriter};
+use sferic_samples::{Datatype, Geolocation};
 use sferic_scene::scene::{FREQUENCY_HZ, INSTANTS, NOISE_POWER, SAMPLE_RATE_HZ};
 use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator};
 
 use super::output::Output;
-use crate::recording::{Annotation, Geolocation, SigmfWriter};
 
 /// Namespace of the keys beyond those of SigMF, and its version.
 const EXTENSION: (&str, &str) = ("sferic", "1.0.0");
@@ -118,8 +118,9 @@ fn keys<const N: usize>(keys: [(&str, Value); N]) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use sferic_recording::{Cut, Overrides, open};
+
     use super::*;
-    use crate::recording::{Cut, Overrides, open};
 
     #[tokio::test]
     async fn scenes_are_written_with_their_truth() {

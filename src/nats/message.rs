@@ -4,8 +4,7 @@ use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use sferic_actors::outcome::{Failure, Outcome, PublishError};
-
-use crate::wire;
+use sferic_wire as wire;
 
 /// Passes a message to the client. An ended client is no error here: the flush reports it.
 pub async fn publish(

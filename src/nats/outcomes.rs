@@ -9,11 +9,11 @@ use futures::future::BoxFuture;
 use sferic_actors::account::ledger::End;
 use sferic_actors::outcome::{Outcome, PublishError};
 use sferic_actors::ports::OutcomeSink;
+use sferic_wire as wire;
 
 use super::Connection;
 use super::message::{headers, headers_size, publish, publish_error, with_service_error};
 use super::permissions::{Asked, Permissions};
-use crate::wire;
 
 /// Number of clients that may end while sending the same outcomes before these count as lost.
 const MAX_CLIENTS: usize = 3;

@@ -1,12 +1,13 @@
 //! The model repository: every version of every model.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sferic_actors::frame::ModelId;
-use sferic_actors::outcome::{Failure, FailureCode};
+use sferic_actors::breaker::Circuits;
+use sferic_actors::outcome::Failure;
+use sferic_actors::ports::LoadedModel;
+use sferic_actors::routing::{Generation, Router, VersionName};
 
 use super::library::Runtime;
 use super::model::{Model, Options};
@@ -18,7 +19,6 @@ use crate::settings::ExecutionProvider;
 pub struct Catalog {
     /// Sorted by name, then by version as a number.
     models: Vec<Arc<Model>>,
-    by_id: HashMap<ModelId, Arc<Model>>,
     refused: Vec<Refused>,
 }
 
@@ -36,9 +36,9 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Whether `asked`, `name` or `name@version`, selects it.
-    pub fn is(&self, asked: &str) -> bool {
-        is(asked, &self.name, &self.version)
+    /// The name and the version that frames would ask for.
+    pub fn name(&self) -> VersionName {
+        VersionName { name: self.name.clone(), version: self.version.clone() }
     }
 }
 
@@ -99,7 +99,6 @@ impl Catalog {
             let model = model.id();
             tracing::warn!(%model, "answers depend on the batch, so frames of this model run one by one");
         }
-        self.by_id.insert(ModelId::clone(model.id()), Arc::clone(&model));
         self.models.push(model);
     }
 
@@ -120,9 +119,13 @@ impl Catalog {
         &self.refused
     }
 
-    /// The loaded version with this name, version and digest.
-    pub fn get(&self, id: &ModelId) -> Option<&Arc<Model>> {
-        self.by_id.get(id)
+    /// The names by which frames are routed; `default` serves those that name no model.
+    pub fn router(&self, default: &str) -> Router {
+        let versions = self
+            .models
+            .iter()
+            .map(|model| VersionName { name: model.id().name.clone(), version: model.id().version.clone() });
+        Router::new(default, versions.collect(), self.refused_names())
     }
 
     /// The model that `name` (its highest version) or `name@version` stands for.
@@ -130,41 +133,18 @@ impl Catalog {
     /// # Errors
     /// `model_not_found`, with what was asked for and what there is.
     pub fn resolve(&self, asked: &str) -> Result<&Arc<Model>, Failure> {
-        self.index_of(asked).map(|index| &self.models[index])
+        self.router("").place_of(asked).map(|place| &self.models[place])
     }
 
-    /// The index of that model in [`models`](Self::models).
-    ///
-    /// # Errors
-    /// As [`resolve`](Self::resolve).
-    pub fn index_of(&self, asked: &str) -> Result<usize, Failure> {
-        self.models.iter().rposition(|model| is(asked, &model.id().name, &model.id().version)).ok_or_else(
-            || {
-                let refused = if self.refused.iter().any(|refused| refused.is(asked)) {
-                    " (refused at load)"
-                } else {
-                    ""
-                };
-                let asked: String = asked.chars().take(64).collect();
-                let mut there: Vec<String> =
-                    self.models.iter().map(|model| model.id().to_string()).take(16).collect();
-                match self.models.len() - there.len() {
-                    0 if there.is_empty() => there.push("none".into()),
-                    0 => {}
-                    more => there.push(format!("{more} more")),
-                }
-                Failure::new(
-                    FailureCode::ModelNotFound,
-                    format!("no model `{asked}`{refused}, loaded: {}", there.join(", ")),
-                )
-            },
-        )
+    /// The models as one generation, which `circuits` guard.
+    pub fn generation(&self, default: &str, circuits: &Circuits) -> Generation {
+        let models = self.models.iter().map(|model| Arc::clone(model) as Arc<dyn LoadedModel>);
+        Generation::new(default, models.collect(), self.refused_names(), circuits)
     }
-}
 
-/// Whether `asked`, a name or `name@version`, means this version.
-fn is(asked: &str, name: &str, version: &str) -> bool {
-    asked.split_once('@').map_or(asked == name, |asked| asked == (name, version))
+    fn refused_names(&self) -> Vec<VersionName> {
+        self.refused.iter().map(Refused::name).collect()
+    }
 }
 
 /// Checks that a version is written in the only allowed form.

@@ -1,12 +1,13 @@
 //! A model that is ready to run.
 
+use std::any::Any;
 use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use sferic_actors::frame::{ModelId, Tensor};
+use sferic_actors::frame::{IqSamples, ModelId, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
-use sferic_actors::ports::RunError;
+use sferic_actors::ports::{LoadedModel, RunError};
 use sferic_features::{Extractor, FeatureConfig};
 
 use super::bundle::Bundle;
@@ -124,30 +125,20 @@ impl Model {
         self.empty_bands_told.call_once(|| extractor.warn_of_empty_bands(&self.id.to_string()));
     }
 
+    /// The model behind the port; `None` where it is another implementation.
+    pub fn behind(model: &dyn LoadedModel) -> Option<&Self> {
+        let model: &dyn Any = model;
+        model.downcast_ref()
+    }
+
     /// Name, version and digest.
     pub fn id(&self) -> &Arc<ModelId> {
         &self.id
     }
 
-    /// Rebinds an answer from elsewhere to the names of this model; `None` where it cannot be one of its
-    /// answers.
-    pub fn rebind(&self, answer: Answer) -> Option<Answer> {
-        self.head.rebind(answer)
-    }
-
     /// The features that the model gets.
     pub fn features(&self) -> &FeatureConfig {
         &self.features
-    }
-
-    /// SHA-256 of the ONNX file; see [`OnnxFile::digest`](super::OnnxFile::digest).
-    pub fn onnx_digest(&self) -> &[u8; 32] {
-        &self.onnx_digest
-    }
-
-    /// SHA-256 of `model.toml`.
-    pub fn config_digest(&self) -> &[u8; 32] {
-        &self.config_digest
     }
 
     /// Maximum batch size: smaller than the configured one where larger batches save nothing or change the
@@ -225,5 +216,32 @@ impl Model {
             self.head.answer(&views, frame)
         };
         Ok(batch.iter().enumerate().map(answer).collect())
+    }
+}
+
+impl LoadedModel for Model {
+    fn id(&self) -> &Arc<ModelId> {
+        &self.id
+    }
+
+    fn accepts(&self, samples: &IqSamples) -> Result<(), Failure> {
+        self.fits(samples.channels, samples.len(), samples.sample_rate)
+    }
+
+    fn max_batch(&self) -> usize {
+        self.max_batch()
+    }
+
+    fn expected_run(&self) -> Duration {
+        self.frame_cost()
+    }
+
+    /// Of the ONNX file, see [`OnnxFile::digest`](super::OnnxFile::digest), and of `model.toml`.
+    fn digests(&self) -> [&[u8; 32]; 2] {
+        [&self.onnx_digest, &self.config_digest]
+    }
+
+    fn rebind(&self, answer: Answer) -> Option<Answer> {
+        self.head.rebind(answer)
     }
 }

@@ -14,12 +14,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 pub use nats_kv::NatsKv;
-use sferic_actors::frame::{CacheKey, ModelId};
+use sferic_actors::frame::CacheKey;
 use sferic_actors::outcome::Answer;
 use sferic_actors::ports::{Remembered, SharedCache, SharedCacheError};
 
 pub use self::redis::Redis;
-use crate::onnx::Catalog;
 use crate::settings::{Settings, SharedKind};
 
 /// A store of bytes by key.
@@ -31,10 +30,9 @@ trait Backend: Send + Sync + 'static {
     fn put(&self, key: String, value: Bytes) -> BoxFuture<'_, Result<(), SharedCacheError>>;
 }
 
-/// Answers of the models of one catalog, in one backend.
+/// Answers in one backend.
 struct Answers<P> {
     place: P,
-    catalog: Arc<Catalog>,
     ttl: Duration,
 }
 
@@ -43,48 +41,35 @@ struct Answers<P> {
 ///
 /// # Errors
 /// An address that can't be read.
-pub fn open(settings: &Settings, catalog: &Arc<Catalog>) -> anyhow::Result<Option<Arc<dyn SharedCache>>> {
+pub fn open(settings: &Settings) -> anyhow::Result<Option<Arc<dyn SharedCache>>> {
     let (shared, ttl) = (&settings.cache.shared, settings.cache.ttl);
     if !settings.cache.enabled {
         return Ok(None);
     }
-    let catalog = Arc::clone(catalog);
     Ok(match shared.kind {
         SharedKind::None => None,
         SharedKind::NatsKv => {
-            Some(Arc::new(Answers { place: NatsKv::start(&settings.nats, shared, ttl), catalog, ttl }))
+            Some(Arc::new(Answers { place: NatsKv::start(&settings.nats, shared, ttl), ttl }))
         }
         SharedKind::Redis => {
             let place = Redis::new(&shared.url, &shared.bucket, ttl).context("cache.shared.url")?;
-            Some(Arc::new(Answers { place, catalog, ttl }))
+            Some(Arc::new(Answers { place, ttl }))
         }
     })
 }
 
 impl<P: Backend> SharedCache for Answers<P> {
-    fn get(
-        &self,
-        key: CacheKey,
-        model: Arc<ModelId>,
-    ) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
+    fn get(&self, key: CacheKey) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
         async move {
             let Some(value) = self.place.get(hexadecimal(&key)).await? else { return Ok(None) };
-            let model =
-                self.catalog.get(&model).ok_or_else(|| SharedCacheError(format!("{model} is not loaded")))?;
-            let nonsense = || SharedCacheError(format!("what it holds is no answer of {}", model.id()));
-            let Remembered { answer, age } = codec::decode(&value, SystemTime::now()).ok_or_else(nonsense)?;
-            let answer = model.rebind(answer).ok_or_else(nonsense)?;
+            let Remembered { answer, age } = codec::decode(&value, SystemTime::now())
+                .ok_or_else(|| SharedCacheError("what it holds is no answer".into()))?;
             Ok((age < self.ttl).then_some(Remembered { answer, age }))
         }
         .boxed()
     }
 
-    fn put(
-        &self,
-        key: CacheKey,
-        _: Arc<ModelId>,
-        answer: Arc<Answer>,
-    ) -> BoxFuture<'_, Result<(), SharedCacheError>> {
+    fn put(&self, key: CacheKey, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>> {
         async move {
             let value = codec::encode(&answer, SystemTime::now())
                 .map_err(|error| SharedCacheError(error.to_string()))?;

@@ -32,7 +32,10 @@ async fn the_demo_prints_predictions_beside_the_truth_and_a_summary() {
     }
     assert!(!err.contains("WARN") && !err.contains("ERROR"), "{err}");
 
-    let (code, out, err) = output(&mut sferic(&["demo", "--frames", "5", "--json"])).await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let picture = folder.path().join("demo.png");
+    let mut command = sferic(&["demo", "--frames", "5", "--json", "--picture", picture.to_str().unwrap()]);
+    let (code, out, err) = output(&mut command).await;
     assert_eq!(code, 0, "{err}");
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 6);
@@ -40,6 +43,14 @@ async fn the_demo_prints_predictions_beside_the_truth_and_a_summary() {
         lines[0]["miss"]["error_m"].as_f64().unwrap() > 0.0 && lines[5]["accuracy"]["predictions"] == 5,
         "{out}"
     );
+    // A PNG file begins with its signature and the header chunk, which has width and height.
+    let picture = std::fs::read(picture).unwrap();
+    assert_eq!(picture[..8], *b"\x89PNG\r\n\x1a\n");
+    assert_eq!(picture[12..24], *b"IHDR\0\0\x05\x46\0\0\x03\x39", "not 1350 × 825 pixels");
+
+    let (code, _, err) = output(&mut sferic(&["demo", "--picture", "no/such/folder/demo.png"])).await;
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("no/such/folder"), "{err}");
 }
 
 #[tokio::test]

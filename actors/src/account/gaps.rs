@@ -23,6 +23,10 @@ const NONE: u64 = u64::MAX;
 /// A frame may come after so many later ones of its source; more are not merely out of order.
 const MAX_OVERTAKEN: u64 = 256;
 
+/// A source that has not counted beyond this is not taken for a restarted one: its first frames may be out of
+/// order.
+const MAX_REORDERED: u64 = 16;
+
 /// A jump forward by more is a new count, not a gap.
 const MAX_GAP: u64 = 1 << 20;
 
@@ -160,7 +164,7 @@ impl Count {
             return (self.is_by_one && seq > from && seq - from <= MAX_GAP).then_some(from..seq);
         }
         // Behind: a repeat, or a restarted source, which its second frame shows.
-        if seq == second {
+        if seq == second && self.next > MAX_REORDERED {
             self.high = self.high.max(self.next);
             self.next = following;
         } else if seq <= 1 {
@@ -261,6 +265,7 @@ mod tests {
             (vec![0, 1, 2, 3, 4, 1, 2, 5, 6], 0, "a run is repeated"),
             (vec![0, 1, 2, 3, 4, 2, 3, 6], 1, "a run is repeated, then one is missing"),
             (vec![5, 6, 7, 8, 9, 5, 7, 10], 0, "single ones are repeated"),
+            (vec![0, 6, 4, 1, 2, 3, 5, 7], 0, "an order that looks like a reset"),
             (vec![90, 91, 0, 1, 2], 0, "a reset"),
             (vec![90, 91, 0, 1, 4], 2, "a gap after a reset"),
             (vec![90, 91, 0, 1, 2, 3, 92, 93], 0, "two that count alike under one name"),

@@ -23,7 +23,7 @@ pub struct Trail {
     pub model: Option<Arc<ModelId>>,
     /// Ingest began to decode it.
     pub decode_begun: Option<Instant>,
-    /// It was decoded and its samples were hashed.
+    /// It was decoded and routed to a model.
     pub decoded: Option<Instant>,
     /// The cache lookup ended.
     pub looked_up: Option<Instant>,
@@ -55,7 +55,7 @@ pub struct Run {
 /// Time spent per stage; `None` for a stage that the frame did not complete.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stages {
-    /// Decoding the frame and hashing its samples.
+    /// Decoding the frame and selecting its model.
     pub decode: Option<Duration>,
     /// Waiting for a preprocess worker.
     pub preprocess_wait: Option<Duration>,

@@ -4,6 +4,7 @@
 
 mod config;
 mod core;
+mod key;
 mod shared;
 mod size;
 mod sketch;
@@ -13,6 +14,7 @@ mod store;
 mod tests;
 
 pub use config::{AdmissionPolicy, Config};
+pub use key::key_of;
 pub use shared::{Lookup, Shared, SharedStats};
 pub use stats::{CacheStats, Evicted};
 pub use store::{CacheStore, Found};

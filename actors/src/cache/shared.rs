@@ -10,9 +10,9 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
-use crate::frame::{CacheKey, ModelId};
+use crate::frame::CacheKey;
 use crate::outcome::Answer;
-use crate::ports::{Remembered, SharedCache};
+use crate::ports::{LoadedModel, Remembered, SharedCache, SharedCacheError};
 use crate::task::Task;
 
 /// Maximum number of concurrent lookups; further misses are computed without one.
@@ -51,7 +51,6 @@ struct Port(Arc<dyn SharedCache>);
 #[derive(Debug)]
 struct Write {
     key: CacheKey,
-    model: Arc<ModelId>,
     answer: Arc<Answer>,
 }
 
@@ -85,6 +84,18 @@ struct Counters {
     dropped_writes: AtomicU64,
 }
 
+/// Rebinds what was found to the names of `model`.
+fn rebound(
+    found: Option<Remembered>,
+    model: &dyn LoadedModel,
+) -> Result<Option<Remembered>, SharedCacheError> {
+    let Some(Remembered { answer, age }) = found else { return Ok(None) };
+    let answer = model
+        .rebind(answer)
+        .ok_or_else(|| SharedCacheError(format!("what it holds is no answer of {}", model.id())))?;
+    Ok(Some(Remembered { answer, age }))
+}
+
 impl Shared {
     /// Starts the writing task.
     pub fn start(port: Arc<dyn SharedCache>, timeout: Duration) -> Arc<Self> {
@@ -114,8 +125,9 @@ impl Shared {
     }
 
     /// Looks up an answer; `None` where there is none for whatever reason.
-    pub async fn get(&self, _: Lookup, key: CacheKey, model: &Arc<ModelId>) -> Option<Remembered> {
-        let asked = timeout(self.timeout, self.port.0.get(key, Arc::clone(model))).await;
+    pub async fn get(&self, _: Lookup, key: CacheKey, model: &dyn LoadedModel) -> Option<Remembered> {
+        let asked = timeout(self.timeout, self.port.0.get(key)).await;
+        let asked = asked.map(|found| found.and_then(|found| rebound(found, model)));
         let count = match &asked {
             Ok(Ok(Some(_))) => &self.counters.hits,
             Ok(Ok(None)) => &self.counters.misses,
@@ -141,8 +153,8 @@ impl Shared {
     }
 
     /// Queues an answer to be written; drops it if the queue is full.
-    pub fn put(&self, key: CacheKey, model: Arc<ModelId>, answer: Arc<Answer>) {
-        if self.writes.try_send(Write { key, model, answer }).is_err() {
+    pub fn put(&self, key: CacheKey, answer: Arc<Answer>) {
+        if self.writes.try_send(Write { key, answer }).is_err() {
             self.counters.dropped_writes.fetch_add(1, Relaxed);
         }
     }
@@ -162,8 +174,8 @@ impl Shared {
 }
 
 async fn write_all(port: Port, mut writes: mpsc::Receiver<Write>, counters: Arc<Counters>) {
-    while let Some(Write { key, model, answer }) = writes.recv().await {
-        match timeout(WRITE_TIMEOUT, port.0.put(key, model, answer)).await {
+    while let Some(Write { key, answer }) = writes.recv().await {
+        match timeout(WRITE_TIMEOUT, port.0.put(key, answer)).await {
             Ok(Ok(())) => drop(counters.writes.fetch_add(1, Relaxed)),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the shared cache could not be written");

@@ -11,7 +11,7 @@ use super::config::Config;
 use super::core::Entries;
 use super::shared::Shared;
 use super::stats::CacheStats;
-use crate::frame::{CacheKey, ModelId};
+use crate::frame::CacheKey;
 use crate::outcome::Answer;
 use crate::reply::{Flight, Joining};
 
@@ -109,16 +109,9 @@ impl CacheStore {
     }
 
     /// Caches the answer of a computation; no frame can join it any more.
-    pub fn finish(
-        &self,
-        key: CacheKey,
-        flight: &Arc<Flight>,
-        model: &Arc<ModelId>,
-        answer: &Arc<Answer>,
-        now: Instant,
-    ) {
+    pub fn finish(&self, key: CacheKey, flight: &Arc<Flight>, answer: &Arc<Answer>, now: Instant) {
         if let Some(shared) = &self.shared {
-            shared.put(key, Arc::clone(model), Arc::clone(answer));
+            shared.put(key, Arc::clone(answer));
         }
         let mut known = self.lock();
         known.entries.insert(key, Arc::clone(answer), self.ttl, now);

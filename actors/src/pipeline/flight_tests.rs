@@ -13,7 +13,7 @@ use super::tests::{all_permits_are_back, codes, config, finish, lenient, recover
 use super::*;
 use crate::breaker;
 use crate::cache::{CacheKey, CacheStats};
-use crate::frame::{ModelId, Priority};
+use crate::frame::Priority;
 use crate::outcome::Answer;
 use crate::outcome::FailureCode::{self, *};
 use crate::ports::{Remembered, SharedCacheError};
@@ -254,11 +254,7 @@ enum Mode {
 }
 
 impl SharedCache for FakeShared {
-    fn get(
-        &self,
-        key: CacheKey,
-        _: Arc<ModelId>,
-    ) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
+    fn get(&self, key: CacheKey) -> BoxFuture<'_, Result<Option<Remembered>, SharedCacheError>> {
         self.asked.fetch_add(1, Relaxed);
         let mode = *self.mode.lock().unwrap();
         async move {
@@ -274,12 +270,7 @@ impl SharedCache for FakeShared {
         .boxed()
     }
 
-    fn put(
-        &self,
-        key: CacheKey,
-        _: Arc<ModelId>,
-        answer: Arc<Answer>,
-    ) -> BoxFuture<'_, Result<(), SharedCacheError>> {
+    fn put(&self, key: CacheKey, answer: Arc<Answer>) -> BoxFuture<'_, Result<(), SharedCacheError>> {
         let mode = *self.mode.lock().unwrap();
         async move {
             match mode {

@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod flight_tests;
 #[cfg(test)]
+mod overload_tests;
+#[cfg(test)]
+mod seam_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;
@@ -19,6 +23,7 @@ use crate::cache::{self, CacheStore, Shared};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
 use crate::queue::{self, WorkQueue};
 use crate::reply::OutcomeQueue;
+use crate::routing::Models;
 use crate::sessions::Sessions;
 pub use crate::shared_state::SharedState;
 use crate::stages::{ActorRole, Restarts};
@@ -50,7 +55,9 @@ pub struct Ports {
     pub source: FrameSource,
     /// Decodes them.
     pub decoder: Arc<dyn Decoder>,
-    /// The circuits that the decoder asks for permits.
+    /// The models in service.
+    pub models: Arc<Models>,
+    /// The circuits of the models.
     pub circuits: Arc<Circuits>,
     /// Creates feature workers.
     pub extractors: FeatureWorkers,
@@ -99,6 +106,7 @@ impl Pipeline {
             deadlines: Arc::default(),
             outcomes: OutcomeQueue::new(config.in_flight_frames),
             cache,
+            models: ports.models,
             circuits: ports.circuits,
             frames: Arc::default(),
             queue: Arc::clone(&queue),

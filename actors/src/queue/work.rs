@@ -25,11 +25,11 @@ const TIMER_TICK: Duration = Duration::from_millis(1);
 
 impl Schedulable for PreparedFrame {
     fn batch_key(&self) -> (&Arc<ModelId>, [usize; 3]) {
-        (&self.job.model, self.tensor.shape)
+        (self.job.model.id(), self.tensor.shape)
     }
 
     fn max_batch(&self) -> usize {
-        self.job.max_batch
+        self.job.model.max_batch().max(1)
     }
 
     fn priority(&self) -> Priority {
@@ -91,7 +91,7 @@ impl QueueState {
     }
 
     fn check(&self, job: &Job, now: Instant) -> Result<Duration, Refusal> {
-        let cost = self.times.of(&job.model, job.expected_run);
+        let cost = self.times.of(job.model.id(), job.model.expected_run());
         self.scheduler.check(job.priority(), job.deadline(), cost, self.load(now), now).map(|()| cost)
     }
 }
@@ -241,7 +241,7 @@ impl WorkQueue {
                 && let Some(first) = batch.first()
             {
                 batch.iter().for_each(|frame| self.counters.acquired(now - frame.prepared_at));
-                let cost = state.times.of(&first.job.model, first.job.expected_run);
+                let cost = state.times.of(first.job.model.id(), first.job.model.expected_run());
                 if let Some(until) = state.busy_until.get_mut(session) {
                     *until = Some(now + cost * u32::try_from(batch.len()).unwrap_or(u32::MAX));
                 }

@@ -13,10 +13,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::account::trail::Run;
-use crate::frame::{ModelId, Tensor};
+use crate::frame::Tensor;
 use crate::job::{PreparedFrame, RunFacts};
 use crate::outcome::{Answer, Failure, FailureCode};
-use crate::ports::{RunError, Runner, Runners};
+use crate::ports::{LoadedModel, RunError, Runner, Runners};
 use crate::queue::{RunEnd, WorkQueue};
 use crate::reply::ExpiryListener;
 
@@ -140,7 +140,7 @@ impl Session {
             begun,
             ended: None,
         };
-        let Some(ended) = self.run_watched(runner, &model, &batch, run) else { return };
+        let Some(ended) = self.run_watched(runner, &*model, &batch, run) else { return };
         let over = Instant::now();
         let inference = over - begun;
         batch.iter().for_each(|frame| frame.job.note(|trail| trail.ran(over)));
@@ -149,7 +149,7 @@ impl Session {
             Ended::Failed(_) => RunEnd::Failed,
             Ended::Cancelled => RunEnd::Cancelled,
         };
-        self.queue.ran(self.id, &model, batch.len(), inference, how);
+        self.queue.ran(self.id, model.id(), batch.len(), inference, how);
         match ended {
             Ended::Answered(answers) => {
                 let facts = |batch_size| RunFacts { batch_size, inference };
@@ -181,7 +181,7 @@ impl Session {
     fn run_watched(
         &self,
         runner: &mut dyn Runner,
-        model: &ModelId,
+        model: &dyn LoadedModel,
         batch: &[PreparedFrame],
         run: Run,
     ) -> Option<Ended> {

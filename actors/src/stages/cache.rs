@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-use crate::cache::{CacheKey, CacheStore, Found, Lookup, Shared};
+use crate::cache::{self, CacheKey, CacheStore, Found, Lookup, Shared};
 use crate::job::RawFrame;
 use crate::ports::Remembered;
 use crate::queue::{FrameQueue, WorkQueue};
+use crate::task::{LARGE, blocking_if};
 
 /// Address of the cache.
 pub type CacheRef = ActorRef<CacheMsg>;
@@ -43,7 +44,11 @@ impl CacheArguments {
         if frame.job.is_settled(now) {
             return;
         }
-        let Some(key) = frame.cache_key else { return self.compute(frame) };
+        if !frame.is_cacheable {
+            return self.compute(frame);
+        }
+        let is_large = frame.samples.bytes.len() > LARGE;
+        let key = blocking_if(is_large, || cache::key_of(&frame.samples, &*frame.job.model));
         match self.store.find(key, frame.job.flight(), now) {
             Found::Hit(answer) => {
                 frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
@@ -89,7 +94,7 @@ async fn ask_shared(
     key: CacheKey,
     cache: CacheRef,
 ) {
-    match shared.get(lookup, key, &frame.job.model).await {
+    match shared.get(lookup, key, &*frame.job.model).await {
         Some(Remembered { answer, age }) => {
             let answer = Arc::new(answer);
             if let Some((store, key)) = frame.job.remember.take() {

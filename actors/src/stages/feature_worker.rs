@@ -45,7 +45,7 @@ fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, queue: &WorkQueue
         return job.fail(failure);
     }
     job.note(|trail| trail.features_begun = Some(begun));
-    let extracted = extractor.extract(&job.model, &samples);
+    let extracted = extractor.extract(&*job.model, &samples);
     drop(samples);
     let tensor = match extracted {
         Ok(tensor) => tensor,

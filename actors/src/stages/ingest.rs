@@ -20,7 +20,8 @@ use crate::outcome::{Failure, FailureCode, ShedReason};
 use crate::ports::{Arrival, Decoder, FrameSource};
 use crate::queue::{FrameQueue, WorkQueue};
 use crate::reply::{Deadlines, OutcomeQueue, Responder, Unanswered};
-use crate::task::Task;
+use crate::routing::Models;
+use crate::task::{LARGE, Task, blocking_if};
 
 /// Address of ingest.
 pub type IngestRef = ActorRef<IngestMsg>;
@@ -36,6 +37,8 @@ pub struct IngestArguments {
     pub source: Arc<Mutex<FrameSource>>,
     /// Decodes them.
     pub decoder: Arc<dyn Decoder>,
+    /// Selects their models.
+    pub models: Arc<Models>,
     /// Counts them.
     pub ledger: Arc<Ledger>,
     /// Looks for frames that never came.
@@ -90,20 +93,26 @@ impl IngestArguments {
             return unanswered.identified(info).answer(Err(refusal(refused)));
         }
         let begun = Instant::now();
-        let decoded = match self.decoder.decode(&payload, unanswered.envelope()) {
+        let is_large = payload.len() > LARGE;
+        let decode = || self.decoder.decode(&payload, unanswered.envelope());
+        let decoded = match blocking_if(is_large, decode) {
             Ok(decoded) => decoded,
             Err(rejected) => {
                 self.observe(&unanswered, &rejected.info, received_at);
                 return unanswered.identified(rejected.info).answer(Err(rejected.failure));
             }
         };
+        self.observe(&unanswered, &decoded.info, received_at);
+        let mut unanswered = unanswered.identified(decoded.info);
+        let routed = match self.models.current().route(decoded.model.as_deref(), &decoded.samples) {
+            Ok(routed) => routed,
+            Err(failure) => return unanswered.answer(Err(failure)),
+        };
         unanswered.note(|trail| {
             (trail.decode_begun, trail.decoded) = (Some(begun), Some(Instant::now()));
             (trail.datatype, trail.samples) = (Some(decoded.samples.datatype), decoded.samples.len());
-            trail.model = Some(Arc::clone(&decoded.model));
+            trail.model = Some(Arc::clone(routed.model.id()));
         });
-        self.observe(&unanswered, &decoded.info, received_at);
-        let unanswered = unanswered.identified(decoded.info);
         let (unanswered, permit) = match admitted {
             Ok(permit) => (unanswered, permit),
             Err(refused) => {
@@ -117,16 +126,13 @@ impl IngestArguments {
         self.deadlines.watch(received_at + decoded.budget, &responder);
         let job = Job::new(JobParts {
             responder,
-            model: decoded.model,
-            circuit_permit: decoded.circuit_permit,
-            max_batch: decoded.max_batch,
-            expected_run: decoded.expected_run,
+            routed,
             received_at,
             budget: decoded.budget,
             priority: decoded.priority,
             permit,
         });
-        let frame = RawFrame { job, samples: decoded.samples, cache_key: decoded.cache_key };
+        let frame = RawFrame { job, samples: decoded.samples, is_cacheable: decoded.is_cacheable };
         // If the cache actor has ended, the frame comes back in the error, is dropped, and so answered.
         let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));
     }

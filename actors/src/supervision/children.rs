@@ -110,6 +110,7 @@ impl Children {
                     gaps: Arc::clone(&shared_state.gaps),
                     source: Arc::clone(&shared_state.source),
                     decoder: Arc::clone(&shared_state.decoder),
+                    models: Arc::clone(&shared_state.models),
                     ledger: Arc::clone(&shared_state.ledger),
                     admission: Arc::clone(&shared_state.admission),
                     deadlines: Arc::clone(&shared_state.deadlines),

@@ -1,8 +1,9 @@
 //! `sferic demo`: the main job with everything it needs, on simulated scenes whose truth is known.
 
 mod accuracy;
+mod picture;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use serde_json::json;
 use sferic_samples::Datatype;
 use sferic_scene::scene::{FREQUENCY_HZ, SAMPLE_RATE_HZ};
 use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator, trilateration};
+use sferic_wire::FrameMessage;
 use uuid::Uuid;
 
 use super::outcome::Outcome;
@@ -22,8 +24,8 @@ use crate::app::App;
 use crate::nats::{self, Connection, PrivateServer};
 use crate::settings::{self, Settings};
 use crate::shutdown;
-use crate::wire::FrameMessage;
 use accuracy::{Accuracy, Miss, PROBABILITIES, quantile};
+use picture::Mark;
 
 /// Source of the simulated frames.
 const SOURCE: &str = "demo.scene";
@@ -51,6 +53,10 @@ pub struct DemoArgs {
     /// Print one JSON object a frame, and the summary as the last.
     #[arg(long)]
     json: bool,
+    /// Draw a PNG picture: maps of the first six scenes with truth, prediction and ellipse, and how many of
+    /// all truths lie within their ellipses. A file of the same name is overwritten.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// Configuration file; the address of the NATS server in it is replaced by the private one's.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -62,6 +68,13 @@ impl DemoArgs {
     /// # Errors
     /// The configuration is wrong, or the server or the daemon cannot be started.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
+        // Known before the scenes are played, not after.
+        if let Some(folder) = self.picture.as_deref().and_then(Path::parent)
+            && !folder.as_os_str().is_empty()
+            && !folder.is_dir()
+        {
+            return Err(Usage(format!("--picture: there is no folder {}", folder.display())).into());
+        }
         let server = PrivateServer::start(&[]).await?;
         let overrides = [
             ("nats.url", server.url()),
@@ -120,7 +133,7 @@ impl DemoArgs {
             ))
         };
         let mut answers = std::pin::pin!(stream::iter(0..self.frames).map(ask).buffered(OUTSTANDING));
-        let (mut misses, mut yardstick) = (Vec::new(), Vec::new());
+        let (mut misses, mut yardstick, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(answer) = answers.next().await {
             let (index, scene, outcome) = answer?;
             let miss = Miss::of(&outcome, scene.truth.position);
@@ -131,6 +144,7 @@ impl DemoArgs {
             })?;
             output.advance();
             misses.extend(miss);
+            marks.extend(miss.and_then(|miss| Mark::of(&scene, &outcome, miss)));
             yardstick.push(trilateration::locate(scene.powers()).distance_m(scene.truth.offset));
         }
         let Some(accuracy) = Accuracy::of(&misses) else {
@@ -143,6 +157,11 @@ impl DemoArgs {
             summary(&accuracy, yardstick_m)
         } {
             output.line(line)?;
+        }
+        if let Some(path) = &self.picture {
+            std::fs::write(path, picture::png(&marks, &accuracy, yardstick_m)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            output.say(format!("picture: {}", path.display()));
         }
         Ok(misses.len() as u64 == self.frames)
     }

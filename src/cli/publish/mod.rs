@@ -12,16 +12,16 @@ use std::time::Duration;
 use clap::Args;
 use humantime_serde::re::humantime;
 use serde_json::json;
+use sferic_recording::{RecordedFrame, name};
 use sferic_samples::Datatype;
+use sferic_wire::FrameMessage;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::ConnectArgs;
 use super::output::Output;
 use crate::nats::{self, Connection, NoConnection};
-use crate::recording::{RecordedFrame, name};
 use crate::settings::Settings;
-use crate::wire::FrameMessage;
 use flight::{Bounds, Flight};
 use pace::Pacer;
 pub use pace::Rate;

@@ -5,10 +5,11 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use sferic_recording::{self as recording, Cut, Overrides, Recording, RecordingError};
+
 use super::{PublishArgs, Rate};
 use crate::cli::Usage;
 use crate::cli::output::Output;
-use crate::recording::{self, Cut, Overrides, Recording, RecordingError};
 
 /// A recording and the source it is published as.
 #[derive(Clone, Debug)]

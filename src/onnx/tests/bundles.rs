@@ -181,7 +181,11 @@ fn a_name_without_version_selects_the_highest_that_is_not_refused() {
     for (asked, count) in
         [("gone", 1), ("gone@1", 1), ("gone@2", 0), ("m", 3), ("m@11", 1), ("m@10", 0), ("nobody", 0)]
     {
-        assert_eq!(catalog.refused().iter().filter(|refused| refused.is(asked)).count(), count, "{asked}");
+        assert_eq!(
+            catalog.refused().iter().filter(|refused| refused.name().is(asked)).count(),
+            count,
+            "{asked}"
+        );
     }
     let message = |asked| catalog.resolve(asked).expect_err("found").message;
     assert_eq!(message("m@11"), "no model `m@11` (refused at load), loaded: m@9, m@10");

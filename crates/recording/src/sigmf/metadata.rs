@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Number, Value};
 
-use crate::recording::RecordingError;
+use crate::RecordingError;
 
 /// Metadata is read whole; a file larger than this is something else.
 const MAX_METADATA_BYTES: u64 = 256 << 20;

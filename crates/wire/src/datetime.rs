@@ -1,6 +1,6 @@
 //! Times as they are echoed.
 
-use crate::datetime;
+use sferic_samples::datetime;
 
 /// Where the fraction of `2016-12-31T23:59:60.123456789Z` begins.
 const FRACTION: usize = 20;

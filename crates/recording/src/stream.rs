@@ -1,39 +1,7 @@
 //! A stream of samples within a recording, and how it is cut into frames.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
-
-/// A GeoJSON Point: `[longitude, latitude, altitude?]`, degrees WGS 84 and metres.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type")]
-pub enum Geolocation {
-    /// The only geometry SigMF allows here.
-    Point {
-        /// Longitude, latitude and, where given, altitude.
-        coordinates: Vec<f64>,
-    },
-}
-
-impl Geolocation {
-    /// A place in degrees.
-    pub fn point(longitude: f64, latitude: f64) -> Self {
-        Self::Point { coordinates: vec![longitude, latitude] }
-    }
-
-    /// Whether it is a place on the Earth.
-    pub fn is_valid(&self) -> bool {
-        let Self::Point { coordinates } = self;
-        match coordinates.as_slice() {
-            [longitude, latitude, altitude @ ..] => {
-                longitude.abs() <= 180.0
-                    && latitude.abs() <= 90.0
-                    && altitude.len() <= 1
-                    && altitude.iter().all(|x| x.is_finite())
-            }
-            _ => false,
-        }
-    }
-}
+use sferic_samples::Geolocation;
 
 /// Samples that lie side by side in the data file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -232,7 +200,5 @@ mod tests {
         assert_eq!(stream.geolocation_at(9), Some(&Geolocation::point(8.0, 46.0)));
         assert_eq!(stream.geolocation_at(10), Some(&Geolocation::point(9.0, 47.0)));
         assert_eq!(stream.geolocation_at(20), None);
-        assert!(!Geolocation::point(46.0, 99.0).is_valid());
-        assert!(!Geolocation::Point { coordinates: vec![1.0] }.is_valid());
     }
 }

@@ -13,6 +13,8 @@
 //! A frame's time is counted from the last `core:datetime` at or before it, or back from the stream's first
 //! one, and over the samples that a stated `core:global_index` says are missing. Its place is its capture's
 //! `core:geolocation`, else the recording's.
+//!
+//! It names no message and no broker: what comes out is bytes with what is known of them.
 
 mod archive;
 mod data;
@@ -37,7 +39,7 @@ use sferic_samples::Datatype;
 pub use data::DataFile;
 pub use error::RecordingError;
 pub use reader::{Frames, RecordedFrame};
-pub use stream::{ByteSpan, Cut, Geolocation, Stream};
+pub use stream::{ByteSpan, Cut, Stream};
 pub use write::{Annotation, SigmfWriter};
 
 use files::{extension, find};

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use sferic_samples::Datatype;
+use sferic_samples::{Datatype, Geolocation};
 use tempfile::TempDir;
 
 use super::*;
@@ -346,7 +346,7 @@ fn written_recordings_can_be_read() {
 /// The real captures that lie beside a checkout, where they do.
 #[test]
 fn real_captures_are_read_whole() {
-    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/iq");
+    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/iq");
     let Ok(folders) = shared.read_dir() else {
         eprintln!("skipped: there are no captures in ../shared/iq");
         return;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use sferic_samples::{Geolocation, datetime};
 
 use super::metadata::{Capture, Global, Whole};
-use crate::datetime;
-use crate::recording::{ByteSpan, DataFile, Geolocation, Stream};
+use crate::{ByteSpan, DataFile, Stream};
 
 /// A `core:datetime` further than this from where the count of samples puts it shows that samples are
 /// missing. Clocks that drift or count whole seconds stay below.

@@ -1,8 +1,7 @@
 //! A frame as a source sends it.
 
 use serde::Serialize;
-
-use crate::recording::Geolocation;
+use sferic_samples::Geolocation;
 
 /// The MessagePack map of one frame. What is `None` is left out.
 ///

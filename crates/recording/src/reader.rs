@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use jiff::Timestamp;
+use sferic_samples::Geolocation;
 
-use super::{Cut, Geolocation, Recording, RecordingError};
+use super::{Cut, Recording, RecordingError};
 
 /// One frame's samples and what the recording knows of them.
 #[derive(Clone, Debug)]

@@ -1,0 +1,87 @@
+//! Origins, and models that are replaced in service.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, Weak};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::tests::{config, finish, lenient, start};
+use super::*;
+use crate::account::ledger::End;
+use crate::frame::Envelope;
+use crate::outcome::{FailureCode, Origin, PublishError};
+use crate::ports::{Arrival, LoadedModel};
+use crate::routing::Generation;
+use crate::testing::*;
+
+/// Notes how its frame ended.
+#[derive(Debug, Default)]
+struct Noted(Mutex<Vec<Result<End, &'static str>>>);
+
+impl Origin for Noted {
+    fn ended(&self, end: Result<End, &PublishError>) {
+        self.0.lock().unwrap().push(end.map_err(|error| error.reason));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_is_notified_once_of_how_its_frame_ended() {
+    let (pipeline, mut fakes) = start(config()).await;
+    let cases = [
+        (GOOD, Ok(End::Prediction)),
+        (INVALID, Ok(End::Failure)),
+        (EXTRACTOR_PANICS, Ok(End::Failure)),
+        (SINK_PANICS, Err("publisher_died")),
+    ];
+    let origins = cases.map(|(behaviour, _)| {
+        let origin = Arc::<Noted>::default();
+        fakes.arrive(Arrival {
+            payload: Bytes::from(format!("{behaviour}:{behaviour}")),
+            envelope: Envelope::default(),
+            origin: Some(Arc::<Noted>::clone(&origin)),
+            received_at: Instant::now(),
+        });
+        origin
+    });
+    fakes.outcomes(3).await;
+    pipeline.shared_state().ledger.idle().await;
+    let counts = finish(pipeline, fakes).await;
+    assert_eq!((counts.received, counts.lost), (4, 1));
+    for ((behaviour, end), origin) in cases.iter().zip(origins) {
+        assert_eq!(*origin.0.lock().unwrap(), [*end], "{behaviour}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_model_serves_the_frames_it_has_and_is_then_freed() {
+    let (ports, mut fakes) = Fakes::new(Duration::from_secs(5), lenient());
+    let models = Arc::clone(&ports.models);
+    let pipeline = Pipeline::start(config(), ports).await.unwrap();
+    let generation = |version: &str| {
+        let model = fake_model("fake", version);
+        let freed: Weak<dyn LoadedModel> = Arc::downgrade(&model);
+        (Generation::new("fake", vec![model], Vec::new(), &pipeline.shared_state().circuits), freed)
+    };
+    let (first, old) = generation("1");
+    models.replace(first);
+    fakes.send(SLOW, "old");
+    while fakes.frames_run.load(Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (second, new) = generation("2");
+    models.replace(second);
+    assert!(old.upgrade().is_some(), "a frame is being served by it");
+    fakes.gate.send_replace(true);
+    assert_eq!(fakes.outcomes(1).await, [("old".to_owned(), None)]);
+    fakes.send(GOOD, "new");
+    assert_eq!(fakes.outcomes(1).await, [("new".to_owned(), None)]);
+    assert_eq!(*fakes.versions.lock().unwrap(), ["1", "2"]);
+    while old.upgrade().is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert!(new.upgrade().is_some(), "it is in service");
+    fakes.send(COSTLY, "gone");
+    assert_eq!(fakes.outcomes(1).await, [("gone".to_owned(), Some(FailureCode::ModelNotFound))]);
+    finish(pipeline, fakes).await;
+}

@@ -1,0 +1,84 @@
+//! The models in service, as one generation that is replaced as a whole.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::router::{Route, Router, VersionName};
+use crate::breaker::{CircuitPermit, Circuits, SharedCircuit};
+use crate::frame::IqSamples;
+use crate::outcome::Failure;
+use crate::ports::LoadedModel;
+
+/// The models in service at one time, with their circuits.
+#[derive(Debug)]
+pub struct Generation {
+    router: Router,
+    /// In the order of the router.
+    versions: Vec<(Arc<dyn LoadedModel>, Arc<SharedCircuit>)>,
+}
+
+/// The version that serves a frame.
+#[derive(Debug)]
+pub struct Routed {
+    /// The loaded model, which the frame carries to its features and its run.
+    pub model: Arc<dyn LoadedModel>,
+    /// Permit of its circuit, or the failure that the frame gets if it is not answered from the cache.
+    pub circuit_permit: Result<CircuitPermit, Failure>,
+}
+
+impl Generation {
+    /// A generation of these models. `default` serves frames that name none; `refused` could not be loaded.
+    pub fn new(
+        default: &str,
+        mut models: Vec<Arc<dyn LoadedModel>>,
+        refused: Vec<VersionName>,
+        circuits: &Circuits,
+    ) -> Self {
+        // Versions are numbers without leading zeros, so the longer one is the larger.
+        models.sort_by(|a, b| {
+            let key = |model: &dyn LoadedModel| (model.id().name.clone(), model.id().version.len());
+            key(&**a).cmp(&key(&**b)).then_with(|| a.id().version.cmp(&b.id().version))
+        });
+        let names = models
+            .iter()
+            .map(|model| VersionName { name: model.id().name.clone(), version: model.id().version.clone() });
+        let router = Router::new(default, names.collect(), refused);
+        let versions =
+            models.into_iter().map(|model| (Arc::clone(&model), circuits.of(model.id()))).collect();
+        Self { router, versions }
+    }
+
+    /// Selects the version for a frame that asks for `name` or `name@version`, or for nothing.
+    ///
+    /// # Errors
+    /// There is no such version, or it does not take the frame.
+    pub fn route(&self, asked: Option<&str>, samples: &IqSamples) -> Result<Routed, Failure> {
+        let accepts = |place: usize| self.versions[place].0.accepts(samples);
+        let admit = |place: usize| self.versions[place].1.admit();
+        let Route { place, permit } = self.router.route(asked, accepts, admit)?;
+        Ok(Routed { model: Arc::clone(&self.versions[place].0), circuit_permit: permit })
+    }
+}
+
+/// The current generation. Frames keep the model that they were routed to, so a replaced generation is freed
+/// when the last frame that uses it ends.
+#[derive(Debug)]
+pub struct Models(ArcSwap<Generation>);
+
+impl Models {
+    /// Begins with this generation.
+    pub fn new(generation: Generation) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(generation)))
+    }
+
+    /// The generation that frames are routed by from now on.
+    pub fn current(&self) -> Arc<Generation> {
+        self.0.load_full()
+    }
+
+    /// Replaces the generation, at once for every frame that is routed afterwards.
+    pub fn replace(&self, generation: Generation) {
+        self.0.store(Arc::new(generation));
+    }
+}

@@ -1,0 +1,7 @@
+//! Which model serves a frame: the generation in service, and the rule by which a version is chosen.
+
+mod generation;
+mod router;
+
+pub use generation::{Generation, Models, Routed};
+pub use router::{Route, Router, VersionName};

@@ -1,0 +1,184 @@
+//! Which loaded version serves a frame: plain and synchronous.
+
+use crate::outcome::{Failure, FailureCode};
+
+/// Names and versions of the models in service, known by their place in the list.
+///
+/// Invariant: a frame that names a version is served by that version or fails; one that does not is served by
+/// the highest version of its model, or by the next older healthy one that accepts it.
+#[derive(Debug, Clone, Default)]
+pub struct Router {
+    /// What a frame asks for that names no model: `name` or `name@version`.
+    default: String,
+    /// Sorted by name, then by rising version.
+    versions: Vec<VersionName>,
+    /// Versions that could not be loaded.
+    refused: Vec<VersionName>,
+}
+
+/// Name and version of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionName {
+    /// The model's name.
+    pub name: String,
+    /// Its version; empty where the model as a whole is meant.
+    pub version: String,
+}
+
+/// The version that serves a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route<P> {
+    /// Its place in the router's list.
+    pub place: usize,
+    /// The permit of its circuit, or the failure that the frame gets if it has to be run.
+    pub permit: Result<P, Failure>,
+}
+
+impl VersionName {
+    /// Whether `asked`, `name` or `name@version`, means this version.
+    pub fn is(&self, asked: &str) -> bool {
+        match asked.split_once('@') {
+            Some((name, version)) => self.name == name && self.version == version,
+            None => self.name == asked,
+        }
+    }
+}
+
+impl Router {
+    /// A router over these versions, sorted by name, then by rising version.
+    pub fn new(default: impl Into<String>, versions: Vec<VersionName>, refused: Vec<VersionName>) -> Self {
+        Self { default: default.into(), versions, refused }
+    }
+
+    /// Selects the version for a frame that asks for `name` or `name@version`, or for nothing. `accepts` says
+    /// whether the version at a place takes the frame, `admit` whether it is healthy.
+    ///
+    /// # Errors
+    /// There is no such version, or it does not take the frame.
+    pub fn route<P>(
+        &self,
+        asked: Option<&str>,
+        accepts: impl Fn(usize) -> Result<(), Failure>,
+        admit: impl Fn(usize) -> Result<P, Failure>,
+    ) -> Result<Route<P>, Failure> {
+        let asked = asked.unwrap_or(&self.default);
+        let place = self.place_of(asked)?;
+        accepts(place)?;
+        let permit = admit(place);
+        if permit.is_err() && !asked.contains('@') {
+            let is_of_this_name = |older: &usize| self.versions[*older].name == self.versions[place].name;
+            let healthy = (0..place).rev().take_while(is_of_this_name).find_map(|older| {
+                let permit = accepts(older).and_then(|()| admit(older)).ok()?;
+                Some(Route { place: older, permit: Ok(permit) })
+            });
+            if let Some(healthy) = healthy {
+                return Ok(healthy);
+            }
+        }
+        Ok(Route { place, permit })
+    }
+
+    /// The place of the version that `name@version`, or of the highest that `name` stands for.
+    ///
+    /// # Errors
+    /// `model_not_found`, with what was asked for and what there is.
+    pub fn place_of(&self, asked: &str) -> Result<usize, Failure> {
+        self.versions.iter().rposition(|version| version.is(asked)).ok_or_else(|| self.not_found(asked))
+    }
+
+    fn not_found(&self, asked: &str) -> Failure {
+        let is_refused = self.refused.iter().any(|version| version.is(asked));
+        let refused = if is_refused { " (refused at load)" } else { "" };
+        let asked: String = asked.chars().take(64).collect();
+        let mut there: Vec<String> =
+            self.versions.iter().map(|of| format!("{}@{}", of.name, of.version)).take(16).collect();
+        match self.versions.len() - there.len() {
+            0 if there.is_empty() => there.push("none".into()),
+            0 => {}
+            more => there.push(format!("{more} more")),
+        }
+        let message = format!("no model `{asked}`{refused}, loaded: {}", there.join(", "));
+        Failure::new(FailureCode::ModelNotFound, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(name: &str, version: usize) -> VersionName {
+        VersionName { name: name.into(), version: version.to_string() }
+    }
+
+    fn failure(message: &str) -> Failure {
+        Failure::new(FailureCode::Internal, message)
+    }
+
+    /// One version of one of three models, and what becomes of a frame there.
+    #[derive(Debug, Clone)]
+    struct Case {
+        name: &'static str,
+        version: usize,
+        accepts: bool,
+        is_healthy: bool,
+    }
+
+    fn cases() -> impl Strategy<Value = Vec<Case>> {
+        let case = (prop::sample::select(vec!["a", "ab", "b"]), 1..4usize, any::<bool>(), any::<bool>())
+            .prop_map(|(name, version, accepts, is_healthy)| Case { name, version, accepts, is_healthy });
+        prop::collection::vec(case, 0..9).prop_map(|mut cases| {
+            cases.sort_by_key(|case| (case.name, case.version));
+            cases.dedup_by_key(|case| (case.name, case.version));
+            cases
+        })
+    }
+
+    /// The rule in other words: of what was asked for, the highest version decides whether the frame fits;
+    /// where it is not healthy, the highest that fits and is.
+    fn expected(cases: &[Case], asked: &str) -> Option<(usize, bool)> {
+        let (name, version) = asked.split_once('@').map_or((asked, None), |(name, v)| (name, Some(v)));
+        let meant: Vec<usize> = (0..cases.len())
+            .filter(|&at| cases[at].name == name)
+            .filter(|&at| version.is_none_or(|version| cases[at].version.to_string() == version))
+            .collect();
+        let &first = meant.last().filter(|&&first| cases[first].accepts)?;
+        let usable = meant.iter().rev().find(|&&at| cases[at].accepts && cases[at].is_healthy);
+        Some(usable.map_or((first, false), |&at| (at, true)))
+    }
+
+    proptest! {
+        #[test]
+        fn it_behaves_like_the_reference(
+            cases in cases(),
+            default in "(a|ab|b)(@[1-3])?",
+            asked in prop::option::of("(a|ab|b|c)(@[1-3])?"),
+        ) {
+            let versions = cases.iter().map(|case| named(case.name, case.version)).collect();
+            let router = Router::new(default.clone(), versions, Vec::new());
+            let routed = router.route(
+                asked.as_deref(),
+                |at| if cases[at].accepts { Ok(()) } else { Err(failure("it does not fit")) },
+                |at| if cases[at].is_healthy { Ok(at) } else { Err(failure("it is not healthy")) },
+            );
+            let routed = routed.ok().map(|Route { place, permit }| {
+                prop_assert!(permit.as_ref().is_ok_and(|&of| of == place) || permit.is_err());
+                Ok((place, permit.is_ok()))
+            }).transpose()?;
+            prop_assert_eq!(routed, expected(&cases, asked.as_deref().unwrap_or(&default)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_with_what_is() {
+        let router = Router::new("a", vec![named("a", 1), named("a", 2)], vec![named("b", 1)]);
+        let message = |asked| router.place_of(asked).unwrap_err().message;
+        assert_eq!(message("a@3"), "no model `a@3`, loaded: a@1, a@2");
+        assert_eq!(message("b"), "no model `b` (refused at load), loaded: a@1, a@2");
+        let none = Router::new("a", Vec::new(), Vec::new());
+        assert_eq!(none.place_of("a").unwrap_err().message, "no model `a`, loaded: none");
+        let many = Router::new("a", (0..20).map(|n| named("m", n)).collect(), Vec::new());
+        assert!(many.place_of("a").unwrap_err().message.ends_with("m@15, 4 more"));
+    }
+}
