@@ -1,6 +1,5 @@
 //! The real pipeline with the real models; only broker and features are left out.
 
-use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -13,20 +12,20 @@ use serde_json::{Value, json};
 use sferic::onnx::{Model, runners};
 use sferic_actors::account::ledger::End;
 use sferic_actors::breaker::{self, Circuits};
-use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use sferic_actors::frame::{Envelope, Priority};
 use sferic_actors::job::{Job, JobParts, PreparedFrame};
-use sferic_actors::outcome::{Answer, Failure, FailureCode, Outcome, PublishError};
+use sferic_actors::outcome::{FailureCode, Outcome, PublishError};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
-use sferic_actors::ports::{
-    Arrival, Decoded, Decoder, FeatureWorker, LoadedModel, OutcomeSink, Rejected, RunCanceller, RunError,
-    Runner,
-};
+use sferic_actors::ports::{Arrival, LoadedModel, OutcomeSink};
 use sferic_actors::reply::{Responder, Unanswered};
 use sferic_actors::routing::{Generation, Models};
 use sferic_actors::{cache, queue, supervision};
-use sferic_samples::{BufferPool, Datatype, Dtype};
+use sferic_bench::statistics::at;
+use sferic_samples::BufferPool;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
+
+use crate::stand_ins::{AcceptsAll, Fixed, Prepared, Unwrapping, samples};
 
 /// A pipeline and the two ends of it.
 pub struct Pool {
@@ -195,7 +194,7 @@ impl Pool {
             "offered_per_second": sent as f64 / seconds,
             "served_per_second": served as f64 / seconds,
             "goodput_of_peak": served as f64 / seconds / peak,
-            "served_ms": {"p50": super::at(&served_ms, 0.5), "p99": super::at(&served_ms, 0.99)},
+            "served_ms": {"p50": at(&served_ms, 0.5), "p99": at(&served_ms, 0.99)},
             "budget_ms": self.budget.as_millis() as u64,
             "rss_mib": [rss, Some(late_rss)],
             "back_after_ms": back_after.as_secs_f64() * 1e3,
@@ -225,7 +224,7 @@ impl Pool {
             self.send()?;
             self.outcome().await?;
         }
-        Ok(super::median(&self.take_latencies()))
+        Ok(at(&self.take_latencies(), 0.5))
     }
 
     fn take_latencies(&self) -> Vec<f64> {
@@ -284,101 +283,6 @@ impl Feed {
             prepared_at: Instant::now(),
         });
         Ok(())
-    }
-}
-
-/// The model, whatever the frame.
-#[derive(Debug)]
-struct AcceptsAll(Arc<Model>);
-
-impl LoadedModel for AcceptsAll {
-    fn id(&self) -> &Arc<ModelId> {
-        self.0.id()
-    }
-
-    fn accepts(&self, _: &IqSamples) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn max_batch(&self) -> usize {
-        self.0.max_batch()
-    }
-
-    fn expected_run(&self) -> Duration {
-        self.0.frame_cost()
-    }
-
-    fn digests(&self) -> [&[u8; 32]; 2] {
-        self.0.digests()
-    }
-
-    fn rebind(&self, answer: Answer) -> Option<Answer> {
-        self.0.rebind(answer)
-    }
-}
-
-/// Runs the model within.
-struct Unwrapping(Box<dyn Runner>);
-
-impl Runner for Unwrapping {
-    fn run(
-        &mut self,
-        model: &dyn LoadedModel,
-        batch: &[&Tensor],
-    ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
-        let model: &dyn Any = model;
-        let within = model.downcast_ref().map(|AcceptsAll(model)| model);
-        self.0.run(&**within.ok_or_else(|| RunError("another model".into()))?, batch)
-    }
-
-    fn canceller(&self) -> Arc<dyn RunCanceller> {
-        self.0.canceller()
-    }
-}
-
-fn samples(bytes: Bytes) -> IqSamples {
-    IqSamples { bytes, datatype: Datatype::Ci8, channels: 1, sample_rate: None }
-}
-
-/// Every frame is the same good one.
-#[derive(Clone)]
-struct Fixed {
-    budget: Duration,
-}
-
-impl Decoder for Fixed {
-    fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
-        Ok(Decoded {
-            info: self.identify(payload, envelope),
-            samples: samples(payload.clone()),
-            model: None,
-            budget: self.budget,
-            priority: Priority::Normal,
-            is_cacheable: false,
-        })
-    }
-
-    fn identify(&self, _: &Bytes, _: &Envelope) -> FrameInfo {
-        FrameInfo::default()
-    }
-}
-
-/// A tensor that is there already.
-#[derive(Clone)]
-struct Prepared {
-    buffers: BufferPool,
-    shape: [usize; 3],
-}
-
-impl Prepared {
-    fn tensor(&self) -> Tensor {
-        Tensor { shape: self.shape, data: self.buffers.take(Dtype::Float32, &self.shape) }
-    }
-}
-
-impl FeatureWorker for Prepared {
-    fn extract(&mut self, _: &dyn LoadedModel, _: &IqSamples) -> Result<Tensor, Failure> {
-        Ok(self.tensor())
     }
 }
 

@@ -2,12 +2,13 @@
 //! whole pipeline's behaviour when three times as much is asked of it as it can do; and when frames are
 //! answered whose deadline passes in the middle of a long run.
 //!
-//! `cargo run --release --example pool_bench -- [--repository ../shared/models] [--models fastvit_t8,cnn_loc]
-//! [--json]`
+//! `cargo run --release -p sferic-bench --bin pool_bench -- [--repository ../shared/models]
+//! [--models fastvit_t8,cnn_loc] [--json]`
 #![allow(missing_docs)] // a program
 
 mod bare;
 mod pool;
+mod stand_ins;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use sferic::onnx::{Catalog, Options, Runtime};
 use sferic::settings::available_cores;
+use sferic_bench::statistics::at;
 
 #[derive(Parser)]
 struct Args {
@@ -101,7 +103,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         pool.stop().await;
         let spread = |values: &[f64]| {
             let (least, most) = (at(values, 0.0), at(values, 1.0));
-            json!({"median": median(values), "min": least, "max": most})
+            json!({"median": at(values, 0.5), "min": least, "max": most})
         };
         let report = json!({
             "model": name, "max_batch": model.max_batch(), "best_bare": best.to_string(),
@@ -117,14 +119,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
 async fn deadlines(runtime: &Runtime, options: &Options, as_json: bool) -> anyhow::Result<()> {
     eprintln!("deadlines in the middle of a long run");
     let folder = tempfile::tempdir()?;
-    let slow = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/slow");
+    let slow = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/slow");
     std::os::unix::fs::symlink(slow, folder.path().join("slow"))?;
     let catalog = Arc::new(Catalog::load(folder.path(), runtime, options)?);
     let model = catalog.resolve("slow").map_err(|failure| anyhow::anyhow!(failure.message))?;
     let pool = pool::Pool::start(model, [1, 2, 8], Duration::from_millis(200), options.sessions).await?;
     let ms = pool.one_by_one(100).await?;
     pool.stop().await;
-    let (run_ms, p50, p99) = (model.frame_cost().as_secs_f64() * 1e3, median(&ms), at(&ms, 0.99));
+    let (run_ms, p50, p99) = (model.frame_cost().as_secs_f64() * 1e3, at(&ms, 0.5), at(&ms, 0.99));
     if as_json {
         let answered = json!({"p50": p50, "p99": p99});
         let report = json!({"run_ms": run_ms, "budget_ms": 200, "frames": ms.len(), "answered_ms": answered});
@@ -163,18 +165,4 @@ fn text(report: &Value) -> String {
         number("/flood/rss_mib/1"),
         number("/flood/back_after_ms"),
     )
-}
-
-fn median(values: &[f64]) -> f64 {
-    at(values, 0.5)
-}
-
-/// The value at this share of the sorted values.
-fn at(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-        .get(((sorted.len().saturating_sub(1)) as f64 * share).round() as usize)
-        .copied()
-        .unwrap_or(f64::NAN)
 }
