@@ -1,4 +1,4 @@
-//! The whole way from samples to a tensor.
+//! Computes the tensor of a frame from its samples.
 
 use crate::bank::{Bank, EmptyBand, TILE};
 use crate::fit::Fit;
@@ -7,7 +7,7 @@ use crate::spectrum::Spectrum;
 use crate::{FeatureConfig, FrameError, Kind, Log, Sides, log};
 use sferic_samples::{Component, Samples, with_component};
 
-/// Columns worked on before they are written out, so that each row is written in runs and not value by value.
+/// Columns computed before they are written out, so that each row is written in runs and not value by value.
 /// A multiple of `TILE`.
 const BLOCK: usize = 16;
 
@@ -40,13 +40,13 @@ enum BinsToRows {
     Bank(Bank),
     /// Bins from `0`.
     Bins,
-    /// Bins from this one on, then those before it: rising frequency.
+    /// Bins from this one on, then those before it, which is rising frequency.
     Rotated(usize),
 }
 
 impl Extractor {
-    /// Makes the plan for `config` and a frame's sample rate (Hz); see [`FeatureConfig::plan_rate`] for what
-    /// the rate does.
+    /// Makes the plan for `config` and a frame's sample rate (Hz); [`FeatureConfig::plan_rate`] says
+    /// what the rate changes.
     ///
     /// # Errors
     /// [`FrameError::Config`] for a configuration that does not validate, and those of
@@ -81,7 +81,7 @@ impl Extractor {
         })
     }
 
-    /// Bands that catch no bin at this rate; their rows are constant before normalisation.
+    /// Bands without a bin at this rate; their rows are constant before normalisation.
     pub fn empty_bands(&self) -> &[EmptyBand] {
         match &self.features {
             Features::Spectral(spectral) => match &spectral.to_rows {
@@ -92,7 +92,7 @@ impl Extractor {
         }
     }
 
-    /// Warns, in one line, of the bands that catch no bin. Call it once when a model is loaded and its rate
+    /// Logs one warning about the bands without a bin. Call it once when a model is loaded and its rate
     /// is known, not for every plan: senders are free to choose rates.
     pub fn warn_of_empty_bands(&self, model: &str) {
         let empty = self.empty_bands();

@@ -1,5 +1,5 @@
-//! Unit-power waveforms of eight modulation families, centred at 0 Hz, with parameters drawn from what is on
-//! the air.
+//! Unit-power waveforms of eight modulation families, centred at 0 Hz, with parameters drawn from those of
+//! real transmissions.
 
 mod analog;
 mod keyed;
@@ -14,7 +14,7 @@ use crate::dsp;
 use crate::rng::SimRng;
 pub use waveform::Waveform;
 
-/// A modulation family: what the `modulation` model tells apart.
+/// A modulation family: a class of the `modulation` model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {

@@ -11,7 +11,7 @@ use crate::rng::{SimRng, pick};
 /// How the subcarriers are used over time.
 #[derive(Clone, Copy)]
 enum Grid {
-    /// All of them, all the time.
+    /// All subcarriers, all the time.
     Full,
     /// Training symbols first, then all: an 802.11 packet.
     Packet,
@@ -70,16 +70,16 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
     Waveform { samples, bandwidth: (2 * half) as f32 / period as f32 }
 }
 
-/// Which subcarriers the next symbol uses.
+/// The subcarriers that the next symbol uses.
 struct Allocation {
     grid: Grid,
     symbol: usize,
-    /// Per block of twelve subcarriers, drawn anew every fourteen symbols: is there data?
+    /// Whether each block of twelve subcarriers has data; drawn again every fourteen symbols.
     blocks: Vec<bool>,
     share: f64,
     /// Symbols of each fourteen that are full of control data.
     control: usize,
-    /// Reference signals stand on every `comb`-th subcarrier.
+    /// Reference signals are on every `comb`-th subcarrier.
     comb: usize,
     order: usize,
 }
