@@ -104,7 +104,7 @@ impl RecordingError {
     }
 }
 
-/// The extension as it is told: `.xyz`, or that there is none.
+/// The extension as messages name it: `.xyz`, or that there is none.
 fn extension_of(path: &Path) -> String {
     path.extension().map_or_else(
         || "a name without extension".to_owned(),

@@ -4,7 +4,7 @@
 //! spans from the frame's trail by [`traces::Traces`], and logged where it is a fault. [`otlp::Exporter`]
 //! sends spans, and the readings of metrics that the daemon takes, to a collector.
 //!
-//! It names no broker, no model and no settings: [`ExportOptions`] and [`TraceOptions`] say what it is told.
+//! It names no broker, no model and no settings: [`ExportOptions`] and [`TraceOptions`] configure it.
 
 #[cfg(test)]
 mod docs;
