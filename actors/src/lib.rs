@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Nothing here names a broker, an inference library or an FFT: those stand behind [`ports`] and are
-//! implemented by the root package. So the tests of this crate need neither a server nor a library.
+//! implemented by crates beside this one and by the root package. So the tests of this crate need neither a
+//! server nor a library.
 //!
 //! State that must survive an actor lives outside it, in [`pipeline::SharedState`]: the ledger, the permits,
 //! the outcomes not yet published, the queue the sessions pull from, the circuits, the cache's entries.

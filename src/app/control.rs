@@ -83,6 +83,10 @@ impl Control {
             "unseen": self.unseen.frames(),
             "in_flight": {"frames": frames, "bytes": bytes},
             "cache": self.shared_state.cache.stats(),
+            "preprocess": {
+                "waiting": self.shared_state.frames.depth(),
+                "shed": self.shared_state.frames.shed_count(),
+            },
             "pool": self.shared_state.queue.stats(),
             "breaker": self.shared_state.circuits.stats(),
             "buffers": self.buffers.stats(),

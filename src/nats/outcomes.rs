@@ -76,7 +76,7 @@ impl Outcomes {
             let sending = async {
                 let mut results = Vec::with_capacity(outcomes.len());
                 for (index, outcome) in outcomes.iter_mut().enumerate() {
-                    results.push(self.send(&client, outcome, index, asked).await);
+                    results.push(self.send((generation, &client), outcome, index, asked).await);
                 }
                 client.flush().await.map(|()| results)
             };
@@ -101,7 +101,7 @@ impl Outcomes {
 
     async fn send(
         &self,
-        client: &Client,
+        (generation, client): (u64, &Client),
         outcome: &mut Outcome,
         index: usize,
         asked: &mut Vec<Asked>,
@@ -118,7 +118,10 @@ impl Outcomes {
             publish(client, subject, headers, payload.clone()).await?;
             outcome.published.subject = true;
         }
-        if let Some(origin) = outcome.origin.clone().filter(|_| !outcome.published.origin) {
+        // Where this client has ended meanwhile, the flush fails and all is sent again over the next one.
+        if let Some(origin) = outcome.origin.clone().filter(|_| !outcome.published.origin)
+            && self.connection.generation() == generation
+        {
             origin.answer(outcome, &payload).await;
             outcome.published.origin = true;
         }
@@ -128,15 +131,15 @@ impl Outcomes {
     /// Encodes the message; an outcome larger than the server accepts becomes a failure with both sizes.
     fn encode(outcome: &mut Outcome, limit: usize) -> Result<(Bytes, HeaderMap), wire::EncodeError> {
         wire::within(outcome, limit, |outcome| {
-            let encoded = wire::encode(outcome)?;
+            let payload = wire::encode(outcome)?;
             let headers = headers(outcome);
             // The reply to a failure has headers of its own.
             let largest = match (&outcome.origin, &outcome.result) {
                 (Some(_), Err(failure)) => headers_size(&with_service_error(headers.clone(), Some(failure))),
                 _ => headers_size(&headers),
             };
-            let size = encoded.payload.len() + largest;
-            Ok(((encoded.payload.into(), headers), size))
+            let size = payload.len() + largest;
+            Ok(((payload.into(), headers), size))
         })
     }
 }

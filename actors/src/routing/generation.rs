@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use super::router::{Route, Router, VersionName};
 use crate::breaker::{CircuitPermit, Circuits, SharedCircuit};
@@ -73,8 +73,8 @@ impl Models {
     }
 
     /// The generation that frames are routed by from now on.
-    pub fn current(&self) -> Arc<Generation> {
-        self.0.load_full()
+    pub fn current(&self) -> Guard<Arc<Generation>> {
+        self.0.load()
     }
 
     /// Replaces the generation, at once for every frame that is routed afterwards.

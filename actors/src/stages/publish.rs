@@ -37,8 +37,9 @@ async fn run(outcomes: &OutcomeQueue, sink: &dyn OutcomeSink, queue: &WorkQueue)
         if pending[0].published.attempts == MAX_ATTEMPTS {
             let message = format!("it crashed the publisher {MAX_ATTEMPTS} times");
             let error = PublishError { reason: "publisher_died", message };
-            sink.abandoned(&pending[0], &error);
-            pending.remove(0).close(Err(&error));
+            let outcome = pending.remove(0);
+            sink.abandoned(&outcome, &error);
+            outcome.close(Err(&error));
             continue;
         }
         pending[..batch].iter_mut().for_each(|outcome| outcome.published.attempts += 1);

@@ -198,7 +198,7 @@ impl LoadedModel for Model {
     }
 
     fn max_batch(&self) -> usize {
-        self.max_batch()
+        self.warm_up.max_batch
     }
 
     fn expected_run(&self) -> Duration {

@@ -18,7 +18,7 @@ pub struct OnnxRunner {
 }
 
 impl OnnxRunner {
-    /// A runner for the thread that calls this.
+    /// A runner for the thread that calls this, on which subnormal numbers count as zero from now on.
     pub fn new() -> Self {
         let canceller = RunTerminator::new().unwrap_or_else(|error| {
             tracing::warn!(%error, "the runs of a session cannot be cancelled");

@@ -11,7 +11,10 @@ pub(super) fn flush_on_this_thread() {
         // Bit 15: results (flush to zero); bit 6: inputs (denormals are zero).
         let mut mxcsr: u32 = 0;
         // SAFETY: both instructions are of SSE, which x86-64 always has, and touch only this variable and the
-        // thread's own MXCSR; the two bits change no exception mask and no rounding.
+        // thread's own MXCSR; the two bits change no exception mask and no rounding. Rust promises nothing
+        // for floating-point code under another MXCSR than its own. This relies on what LLVM does in
+        // practice: besides the library's kernels, the thread computes a frame's answer, in which a subnormal
+        // is zero.
         unsafe {
             std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags));
             mxcsr |= 1 << 15 | 1 << 6;
@@ -21,7 +24,8 @@ pub(super) fn flush_on_this_thread() {
     #[cfg(target_arch = "aarch64")]
     {
         let mut fpcr: u64;
-        // SAFETY: FPCR is the thread's own; bit 24 (flush to zero) changes no exception and no rounding.
+        // SAFETY: FPCR is the thread's own; bit 24 (flush to zero) changes no exception and no rounding. As
+        // above, it relies on what LLVM does in practice.
         unsafe {
             std::arch::asm!("mrs {}, fpcr", out(reg) fpcr, options(nomem, nostack, preserves_flags));
             fpcr |= 1 << 24;

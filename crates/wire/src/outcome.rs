@@ -10,19 +10,10 @@ use sferic_actors::outcome::{
     Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Uncertainty,
 };
 
-use super::{binary, content_type};
-
-/// An outcome ready to be published.
-#[derive(Debug)]
-pub struct Encoded {
-    /// MessagePack, or JSON where the frame was.
-    pub payload: Vec<u8>,
-    /// Its `Content-Type`.
-    pub content_type: &'static str,
-}
+use super::binary;
 
 /// Writes an outcome in the encoding of its frame.
-pub fn encode(outcome: &Outcome) -> Result<Encoded, EncodeError> {
+pub fn encode(outcome: &Outcome) -> Result<Vec<u8>, EncodeError> {
     match &outcome.result {
         Ok(prediction) => write(&PredictionBody::new(outcome, prediction), outcome.envelope.encoding),
         Err(failure) => write(&FailureBody::new(outcome, failure), outcome.envelope.encoding),
@@ -34,12 +25,11 @@ pub fn encode(outcome: &Outcome) -> Result<Encoded, EncodeError> {
 #[error("the outcome could not be encoded: {0}")]
 pub struct EncodeError(String);
 
-fn write(body: &impl Serialize, encoding: Encoding) -> Result<Encoded, EncodeError> {
-    let payload = match encoding {
-        Encoding::MessagePack => rmp_serde::to_vec_named(body).map_err(|e| EncodeError(e.to_string()))?,
-        Encoding::Json => serde_json::to_vec(body).map_err(|e| EncodeError(e.to_string()))?,
-    };
-    Ok(Encoded { payload, content_type: content_type(encoding) })
+fn write(body: &impl Serialize, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+    match encoding {
+        Encoding::MessagePack => rmp_serde::to_vec_named(body).map_err(|e| EncodeError(e.to_string())),
+        Encoding::Json => serde_json::to_vec(body).map_err(|e| EncodeError(e.to_string())),
+    }
 }
 
 #[derive(Serialize)]
