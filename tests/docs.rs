@@ -308,3 +308,25 @@ fn relative_links_lead_somewhere() {
     }
     assert!(found.len() > 20 && broken.is_empty(), "{broken:#?}");
 }
+
+#[test]
+fn the_container_is_built_from_every_member_of_the_workspace() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    let ignored = read("ops/Dockerfile.dockerignore");
+    let copied: Vec<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    for member in members.iter().map(|member| member.as_str().unwrap().trim_end_matches("/*")) {
+        assert!(
+            copied.iter().any(|folder| Path::new(member).starts_with(folder)),
+            "{member} is a member, but ops/Dockerfile.dockerignore keeps it out of the build"
+        );
+    }
+    let dockerfile = read("ops/Dockerfile");
+    let from_here = dockerfile.lines().filter(|line| !line.contains("--from="));
+    for source in from_here.filter_map(|line| line.strip_prefix("COPY ")?.split(' ').next()) {
+        assert!(root().join(source).exists(), "COPY {source}");
+        let is_copied = |folder: &&str| Path::new(source).starts_with(folder);
+        assert!(source == "." || copied.iter().any(is_copied), "COPY {source} is kept out of the build");
+    }
+}

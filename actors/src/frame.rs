@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sferic_samples::{Buffer, Datatype};
+use sferic_samples::{Buffer, Datatype, Geolocation};
 
 /// Metadata of a frame that its outcome needs and the pipeline does not read.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +48,7 @@ pub struct TraceHeaders {
     pub baggage: Option<String>,
 }
 
-/// The part of a frame that its outcome echoes.
+/// What is known of a frame beside its samples. Its outcome echoes all but the place of the receiver.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FrameInfo {
     /// 1 to 256 printable ASCII characters.
@@ -61,6 +61,8 @@ pub struct FrameInfo {
     pub datetime: Option<String>,
     /// Centre frequency, Hz.
     pub frequency: Option<f64>,
+    /// Where its receiver is.
+    pub geolocation: Option<Geolocation>,
 }
 
 /// How urgent a frame is; the smaller, the sooner.

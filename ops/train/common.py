@@ -1,4 +1,4 @@
-"""What both trainings share: data from the generator, export, evaluation by ONNX Runtime, the bundle."""
+"""Code of both trainings: data from the generator, export, evaluation by ONNX Runtime, the bundle."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ class Clock:
 
 
 def say(*words):
-    """Talk goes to standard error."""
+    """Prints progress to standard error."""
     print(*words, file=sys.stderr, flush=True)
 
 
@@ -65,7 +65,7 @@ def generate(name, split, *arguments):
 
 
 def load(folder, name):
-    """An array of the generator, mapped rather than read."""
+    """Maps an array of the generator into memory."""
     return np.load(folder / f"{name}.npy", mmap_mode="r")
 
 
@@ -83,7 +83,7 @@ def export(model, example, path, outputs, time_axis):
 
 
 class Onnx:
-    """A model file on one thread, as the daemon runs it."""
+    """Runs a model file on one thread, as the daemon does."""
 
     def __init__(self, path):
         options = onnxruntime.SessionOptions()
@@ -91,7 +91,7 @@ class Onnx:
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, features, batch=64):
-        """All outputs for all rows of `features`, each concatenated over the batches."""
+        """Returns all outputs for all rows of `features`, each concatenated over the batches."""
         parts = [
             self.session.run(None, {"features": np.ascontiguousarray(features[at:at + batch])})
             for at in range(0, len(features), batch)
@@ -99,7 +99,7 @@ class Onnx:
         return [np.concatenate(part) for part in zip(*parts)]
 
     def milliseconds(self, features, runs=50):
-        """Median time of a run on one frame."""
+        """Returns the median time of a run on one frame."""
         one = np.ascontiguousarray(features[:1])
         times = []
         for _ in range(runs):

@@ -1,4 +1,4 @@
-"""The fixed first part of the model `modulation`: samples of any level, rate and length to three pictures.
+"""The fixed first part of the model `modulation`: samples of any kind to three representations.
 
 Nothing here is learned. Complex numbers are pairs of real tensors (re, im), because ONNX Runtime has no
 complex type, and the Fourier transforms are matrix products when exported.

@@ -65,7 +65,7 @@ def likelihood(output, truth):
 
 
 class Model(nn.Module):
-    """What is exported: features to `positions` [B, 2] and `uncertainties` [B, 3] (two sigmas, theta)."""
+    """The exported network: features to `positions` [B, 2] and `uncertainties` [B, 3] (two sigmas, theta)."""
 
     def __init__(self, head, scale=1.0):
         super().__init__()
@@ -86,7 +86,7 @@ class Model(nn.Module):
 
 
 def pooled(folder):
-    """The pooled features of a split, computed once."""
+    """Returns the pooled features of a split, computed once."""
     features = common.load(folder, "features")
     pool = Pool()
     parts = [pool(torch.from_numpy(np.array(features[at:at + 1024]))) for at in range(0, len(features), 1024)]
@@ -126,7 +126,7 @@ def squared_distances(positions, uncertainties, truth):
 
 
 def calibrate(squared):
-    """One factor on all sigmas that brings the 68 and the 95 % ellipse together nearest to their share."""
+    """Finds the factor on all sigmas with which the 68 and 95 % ellipses cover closest to nominal."""
     factors = np.linspace(0.7, 1.5, 801)
     gap = [
         sum(abs(np.mean(squared / f**2 < -2 * math.log(1 - p)) - p) for p in (0.68, 0.95)) for f in factors

@@ -12,7 +12,7 @@ from frontend import Frontend
 
 SEED = 2
 LABELS = ["noise", "tone", "am", "fm", "ook", "fsk", "psk", "ofdm"]
-# Frames per split and samples per frame; the short ones teach that a frame may be short.
+# Frames per split and samples per frame; the short ones are there because a frame may be short.
 TRAIN = {8192: 36_000, 2048: 6_000, 512: 5_000, 128: 3_000}
 CALIBRATION, TEST, TEST_SHORT = 4_000, 12_000, 4_000
 EPOCHS = 3
@@ -34,7 +34,7 @@ def convolution(kind, inputs, outputs, size, stride):
 
 
 class Pooled(nn.Module):
-    """Layers, then mean and maximum over all places: any length goes in, one vector comes out."""
+    """Layers, then mean and maximum over all positions: takes any length and returns one vector."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -46,7 +46,7 @@ class Pooled(nn.Module):
 
 
 class Head(nn.Module):
-    """The learned part: three small convolutional networks, one per picture, and two dense layers."""
+    """The learned part: three small convolutional networks, one per representation, and two dense layers."""
 
     def __init__(self):
         super().__init__()
@@ -69,7 +69,7 @@ class Head(nn.Module):
 
 
 class Model(nn.Module):
-    """What is exported: features to `logits` [B, 8]. A temperature makes the softmax's scores honest."""
+    """The exported network: features to `logits` [B, 8]. A temperature calibrates the softmax's scores."""
 
     def __init__(self, head, temperature=1.0):
         super().__init__()
@@ -228,7 +228,7 @@ def card(folder, tests, temperature, size, digest, generated, clock):
 
 
 def captures(onnx):
-    """What the model says about each frame of the real captures, as a table."""
+    """Returns the predictions for the real captures as a table."""
     source = Path(os.environ.get("SFERIC_CAPTURES", common.ROOT.parent / "shared" / "iq"))
     if not source.is_dir():
         return "The captures were not there when this card was written."

@@ -1,4 +1,4 @@
-"""What a dashboard's file holds: its queries, and what is wrong with it."""
+"""Reads a dashboard's file: its queries, and its faults."""
 
 import re
 
@@ -49,7 +49,7 @@ def span_attributes(dashboard):
 
 
 def faults(dashboard):
-    """What Grafana would show wrong or not at all."""
+    """Returns what Grafana would show wrong or not at all."""
     variables = dashboard["templating"]["list"]
     known = {variable["name"] for variable in variables} | {"__rate_interval", "__range"}
     sources = {f"${{{v['name']}}}": v["query"] for v in variables if v["type"] == "datasource"}

@@ -1,6 +1,6 @@
-"""Load that touches everything a dashboard shows.
+"""Load for everything that a dashboard shows.
 
-Two models, repeated frames, every way a sender can be wrong, lateness, overload.
+Two models, repeated frames, every fault of a sender, late frames, overload.
 """
 
 import array
@@ -16,7 +16,7 @@ HOP = 16
 
 
 def play(sferic, nats, folder, seconds):
-    """Sends for about that long."""
+    """Sends load for about `seconds`."""
     scenes = folder / "scenes"
     subprocess.run([sferic, "simulate", "--out", scenes, "--scenes", "30"], check=True, capture_output=True)
     scenes = sorted(scenes.glob("*.sigmf-meta"))
@@ -35,7 +35,7 @@ def play(sferic, nats, folder, seconds):
 
     began = time.monotonic()
     while time.monotonic() - began < seconds:
-        # The second time round these are in the cache.
+        # The second time these are in the cache.
         publish("north.rx1", *scenes, "--model", "localization", "--wait", "--timeout", "10s")
         publish("north.rx2", noise, *rate, "--model", "modulation", "--wait", "--timeout", "10s")
         publish("wrong.model", noise, *rate, "--model", "nobody", "--wait")

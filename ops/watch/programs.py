@@ -1,4 +1,4 @@
-"""The programs that are started to check against, and how they are asked."""
+"""Starts the programs to check against, and queries them."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Failed(Exception):
-    """A check that cannot go on."""
+    """The check cannot continue."""
 
 
 def get(url, **query):
@@ -24,7 +24,7 @@ def get(url, **query):
 
 
 def until(what, check, seconds=60):
-    """Waits for `check` to give something; an error of the network is a no."""
+    """Waits until `check` returns something true; a network error counts as false."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -60,7 +60,7 @@ def start(stack, log, *command, **environment):
 
 
 class Collector:
-    """Takes OTLP over HTTP and keeps it, until `stack` ends."""
+    """Receives OTLP over HTTP and keeps it, until `stack` ends."""
 
     def __init__(self, stack):
         taken = self.taken = {"/v1/traces": b"", "/v1/metrics": b""}

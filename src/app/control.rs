@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use sferic_actors::breaker::{Circuits, Force, SharedCircuit, State};
 use sferic_actors::frame::ModelId;
 use sferic_actors::pipeline::SharedState;
+use sferic_onnx::{Catalog, RefusedBundle};
 use sferic_samples::BufferPool;
 
 use super::{Readiness, Unseen};
-use crate::nats::{Connection, Endpoint, Health, InputSwitch, Member, ModelHealth, Refusal, Service};
-use crate::onnx::{Catalog, Refused};
+use crate::nats::{Connection, ControlError, Endpoint, Health, InputSwitch, Member, ModelHealth, Service};
 
 /// State that the endpoints read.
 pub struct Control {
@@ -57,11 +57,8 @@ impl Control {
             ModelHealth { name: id.name.clone(), version: id.version.clone(), state: state(id), reason: None }
         });
         let failed =
-            self.catalog.refused().iter().cloned().map(|Refused { name, version, reason, .. }| ModelHealth {
-                name,
-                version,
-                state: "failed",
-                reason: Some(reason),
+            self.catalog.refused().iter().cloned().map(|RefusedBundle { name, version, reason, .. }| {
+                ModelHealth { name, version, state: "failed", reason: Some(reason) }
             });
         let models = models.chain(failed).collect();
         Health {
@@ -103,10 +100,10 @@ struct BreakerRequest {
 }
 
 /// Executes a request and answers with the circuits it selects.
-fn breaker(circuits: &Circuits, request: &Bytes) -> Result<Value, Refusal> {
+fn breaker(circuits: &Circuits, request: &Bytes) -> Result<Value, ControlError> {
     let BreakerRequest { model, force } = match request.as_ref() {
         [] => BreakerRequest::default(),
-        text => serde_json::from_slice(text).map_err(|error| Refusal::new(400, error))?,
+        text => serde_json::from_slice(text).map_err(|error| ControlError::new(400, error))?,
     };
     let all = circuits.all();
     let meant =
@@ -114,7 +111,7 @@ fn breaker(circuits: &Circuits, request: &Bytes) -> Result<Value, Refusal> {
     let chosen: Vec<_> = all.iter().filter(meant).collect();
     if let (Some(asked), []) = (&model, chosen.as_slice()) {
         let there: Vec<_> = all.iter().map(|circuit| circuit.model().to_string()).collect();
-        return Err(Refusal::new(
+        return Err(ControlError::new(
             404,
             format_args!("`model` is {asked:?}, must be one of {}, or a name alone", there.join(", ")),
         ));
@@ -132,8 +129,8 @@ fn is_meant(model: &ModelId, asked: &str) -> bool {
     }
 }
 
-fn to_value(answer: &impl serde::Serialize) -> Result<Value, Refusal> {
-    serde_json::to_value(answer).map_err(|error| Refusal::new(500, error))
+fn to_value(answer: &impl serde::Serialize) -> Result<Value, ControlError> {
+    serde_json::to_value(answer).map_err(|error| ControlError::new(500, error))
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use sferic_actors::frame::{Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
+use sferic_models::frame_failure;
 use sferic_samples::{Datatype, Number, Samples, datetime};
 use sferic_wire::{self as wire, Body, Text};
 
-use crate::onnx::frame_failure;
 use crate::settings::Settings;
 
 /// Decodes frames.
@@ -47,6 +47,7 @@ impl FrameDecoder {
             seq: body.seq,
             datetime: body.datetime.take().map(wire::to_nanoseconds),
             frequency: body.frequency,
+            geolocation: body.geolocation.take().map(wire::Geolocation::into_place),
         };
         match check(&body, &info).and_then(|()| self.accept(body, payload)) {
             Ok(accepted) => Ok(Decoded { info, ..accepted }),

@@ -8,9 +8,9 @@ use sferic_actors::frame::{IqSamples, ModelId, Tensor};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{FeatureWorker, FeatureWorkers, LoadedModel};
 use sferic_features::{Extractor, FrameError};
+use sferic_models::frame_failure;
+use sferic_onnx::Model;
 use sferic_samples::{BufferPool, Dtype, Samples};
-
-use crate::onnx::{Model, frame_failure};
 
 /// Maximum number of plans per worker. Sample rates come from senders, so the plans must be bounded.
 const PLANS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use sferic_actors::account::gaps::{GapWatch, Missed};
 use sferic_actors::account::ledger::Ledger;
+use sferic_telemetry::Throttle;
+use sferic_telemetry::metrics::Recorded;
 use tokio::time::Instant;
 
 use crate::nats::Peers;
-use crate::telemetry::metrics::Recorded;
-use crate::throttle::Throttle;
 
 /// Interval at which other members of the queue group are looked for while no gap is open.
 const LOOK: Duration = Duration::from_secs(5);

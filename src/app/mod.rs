@@ -3,6 +3,7 @@
 mod control;
 mod decoder;
 mod extractor;
+mod metrics;
 mod missed;
 mod pause;
 mod readiness;
@@ -17,6 +18,7 @@ use control::Control;
 pub use decoder::FrameDecoder;
 pub use extractor::extractors;
 use futures::{FutureExt, future};
+use metrics::Metrics;
 pub use missed::Unseen;
 use readiness::{Lifecycle, Readiness};
 use sferic_actors::breaker::{self, Circuits};
@@ -24,16 +26,16 @@ use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::routing::Models;
 use sferic_actors::task::Task;
 use sferic_actors::{cache, queue, supervision};
+use sferic_onnx::{Catalog, Options, Runtime, runners};
 use sferic_samples::BufferPool;
+use sferic_telemetry::metrics::{ReadMetrics, Recorded};
+use sferic_telemetry::traces::Traces;
+use sferic_telemetry::{ExportOptions, Observed, TraceOptions, otlp};
 
 use crate::http;
 use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Probe, Service};
-use crate::onnx::{Catalog, Options, Runtime, runners};
 use crate::settings::{Mode, Settings, WhenFull, available_cores, given};
 use crate::shared_cache;
-use crate::telemetry::metrics::{Metrics, Recorded};
-use crate::telemetry::traces::Traces;
-use crate::telemetry::{Observed, otlp};
 
 /// A running daemon.
 pub struct App {
@@ -74,10 +76,12 @@ impl App {
         let circuits = Circuits::new(breaker_config(settings));
         let (source, frames) = nats::subscribe(&connection, prefix, queue_group);
         let mut exporter = match given(&settings.telemetry.otlp_endpoint) {
-            Some(endpoint) => Some(otlp::Exporter::start(endpoint, &settings.telemetry)?),
+            Some(endpoint) => Some(otlp::Exporter::start(endpoint, &export_options(settings))?),
             None => None,
         };
-        let traces = exporter.as_ref().map(|exporter| Arc::new(Traces::new(settings, exporter.queue())));
+        let traces = exporter
+            .as_ref()
+            .map(|exporter| Arc::new(Traces::new(&trace_options(settings), exporter.queue())));
         let recorded = Arc::new(Recorded::new(settings.telemetry.max_sources));
         let outcomes = Outcomes::new(connection.clone(), prefix, settings.nats.publish_timeout);
         let readiness = Arc::new(Readiness {
@@ -115,7 +119,7 @@ impl App {
         let service = control.serve(&connection).await?;
         frames.switch().pause(false);
         let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || control.health());
-        let metrics = Arc::new(Metrics {
+        let metrics = Metrics {
             recorded: Arc::clone(&recorded),
             shared_state: Arc::clone(pipeline.shared_state()),
             catalog,
@@ -127,9 +131,10 @@ impl App {
             exports: exporter.as_ref().map(otlp::Exporter::counts),
             health: Arc::clone(&health),
             started,
-        });
+        };
+        let metrics: ReadMetrics = Arc::new(move || metrics.read());
         if let Some(exporter) = &mut exporter {
-            exporter.export_metrics(Arc::clone(&metrics));
+            exporter.export_metrics(Arc::clone(&metrics), started);
         }
         pages.open(http::Daemon { health, metrics });
         readiness.lifecycle.started();
@@ -308,6 +313,21 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
             window: supervision.window,
         },
     })
+}
+
+fn export_options(settings: &Settings) -> ExportOptions {
+    let telemetry = &settings.telemetry;
+    ExportOptions { protocol: telemetry.otlp_protocol, metrics_interval: telemetry.metrics_interval }
+}
+
+fn trace_options(settings: &Settings) -> TraceOptions<'_> {
+    let (telemetry, nats) = (&settings.telemetry, &settings.nats);
+    TraceOptions {
+        sample_ratio: telemetry.sample_ratio,
+        slow_frame: telemetry.slow_frame,
+        prefix: &nats.prefix,
+        queue_group: &nats.queue_group,
+    }
 }
 
 fn breaker_config(settings: &Settings) -> breaker::Config {

@@ -109,13 +109,13 @@ mod tests {
     fn a_line_of_the_log_stays_one_line() {
         let evil = "a\x1b[31m\u{9d}\u{2028}\r\n2000-01-01 INFO b";
         for with_colours in [false, true] {
-            let said = Said::default();
+            let written = Written::default();
             let fields = debug_fn(log_field).delimited(" ");
-            let layer = fmt::layer().fmt_fields(fields).with_writer(said.clone()).with_ansi(with_colours);
+            let layer = fmt::layer().fmt_fields(fields).with_writer(written.clone()).with_ansi(with_colours);
             tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
                 tracing::warn!(source = evil, error = %evil, "from {evil}");
             });
-            let line = said.text();
+            let line = written.text();
             let ours = ["\x1b[0m", "\x1b[2m", "\x1b[3m", "\x1b[33m"]
                 .iter()
                 .fold(line.clone(), |line, colour| line.replace(colour, ""));
@@ -129,28 +129,28 @@ mod tests {
             assert_eq!(ours.trim_end_matches('\n').find(is_control), None, "{line:?}");
         }
 
-        let said = Said::default();
-        let layer = fmt::layer().json().with_writer(said.clone());
+        let written = Written::default();
+        let layer = fmt::layer().json().with_writer(written.clone());
         tracing::subscriber::with_default(
             tracing_subscriber::registry().with(layer),
             || tracing::warn!(error = %evil, "{evil}"),
         );
-        let line = escaped_line(said.text().as_bytes());
+        let line = escaped_line(written.text().as_bytes());
         assert_eq!(line.trim_end_matches('\n').find(is_control), None, "{line:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["fields"]["error"], evil);
     }
 
     /// Keeps what is written.
     #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<u8>>>);
+    struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl Said {
+    impl Written {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
-    impl io::Write for Said {
+    impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    impl<'a> MakeWriter<'a> for Said {
+    impl<'a> MakeWriter<'a> for Written {
         type Writer = Self;
 
         fn make_writer(&'a self) -> Self {

@@ -10,12 +10,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
+use sferic_telemetry::metrics::ReadMetrics;
+use sferic_telemetry::metrics::prometheus::{self, Format};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::nats::Health;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::prometheus::{self, Format};
 
 /// The running server; it ends when this is dropped.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ pub struct Pages {
 pub struct Daemon {
     /// The answer of `sferic.health`.
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
+    /// Reads the metrics.
+    pub metrics: ReadMetrics,
 }
 
 impl Pages {
@@ -100,7 +100,7 @@ async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Respons
     };
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = Format::asked_for(accept);
-    ([(header::CONTENT_TYPE, format.content_type())], prometheus::write(&daemon.metrics.read(), format))
+    ([(header::CONTENT_TYPE, format.content_type())], prometheus::write(&(daemon.metrics)(), format))
         .into_response()
 }
 

@@ -14,7 +14,7 @@ use futures::stream::{self, BoxStream};
 use sferic_actors::task::Task;
 use tokio::sync::watch;
 
-use super::keeper::{Shared, State, Traffic, keep};
+use super::keeper::{ConnectionState, Shared, Traffic, keep};
 use super::refusals::{Action, Refusals};
 use crate::settings::Nats;
 
@@ -28,7 +28,7 @@ const EVENT_LAG: Duration = Duration::from_millis(20);
 /// A handle to the connection; clones share it.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    state: watch::Receiver<State>,
+    state: watch::Receiver<ConnectionState>,
     client: Arc<RwLock<Client>>,
     shared: Arc<Shared>,
     _keeper: Arc<Task>,

@@ -128,7 +128,7 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
 /// Membership of the queue group. Frames are read in the first two states.
 enum Membership {
     /// Subscribed; a member once the server confirms it, until it refuses it.
-    Joined(Joined, Pending<Answer>),
+    Joined(Joined, Pending<SubscriptionAnswer>),
     /// Unsubscribed; nothing more comes after the echo.
     Leaving(Subscriber, Pending<()>),
     Left,
@@ -149,7 +149,7 @@ struct Joined {
 type Pending<T> = Option<BoxFuture<'static, T>>;
 
 /// Answer of the server to the subscription.
-enum Answer {
+enum SubscriptionAnswer {
     /// Confirmed, with the number of refusals before.
     Confirmed(u64),
     /// Refused, with the error text.
@@ -268,28 +268,28 @@ impl Reader {
             tokio::select! {
                 biased;
                 words = connection.refusals().refused(Action::Subscribe, &subject, after) => {
-                    Answer::Refused(words)
+                    SubscriptionAnswer::Refused(words)
                 }
-                () = confirmed(&connection) => Answer::Confirmed(after),
+                () = confirmed(&connection) => SubscriptionAnswer::Confirmed(after),
             }
         };
         self.membership =
             Membership::Joined(Joined { subscriber, generation, is_confirmed: false }, Some(answer.boxed()));
     }
 
-    fn answered(&mut self, answer: Answer) {
+    fn answered(&mut self, answer: SubscriptionAnswer) {
         let Membership::Joined(joined, waiting) = &mut self.membership else { return };
         match answer {
             // A client that connects again subscribes again, and what was granted may be refused then.
-            Answer::Confirmed(after) => {
+            SubscriptionAnswer::Confirmed(after) => {
                 joined.is_confirmed = true;
                 self.state.send_replace((Input::Reading, None));
                 let (connection, subject) = (self.connection.clone(), self.subject.clone());
                 let refused =
                     async move { connection.refusals().refused(Action::Subscribe, &subject, after).await };
-                *waiting = Some(refused.map(Answer::Refused).boxed());
+                *waiting = Some(refused.map(SubscriptionAnswer::Refused).boxed());
             }
-            Answer::Refused(words) => {
+            SubscriptionAnswer::Refused(words) => {
                 if self.state.borrow().1.as_ref() != Some(&words) {
                     tracing::warn!(
                         subject = self.subject,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::connection::State as ClientState;
 use async_nats::{Client, Event, ServerError};
+use sferic_telemetry::Throttle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -13,7 +14,6 @@ use super::refusals::Refusals;
 use super::sign_in::SignIn;
 use super::{options, sign_in, words};
 use crate::settings::Nats;
-use crate::throttle::Throttle;
 
 /// Minimum time between two clients, so that messages that end each of them do not keep a core busy.
 const RESTART_INTERVAL: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// State of the connection.
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(super) struct ConnectionState {
     /// Number of the current client.
     pub(super) generation: u64,
     /// Number of connections so far, of all clients together.
@@ -46,7 +46,7 @@ pub(super) struct Down {
 pub(super) struct Shared {
     pub(super) nats: Nats,
     pub(super) name: String,
-    pub(super) state: watch::Sender<State>,
+    pub(super) state: watch::Sender<ConnectionState>,
     pub(super) refusals: Refusals,
     pub(super) closing: AtomicBool,
     pub(super) restarts: AtomicU64,
@@ -131,7 +131,7 @@ impl Shared {
         Arc::new(Self {
             nats: nats.clone(),
             name: name.to_owned(),
-            state: watch::Sender::new(State { generation: 1, epoch: 0, down }),
+            state: watch::Sender::new(ConnectionState { generation: 1, epoch: 0, down }),
             refusals: Refusals::default(),
             closing: AtomicBool::new(false),
             restarts: AtomicU64::new(0),

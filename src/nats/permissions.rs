@@ -24,21 +24,22 @@ const REFUSED_FOR: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Permissions {
     connection: Connection,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<SubjectStates>>,
 }
 
+/// The subjects known to be allowed, and the last refusal.
 #[derive(Debug, Default)]
-struct Known {
+struct SubjectStates {
     /// Connection epoch and number of refusals that this is based on.
     as_of: (u64, u64),
     /// Allowed subjects, with the number of refusals before they were checked.
     allowed: HashMap<String, u64>,
-    refused: Option<Refused>,
+    refused: Option<LastRefusal>,
 }
 
 /// The subject refused last.
 #[derive(Debug)]
-struct Refused {
+struct LastRefusal {
     subject: String,
     words: String,
     at: Instant,
@@ -70,12 +71,12 @@ impl Permissions {
         drop(self.refreshed());
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, SubjectStates> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The current knowledge; a new connection or refusal invalidates what it affects.
-    fn refreshed(&self) -> MutexGuard<'_, Known> {
+    fn refreshed(&self) -> MutexGuard<'_, SubjectStates> {
         let refusals = self.connection.refusals();
         let mut guard = self.known();
         let known = &mut *guard;
@@ -88,7 +89,7 @@ impl Permissions {
                 let words = refusals.since(Action::Publish, subject, *after);
                 let is_allowed = words.is_none();
                 if let Some(words) = words {
-                    known.refused = Some(Refused { subject: subject.clone(), words, at: Instant::now() });
+                    known.refused = Some(LastRefusal { subject: subject.clone(), words, at: Instant::now() });
                 }
                 is_allowed
             });
@@ -116,7 +117,7 @@ impl Permissions {
         let mut known = self.refreshed();
         for Asked { subject, index, after } in asked {
             if let Some(words) = self.connection.refusals().since(Action::Publish, &subject, after) {
-                known.refused = Some(Refused { subject, words: words.clone(), at: Instant::now() });
+                known.refused = Some(LastRefusal { subject, words: words.clone(), at: Instant::now() });
                 refused.push((index, words));
             } else if is_answered {
                 if known.allowed.len() >= MAX_ALLOWED {

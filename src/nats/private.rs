@@ -5,11 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use sferic_tools as tools;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
-
-use crate::tools;
 
 /// Timeout of the server to report its port.
 const START_TIMEOUT: Duration = Duration::from_secs(20);

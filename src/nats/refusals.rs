@@ -21,12 +21,12 @@ pub enum Action {
 /// then looks for a later refusal.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    last: Mutex<HashMap<(Action, String), Refused>>,
+    last: Mutex<HashMap<(Action, String), Refusal>>,
     count: watch::Sender<u64>,
 }
 
 #[derive(Debug, Clone)]
-struct Refused {
+struct Refusal {
     number: u64,
     words: String,
 }
@@ -37,7 +37,7 @@ impl Refusals {
         let Some((action, subject)) = read(words) else { return };
         let mut last = self.last();
         let number = *self.count.borrow() + 1;
-        last.insert((action, subject.to_owned()), Refused { number, words: words.to_owned() });
+        last.insert((action, subject.to_owned()), Refusal { number, words: words.to_owned() });
         if last.len() > MAX_KEPT {
             last.retain(|_, refused| refused.number + MAX_KEPT as u64 / 2 > number);
         }
@@ -71,7 +71,7 @@ impl Refusals {
         }
     }
 
-    fn last(&self) -> MutexGuard<'_, HashMap<(Action, String), Refused>> {
+    fn last(&self) -> MutexGuard<'_, HashMap<(Action, String), Refusal>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -52,12 +52,12 @@ pub struct ModelHealth {
 
 /// Error of a control request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ControlError {
     code: u16,
     message: String,
 }
 
-impl Refusal {
+impl ControlError {
     /// An error with an HTTP-like code, and a message with the value and what is allowed.
     pub fn new(code: u16, message: impl fmt::Display) -> Self {
         // It goes into a header, which is one line.
@@ -76,7 +76,7 @@ impl Refusal {
 }
 
 /// Handles the payload of a control request.
-type Handler = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Result<Value, Refusal>> + Send + Sync>;
+type Handler = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Result<Value, ControlError>> + Send + Sync>;
 
 /// A control endpoint: `sferic.<name>`, which any daemon on the server answers, and `sferic.<name>.<id>`,
 /// which the one with this id answers.
@@ -91,7 +91,7 @@ impl Endpoint {
     /// endpoints.
     pub fn new<F>(name: &'static str, handler: impl Fn(Bytes) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Result<Value, Refusal>> + Send + 'static,
+        F: Future<Output = Result<Value, ControlError>> + Send + 'static,
     {
         Self { name, handler: Arc::new(move |payload| Box::pin(handler(payload))) }
     }
@@ -242,12 +242,12 @@ async fn answer(
 async fn respond(
     client: &Client,
     request: Message,
-    answer: Result<Value, Refusal>,
+    answer: Result<Value, ControlError>,
 ) -> Result<(), async_nats::PublishError> {
     let Some(reply) = request.reply else { return Ok(()) };
     match answer {
         Ok(answer) => client.publish(reply, to_bytes(answer)).await,
-        Err(Refusal { code, message }) => {
+        Err(ControlError { code, message }) => {
             let mut headers = HeaderMap::new();
             headers.insert(service::NATS_SERVICE_ERROR, message.as_str());
             headers.insert(service::NATS_SERVICE_ERROR_CODE, code.to_string().as_str());
@@ -260,6 +260,6 @@ fn to_bytes(answer: Value) -> Bytes {
     answer.to_string().into()
 }
 
-fn to_error(refusal: Refusal) -> service::error::Error {
-    service::error::Error { status: refusal.message, code: refusal.code.into() }
+fn to_error(error: ControlError) -> service::error::Error {
+    service::error::Error { status: error.message, code: error.code.into() }
 }

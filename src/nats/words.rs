@@ -31,7 +31,7 @@ impl Last {
 
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reason {
+pub(super) struct DisconnectReason {
     /// The library's words.
     pub text: String,
     /// The client could not read a message: the connection was good, and the publisher caused its end.
@@ -40,7 +40,7 @@ pub(super) struct Reason {
 
 /// Takes the reason why the last connection ended; `None` where the library reported none, or [`layer`] is
 /// not installed.
-pub(super) fn of_disconnect() -> Option<Reason> {
+pub(super) fn of_disconnect() -> Option<DisconnectReason> {
     DISCONNECT.take().map(|debug| reason(&debug))
 }
 
@@ -107,22 +107,23 @@ impl<S> Filter<S> for OnlyErrors {
 
 impl<S: Subscriber> Layer<S> for Words {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut said = Said::default();
-        event.record(&mut said);
-        match said.message.as_str() {
-            "disconnected" => DISCONNECT.put(said.error),
-            _ => ATTEMPT.put(said.error),
+        let mut text = EventText::default();
+        event.record(&mut text);
+        match text.message.as_str() {
+            "disconnected" => DISCONNECT.put(text.error),
+            _ => ATTEMPT.put(text.error),
         }
     }
 }
 
+/// The fields of a log event that are read.
 #[derive(Default)]
-struct Said {
+struct EventText {
     message: String,
     error: String,
 }
 
-impl Visit for Said {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => self.message = format!("{value:?}"),
@@ -134,7 +135,7 @@ impl Visit for Said {
 
 /// Parses the `Debug` text of an `Option<io::Error>`. An error of the client itself is about a message; one
 /// of the system or of TLS is not.
-fn reason(debug: &str) -> Reason {
+fn reason(debug: &str) -> DisconnectReason {
     let inner = debug.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(debug);
     let is_about_a_message =
         ["InvalidInput", "Other"].iter().any(|kind| inner.starts_with(&format!("Custom {{ kind: {kind},")));
@@ -149,7 +150,7 @@ fn reason(debug: &str) -> Reason {
         "None" => "the server closed the connection",
         _ => quoted.or(message).unwrap_or(inner),
     };
-    Reason { text: text.to_owned(), is_about_a_message }
+    DisconnectReason { text: text.to_owned(), is_about_a_message }
 }
 
 #[cfg(test)]
@@ -174,7 +175,10 @@ mod tests {
             (reset, "Connection reset by peer", false),
             (None, "the server closed the connection", false),
         ] {
-            assert_eq!(reason(&format!("{error:?}")), Reason { text: text.to_owned(), is_about_a_message });
+            assert_eq!(
+                reason(&format!("{error:?}")),
+                DisconnectReason { text: text.to_owned(), is_about_a_message }
+            );
         }
     }
 
@@ -188,7 +192,10 @@ mod tests {
             let error = "IO error: refused";
             tracing::debug!(target: "async_nats::connector", %error, "connection attempt failed");
         });
-        assert_eq!(of_disconnect(), Some(Reason { text: "a word".to_owned(), is_about_a_message: true }));
+        assert_eq!(
+            of_disconnect(),
+            Some(DisconnectReason { text: "a word".to_owned(), is_about_a_message: true })
+        );
         assert_eq!(of_disconnect(), None);
         assert_eq!(of_attempt().as_deref(), Some("IO error: refused"));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime::format_duration;
 use sferic_samples::Number;
 
-use super::Problem;
+use super::error::Problem;
 
 /// Collects what is wrong, section by section.
 #[derive(Default)]

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use sferic_samples::Number;
 
 use super::check::Check;
-use super::{given, units};
+use super::units;
+use super::values::given;
 
 /// Sessions: the frames of one emission, from several receivers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use figment::{Metadata, Profile, Provider, Source};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::SettingsError;
+use super::error::SettingsError;
 use super::unbuilt::value_at;
 
 const PREFIX: &str = "SFERIC__";
@@ -17,14 +17,14 @@ const ENVIRONMENT: &str = "from the environment";
 
 /// Keys and values from one place.
 pub(super) struct Layer {
-    origin: Origin,
+    kind: LayerKind,
     table: toml::Table,
     /// By `section.key`, values as they were written: a number's own text is lost where it is read.
     written: HashMap<String, String>,
 }
 
 /// Where a layer comes from.
-enum Origin {
+enum LayerKind {
     File(PathBuf),
     Environment,
     Flags,
@@ -48,7 +48,7 @@ impl Layer {
         let table = text.parse().map_err(syntax)?;
         let mut written = HashMap::new();
         note_table(&text, DeTable::parse(&text).map_err(syntax)?.get_ref(), "", &mut written);
-        Ok(Self { origin: Origin::File(path.to_owned()), table, written })
+        Ok(Self { kind: LayerKind::File(path.to_owned()), table, written })
     }
 
     /// The `SFERIC__SECTION__KEY` variables. What a value means depends on its key: one that takes text keeps
@@ -75,7 +75,7 @@ impl Layer {
             written.insert(path.join("."), value.clone());
             insert(&mut table, &path, parsed.unwrap_or(toml::Value::String(value)));
         }
-        Ok(Self { origin: Origin::Environment, table, written })
+        Ok(Self { kind: LayerKind::Environment, table, written })
     }
 
     /// The command line's overrides, as `section.key` and value.
@@ -85,7 +85,7 @@ impl Layer {
             written.insert(path.clone(), value.to_string());
             insert(&mut table, &path.split('.').collect::<Vec<_>>(), value.clone());
         }
-        Self { origin: Origin::Flags, table, written }
+        Self { kind: LayerKind::Flags, table, written }
     }
 
     pub(super) fn written(&self) -> &HashMap<String, String> {
@@ -128,10 +128,10 @@ fn note(text: &str, value: &Spanned<DeValue<'_>>, key: String, written: &mut Has
 
 impl Provider for Layer {
     fn metadata(&self) -> Metadata {
-        let origin = match &self.origin {
-            Origin::File(path) => format!("in {}", path.display()),
-            Origin::Environment => ENVIRONMENT.to_owned(),
-            Origin::Flags => "from the command line".to_owned(),
+        let origin = match &self.kind {
+            LayerKind::File(path) => format!("in {}", path.display()),
+            LayerKind::Environment => ENVIRONMENT.to_owned(),
+            LayerKind::Flags => "from the command line".to_owned(),
         };
         Metadata::from("settings", Source::Custom(origin))
     }

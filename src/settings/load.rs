@@ -10,10 +10,11 @@ use figment::providers::Serialized;
 use figment::value::Value;
 use sferic_samples::Number;
 
+use super::Settings;
 use super::check::quoted;
+use super::error::{Problem, SettingsError};
 use super::layers::{self, Layer};
-use super::redact::is_secret;
-use super::{Problem, Settings, SettingsError};
+use super::secrets::is_secret;
 
 /// Reads the settings: the defaults, then the file where one is given, then the environment, then `overrides`
 /// (from flags: `section.key` and its value). No file is read that was not asked for.

@@ -15,10 +15,12 @@ mod models;
 mod operation;
 mod pipeline;
 mod redact;
+mod secrets;
 mod shared_cache;
 mod transport;
 mod unbuilt;
 mod units;
+mod values;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +31,12 @@ pub use guards::{Breaker, Buffers, Limits, WhenFull};
 pub use jetstream::Jetstream;
 pub use load::{load, load_with_env};
 pub use models::{ModelSource, Models, SourceKind};
-pub use operation::{LogFormat, Onnx, OtlpProtocol, Shutdown, Supervision, Telemetry};
-pub use pipeline::{Cache, ExecutionProvider, Output, Pool, Preprocess};
+pub use operation::{LogFormat, Onnx, Shutdown, Supervision, Telemetry};
+pub use pipeline::{Cache, Output, Pool, Preprocess};
 pub use shared_cache::{SharedCache, SharedKind};
 pub use transport::{Http, Mode, Nats};
 pub use unbuilt::UNBUILT;
+pub use values::{available_cores, given};
 
 /// The whole configuration, one field per section.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,19 +108,6 @@ impl Settings {
         self.telemetry.validate(check.section("telemetry"));
         check.into_problems()
     }
-}
-
-/// The CPU cores this process may use, at least 1.
-///
-/// The standard library counts what the process is allowed, not what the host has: on Linux the scheduler's
-/// affinity mask and the CPU quota of cgroup v1 or v2, so a container limited to two cores gets two.
-pub fn available_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
-}
-
-/// An optional text: empty means not given.
-pub fn given(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]

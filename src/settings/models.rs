@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Check, is_bucket, quoted};
-use super::given;
-use super::redact::hide_userinfo;
+use super::secrets::hide_userinfo;
+use super::values::given;
 
 /// The model repository.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

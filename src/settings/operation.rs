@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_samples::Number;
+use sferic_telemetry::OtlpProtocol;
 use tracing_subscriber::EnvFilter;
 
 use super::check::{Check, quoted};
-use super::redact::hide_userinfo;
-use super::{given, units};
+use super::secrets::hide_userinfo;
+use super::units;
+use super::values::given;
 
 /// Restarts of failed actors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,17 +140,6 @@ impl Telemetry {
     }
 }
 
-/// How traces and metrics are exported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OtlpProtocol {
-    /// OTLP over gRPC.
-    #[default]
-    Grpc,
-    /// OTLP over HTTP with protobuf.
-    Http,
-}
-
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,6 +155,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Onnx {
-    /// Path of the shared library; empty: `ORT_DYLIB_PATH`, then `.tools/`, then the system's.
+    /// Path of the shared library; empty: `ORT_DYLIB_PATH`, then `.tools/lib` or `lib/sferic/lib`
+    /// of the installation, then the system's.
     pub library: String,
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_actors::cache::AdmissionPolicy;
+use sferic_onnx::ExecutionProvider;
 use sferic_samples::Number;
 
 use super::check::Check;
-use super::{SharedCache, available_cores, units};
+use super::shared_cache::SharedCache;
+use super::units;
+use super::values::available_cores;
 
 /// The workers that turn samples into features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,48 +86,6 @@ impl Pool {
             "execution_providers",
             format_args!("is {providers:?}, must hold at least one, none twice, the CPU last"),
         );
-    }
-}
-
-/// Execution provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExecutionProvider {
-    /// Any processor.
-    Cpu,
-    /// Apple's neural engine and GPU.
-    Coreml,
-    /// NVIDIA GPUs.
-    Cuda,
-    /// NVIDIA GPUs, compiled for the card.
-    Tensorrt,
-    /// Intel processors, GPUs and NPUs.
-    Openvino,
-    /// Processors, with kernels for small models.
-    Xnnpack,
-}
-
-impl ExecutionProvider {
-    /// All providers, the CPU last.
-    pub const ALL: [Self; 6] =
-        [Self::Coreml, Self::Cuda, Self::Tensorrt, Self::Openvino, Self::Xnnpack, Self::Cpu];
-
-    /// As it is written in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Coreml => "coreml",
-            Self::Cuda => "cuda",
-            Self::Tensorrt => "tensorrt",
-            Self::Openvino => "openvino",
-            Self::Xnnpack => "xnnpack",
-        }
-    }
-}
-
-impl std::fmt::Display for ExecutionProvider {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
     }
 }
 

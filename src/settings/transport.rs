@@ -6,8 +6,9 @@ use async_nats::ServerAddr;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Check, quoted};
-use super::redact::hide_userinfo;
-use super::{given, units};
+use super::secrets::hide_userinfo;
+use super::units;
+use super::values::given;
 
 /// The connection to NATS and the subjects.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sferic_actors::outcome::{Answer, Label, Localization, NamedTensor};
 use sferic_actors::ports::Remembered;
-
-use crate::onnx::Dtype;
+use sferic_models::Dtype;
 
 /// Changes with the format.
 const TAG: &[u8; 4] = b"sfA1";

@@ -1,5 +1,6 @@
 //! The second level of the cache: the encoding of answers, and the backends that store them.
 
+mod backend;
 mod codec;
 mod nats_kv;
 mod redis;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use bytes::Bytes;
+use backend::Backend;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 pub use nats_kv::NatsKv;
@@ -20,15 +21,6 @@ use sferic_actors::ports::{Remembered, SharedCache, SharedCacheError};
 
 pub use self::redis::Redis;
 use crate::settings::{Settings, SharedKind};
-
-/// A store of bytes by key.
-trait Backend: Send + Sync + 'static {
-    /// The value of `key`, a hexadecimal string.
-    fn get(&self, key: String) -> BoxFuture<'_, Result<Option<Bytes>, SharedCacheError>>;
-
-    /// Stores a value with the time to live of answers.
-    fn put(&self, key: String, value: Bytes) -> BoxFuture<'_, Result<(), SharedCacheError>>;
-}
 
 /// Answers in one backend.
 struct Answers<P> {
@@ -86,8 +78,4 @@ fn hexadecimal(key: &CacheKey) -> String {
         }
         text
     })
-}
-
-fn failed(error: impl std::fmt::Display) -> SharedCacheError {
-    SharedCacheError(error.to_string())
 }

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use sferic_actors::ports::SharedCacheError;
 use sferic_actors::task::Task;
 
-use super::{Backend, failed};
+use super::backend::{Backend, failed};
 use crate::nats;
 use crate::settings::{Nats, SharedCache, given};
 

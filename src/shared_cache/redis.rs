@@ -9,7 +9,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError, RedisResult, cmd};
 use sferic_actors::ports::SharedCacheError;
 
-use super::{Backend, failed};
+use super::backend::{Backend, failed};
 
 /// Timeout of a connection attempt, and maximum pause between two.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use sferic::app::App;
 use sferic::nats::PrivateServer;
-use sferic::telemetry::metrics::catalogue;
+use sferic_telemetry::metrics::catalogue;
 
 use crate::support::*;
 

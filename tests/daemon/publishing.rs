@@ -119,7 +119,7 @@ async fn server_daemon_and_publisher_may_be_started_at_once() {
     }
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let url = format!("nats://127.0.0.1:{port}");
-    let program = sferic::tools::places("bin/nats-server").find(|path| path.is_file()).unwrap();
+    let program = sferic_tools::places("bin/nats-server").find(|path| path.is_file()).unwrap();
     let _server = Command::new(program)
         .args(["--addr", "127.0.0.1", "--port", &port])
         .kill_on_drop(true)

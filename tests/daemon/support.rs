@@ -35,9 +35,9 @@ pub fn repository(models: &[&str]) -> TempDir {
 /// Whether ONNX Runtime and nats-server are there; says so where they are not.
 pub fn tools_are_there() -> bool {
     let there =
-        ["bin/nats-server", "lib"].iter().all(|file| sferic::tools::places(file).any(|path| path.exists()));
+        ["bin/nats-server", "lib"].iter().all(|file| sferic_tools::places(file).any(|path| path.exists()));
     if !there {
-        sferic::tools::skip(".tools/ is not there; run ops/setup");
+        sferic_tools::skip(".tools/ is not there; run ops/setup");
     }
     there
 }

@@ -340,8 +340,8 @@ async fn a_publisher_in_python_and_the_daemon_are_one_trace() {
     if !tools_are_there() {
         return;
     }
-    let Some(packages) = sferic::tools::places("opentelemetry-python").find(|path| path.is_dir()) else {
-        return sferic::tools::skip(
+    let Some(packages) = sferic_tools::places("opentelemetry-python").find(|path| path.is_dir()) else {
+        return sferic_tools::skip(
             "OpenTelemetry's Python client is not there; run ops/setup opentelemetry-python",
         );
     };

@@ -19,22 +19,15 @@ use lru::LruCache;
 use tokio::time::{Duration, Instant};
 
 use super::config::{AdmissionPolicy, Config};
+use super::entry::Entry;
 use super::size;
 use super::sketch::Sketch;
-use super::stats::Evicted;
+use super::stats::{Bound, Evicted};
 use crate::frame::CacheKey;
 use crate::outcome::Answer;
 
 /// The window's share of the room, one part in so many.
 const WINDOW: usize = 2;
-
-/// A cached answer.
-#[derive(Debug)]
-pub struct Entry {
-    answer: Arc<Answer>,
-    expires_at: Instant,
-    size: usize,
-}
 
 /// The entries.
 #[derive(Debug)]
@@ -129,15 +122,6 @@ impl Entries {
             self.main.remove(key);
         }
     }
-}
-
-/// The bound that an eviction is due to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// `max_entries`.
-    Entries,
-    /// `max_bytes`.
-    Bytes,
 }
 
 /// Entries, the one asked for last in front.

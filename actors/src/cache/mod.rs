@@ -4,6 +4,7 @@
 
 mod config;
 mod core;
+mod entry;
 mod key;
 mod shared;
 mod size;

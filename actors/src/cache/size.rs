@@ -1,6 +1,6 @@
 //! Memory of a cached answer.
 
-use super::core::Entry;
+use super::entry::Entry;
 use crate::frame::CacheKey;
 use crate::outcome::{Answer, Label, NamedTensor};
 

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::core::Bound;
 use super::shared::SharedStats;
 
 /// Counts since the cache was created, and its current state.
@@ -24,6 +23,15 @@ pub struct CacheStats {
     pub evicted: Evicted,
     /// The second level; `None` where there is none.
     pub shared: Option<SharedStats>,
+}
+
+/// The bound that an eviction is due to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// `max_entries`.
+    Entries,
+    /// `max_bytes`.
+    Bytes,
 }
 
 /// Evicted answers by reason.

@@ -7,10 +7,10 @@ use crate::{FeatureConfig, FrameError, MelNorm, MelScale, Sides};
 /// Weights are padded with zeros to whole groups of this many, so that a band is a few whole vector
 /// operations.
 pub(crate) const LANES: usize = 4;
-/// Columns weighed together.
+/// Number of columns weighted together.
 pub(crate) const TILE: usize = 4;
 
-/// A band that catches no bin: its feature is constant.
+/// A band without a bin, whose feature is constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EmptyBand {
     /// Row of the tensor.
@@ -62,8 +62,7 @@ impl Bank {
         Ok(bank)
     }
 
-    /// Adds a band; false where it is no band, since rates at the ends of the float range leave triangles
-    /// without width.
+    /// Adds a band; false where its triangle has no width, as with rates at the ends of the float range.
     fn push(&mut self, first: usize, weights: &[f32], [low_hz, high_hz]: [f64; 2]) -> bool {
         if !(low_hz < high_hz && weights.iter().all(|w| w.is_finite())) {
             return false;
@@ -81,9 +80,8 @@ impl Bank {
         true
     }
 
-    /// Weighs the powers of `TILE` columns into one value a band and column; band `b` goes to `out[b *
-    /// stride..][..TILE]`. Columns go together so that they share the weights and what a band costs by
-    /// itself.
+    /// Sums the weighted powers of `TILE` columns into one value a band and column; band `b` is written to
+    /// `out[b * stride..][..TILE]`. Columns are processed together, so the weights are loaded once for all.
     pub(crate) fn apply<'a>(&self, powers: [&'a [f32]; TILE], out: &mut [f32], stride: usize) {
         for ((first, groups), out) in self.bands.iter().zip(out.chunks_mut(stride)) {
             let weights = &self.weights[groups.clone()];
@@ -124,7 +122,7 @@ fn triangle(band: &[f64], bin_hz: f64, half: usize, norm: MelNorm) -> (usize, Ve
     // One bin to spare on both ends: rounding must not lose one, and those without weight are left out below.
     let from = ((low / bin_hz).floor() as usize).min(half);
     let to = ((high / bin_hz).ceil() as usize).min(half);
-    // What is not a number counts as inside, and is refused where the band is added.
+    // NaN counts as inside, and is refused where the band is added.
     let inside = |&bin: &usize| weight(bin) > 0.0 || weight(bin).is_nan();
     let Some(first) = (from..=to).find(inside) else {
         return (from, Vec::new());

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::FrameError;
 
-/// What the model is given.
+/// Kind of the model's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -16,7 +16,7 @@ pub enum Kind {
     Iq,
 }
 
-/// What is transformed.
+/// Signal that is transformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
@@ -54,7 +54,7 @@ pub enum Sides {
     Folded,
 }
 
-/// On which scale the bands are evenly spaced.
+/// Scale on which the bands are evenly spaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MelScale {
@@ -66,7 +66,7 @@ pub enum MelScale {
     Linear,
 }
 
-/// How the triangles are weighted.
+/// Weighting of the triangles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MelNorm {
@@ -88,7 +88,7 @@ pub enum Log {
     Db,
 }
 
-/// What is brought to zero mean and unit population variance.
+/// Set of values that is normalised to zero mean and unit population variance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
@@ -231,9 +231,9 @@ impl FeatureConfig {
         }
     }
 
-    /// Fewest sample instants a frame may have, before any padding. Where the key is absent, `n_fft`; for
-    /// `kind = "iq"` half of `frames`, rounded up, since a model that sees more padding than signal answers
-    /// about the padding, and 16 without `frames`.
+    /// Fewest sample instants a frame may have, before any padding. Where the key is absent it is `n_fft`.
+    /// For `kind = "iq"` it is half of `frames`, rounded up, since a model that is given more padding than
+    /// signal answers about the padding, and 16 without `frames`.
     pub fn min_samples(&self) -> usize {
         self.min_samples.unwrap_or(match (self.kind, self.frames) {
             (Kind::Iq, Some(frames)) => frames.div_ceil(2),
@@ -248,8 +248,8 @@ impl FeatureConfig {
             && !(self.mel_scale == MelScale::Linear && self.f_min_hz == 0.0 && self.f_max_hz.is_none())
     }
 
-    /// Whether a frame must say its sample rate: the bands are in hertz, or the model states a rate to be
-    /// compared.
+    /// Whether a frame must state its sample rate: the bands are in hertz, or the model states a rate to
+    /// compare it with.
     pub fn needs_rate(&self) -> bool {
         self.sample_rate_hz.is_some() || self.bands_in_hertz()
     }

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration or with a frame, each with the value and the limit.
+//! Errors of a configuration or of a frame, each with the value and the limit.
 
 use sferic_samples::{Number, SamplesError};
 
@@ -15,12 +15,12 @@ pub enum ConfigError {
         /// What it may be, in words.
         limit: String,
     },
-    /// Two keys that cannot stand together, or one that misses its companion.
+    /// Two keys that exclude each other, or one that needs another.
     #[error("{0}")]
     Conflict(&'static str),
 }
 
-/// A frame whose features cannot be computed. Contract codes are in brackets.
+/// A frame whose features cannot be computed. The failure codes of the protocol are in brackets.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FrameError {
     /// The samples themselves are at fault.
@@ -38,7 +38,7 @@ pub enum FrameError {
         /// Sample instants needed.
         needed: usize,
     },
-    /// Another number of channels than the model takes (`shape_mismatch`).
+    /// A number of channels other than the model takes (`shape_mismatch`).
     #[error("{got} channels, the model takes {expected}")]
     Channels {
         /// Channels in the frame.
@@ -52,7 +52,7 @@ pub enum FrameError {
     /// A sample rate that is no positive finite number (`invalid_frame`).
     #[error("sample rate is {}, must be a positive finite number of hertz", Number(*.0))]
     InvalidRate(f64),
-    /// Another sample rate than the model states (`shape_mismatch`).
+    /// A sample rate other than the model states (`shape_mismatch`).
     #[error("sample rate is {} Hz, the model takes {} Hz within 0.1 %", Number(*got), Number(*expected))]
     SampleRate {
         /// The frame's rate, Hz.
@@ -60,7 +60,7 @@ pub enum FrameError {
         /// The model's rate, Hz.
         expected: f64,
     },
-    /// A sample rate too low for the band the model looks at (`shape_mismatch`).
+    /// A sample rate too low for the band that the model uses (`shape_mismatch`).
     #[error("sample rate is {} Hz, the model's band needs at least {} Hz", Number(*got), Number(*needed))]
     RateTooLow {
         /// The frame's rate, Hz.
@@ -68,7 +68,7 @@ pub enum FrameError {
         /// Twice `f_max_hz` or `f_min_hz`, Hz.
         needed: f64,
     },
-    /// The output slice has not the length of the shape (a defect of the caller: `internal`).
+    /// The length of the output slice is not that of the shape (a defect of the caller: `internal`).
     #[error("output holds {got} values, the features have {expected}")]
     OutputLength {
         /// Length of the slice given.

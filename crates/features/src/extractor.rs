@@ -1,4 +1,4 @@
-//! The whole way from samples to a tensor.
+//! Computes the tensor of a frame from its samples.
 
 use crate::bank::{Bank, EmptyBand, TILE};
 use crate::fit::Fit;
@@ -7,7 +7,7 @@ use crate::spectrum::Spectrum;
 use crate::{FeatureConfig, FrameError, Kind, Log, Sides, log};
 use sferic_samples::{Component, Samples, with_component};
 
-/// Columns worked on before they are written out, so that each row is written in runs and not value by value.
+/// Columns computed before they are written out, so that each row is written in runs and not value by value.
 /// A multiple of `TILE`.
 const BLOCK: usize = 16;
 
@@ -28,25 +28,25 @@ enum Features {
 
 struct Spectral {
     spectrum: Spectrum,
-    stage: Stage,
+    to_rows: BinsToRows,
     log: Log,
     floor: f32,
     /// `rows` runs of `BLOCK` columns.
     block: Vec<f32>,
 }
 
-/// From bins to rows.
-enum Stage {
+/// How the bins of a spectrum become the rows of the tensor.
+enum BinsToRows {
     Bank(Bank),
     /// Bins from `0`.
     Bins,
-    /// Bins from this one on, then those before it: rising frequency.
+    /// Bins from this one on, then those before it, which is rising frequency.
     Rotated(usize),
 }
 
 impl Extractor {
-    /// Makes the plan for `config` and a frame's sample rate (Hz); see [`FeatureConfig::plan_rate`] for what
-    /// the rate does.
+    /// Makes the plan for `config` and a frame's sample rate (Hz); [`FeatureConfig::plan_rate`] says
+    /// what the rate changes.
     ///
     /// # Errors
     /// [`FrameError::Config`] for a configuration that does not validate, and those of
@@ -57,15 +57,15 @@ impl Extractor {
         let features = if config.kind == Kind::Iq {
             Features::Iq
         } else {
-            let stage = match (config.kind, config.sides) {
+            let to_rows = match (config.kind, config.sides) {
                 // Without bands in hertz the bank has no scale, and any rate gives the same.
-                (Kind::LogMel, _) => Stage::Bank(Bank::new(config, rate.unwrap_or(1.0))?),
-                (_, Sides::TwoSided) => Stage::Rotated(config.n_fft - config.n_fft / 2),
-                _ => Stage::Bins,
+                (Kind::LogMel, _) => BinsToRows::Bank(Bank::new(config, rate.unwrap_or(1.0))?),
+                (_, Sides::TwoSided) => BinsToRows::Rotated(config.n_fft - config.n_fft / 2),
+                _ => BinsToRows::Bins,
             };
             Features::Spectral(Box::new(Spectral {
                 spectrum: Spectrum::new(config),
-                stage,
+                to_rows,
                 log: config.log,
                 floor: config.floor as f32,
                 block: vec![0.0; BLOCK * config.rows()],
@@ -81,18 +81,18 @@ impl Extractor {
         })
     }
 
-    /// Bands that catch no bin at this rate; their rows are constant before normalisation.
+    /// Bands without a bin at this rate; their rows are constant before normalisation.
     pub fn empty_bands(&self) -> &[EmptyBand] {
         match &self.features {
-            Features::Spectral(spectral) => match &spectral.stage {
-                Stage::Bank(bank) => &bank.empty,
+            Features::Spectral(spectral) => match &spectral.to_rows {
+                BinsToRows::Bank(bank) => &bank.empty,
                 _ => &[],
             },
             Features::Iq => &[],
         }
     }
 
-    /// Warns, in one line, of the bands that catch no bin. Call it once when a model is loaded and its rate
+    /// Logs one warning about the bands without a bin. Call it once when a model is loaded and its rate
     /// is known, not for every plan: senders are free to choose rates.
     pub fn warn_of_empty_bands(&self, model: &str) {
         let empty = self.empty_bands();
@@ -173,10 +173,10 @@ impl Spectral {
             for at in (0..columns).step_by(TILE) {
                 let powers = self.spectrum.tile::<D>(samples, channel, fit.first + done + at, end);
                 let values = &mut self.block[at..];
-                match &self.stage {
-                    Stage::Bank(bank) => bank.apply(powers, values, BLOCK),
-                    Stage::Bins => interleave(powers.map(|power| &power[..rows]), values),
-                    Stage::Rotated(first) => {
+                match &self.to_rows {
+                    BinsToRows::Bank(bank) => bank.apply(powers, values, BLOCK),
+                    BinsToRows::Bins => interleave(powers.map(|power| &power[..rows]), values),
+                    BinsToRows::Rotated(first) => {
                         interleave(powers.map(|power| &power[*first..rows]), values);
                         interleave(
                             powers.map(|power| &power[..*first]),

@@ -1,4 +1,4 @@
-//! Fitting the columns there are to the columns the model wants: centre crop or reflection.
+//! Fits a frame's columns to the number that the model takes, by centre crop or reflection.
 
 /// Which columns are computed and where they go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub(crate) struct Fit {
     pub first: usize,
     /// How many are taken.
     pub count: usize,
-    /// Where the first of them stands in the output.
+    /// Column of the output that the first of them becomes.
     pub left: usize,
     /// Columns of the output.
     pub total: usize,

@@ -1,8 +1,8 @@
-//! From IQ samples to the tensor a model was trained on.
+//! Computes the tensor that a model was trained on from IQ samples.
 //!
 //! A [`FeatureConfig`] is the `[features]` table of a model bundle. An [`Extractor`] is made once per
 //! configuration and sample rate; it owns the FFT plan, the window, the sparse filterbank and the scratch,
-//! and turns [`Samples`](sferic_samples::Samples) (bytes as they came off the wire) into a float32 tensor
+//! and turns [`Samples`](sferic_samples::Samples) (bytes as they arrived) into a float32 tensor
 //! `[channels, rows, columns]` without allocating.
 //!
 //! ```

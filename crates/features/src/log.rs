@@ -1,11 +1,11 @@
-//! The logarithm, in a form that vectorises.
+//! Logarithms of powers, in a form that vectorises.
 
 use crate::{FrameError, Log};
 
 /// Takes the logarithm of every power in place.
 ///
 /// # Errors
-/// [`FrameError::Overflow`] for an infinity or NaN, which only finite but enormous samples lead to.
+/// [`FrameError::Overflow`] for an infinity or NaN, which only finite but very large samples produce.
 pub(crate) fn apply(log: Log, floor: f32, values: &mut [f32]) -> Result<(), FrameError> {
     let finite = match log {
         Log::Ln => map(values, |x| ln(x + floor)),
@@ -16,7 +16,7 @@ pub(crate) fn apply(log: Log, floor: f32, values: &mut [f32]) -> Result<(), Fram
 }
 
 fn map(values: &mut [f32], f: impl Fn(f32) -> f32) -> bool {
-    // Checked here, since `ln` makes something finite of everything.
+    // Checked here, because this `ln` returns something finite for any input.
     let mut finite = true;
     for x in values {
         finite &= *x <= f32::MAX;

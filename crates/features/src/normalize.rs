@@ -1,4 +1,4 @@
-//! Zero mean and unit population variance.
+//! Normalises tensors to zero mean and unit population variance.
 
 use crate::{FeatureConfig, FrameError, Normalize};
 
@@ -39,8 +39,8 @@ impl Normalizer {
     }
 }
 
-/// Two passes, mean then variance about it, since one pass of squares cancels where the mean is far from
-/// zero.
+/// Two passes, first the mean and then the variance about it: in one pass over squares the digits cancel
+/// where the mean is far from zero.
 fn standardize(values: &mut [f32]) -> Result<(), FrameError> {
     let count = values.len() as f64;
     // Relative to one of them: equal values then have exactly their own value for a mean, and no variance at

@@ -1,4 +1,4 @@
-//! One column of a short-time power spectrum: window, FFT, |X|^power.
+//! Computes columns of a short-time power spectrum: window, FFT, |X|^power.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub(crate) struct Spectrum {
     exponent: f64,
     sides: Sides,
     transform: Transform,
-    /// Of each column of a tile the powers of bins `0..=n_fft` (the last repeats the first), then zeros for
-    /// the bank to run over.
+    /// The powers of each column of a tile, bins `0..=n_fft` (the last repeats the first), then zeros, since
+    /// the bank reads beyond the last bin.
     powers: [Vec<f32>; TILE],
 }
 
@@ -72,7 +72,7 @@ impl Spectrum {
     }
 
     /// The powers of the `TILE` columns from `first` on: bins `0..=n_fft` two-sided, else `0..=n_fft / 2`;
-    /// what follows is of no meaning. Columns from `end` on are left as they were.
+    /// what follows has no meaning. Columns from `end` on are left as they were.
     pub(crate) fn tile<D: Component>(
         &mut self,
         samples: &Samples<'_>,
@@ -90,7 +90,7 @@ impl Spectrum {
 }
 
 impl Transform {
-    /// Powers of the bins the transform has, from bin 0 on.
+    /// Computes the powers of the bins that the transform has, from bin 0 on.
     #[inline(always)]
     fn run<D: Component>(
         &mut self,
@@ -118,7 +118,7 @@ impl Transform {
         }
     }
 
-    /// Brings those powers to the sides that are wanted.
+    /// Rearranges those powers to the configured sides.
     #[inline(always)]
     fn fold(&self, sides: Sides, n_fft: usize, power: &mut [f32]) {
         let real = matches!(self, Self::Real { .. });

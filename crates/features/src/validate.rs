@@ -1,10 +1,10 @@
-//! What a `[features]` table may say.
+//! Checks a `[features]` table.
 
 use crate::{ConfigError, FeatureConfig, Kind, MelNorm, MelScale, Normalize, Sides, Window};
 
 /// Longest transform, samples.
 const MAX_N_FFT: usize = 1 << 24;
-/// Most bands, channels and columns.
+/// Maximum number of bands, of channels and of columns.
 const MAX_COUNT: usize = 1 << 20;
 
 impl FeatureConfig {

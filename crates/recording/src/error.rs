@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::DataFile;
 use super::name::{datatype_list, extension_list};
 
 /// A recording that cannot be read or written.
@@ -74,7 +73,7 @@ pub enum RecordingError {
     #[error("{data} holds no samples")]
     Empty {
         /// Where they should be.
-        data: DataFile,
+        data: String,
     },
 }
 

@@ -24,6 +24,7 @@ mod hints;
 pub mod name;
 mod raw;
 mod reader;
+mod recording;
 mod sigmf;
 mod stream;
 #[cfg(test)]
@@ -31,81 +32,16 @@ mod tests;
 mod wav;
 mod write;
 
-use std::ffi::OsString;
 use std::path::Path;
-
-use sferic_samples::Datatype;
 
 pub use data::DataFile;
 pub use error::RecordingError;
 pub use reader::{Frames, RecordedFrame};
+pub use recording::{Overrides, Recording};
 pub use stream::{ByteSpan, Cut, Stream};
 pub use write::{Annotation, SigmfWriter};
 
 use files::{extension, find};
-
-/// What the user knows better than the file. Each one given is taken instead of what the recording says.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Overrides {
-    /// How the samples are stored; makes any file a raw one that is not SigMF by its name or WAV by its
-    /// header. A `.sigmf-data` file without its metadata is a raw one too.
-    pub datatype: Option<Datatype>,
-    /// Samples per second, Hz.
-    pub sample_rate: Option<f64>,
-}
-
-/// Samples on disk and what is known of them.
-#[derive(Clone, Debug)]
-pub struct Recording {
-    /// The file's name without its extension.
-    pub name: OsString,
-    /// Where the samples are.
-    pub data: DataFile,
-    /// How they are stored.
-    pub datatype: Datatype,
-    /// Receivers or antennas sampled together.
-    pub num_channels: u32,
-    /// Samples per second, Hz.
-    pub sample_rate: Option<f64>,
-    /// What is read of it, in order; never empty.
-    pub streams: Vec<Stream>,
-    /// `core:sha512`, hexadecimal; see [`Recording::digest_mismatch`].
-    pub sha512: Option<String>,
-    /// Warnings about the recording, as messages.
-    pub warnings: Vec<String>,
-    /// Notes on what was taken from the file name, as messages.
-    pub notes: Vec<String>,
-}
-
-impl Recording {
-    /// Bytes of one sample instant, all channels.
-    pub fn bytes_per_instant(&self) -> u64 {
-        self.datatype.bytes_per_sample() as u64 * u64::from(self.num_channels)
-    }
-
-    /// Sample instants in all streams.
-    pub fn len(&self) -> u64 {
-        self.streams.iter().map(Stream::len).sum()
-    }
-
-    /// Whether there are none; [`open`] refuses such a recording.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Compares the data file with `core:sha512`, where the metadata states it, and says what differs. Reads
-    /// the whole file, a block at a time.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn digest_mismatch(&self) -> Result<Option<String>, RecordingError> {
-        let Some(stated) = &self.sha512 else { return Ok(None) };
-        let actual = self.data.sha512()?;
-        Ok((!stated.eq_ignore_ascii_case(&actual)).then(|| {
-            format!("{}: the data's SHA-512 is {actual:.16}…, the metadata says {stated:.16}…", self.data)
-        }))
-    }
-}
 
 /// Opens the recordings of a file: one, or all those in an archive.
 ///

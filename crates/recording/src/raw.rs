@@ -22,7 +22,7 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Recording, RecordingEr
     let bytes_per_instant = datatype.bytes_per_sample() as u64;
     let (len, rest) = (data.len / bytes_per_instant, data.len % bytes_per_instant);
     if len == 0 {
-        return Err(RecordingError::Empty { data });
+        return Err(RecordingError::Empty { data: data.to_string() });
     }
     Ok(Recording {
         name: stem(path).to_owned(),

@@ -54,7 +54,7 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Option<Recording>, Rec
     let (len, rest) =
         (data.len / datatype.bytes_per_sample() as u64, data.len % datatype.bytes_per_sample() as u64);
     if len == 0 {
-        return Err(RecordingError::Empty { data });
+        return Err(RecordingError::Empty { data: data.to_string() });
     }
     if rest > 0 {
         warnings.push(data.partial_sample(rest));

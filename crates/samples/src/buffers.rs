@@ -13,7 +13,7 @@ pub enum Dtype {
     Float32,
 }
 
-/// What makes two buffers interchangeable. Tensors have at most four axes; unused ones are 1, in front.
+/// Buffers of equal dtype and shape are interchangeable. Shapes are padded in front with 1 to four axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     dtype: Dtype,
@@ -23,56 +23,57 @@ struct Key {
 /// Counts of a [`BufferPool`] since it was made, and what it holds now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BufferStats {
-    /// Buffers taken that were there already.
+    /// Buffers taken that were idle in the pool.
     pub hits: u64,
-    /// Buffers taken that had to be allocated (`unpooled` among them).
+    /// Buffers taken that were allocated, including `unpooled`.
     pub misses: u64,
-    /// Buffers allocated beyond `max_bytes`; they are freed when dropped.
+    /// Buffers allocated beyond `max_bytes`; dropping one frees it.
     pub unpooled: u64,
-    /// Idle buffers freed, for age or to make room.
+    /// Idle buffers freed because of their age or to make room.
     pub freed: u64,
-    /// Buffers out, pooled or not.
+    /// Buffers in use, pooled or not.
     pub live: usize,
-    /// Buffers waiting to be taken.
+    /// Idle buffers.
     pub idle: usize,
     /// Bytes of live and idle buffers.
     pub bytes_now: usize,
-    /// The most that `bytes_now` has been.
+    /// Highest `bytes_now` so far.
     pub bytes_peak: usize,
 }
 
 /// Reuses buffers of equal dtype and shape. A clone is another handle on the same pool.
 ///
-/// A buffer comes back when it is dropped. Idle ones are freed once unused for the time to live: by
-/// [`sweep`](Self::sweep), which a timer should call, and by a take that misses. Pooled buffers, live and
-/// idle, never exceed `max_bytes`: a take that would go beyond first frees idle buffers, the longest unused
-/// first, and where that is not enough allocates one that is not pooled (counted in `unpooled`), so that a
-/// burst costs allocations and never frames.
+/// Dropping a buffer returns it. Idle buffers are freed once they are unused for the time to live: by
+/// [`sweep`](Self::sweep), which a timer should call, and by a take that finds no idle buffer. Pooled
+/// buffers, in use and idle, never exceed `max_bytes`: a take that would exceed it frees idle buffers, the
+/// longest unused first, and where that is not enough allocates a buffer outside the pool (counted in
+/// `unpooled`). So a burst costs allocations and no frames.
 ///
 /// The lock guards only the bookkeeping: memory is allocated, cleared and freed outside it.
 #[derive(Clone)]
 pub struct BufferPool {
-    shared: Arc<Mutex<State>>,
+    shared: Arc<Mutex<PoolState>>,
     ttl: Duration,
     max_bytes: usize,
 }
 
 #[derive(Default)]
-struct State {
-    /// Of each kind the idle buffers with the time each came back, oldest first.
+struct PoolState {
+    /// Idle buffers by dtype and shape, each with the time of its return, oldest first.
     idle: HashMap<Key, Vec<(Instant, Vec<f32>)>>,
-    /// Bytes of pooled buffers, live and idle.
+    /// Bytes of pooled buffers, in use and idle.
     pooled_bytes: usize,
     stats: BufferStats,
 }
 
 impl BufferPool {
-    /// An empty pool that frees buffers unused for `ttl` and keeps at most `max_bytes`.
+    /// Makes an empty pool that frees buffers unused for `ttl` and keeps at most `max_bytes`.
     pub fn new(ttl: Duration, max_bytes: usize) -> Self {
         Self { shared: Arc::default(), ttl, max_bytes }
     }
 
-    /// A buffer for a tensor of `shape`, of at most four axes. Its contents are arbitrary: write all of it.
+    /// Takes a buffer for a tensor of `shape`, of at most four axes. Its contents are arbitrary, so the
+    /// caller writes all of it.
     pub fn take(&self, dtype: Dtype, shape: &[usize]) -> Buffer {
         self.take_at(dtype, shape, Instant::now())
     }
@@ -120,20 +121,20 @@ impl BufferPool {
         freed.len()
     }
 
-    /// The counts, consistent with one another.
+    /// Returns the counts, all of the same moment.
     pub fn stats(&self) -> BufferStats {
         self.lock().stats
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         // Nothing under the lock can panic half-way through an update, so a poisoned state is still a sound
         // one.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Takes out every buffer that came back before `oldest_kept`; the caller frees them after the lock.
+impl PoolState {
+    /// Removes every buffer returned before `oldest_kept`; the caller frees them outside the lock.
     fn remove_older(&mut self, oldest_kept: Option<Instant>) -> Vec<Vec<f32>> {
         let mut removed = Vec::new();
         let Some(oldest_kept) = oldest_kept else {
@@ -150,7 +151,7 @@ impl State {
         removed
     }
 
-    /// Takes out idle buffers, the longest unused first, until the pooled bytes are at most `limit` or none
+    /// Removes idle buffers, the longest unused first, until the pooled bytes are at most `limit` or none
     /// is idle.
     fn make_room(&mut self, limit: usize, removed: &mut Vec<Vec<f32>>) {
         while self.pooled_bytes > limit {
@@ -182,7 +183,7 @@ impl State {
 pub struct Buffer {
     values: Vec<f32>,
     pool: Option<BufferPool>,
-    /// Where it belongs, unless it was allocated beyond the bound.
+    /// The pool it returns to; `None` for a buffer allocated beyond the bound.
     pooled: Option<Key>,
 }
 

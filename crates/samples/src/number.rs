@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Shows a number as people write it and never in more than two dozen characters: `250000`, `-0.5`, `1e300`,
+/// Formats a number as people write it, in at most two dozen characters: `250000`, `-0.5`, `1e300`,
 /// `NaN`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Number(pub f64);

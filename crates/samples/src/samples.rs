@@ -1,10 +1,10 @@
-//! IQ samples as they came off the wire, read in place.
+//! IQ samples as they arrived, read in place.
 
 use num_complex::Complex32;
 
 use crate::{Datatype, SamplesError};
 
-/// Samples converted and weighed together.
+/// Number of samples converted and weighted together.
 const GROUP: usize = 128;
 
 /// A borrowed frame: SigMF interleaving, per sample instant `I0 Q0 I1 Q1 …`, one pair a channel.
@@ -56,7 +56,7 @@ impl<'a> Samples<'a> {
         self.bytes
     }
 
-    /// Checks that every component of the frame is a finite float32, also those no window will cover.
+    /// Checks that every component of the frame is a finite float32, including those that no window covers.
     ///
     /// # Errors
     /// [`SamplesError::NonFinite`] with the first sample at fault. Integer datatypes cannot fail.
@@ -84,8 +84,8 @@ impl<'a> Samples<'a> {
         Ok(())
     }
 
-    /// One sample as complex float32, for the few that no straight run reaches. `D` is the component of the
-    /// frame's datatype.
+    /// Returns one sample as complex float32; for the few at the ends, which are reflected. `D` is the
+    /// component of the frame's datatype.
     pub fn get<D: Component>(&self, instant: usize, channel: usize) -> Complex32 {
         let at = (instant * self.channels + channel) * 2 * D::BYTES;
         Complex32::new(
@@ -119,8 +119,7 @@ impl<'a> Samples<'a> {
             }
             return;
         }
-        // Two plain loops, conversion and weighing, each of which the compiler makes vectors of; together it
-        // does not.
+        // Two plain loops, conversion and weighting: the compiler vectorises each, and not the two in one.
         let mut components = [0.0f32; 2 * GROUP];
         let groups = out.chunks_mut(GROUP).zip(weights.chunks(GROUP)).zip(run.chunks(2 * GROUP * D::BYTES));
         for ((out, weights), run) in groups {

@@ -1,4 +1,4 @@
-//! The few operations on complex baseband that everything here is made of.
+//! Operations on complex baseband.
 
 use std::f32::consts::{PI, TAU};
 
@@ -8,12 +8,12 @@ use rustfft::num_complex::Complex32;
 
 use crate::rng::SimRng;
 
-/// The ratio that `db` decibels of power stand for.
+/// Converts decibels of power to a ratio.
 pub fn from_db(db: f32) -> f32 {
     10f32.powf(db / 10.0)
 }
 
-/// A ratio of powers in decibels.
+/// Converts a ratio of powers to decibels.
 pub fn to_db(ratio: f32) -> f32 {
     10.0 * ratio.log10()
 }
@@ -48,7 +48,7 @@ pub fn white_noise(rng: &mut SimRng, len: usize, power: f32) -> Vec<Complex32> {
 
 /// Shifts the spectrum up by `frequency` cycles per sample, starting at `phase` radians.
 pub fn shift(samples: &mut [Complex32], frequency: f32, phase: f32) {
-    // The phase runs in f64: over 2²⁰ samples an f32 would drift audibly.
+    // The phase is summed in f64: an f32 would drift over 2²⁰ samples.
     let mut turns = f64::from(phase) / std::f64::consts::TAU;
     for x in samples {
         *x *= Complex32::from_polar(1.0, turns as f32 * TAU);

@@ -1,4 +1,4 @@
-//! Single-channel frames of one modulation family, as they come out of real receivers.
+//! Single-channel frames of one modulation family, as real receivers record them.
 
 use rand::RngExt;
 use rustfft::num_complex::Complex32;
@@ -8,19 +8,19 @@ use crate::impairments::{self, Quantiser};
 use crate::rng::{self, SimRng, log_uniform};
 use crate::waveforms::{self, Family};
 
-/// A frame and what is in it.
+/// A frame with its truth.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// The samples as the daemon decodes them.
     pub samples: Vec<Complex32>,
-    /// What was sent.
+    /// Modulation family of the signal.
     pub family: Family,
     /// Power of the signal while it is on over that of the noise, both in the whole sampled band, dB. `None`
     /// for [`Family::Noise`].
     pub snr_db: Option<f32>,
 }
 
-/// Makes labelled frames of `len` samples. Frame `i` depends on the seed and `i` alone.
+/// Simulates labelled frames of `len` samples. Frame `i` depends only on the seed and `i`.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameSimulator {
     seed: u64,
@@ -48,7 +48,7 @@ impl FrameSimulator {
         Frame { samples, family, snr_db }
     }
 
-    /// A signal of `family` after its way through the air, with the receiver's noise.
+    /// Returns a signal of `family` after propagation, with the receiver's noise.
     fn received(&self, family: Family, rng: &mut SimRng) -> (Vec<Complex32>, f32) {
         let waveform = waveforms::generate(family, self.len, rng);
         let mut samples = waveform.samples;
@@ -69,7 +69,7 @@ impl FrameSimulator {
         dsp::shift(&mut samples, offset, rng.random_range(0.0..std::f32::consts::TAU));
 
         if rng.random_bool(0.2) {
-            // At worst two radians over 8192 samples: more would pass for a modulation.
+            // At worst two radians over 8192 samples: more would look like a modulation.
             let step = log_uniform(rng, 1e-4, 2e-2);
             impairments::phase_noise(&mut samples, step, rng);
         }
@@ -90,7 +90,7 @@ impl FrameSimulator {
         (samples, snr_db)
     }
 
-    /// What the receiver and its file format add.
+    /// Adds the impairments of the receiver and of its file format.
     fn record(&self, samples: &mut [Complex32], rng: &mut SimRng) {
         if rng.random_bool(0.3) {
             impairments::iq_imbalance(samples, rng);
@@ -113,7 +113,7 @@ impl FrameSimulator {
     }
 }
 
-/// Leaves the signal on in one or several stretches only: packets, or a transmission that begins or ends.
+/// Silences the signal outside one or several stretches: packets, or a transmission that begins or ends.
 /// Packets of digital modes may be short; at least a quarter of the frame of FM stays, for speech has no
 /// short packets.
 fn gate(samples: &mut [Complex32], family: Family, rng: &mut SimRng) {

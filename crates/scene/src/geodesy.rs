@@ -1,4 +1,4 @@
-//! Metres from an origin to degrees and back, near the origin.
+//! Converts metres from an origin to degrees, near the origin.
 
 /// A point on the WGS 84 ellipsoid.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,4 +1,4 @@
-//! What the way from the transmitter's antenna to a recording does to a signal.
+//! Impairments of a signal between the transmitter's antenna and a recording.
 
 use rand::RngExt;
 use rustfft::num_complex::Complex32;
@@ -6,7 +6,7 @@ use rustfft::num_complex::Complex32;
 use crate::dsp;
 use crate::rng::{SimRng, log_uniform, pick};
 
-/// Several paths of random phase: up to four within `spread` samples, each later one weaker. Keeps the mean
+/// Multipath: up to four paths of random phase within `spread` samples, each later one weaker. Keeps the mean
 /// power.
 pub fn multipath(samples: &mut Vec<Complex32>, spread: usize, rng: &mut SimRng) {
     let power = dsp::mean_power(samples);
@@ -23,8 +23,8 @@ pub fn multipath(samples: &mut Vec<Complex32>, spread: usize, rng: &mut SimRng) 
     *samples = sum;
 }
 
-/// Slow Rician fading: the level wanders around a steady path, as between moving antennas. Keeps the mean
-/// power.
+/// Slow Rician fading: the level varies around that of a steady path, as between moving antennas. Keeps the
+/// mean power.
 pub fn fading(samples: &mut [Complex32], rng: &mut SimRng) {
     let power = dsp::mean_power(samples);
     // Sum of a few slow rotations: at most four turns within the stretch.
@@ -43,7 +43,7 @@ pub fn fading(samples: &mut [Complex32], rng: &mut SimRng) {
     dsp::set_mean_power(samples, power);
 }
 
-/// An oscillator's wandering phase: a random walk of `step` radians a sample, root mean square.
+/// Phase noise of an oscillator: a random walk of `step` radians a sample, root mean square.
 pub fn phase_noise(samples: &mut [Complex32], step: f32, rng: &mut SimRng) {
     let mut phase = 0.0;
     for x in samples {
@@ -82,14 +82,14 @@ pub fn noise(len: usize, power: f32, rng: &mut SimRng) -> Vec<Complex32> {
     noise
 }
 
-/// Unequal gain and a phase other than 90° between I and Q: an image 20 to 50 dB down.
+/// IQ imbalance: unequal gain and a phase other than 90° between I and Q, with an image 20 to 50 dB down.
 pub fn iq_imbalance(samples: &mut [Complex32], rng: &mut SimRng) {
     let image = dsp::from_db(rng.random_range(-50.0..-20.0)).sqrt();
     let gain = Complex32::from_polar(image, rng.random_range(0.0..std::f32::consts::TAU));
     samples.iter_mut().for_each(|x| *x += x.conj() * gain);
 }
 
-/// A constant, as zero-IF receivers add, `relative_db` beside the samples' mean power.
+/// DC offset, as zero-IF receivers add it, `relative_db` relative to the samples' mean power.
 pub fn dc_offset(samples: &mut [Complex32], relative_db: f32, rng: &mut SimRng) {
     let level = (dsp::mean_power(samples) * dsp::from_db(relative_db)).sqrt();
     let offset = Complex32::from_polar(level, rng.random_range(0.0..std::f32::consts::TAU));
@@ -99,7 +99,7 @@ pub fn dc_offset(samples: &mut [Complex32], relative_db: f32, rng: &mut SimRng) 
 /// How a recording stores its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantiser {
-    /// Floating point of any level.
+    /// Floating point, at any level.
     Float,
     /// Signed 8 bit.
     Ci8,
@@ -134,7 +134,7 @@ impl Quantiser {
         samples.iter_mut().for_each(|x| *x = Complex32::new(round(x.re), round(x.im)));
     }
 
-    /// One of the four, each as likely.
+    /// Draws one of the four, all equally likely.
     pub fn draw(rng: &mut SimRng) -> Self {
         pick(rng, &[Self::Float, Self::Ci8, Self::Cu8, Self::Ci16])
     }

@@ -1,11 +1,11 @@
-//! Simulated radio: waveforms, receiver impairments and scenes, each with the truth beside it.
+//! Simulates radio: waveforms, receiver impairments and scenes, each with its truth.
 //!
-//! Two simulators stand on the same [`waveforms`]:
+//! Two simulators use the same [`waveforms`]:
 //!
-//! - [`FrameSimulator`] makes single-channel frames of one modulation [`Family`] each, through the flaws of
-//!   real receivers ([`impairments`]): what the `modulation` model learns from.
+//! - [`FrameSimulator`] makes single-channel frames of one modulation [`Family`] each, with the
+//!   [`impairments`] of real receivers. The `modulation` model is trained on them.
 //! - [`SceneSimulator`] places an emitter among three [`RECEIVERS`] and makes the frame that they record
-//!   together: what the `localization` model learns from, and what `sferic demo` and `sferic simulate` play.
+//!   together. The `localization` model is trained on them; `sferic demo` and `sferic simulate` use them.
 //!
 //! The crate does no I/O. Everything is drawn from a seed with a portable generator, so the same seed gives
 //! the same frame on every run. Frequencies are in cycles per sample unless a name says `_hz`; powers are

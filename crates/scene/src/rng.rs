@@ -1,4 +1,4 @@
-//! Random numbers: one portable generator, and a stream of its own for each frame.
+//! Random numbers: one portable generator, with a separate stream for each frame.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -7,20 +7,20 @@ use rand::{RngExt, SeedableRng};
 /// release of `rand`, which `StdRng` does not promise.
 pub type SimRng = Xoshiro256PlusPlus;
 
-/// The stream of draw number `index` of a simulation seeded with `seed`. Frames are independent of each
-/// other, so they can be made in any order and on any thread and still come out the same.
+/// Returns the stream of frame `index` of a simulation seeded with `seed`. Frames are independent of each
+/// other, so the order and the threads in which they are made do not change them.
 pub fn stream(seed: u64, index: u64) -> SimRng {
     // The odd constant is 2⁶⁴ divided by the golden ratio: neighbouring indices land far apart (Weyl
     // sequence), and `seed_from_u64` hashes on from there.
     SimRng::seed_from_u64(seed.rotate_left(32) ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// A draw between `low` and `high` that is uniform in the logarithm. Both must be positive.
+/// Draws a number between `low` and `high`, uniformly in its logarithm. Both must be positive.
 pub fn log_uniform(rng: &mut SimRng, low: f32, high: f32) -> f32 {
     rng.random_range(low.ln()..=high.ln()).exp()
 }
 
-/// One of `choices`, each as likely. `choices` must not be empty.
+/// Draws one of `choices`, all equally likely. `choices` must not be empty.
 pub fn pick<T: Copy>(rng: &mut SimRng, choices: &[T]) -> T {
     choices[rng.random_range(0..choices.len())]
 }

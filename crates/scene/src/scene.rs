@@ -11,7 +11,7 @@ use crate::geodesy::{GeoPoint, Offset};
 use crate::rng::{self, SimRng};
 use crate::waveforms::{self, Family};
 
-/// Where the metres of every scene start.
+/// Origin of every scene's offsets.
 pub const ORIGIN: GeoPoint = GeoPoint { latitude: 45.0, longitude: 7.6 };
 
 /// The three receivers.
@@ -40,8 +40,7 @@ pub const NOISE_POWER: f32 = 1e-6;
 /// Exponent of the path loss: between free space (2) and dense cities (4).
 pub const PATH_LOSS_EXPONENT: f64 = 3.0;
 
-/// The SNR at which a receiver still counts as hearing the emitter, and the strongest it takes undistorted,
-/// dB.
+/// Range of the SNR at each receiver, dB: from barely received to just undistorted.
 pub const SNR_RANGE_DB: std::ops::RangeInclusive<f64> = -5.0..=30.0;
 
 /// SNR at one kilometre without shadowing, dB: the spread of emitter powers.
@@ -50,7 +49,7 @@ pub const REFERENCE_SNR_DB: std::ops::Range<f64> = -5.0..45.0;
 /// Standard deviation of the log-normal shadowing, dB; one value per scene, one draw per receiver.
 pub const SHADOWING_DB: std::ops::Range<f64> = 4.0..8.0;
 
-/// What a scene's emitter sent, from where.
+/// The truth of a scene: where its emitter is and what it sends.
 #[derive(Clone, Debug)]
 pub struct Truth {
     /// From [`ORIGIN`].
@@ -61,7 +60,7 @@ pub struct Truth {
     pub snr_db: [f64; 3],
     /// Standard deviation of this scene's shadowing, dB.
     pub shadowing_db: f64,
-    /// SNR at one kilometre without shadowing, dB: stands for the emitter's power.
+    /// SNR at one kilometre without shadowing, dB, which states the emitter's power.
     pub reference_snr_db: f64,
     /// What it sent.
     pub family: Family,
@@ -72,7 +71,7 @@ pub struct Truth {
 pub struct Scene {
     /// [`INSTANTS`] × 3 samples, interleaved by receiver as SigMF interleaves channels.
     pub samples: Vec<Complex32>,
-    /// What lies behind them.
+    /// The truth behind them.
     pub truth: Truth,
 }
 
@@ -92,7 +91,7 @@ impl Scene {
     }
 }
 
-/// Makes scenes without end. Scene `i` depends on the seed and `i` alone.
+/// Simulates an unlimited number of scenes. Scene `i` depends only on the seed and `i`.
 #[derive(Clone, Debug)]
 pub struct SceneSimulator {
     seed: u64,
@@ -128,7 +127,7 @@ impl Iterator for SceneSimulator {
     }
 }
 
-/// Draws place, power and shadowing, and draws all anew until every receiver is within [`SNR_RANGE_DB`].
+/// Draws place, power and shadowing, and repeats until every receiver is within [`SNR_RANGE_DB`].
 fn draw_truth(rng: &mut SimRng) -> Truth {
     // Everything that can be sent; noise cannot.
     let family = rng::pick(rng, &Family::ALL[1..]);
@@ -156,7 +155,7 @@ pub fn path_loss_db(distance_m: f64) -> f64 {
     10.0 * PATH_LOSS_EXPONENT * (distance_m.max(50.0) / 1000.0).log10()
 }
 
-/// What the receivers make of it: each with its own delay, clock, oscillator and noise.
+/// Records the scene at all receivers, each with its own delay, clock, oscillator and noise.
 fn record(truth: &Truth, rng: &mut SimRng) -> Vec<Complex32> {
     /// Longest delay that any receiver can see, in samples, and half the interpolating filter's length.
     const GUARD: usize = 16;

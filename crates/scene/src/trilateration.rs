@@ -1,4 +1,4 @@
-//! Plain trilateration from received signal strength: the yardstick for the `localization` model.
+//! Trilateration from received signal strength: the baseline for the `localization` model.
 //!
 //! Maximum likelihood under log-normal shadowing (Patwari et al., "Locating the nodes", IEEE Signal
 //! Processing Magazine 22(4), 2005, eq. 8) with the emitter's power unknown: for each place the best power is
@@ -13,9 +13,9 @@ const STEP_M: f64 = 100.0;
 
 /// Estimates the emitter's place from the mean power at each receiver (relative to full scale squared).
 ///
-/// It is given all that the simulator fixes: the path-loss exponent, the noise power, which it subtracts, and
-/// the area to search. Where a receiver heard no more than its noise, its signal counts as 10 dB below the
-/// noise.
+/// It knows what the simulator fixes: the path-loss exponent, the noise power, which it subtracts, and
+/// the area to search. A receiver whose power is that of its noise counts as receiving the signal 10 dB
+/// below the noise.
 pub fn locate(powers: [f32; 3]) -> Offset {
     let levels_db = powers.map(|power| {
         let signal = (power / NOISE_POWER - 1.0).max(0.1);
@@ -49,8 +49,8 @@ pub fn locate(powers: [f32; 3]) -> Offset {
     best.1
 }
 
-/// Sum of squared differences between received level and path loss, dB², after the best common power is taken
-/// out.
+/// Sum of squared differences between received level and path loss, dB², after the best common power is
+/// subtracted.
 fn residual(levels_db: &[f64; 3], offset: Offset) -> f64 {
     let mut powers = [0.0; 3];
     for (power, (level, receiver)) in powers.iter_mut().zip(levels_db.iter().zip(RECEIVERS)) {

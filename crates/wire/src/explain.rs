@@ -7,9 +7,9 @@ use serde_path_to_error::Track;
 use sferic_actors::frame::Encoding;
 use sferic_samples::Number;
 
+use super::body::Body;
 use super::bound::shortened;
 use super::content_type;
-use super::decode::Body;
 use super::keys::by_text_keys;
 
 /// Why a frame's encoding could not be read: the key, what it holds and what it should.

@@ -11,7 +11,14 @@ use super::values::Name;
 #[serde(transparent)]
 pub struct Geolocation {
     #[serde(deserialize_with = "by_text_keys")]
-    _point: Point,
+    point: Point,
+}
+
+impl Geolocation {
+    /// The place.
+    pub fn into_place(self) -> sferic_samples::Geolocation {
+        sferic_samples::Geolocation::Point { coordinates: self.point.coordinates.0 }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -19,7 +26,7 @@ struct Point {
     #[serde(rename = "type")]
     _kind: Name<PointType>,
     #[serde(rename = "coordinates")]
-    _coordinates: Coordinates,
+    coordinates: Coordinates,
 }
 
 #[derive(Debug, Deserialize)]
@@ -29,7 +36,7 @@ enum PointType {
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Vec<f64>")]
-struct Coordinates;
+struct Coordinates(Vec<f64>);
 
 impl TryFrom<Vec<f64>> for Coordinates {
     type Error = String;
@@ -51,6 +58,6 @@ impl TryFrom<Vec<f64>> for Coordinates {
         if !altitude.is_finite() {
             return Err(format!("the altitude is {altitude}, must be a finite number of metres"));
         }
-        Ok(Self)
+        Ok(Self(coordinates))
     }
 }

@@ -7,6 +7,7 @@
 //! It names no broker, no model and no file.
 
 mod binary;
+mod body;
 mod bound;
 mod datetime;
 mod decode;
@@ -22,11 +23,13 @@ mod scalar;
 mod tests;
 mod values;
 
+pub use body::Body;
 pub use bound::{shortened, within};
 pub use datetime::to_nanoseconds;
-pub use decode::{Body, frame_id_is_valid, read};
+pub use decode::{frame_id_is_valid, read};
 pub use explain::ReadError;
 pub use frame::FrameMessage;
+pub use geolocation::Geolocation;
 pub use outcome::{EncodeError, Encoded, encode};
 pub use salvage::salvage;
 use sferic_actors::frame::Encoding;

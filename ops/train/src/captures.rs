@@ -1,4 +1,4 @@
-//! Features of real recordings, frame by frame, for the model card.
+//! Computes features of real recordings, frame by frame, for the model card.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use sferic_samples::{Datatype, Samples};
 
 use crate::npy::NpyWriter;
 
-/// What is needed of a `.sigmf-meta`.
+/// The fields of a `.sigmf-meta` that are read.
 #[derive(Deserialize)]
 struct Meta {
     global: Global,

@@ -1,4 +1,4 @@
-//! Simulated frames, computed on every core and written in order.
+//! Computes simulated frames on every core and writes them in order.
 
 use std::path::Path;
 

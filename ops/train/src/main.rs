@@ -1,6 +1,6 @@
-//! Makes the training data of the shipped models: simulated frames, through the daemon's own features.
+//! Makes the training data of the shipped models: simulated frames, with features computed as in the daemon.
 //!
-//! Reads the `[features]` of a model bundle, so what is trained on is what will be served, and writes NumPy
+//! Reads the `[features]` of a model bundle, so training and serving have the same features, and writes NumPy
 //! arrays. The same seed gives the same arrays, whatever the number of threads.
 
 mod captures;

@@ -1,4 +1,4 @@
-//! NumPy's array files, written front to back (format 1.0, `numpy.lib.format`).
+//! Writes NumPy array files front to back (format 1.0, `numpy.lib.format`).
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,7 +13,7 @@ pub struct NpyWriter {
 }
 
 impl NpyWriter {
-    /// Makes `path` for an array of `shape`.
+    /// Creates `path` for an array of `shape`.
     pub fn create(path: &Path, shape: &[usize]) -> anyhow::Result<Self> {
         let dims: String = shape.iter().map(|n| format!("{n}, ")).collect();
         let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}");
@@ -39,7 +39,10 @@ impl NpyWriter {
         Ok(())
     }
 
-    /// Ends the file; an error where values are missing.
+    /// Completes the file.
+    ///
+    /// # Errors
+    /// Values are missing, or the file cannot be written.
     pub fn finish(mut self) -> anyhow::Result<()> {
         ensure!(self.missing == 0, "{} values are missing from the array", self.missing);
         self.file.flush()?;

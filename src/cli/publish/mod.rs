@@ -1,28 +1,25 @@
 //! `sferic publish`: publishes recordings as frames.
 
-mod flight;
+mod args;
+mod in_flight;
 mod pace;
 mod plan;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
-use humantime_serde::re::humantime;
 use serde_json::json;
-use sferic_recording::{RecordedFrame, name};
-use sferic_samples::Datatype;
+use sferic_recording::RecordedFrame;
 use sferic_wire::FrameMessage;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::ConnectArgs;
 use super::output::Output;
 use crate::nats::{self, Connection, NoConnection};
 use crate::settings::Settings;
-use flight::{Bounds, Flight};
+pub use args::PublishArgs;
+use in_flight::{Bounds, InFlight};
 use pace::Pacer;
 pub use pace::Rate;
 use plan::{Plan, Planned};
@@ -32,80 +29,6 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Interval of attempts to connect to a server.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// Publishes recordings as frames: SigMF (.sigmf-meta, .sigmf-data, .sigmf archives), WAV or raw IQ files.
-///
-/// Each recording is cut into frames of equal length. One shorter than a frame goes as one frame; a shorter
-/// rest at the end is reported and not sent. Captures of one frequency are one stream unless
-/// core:global_index or core:datetime shows a gap, and no frame holds two frequencies or a gap.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = "\
-The datatype of a raw file is taken from its extension (cu8, cs8, cs16, cf32, cfile, …; --datatype for any \
-other), its rate \
-and centre frequency from its name where that has them side by side with units, as in \
-name_433.92M_250k.cu8, and they can \
-mean nothing else; what is taken is printed. WAV files (8, 16, 32 bits or float, I left and Q right) are \
-read by their \
-header, whatever --datatype says, and take their centre frequency from their name where they have no auxi \
-chunk.
-
-While a recording's subject has no subscriber, its first frame is sent again, for --patience at most. A \
-refusal of the \
-server is an error at once.
-
-Without --wait, exits 0 once the server has accepted every frame; with --json prints id, source and seq of \
-each. With --wait, \
-at most 32 frames are unanswered at a time, each outcome is printed as it comes, and the exit code is 0 \
-when every frame \
-got exactly one, be it a prediction or a failure. A summary goes to standard error.
-
-Examples:
-  sferic publish recording.sigmf-meta --wait
-  sferic publish name_433.92M_250k.cu8 --source north.rx2 --rate realtime
-  sferic publish capture.bin --datatype ci16_le --sample-rate 2.4e6 --model modulation --wait --json")]
-pub struct PublishArgs {
-    /// Recordings, in the order in which they are sent.
-    #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// Publish as this source: one or more tokens, such as `north.rx2` [default: each recording's name, with
-    /// = and two hexadecimal digits for each byte but letters, digits, - and _].
-    #[arg(long, value_name = "SOURCE", value_parser = source)]
-    pub source: Option<String>,
-    /// Ask this model, `name` or `name@version` [default: the daemon's].
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
-    /// Samples per frame and channel.
-    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u64).range(1..))]
-    pub frame_samples: u64,
-    /// Samples from one frame's start to the next one's [default: --frame-samples].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub hop: Option<u64>,
-    /// Frames per second; `realtime`: as they were recorded; `max`: as fast as the server accepts them.
-    #[arg(long, value_name = "N|realtime|max", default_value = "max")]
-    pub rate: Rate,
-    /// How long to wait for a daemon while the frames have no subscriber; 0s: not at all.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = patience)]
-    pub patience: Duration,
-    /// Time budget of each frame, such as 500ms [default: the daemon's].
-    #[arg(long, value_name = "DURATION", value_parser = timeout)]
-    pub timeout: Option<Duration>,
-    /// How the samples are stored (cf32_le, cf32_be, cf64_le, ci32_le, ci16_le, ci16_be, cu16_le, ci8 or
-    /// cu8), whatever the file says.
-    #[arg(long, value_name = "DATATYPE", value_parser = datatype)]
-    pub datatype: Option<Datatype>,
-    /// Samples per second, whatever the file says.
-    #[arg(long, value_name = "HZ", value_parser = sample_rate)]
-    pub sample_rate: Option<f64>,
-    /// Wait for each frame's outcome and print it.
-    #[arg(long)]
-    pub wait: bool,
-    /// Print JSON objects, one a line; binary values are in standard base64.
-    #[arg(long)]
-    pub json: bool,
-    /// Where to connect to.
-    #[command(flatten)]
-    pub connect: ConnectArgs,
-}
 
 impl PublishArgs {
     /// Runs the command: 0 when every frame was sent, and answered once where that is waited for; else 1.
@@ -127,22 +50,22 @@ impl PublishArgs {
             outcome: self.wait.then_some(patience),
             connection: settings.nats.publish_timeout,
         };
-        let mut flight = Flight::new(&connection, bounds, &output, self.json).await?;
+        let mut in_flight = InFlight::new(&connection, bounds, &output, self.json).await?;
         let mut pacer = Pacer::new(self.rate);
-        let played = self.play(&plan, &settings, &connection, &output, &mut flight, &mut pacer).await;
+        let played = self.play(&plan, &settings, &connection, &output, &mut in_flight, &mut pacer).await;
         // After an error too, outcomes of sent frames are awaited.
-        let mut done = played.and(flight.finish().await);
+        let mut done = played.and(in_flight.finish().await);
         if done.is_ok() {
-            done = flight.confirm().await;
+            done = in_flight.confirm().await;
         }
         output.finish();
-        if flight.tally.sent > 0 && !flight.is_refused() {
-            self.summarise(&flight, &pacer, &output, patience);
+        if in_flight.tally.sent > 0 && !in_flight.is_refused() {
+            self.summarise(&in_flight, &pacer, &output, patience);
         }
         done?;
 
         let reconnects = connection.traffic().connects.saturating_sub(1);
-        if flight.tally.without_subscriber > 0 {
+        if in_flight.tally.without_subscriber > 0 {
             let prefix = &settings.nats.prefix;
             let mut sources: Vec<_> =
                 plan.recordings.iter().map(|planned| format!("{prefix}.frames.{}", planned.source)).collect();
@@ -152,7 +75,7 @@ impl PublishArgs {
         if reconnects > 0 && !self.wait {
             anyhow::bail!("the connection was lost {reconnects} times meanwhile, and with it perhaps frames");
         }
-        let is_complete = flight.lost() == 0 && flight.tally.repeated == 0;
+        let is_complete = in_flight.lost() == 0 && in_flight.tally.repeated == 0;
         connection.close(settings.nats.publish_timeout).await;
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -184,7 +107,7 @@ impl PublishArgs {
         settings: &Settings,
         connection: &Connection,
         output: &Output,
-        flight: &mut Flight<'_>,
+        in_flight: &mut InFlight<'_>,
         pacer: &mut Pacer,
     ) -> anyhow::Result<()> {
         let mut counters: HashMap<&str, u64> = HashMap::new();
@@ -196,9 +119,9 @@ impl PublishArgs {
                 let frame = frame?;
                 let seconds =
                     recording.sample_rate.map_or(0.0, |rate| starts_at + frame.position as f64 / rate);
-                let due = pacer.due(flight.tally.sent, seconds);
-                flight.until(due).await?;
-                if flight.tally.without_subscriber > 0 {
+                let due = pacer.due(in_flight.tally.sent, seconds);
+                in_flight.until(due).await?;
+                if in_flight.tally.without_subscriber > 0 {
                     return Ok(());
                 }
                 let frame_id = Uuid::now_v7().to_string();
@@ -210,7 +133,7 @@ impl PublishArgs {
                     "the connection to NATS was lost for over {bound:?}"
                 );
                 pacer.sent(due);
-                pacer.postpone(flight.send(subject.clone(), message.into()).await?);
+                pacer.postpone(in_flight.send(subject.clone(), message.into()).await?);
                 if self.json && !self.wait {
                     output.line(json!({"frame_id": frame_id, "source": source, "seq": *seq}))?;
                 }
@@ -243,9 +166,9 @@ impl PublishArgs {
         }
     }
 
-    fn summarise(&self, flight: &Flight<'_>, pacer: &Pacer, output: &Output, patience: Duration) {
-        let tally = &flight.tally;
-        let elapsed = pacer.until(flight.last_event).as_secs_f64();
+    fn summarise(&self, in_flight: &InFlight<'_>, pacer: &Pacer, output: &Output, patience: Duration) {
+        let tally = &in_flight.tally;
+        let elapsed = pacer.until(in_flight.last_event).as_secs_f64();
         let mut line = format!(
             "{} frames sent in {elapsed:.2} s ({:.1} frames/s)",
             tally.sent,
@@ -259,15 +182,15 @@ impl PublishArgs {
             line += &format!(
                 ": {} predictions, {failures} failures{codes}, {} lost",
                 tally.predictions,
-                flight.lost()
+                in_flight.lost()
             );
         }
         output.say(line);
         if tally.without_subscriber > 0 {
             output.say(format!("{} frames had no subscriber", tally.without_subscriber));
         }
-        if flight.lost() > 0 {
-            output.say(format!("{} frames got no outcome within {patience:?}", flight.lost()));
+        if in_flight.lost() > 0 {
+            output.say(format!("{} frames got no outcome within {patience:?}", in_flight.lost()));
         }
         if tally.repeated > 0 {
             output.say(format!(
@@ -280,40 +203,6 @@ impl PublishArgs {
             output
                 .say(format!("{} frames were sent late, at most {worst:.0} ms after their time", pacer.late));
         }
-    }
-}
-
-fn source(text: &str) -> Result<String, String> {
-    let is_token = |token: &str| {
-        !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && c != '*' && c != '>')
-    };
-    if text.split('.').all(is_token) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be tokens with single dots between them, without spaces, `*` and `>`".to_owned())
-    }
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(timeout) if timeout >= Duration::from_millis(1) => Ok(timeout),
-        _ => Err("must be a duration of at least 1ms with its unit, such as 500ms or 2s".to_owned()),
-    }
-}
-
-fn patience(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "must be a duration with its unit, such as 30s, or 0s".to_owned())
-}
-
-fn datatype(text: &str) -> Result<Datatype, String> {
-    name::datatype_of_name(text).ok_or_else(|| format!("supported: {}", name::datatype_list()))
-}
-
-fn sample_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        _ => Err("must be a number over 0, in Hz, such as 2.4e6".to_owned()),
     }
 }
 

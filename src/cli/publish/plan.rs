@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sferic_recording::{self as recording, Cut, Overrides, Recording, RecordingError};
 
-use super::{PublishArgs, Rate};
+use super::args::PublishArgs;
+use super::pace::Rate;
 use crate::cli::Usage;
 use crate::cli::output::Output;
 
@@ -168,7 +169,7 @@ mod tests {
         fn two_names_never_give_one_token(one: String, other: String) {
             let [first, second] = [&one, &other].map(|name| source_of(OsStr::new(name)));
             prop_assert_eq!(one == other, first == second);
-            prop_assert_eq!(super::super::source(&first), Ok(first.clone()));
+            prop_assert_eq!(super::super::args::source(&first), Ok(first.clone()));
             prop_assert!(!first.contains('.'));
             // Undone, it is the name again.
             let mut parts = first.split('=');

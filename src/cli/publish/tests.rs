@@ -1,4 +1,5 @@
 use clap::Parser;
+use sferic_samples::Datatype;
 
 use super::*;
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sferic_onnx::ExecutionProvider;
+
 use super::load_from;
 use crate::settings::*;
 

@@ -97,7 +97,7 @@ pub fn recording(
     let streams = layout.streams(captures);
     warnings.append(&mut layout.warnings);
     if streams.is_empty() {
-        return Err(RecordingError::Empty { data });
+        return Err(RecordingError::Empty { data: data.to_string() });
     }
     let sha512 = global.sha512;
     let name = stem(path).to_owned();

@@ -1,10 +1,10 @@
-//! Carriers, and carriers modulated by sound.
+//! Unmodulated carriers, and carriers modulated by sound.
 
 use rand::RngExt;
 use rustfft::num_complex::Complex32;
 
 use super::pulse::{self, Pulse};
-use super::{Waveform, unit_power_while_on};
+use super::waveform::{Waveform, unit_power_while_on};
 use crate::dsp;
 use crate::rng::{SimRng, log_uniform, pick};
 
@@ -35,7 +35,7 @@ pub(super) fn am(len: usize, rng: &mut SimRng) -> Waveform {
 /// A carrier with amplitude marks, and at times also a small pseudo-random phase keying: DCF77 lowers its
 /// carrier to 15 % at each second and turns it by ±15.6° for the rest of it.
 fn time_signal(len: usize, rng: &mut SimRng) -> Waveform {
-    // Always some carrier left, or it would be on-off keying.
+    // Some carrier always remains, or it would be on-off keying.
     let depth = rng.random_range(0.5..0.92);
     let (message, mut bandwidth) = marks(len, rng);
     let mut samples: Vec<Complex32> = message.iter().map(|m| Complex32::new(1.0 + depth * m, 0.0)).collect();
@@ -98,8 +98,8 @@ fn tones(len: usize, rng: &mut SimRng) -> (Vec<f32>, f32) {
     (message, highest)
 }
 
-/// A carrier that drops for a while, as time-signal stations mark their seconds: 0 while full, −1 in the
-/// mark, with the soft edges that a narrow transmitting antenna gives. At least one edge lies in the stretch.
+/// Amplitude marks as time-signal stations send them each second: 0 at full carrier, −1 in the mark, with the
+/// soft edges of a narrow transmitting antenna. At least one edge lies in the stretch.
 fn marks(len: usize, rng: &mut SimRng) -> (Vec<f32>, f32) {
     let mark = rng.random_range(0.08..0.45) * len as f32;
     let period = mark * rng.random_range(1.6..9.0);

@@ -1,19 +1,20 @@
-//! Unit-power waveforms of eight modulation families, centred at 0 Hz, with parameters drawn from what is on
-//! the air.
+//! Unit-power waveforms of eight modulation families, centred at 0 Hz, with parameters drawn from those of
+//! real transmissions.
 
 mod analog;
 mod keyed;
 mod ofdm;
 mod psk;
 mod pulse;
+mod waveform;
 
-use rustfft::num_complex::Complex32;
 use serde::{Deserialize, Serialize};
 
 use crate::dsp;
 use crate::rng::SimRng;
+pub use waveform::Waveform;
 
-/// A modulation family: what the `modulation` model tells apart.
+/// A modulation family: a class of the `modulation` model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
@@ -55,16 +56,6 @@ impl Family {
     }
 }
 
-/// A stretch of one emission at complex baseband.
-#[derive(Clone, Debug)]
-pub struct Waveform {
-    /// The samples: unit mean power while the emission is on.
-    pub samples: Vec<Complex32>,
-    /// Approximate occupied bandwidth, cycles per sample; may reach or pass 1 where the emission is wider
-    /// than the sampled band.
-    pub bandwidth: f32,
-}
-
 /// `len` samples of a `family`, with random parameters.
 pub fn generate(family: Family, len: usize, rng: &mut SimRng) -> Waveform {
     match family {
@@ -76,18 +67,6 @@ pub fn generate(family: Family, len: usize, rng: &mut SimRng) -> Waveform {
         Family::Fsk => keyed::fsk(len, rng),
         Family::Psk => psk::psk(len, rng),
         Family::Ofdm => ofdm::ofdm(len, rng),
-    }
-}
-
-/// Scales to unit mean power over the samples where the emission is on: those above a tenth of the peak's
-/// amplitude.
-fn unit_power_while_on(samples: &mut [Complex32]) {
-    let peak = samples.iter().map(Complex32::norm_sqr).fold(0.0, f32::max);
-    let on: Vec<Complex32> = samples.iter().copied().filter(|x| x.norm_sqr() > 0.01 * peak).collect();
-    let power = dsp::mean_power(&on);
-    if power > 0.0 {
-        let gain = power.sqrt().recip();
-        samples.iter_mut().for_each(|x| *x *= gain);
     }
 }
 

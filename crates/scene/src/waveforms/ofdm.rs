@@ -4,14 +4,14 @@ use rand::RngExt;
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex32;
 
-use super::Waveform;
+use super::waveform::Waveform;
 use crate::dsp;
 use crate::rng::{SimRng, pick};
 
 /// How the subcarriers are used over time.
 #[derive(Clone, Copy)]
 enum Grid {
-    /// All of them, all the time.
+    /// All subcarriers, all the time.
     Full,
     /// Training symbols first, then all: an 802.11 packet.
     Packet,
@@ -50,10 +50,10 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
     let fft = FftPlanner::new().plan_fft_inverse(period);
     let start = rng.random_range(0..period + prefix);
     let mut samples = Vec::with_capacity(len + 2 * (period + prefix));
-    let mut load = Load::new(grid, half, rng);
+    let mut allocation = Allocation::new(grid, half, rng);
     while samples.len() < len + start {
         let mut symbol = vec![Complex32::default(); period];
-        load.fill(&mut symbol, half, rng);
+        allocation.fill(&mut symbol, half, rng);
         fft.process(&mut symbol);
         samples.extend_from_slice(&symbol[period - prefix..]);
         samples.extend_from_slice(&symbol);
@@ -70,21 +70,21 @@ pub(super) fn ofdm(len: usize, rng: &mut SimRng) -> Waveform {
     Waveform { samples, bandwidth: (2 * half) as f32 / period as f32 }
 }
 
-/// Which subcarriers the next symbol uses.
-struct Load {
+/// The subcarriers that the next symbol uses.
+struct Allocation {
     grid: Grid,
     symbol: usize,
-    /// Per block of twelve subcarriers, drawn anew every fourteen symbols: is there data?
+    /// Whether each block of twelve subcarriers has data; drawn again every fourteen symbols.
     blocks: Vec<bool>,
     share: f64,
     /// Symbols of each fourteen that are full of control data.
     control: usize,
-    /// Reference signals stand on every `comb`-th subcarrier.
+    /// Reference signals are on every `comb`-th subcarrier.
     comb: usize,
     order: usize,
 }
 
-impl Load {
+impl Allocation {
     fn new(grid: Grid, half: usize, rng: &mut SimRng) -> Self {
         let share = pick(rng, &[0.0, 0.05, 0.3, 0.7, 1.0]);
         let symbol = if matches!(grid, Grid::Packet) { 0 } else { rng.random_range(0..14) };

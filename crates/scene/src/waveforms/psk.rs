@@ -4,7 +4,7 @@ use rand::RngExt;
 use rustfft::num_complex::Complex32;
 
 use super::pulse::Pulse;
-use super::{Waveform, unit_power_while_on};
+use super::waveform::{Waveform, unit_power_while_on};
 use crate::rng::{SimRng, log_uniform, pick};
 
 #[derive(Clone, Copy)]

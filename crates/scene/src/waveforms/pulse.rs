@@ -1,4 +1,4 @@
-//! Pulse shapes, and the one loop that turns symbols into samples.
+//! Pulse shapes, and the loop that turns symbols into samples.
 
 use std::f32::consts::PI;
 

@@ -1,5 +1,7 @@
 use rustfft::FftPlanner;
 
+use rustfft::num_complex::Complex32;
+
 use super::*;
 use crate::rng::stream;
 

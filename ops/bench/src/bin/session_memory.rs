@@ -11,8 +11,8 @@ use anyhow::{Context, bail};
 use ort::session::Session;
 use ort::session::builder::PrepackedWeights;
 use ort::value::TensorRef;
-use sferic::onnx::{Model, Options, RunTerminator, Runtime};
 use sferic_actors::frame::Tensor;
+use sferic_onnx::{Model, Options, RunTerminator, Runtime};
 
 const SHAPE: [usize; 3] = [1, 128, 61];
 const TIME: Duration = Duration::from_secs(3);

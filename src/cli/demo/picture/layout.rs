@@ -2,7 +2,7 @@
 
 use sferic_scene::Offset;
 
-use super::Mark;
+use super::mark::Mark;
 
 /// A point of the picture, pixels from its top left corner.
 #[derive(Clone, Copy, Debug, PartialEq)]

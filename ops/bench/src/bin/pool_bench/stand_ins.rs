@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sferic::onnx::Model;
 use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::{
     Decoded, Decoder, FeatureWorker, LoadedModel, Rejected, RunCanceller, RunError, Runner,
 };
+use sferic_onnx::Model;
 use sferic_samples::{BufferPool, Datatype, Dtype};
 
 /// The model, whatever the frame.

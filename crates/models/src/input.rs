@@ -1,0 +1,325 @@
+//! The input of a model: checks the ONNX file against the features, and frames against both.
+
+use half::f16;
+use sferic_actors::outcome::{Failure, FailureCode};
+use sferic_features::{FeatureConfig, FrameError, Kind};
+use sferic_samples::SamplesError;
+
+use super::port::{Axis, Dtype, Elements, Port};
+
+/// The single input of a model, `[B, C, rows, T]`, or `[B, rows, T]` for one channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// Its name in the ONNX file.
+    pub name: String,
+    /// The type that the float32 features are converted to.
+    pub dtype: Dtype,
+    /// Whether it has a channel axis.
+    pub with_channels: bool,
+    /// Whether its batch axis is fixed at 1.
+    pub batch_of_one: bool,
+    /// Length of its last axis, where the ONNX file fixes it.
+    pub fixed_width: Option<usize>,
+}
+
+impl Input {
+    /// Finds and checks the input among `ports`.
+    ///
+    /// # Errors
+    /// In words: the input, what it is, and what was expected.
+    pub fn new(features: &FeatureConfig, ports: &[Port]) -> Result<Self, String> {
+        let [port] = ports else {
+            let names: Vec<_> = ports.iter().map(|port| format!("`{}`", port.name)).collect();
+            return Err(format!(
+                "model.onnx has {} inputs ({}), expected one",
+                ports.len(),
+                names.join(", ")
+            ));
+        };
+        let (channels, rows) = (features.num_channels, features.rows());
+        let expected = match channels {
+            1 => format!("float32 [B, 1, {rows}, T] or [B, {rows}, T]"),
+            _ => format!("float32 [B, {channels}, {rows}, T]"),
+        };
+        let refuse = |why: String| Err(format!("input {port}, expected {expected}{why}"));
+        let dtype = match port.elements {
+            Elements::Numbers(
+                dtype @ (Dtype::Float32 | Dtype::Float64 | Dtype::Float16 | Dtype::Bfloat16),
+            ) => dtype,
+            Elements::Numbers(dtype) if dtype.is_integer() => {
+                return refuse(": integers would lose what features hold".into());
+            }
+            _ => return refuse(String::new()),
+        };
+        let (batch, inner, width) = match &port.axes[..] {
+            [batch, channel, row, width] => {
+                (batch, vec![(channel, channels, "num_channels"), (row, rows, "rows")], width)
+            }
+            [batch, row, width] if channels == 1 => (batch, vec![(row, rows, "rows")], width),
+            _ => return refuse(String::new()),
+        };
+        for (axis, given, what) in inner {
+            if let Axis::Fixed(length) = axis
+                && *length != given
+            {
+                return refuse(format!(": [features] gives {what} = {given}, the file takes {length}"));
+            }
+        }
+        if let Axis::Fixed(length) = batch
+            && *length != 1
+        {
+            return refuse(format!(": a fixed batch axis must be 1, it is {length}"));
+        }
+        let fixed_width = match (width, features.frames) {
+            (Axis::Free(_), _) => None,
+            (Axis::Fixed(length), Some(frames)) if frames != *length => {
+                return refuse(format!(": [features] gives frames = {frames}, the file takes {length}"));
+            }
+            (Axis::Fixed(length), _) => Some(*length),
+        };
+        // The width grows with the samples, so if the minimum is too wide, no frame fits.
+        let (fewest, least) = (features.min_samples(), self::width(features, features.min_samples()));
+        if let Some(fixed) = fixed_width.filter(|&fixed| least > fixed) {
+            let advice = "set a smaller min_samples";
+            return refuse(format!(
+                ": [features] min_samples = {fewest} gives {least} columns, the file takes {fixed}; {advice}"
+            ));
+        }
+        let batch_of_one = matches!(batch, Axis::Fixed(_));
+        Ok(Self {
+            name: port.name.clone(),
+            dtype,
+            with_channels: port.axes.len() == 4,
+            batch_of_one,
+            fixed_width,
+        })
+    }
+
+    /// The shape of a batch of tensors `[channels, rows, columns]`.
+    pub fn shape(&self, batch: usize, [channels, rows, columns]: [usize; 3]) -> Vec<i64> {
+        let axes = if self.with_channels {
+            vec![batch, channels, rows, columns]
+        } else {
+            vec![batch, rows, columns]
+        };
+        axes.into_iter().map(|length| i64::try_from(length).unwrap_or(i64::MAX)).collect()
+    }
+
+    /// Checks a frame of `instants` samples a channel before its features are computed.
+    pub fn fits(
+        &self,
+        features: &FeatureConfig,
+        channels: usize,
+        instants: usize,
+        rate_hz: Option<f64>,
+    ) -> Result<(), Failure> {
+        if channels != features.num_channels {
+            return Err(frame_failure(&FrameError::Channels {
+                got: channels,
+                expected: features.num_channels,
+            }));
+        }
+        features.plan_rate(rate_hz).map_err(|error| frame_failure(&error))?;
+        let needed = features.min_samples();
+        if instants < needed {
+            return Err(frame_failure(&FrameError::NotEnoughSamples { got: instants, needed }));
+        }
+        let width = width(features, instants);
+        match self.fixed_width {
+            Some(fixed) if fixed != width => Err(Failure::new(
+                FailureCode::ShapeMismatch,
+                format!("{instants} samples give features {width} wide, the model takes {fixed}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the features of a frame stay finite in the type that the model takes.
+    pub fn check_range(&self, features: &[f32]) -> Result<(), Failure> {
+        if self.dtype != Dtype::Float16 || features.iter().all(|value| f16::from_f32(*value).is_finite()) {
+            return Ok(());
+        }
+        let largest = features.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let message = format!("features of up to {largest}, the model takes float16, at most {}", f16::MAX);
+        Err(Failure::new(FailureCode::InvalidFrame, message))
+    }
+}
+
+/// Columns of the features of `instants` samples a channel, at least as many as the transform is long;
+/// samples themselves for `kind = "iq"`.
+pub fn width(features: &FeatureConfig, instants: usize) -> usize {
+    features.frames.unwrap_or_else(|| match features.kind {
+        Kind::Iq => instants,
+        _ => {
+            let pad = if features.center { features.n_fft / 2 } else { 0 };
+            1 + (instants + 2 * pad - features.n_fft) / features.hop_length()
+        }
+    })
+}
+
+/// Converts an error of the features to a failure.
+pub fn frame_failure(error: &FrameError) -> Failure {
+    let code = match error {
+        FrameError::Samples(
+            SamplesError::Empty | SamplesError::Misaligned { .. } | SamplesError::NonFinite { .. },
+        )
+        | FrameError::Overflow
+        | FrameError::MissingRate
+        | FrameError::InvalidRate(_) => FailureCode::InvalidFrame,
+        FrameError::NotEnoughSamples { .. } => FailureCode::NotEnoughSamples,
+        FrameError::Samples(SamplesError::Channels(_))
+        | FrameError::Channels { .. }
+        | FrameError::SampleRate { .. }
+        | FrameError::RateTooLow { .. } => FailureCode::ShapeMismatch,
+        FrameError::OutputLength { .. } | FrameError::Config(_) => FailureCode::Internal,
+    };
+    Failure::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sferic_features::Extractor;
+
+    use super::*;
+
+    fn port(axes: &str) -> Port {
+        let axes = axes
+            .split(' ')
+            .map(|axis| axis.parse().map_or_else(|_| Axis::Free(axis.into()), Axis::Fixed))
+            .collect();
+        Port { name: "x".into(), elements: Elements::Numbers(Dtype::Float32), axes }
+    }
+
+    fn features(channels: usize, frames: Option<usize>) -> FeatureConfig {
+        FeatureConfig { num_channels: channels, frames, ..FeatureConfig::default() }
+    }
+
+    fn input(channels: usize, frames: Option<usize>, axes: &str) -> Result<Input, String> {
+        Input::new(&features(channels, frames), &[port(axes)])
+    }
+
+    #[track_caller]
+    fn refused(result: Result<Input, String>, parts: &[&str]) {
+        let error = result.expect_err("accepted");
+        for part in parts {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_shapes_of_the_contract_are_taken() {
+        let free = input(1, None, "B 1 128 T").expect("refused");
+        assert_eq!(
+            free,
+            Input {
+                name: "x".into(),
+                dtype: Dtype::Float32,
+                with_channels: true,
+                batch_of_one: false,
+                fixed_width: None
+            }
+        );
+        assert_eq!(free.shape(3, [1, 128, 61]), [3, 1, 128, 61]);
+        let flat = input(1, None, "B 128 T").expect("refused");
+        assert_eq!(flat.shape(3, [1, 128, 61]), [3, 128, 61]);
+        let fixed = input(3, None, "1 3 128 32").expect("refused");
+        assert!(fixed.batch_of_one && fixed.fixed_width == Some(32));
+        assert!(input(3, Some(32), "1 C F 32").is_ok());
+        let iq = FeatureConfig { kind: Kind::Iq, ..features(2, None) };
+        assert!(Input::new(&iq, &[port("B 2 2 N")]).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_names_the_input_and_what_was_expected() {
+        refused(input(3, None, "B 128 T"), &["`x`, float32 [B, 128, T]", "expected float32 [B, 3, 128, T]"]);
+        refused(input(1, None, "B 1 64 T"), &["rows = 128", "takes 64", "or [B, 128, T]"]);
+        refused(input(2, None, "B 3 128 T"), &["num_channels = 2", "takes 3"]);
+        refused(input(1, Some(32), "B 1 128 61"), &["frames = 32", "takes 61"]);
+        refused(input(1, None, "4 1 128 T"), &["batch axis must be 1, it is 4"]);
+        let with = |elements| Input::new(&features(1, None), &[Port { elements, ..port("B 1 128 T") }]);
+        refused(
+            with(Elements::Numbers(Dtype::Int16)),
+            &["int16 [B, 1, 128, T]", "expected float32", "integers would lose"],
+        );
+        refused(with(Elements::Numbers(Dtype::Bool)), &["bool [B, 1, 128, T]", "expected float32"]);
+        refused(with(Elements::Strings), &["string [B, 1, 128, T]", "expected float32"]);
+        refused(Input::new(&features(1, None), &[]), &["0 inputs", "expected one"]);
+        refused(Input::new(&features(1, None), &[port("B 1 128 T"), port("B")]), &["2 inputs (`x`, `x`)"]);
+    }
+
+    #[test]
+    fn floats_of_every_size_are_taken_and_only_float16_has_a_limit() {
+        for dtype in [Dtype::Float64, Dtype::Float16, Dtype::Bfloat16] {
+            let port = Port { elements: Elements::Numbers(dtype), ..port("B 1 128 T") };
+            let input = Input::new(&features(1, None), &[port]).expect("refused");
+            assert_eq!((input.dtype, input.check_range(&[65_504.0, -65_519.0])), (dtype, Ok(())));
+            let failure = input.check_range(&[0.5, -65_520.0]).err();
+            assert_eq!(
+                failure.as_ref().map(|failure| failure.code),
+                (dtype == Dtype::Float16).then_some(FailureCode::InvalidFrame)
+            );
+            assert!(
+                failure.is_none_or(|failure| ["65520", "65504"]
+                    .iter()
+                    .all(|part| failure.message.contains(part)))
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_accepts_fewer_than_min_samples_is_refused() {
+        let iq = |min_samples| FeatureConfig { kind: Kind::Iq, min_samples, ..features(1, None) };
+        let new = |config: &FeatureConfig, axes| Input::new(config, &[port(axes)]);
+        refused(new(&iq(None), "B 2 8"), &["min_samples = 16", "takes 8", "set a smaller min_samples"]);
+        assert!(new(&iq(Some(8)), "B 2 8").is_ok() && new(&iq(None), "B 2 16").is_ok());
+        refused(
+            new(&FeatureConfig { min_samples: Some(2048), ..features(1, None) }, "B 128 2"),
+            &["min_samples = 2048", "5 columns"],
+        );
+    }
+
+    #[test]
+    fn a_frame_is_checked_before_its_features() {
+        let features = FeatureConfig { sample_rate_hz: Some(192_000.0), ..features(1, None) };
+        let input = Input::new(&features, &[port("1 1 128 61")]).expect("refused");
+        let fits = |channels, instants, rate| {
+            let failure = input.fits(&features, channels, instants, rate).expect_err("taken");
+            (failure.code, failure.message)
+        };
+        assert_eq!(input.fits(&features, 1, 16_384, Some(192_001.0)), Ok(()));
+        assert_eq!(
+            fits(2, 16_384, Some(192e3)),
+            (FailureCode::ShapeMismatch, "2 channels, the model takes 1".into())
+        );
+        assert_eq!(fits(1, 16_384, Some(48e3)).0, FailureCode::ShapeMismatch);
+        assert_eq!(fits(1, 16_384, None).0, FailureCode::InvalidFrame);
+        assert_eq!(
+            fits(1, 1023, Some(192e3)),
+            (FailureCode::NotEnoughSamples, "1023 samples, at least 1024 needed".into())
+        );
+        let wide = "20000 samples give features 75 wide, the model takes 61";
+        assert_eq!(fits(1, 20_000, Some(192e3)), (FailureCode::ShapeMismatch, wide.into()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_width_is_that_of_the_extractor(
+            instants in 64..5000usize,
+            n_fft in 16..64usize,
+            hop in 1..100usize,
+            center in any::<bool>(),
+            kind in prop::sample::select(vec![Kind::Iq, Kind::LogSpectrum]),
+            frames in prop::option::of(1..50usize),
+        ) {
+            let hop_length = Some(hop);
+            let default = FeatureConfig::default();
+            let features = FeatureConfig { kind, n_fft, hop_length, center, frames, ..default };
+            let extractor = Extractor::new(&features, None).expect("config");
+            let [_, _, columns] = extractor.shape(instants).expect("long enough");
+            prop_assert_eq!(width(&features, instants), columns);
+            let fewest = FeatureConfig { min_samples: Some(instants), ..features };
+            prop_assert!(Extractor::new(&fewest, None).expect("config").shape(instants - 1).is_err());
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Options of loading.
+
+use serde::{Deserialize, Serialize};
+use sferic_models::CONFIDENCE_INTERVAL;
+
+/// Options of loading.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Number of session threads.
+    pub sessions: usize,
+    /// Threads per operator, including the session thread.
+    pub intra_threads: usize,
+    /// Maximum batch size to measure.
+    pub max_batch: usize,
+    /// Execution providers in order of preference.
+    pub providers: Vec<ExecutionProvider>,
+    /// The probability that the ellipse of a position covers.
+    pub confidence_interval: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let providers = vec![ExecutionProvider::Cpu];
+        Self {
+            sessions: 1,
+            intra_threads: 1,
+            max_batch: 8,
+            providers,
+            confidence_interval: CONFIDENCE_INTERVAL,
+        }
+    }
+}
+
+/// Execution provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExecutionProvider {
+    /// Any processor.
+    Cpu,
+    /// Apple's neural engine and GPU.
+    Coreml,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// NVIDIA GPUs, compiled for the card.
+    Tensorrt,
+    /// Intel processors, GPUs and NPUs.
+    Openvino,
+    /// Processors, with kernels for small models.
+    Xnnpack,
+}
+
+impl ExecutionProvider {
+    /// All providers, the CPU last.
+    pub const ALL: [Self; 6] =
+        [Self::Coreml, Self::Cuda, Self::Tensorrt, Self::Openvino, Self::Xnnpack, Self::Cpu];
+
+    /// As it is written in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Coreml => "coreml",
+            Self::Cuda => "cuda",
+            Self::Tensorrt => "tensorrt",
+            Self::Openvino => "openvino",
+            Self::Xnnpack => "xnnpack",
+        }
+    }
+}
+
+impl std::fmt::Display for ExecutionProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,232 @@
+//! Trial of a bundle: on the CPU, as the reference, and on other execution providers.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::dispatch::Dispatch;
+use super::library::Runtime;
+use super::options::{ExecutionProvider, Options};
+use super::provider::Threads;
+use super::session::{SessionOptions, SharedSession};
+use super::warmup::{RUNS, RUNS_TIME, noise, numbers, run};
+use sferic_features::Kind;
+use sferic_models::{Bundle, Head, Input, width};
+
+/// Difference of outputs from those of the CPU.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// Largest of any element.
+    pub largest: f64,
+    /// Root mean square over all elements.
+    pub rms: f64,
+}
+
+impl Difference {
+    /// Limit above which a provider is not used.
+    pub const LIMIT: Self = Self { largest: 1e-2, rms: 1e-3 };
+
+    /// Whether neither is above the limit.
+    pub fn is_small(self) -> bool {
+        self.largest <= Self::LIMIT.largest && self.rms <= Self::LIMIT.rms
+    }
+
+    /// Equal infinities and two NaN count as equal, a NaN and a number as infinitely different.
+    fn between(a: &[Vec<f64>], b: &[Vec<f64>]) -> Self {
+        let same_lengths = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.len() == b.len());
+        if !same_lengths {
+            return Self { largest: f64::INFINITY, rms: f64::INFINITY };
+        }
+        let one = |(a, b): (&f64, &f64)| match (a - b).abs() {
+            _ if a == b || (a.is_nan() && b.is_nan()) => 0.0,
+            difference if difference.is_nan() => f64::INFINITY,
+            difference => difference,
+        };
+        let each: Vec<f64> = a.iter().flatten().zip(b.iter().flatten()).map(one).collect();
+        let squares: f64 = each.iter().map(|difference| difference * difference).sum();
+        Self {
+            largest: each.iter().copied().fold(0.0, f64::max),
+            rms: (squares / each.len().max(1) as f64).sqrt(),
+        }
+    }
+}
+
+/// A bundle whose ONNX file was checked in a session on the CPU.
+pub(crate) struct Trial<'a> {
+    runtime: &'a Runtime,
+    bundle: &'a Bundle,
+    options: SessionOptions,
+    max_batch: usize,
+    pub input: Input,
+    pub head: Head,
+    /// Shape of the trial frame: channels, rows, columns.
+    pub frame: [usize; 3],
+    noise: Vec<f32>,
+    pub cpu: SharedSession,
+}
+
+/// Length of the trial frame of a model of variable width, samples.
+const WARM_UP_SAMPLES: usize = 16_384;
+
+impl<'a> Trial<'a> {
+    /// Opens the session on the CPU.
+    ///
+    /// # Errors
+    /// In words: what of the bundle does not fit the ONNX file.
+    pub(crate) fn new(runtime: &'a Runtime, bundle: &'a Bundle, options: &Options) -> Result<Self, String> {
+        let features = &bundle.features;
+        let max_batch = options.max_batch.max(1);
+        let options = SessionOptions {
+            threads: Threads { sessions: options.sessions, intra: options.intra_threads },
+            // Spectra have as many widths as hops in the longest frame, raw samples as many as samples.
+            memory_pattern: features.kind != Kind::Iq || features.frames.is_some(),
+        };
+        let mut cpu = SharedSession::open(runtime.environment(), &bundle.onnx, options, &[], None)
+            .map_err(|error| format!("onnx runtime can't load model.onnx: {error}"))?;
+        let input = Input::new(features, &cpu.input_ports())?;
+        let head = Head::new(&bundle.output, &cpu.output_ports())?;
+        cpu.select(&input.name, head.outputs()).map_err(|error| error.to_string())?;
+        let columns =
+            input.fixed_width.unwrap_or_else(|| width(features, WARM_UP_SAMPLES.max(features.min_samples())));
+        let frame = [features.num_channels, features.rows(), columns];
+        let max_batch = if input.batch_of_one || head.batch_of_one() { 1 } else { max_batch };
+        let noise = noise(frame.iter().product::<usize>() * max_batch);
+        Ok(Self { runtime, bundle, options, max_batch, input, head, frame, noise, cpu })
+    }
+
+    /// Opens a session on `providers`, in this order, with the CPU as fallback.
+    pub(crate) fn open(&self, providers: &[ExecutionProvider]) -> Result<SharedSession, String> {
+        self.open_profiled(providers, None)
+    }
+
+    fn open_profiled(
+        &self,
+        providers: &[ExecutionProvider],
+        profile: Option<&std::path::Path>,
+    ) -> Result<SharedSession, String> {
+        let (environment, onnx) = (self.runtime.environment(), &self.bundle.onnx);
+        let mut session = SharedSession::open(environment, onnx, self.options, providers, profile)
+            .map_err(|error| error.to_string())?;
+        session.select(&self.input.name, self.head.outputs()).map_err(|error| error.to_string())?;
+        Ok(session)
+    }
+
+    /// Runs frames of noise and returns all values of all outputs.
+    fn outputs(&self, session: &SharedSession, batch: usize) -> Result<Vec<Vec<f64>>, String> {
+        let noise = &self.noise[..self.noise.len() / self.max_batch * batch];
+        run(session, &self.input.shape(batch, self.frame), noise, |outputs| {
+            self.head.check(outputs, batch)?;
+            Ok(outputs.iter().map(|output| numbers(output.values)).collect())
+        })
+    }
+
+    /// Difference of `session` from the CPU, on a single frame or in the largest batch, whichever is larger:
+    /// some providers are right about one and wrong about the other.
+    pub(crate) fn difference(&self, session: &SharedSession) -> Result<Difference, String> {
+        let of = |batch| -> Result<_, String> {
+            Ok(Difference::between(&self.outputs(&self.cpu, batch)?, &self.outputs(session, batch)?))
+        };
+        let alone = of(1)?;
+        if self.max_batch == 1 {
+            return Ok(alone);
+        }
+        let Difference { largest, rms } = of(self.max_batch)?;
+        Ok(Difference { largest: largest.max(alone.largest), rms: rms.max(alone.rms) })
+    }
+
+    /// Adds providers one by one. One that does not open, or whose outputs differ too much, is reported with
+    /// the reason and left out. `None`: only the CPU is left.
+    pub(crate) fn choose(
+        &self,
+        providers: &[ExecutionProvider],
+        left_out: &mut dyn FnMut(ExecutionProvider, String),
+    ) -> (Vec<ExecutionProvider>, Option<SharedSession>) {
+        let (mut taken, mut chosen) = (Vec::new(), None);
+        for &provider in providers.iter().filter(|&&provider| provider != ExecutionProvider::Cpu) {
+            let tried = [&taken[..], &[provider]].concat();
+            let checked = self.open(&tried).and_then(|session| match self.difference(&session)? {
+                difference if difference.is_small() => Ok(session),
+                Difference { largest, rms } => Err(format!(
+                    "its outputs differ from the CPU's by up to {largest:.2e} and {rms:.2e} rms, more than \
+                     {:.0e} or {:.0e}",
+                    Difference::LIMIT.largest,
+                    Difference::LIMIT.rms
+                )),
+            });
+            match checked {
+                Ok(session) => (taken, chosen) = (tried, Some(session)),
+                Err(reason) => left_out(provider, reason),
+            }
+        }
+        (taken, chosen)
+    }
+
+    /// Profiles where the nodes run, in a session of its own, so that serving sessions are never slowed.
+    pub(crate) fn dispatch(&self, providers: &[ExecutionProvider]) -> Result<Dispatch, String> {
+        let folder = tempfile::Builder::new()
+            .prefix("sferic-profile-")
+            .tempdir()
+            .map_err(|error| format!("no folder for it: {error}"))?;
+        let mut session = self.open_profiled(providers, Some(&folder.path().join("run")))?;
+        let begun = Instant::now();
+        for index in 0..=RUNS {
+            self.outputs(&session, 1)?;
+            if index > 0 && begun.elapsed() > RUNS_TIME || begun.elapsed() > 2 * RUNS_TIME {
+                break;
+            }
+        }
+        let file = session.end_profile().map_err(|error| error.to_string())?;
+        Dispatch::read(&fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?)
+    }
+
+    /// Sorted times of single runs: as many as fit in `time`, from one to `most`, after one that is not
+    /// counted.
+    pub(crate) fn latencies(
+        &self,
+        session: &SharedSession,
+        time: Duration,
+        most: usize,
+    ) -> Result<Vec<Duration>, String> {
+        let shape = self.input.shape(1, self.frame);
+        let alone = &self.noise[..self.noise.len() / self.max_batch];
+        let once = || run(session, &shape, alone, |outputs| self.head.check(outputs, 1));
+        once()?;
+        let (begun, mut found) = (Instant::now(), Vec::with_capacity(most));
+        while found.is_empty() || (found.len() < most && begun.elapsed() < time) {
+            let run_begun = Instant::now();
+            once()?;
+            found.push(run_begun.elapsed());
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_absolute_and_nothing_hides_a_nan() {
+        let between = |a: &[f64], b: &[f64]| Difference::between(&[a.to_vec()], &[b.to_vec()]);
+        let Difference { largest, rms } = between(&[1.0, 2.0], &[1.0, 2.5]);
+        assert!(largest == 0.5 && (rms - 0.125f64.sqrt()).abs() < 1e-15);
+        assert!(between(&[f64::NAN, f64::INFINITY], &[f64::NAN, f64::INFINITY]).is_small());
+        for (a, b) in [
+            (&[f64::NAN][..], &[0.0][..]),
+            (&[f64::INFINITY], &[0.0]),
+            (&[f64::INFINITY], &[f64::NEG_INFINITY]),
+            (&[0.0], &[0.0, 0.0]),
+        ] {
+            assert!(!between(a, b).is_small(), "{a:?} {b:?}");
+        }
+        assert!(
+            between(&[0.0; 100], &[0.0099; 100]).largest <= 1e-2
+                && !between(&[0.0; 100], &[0.0099; 100]).is_small()
+        );
+        let mut one = [0.0; 400];
+        one[7] = 0.011;
+        assert!(!between(&[0.0; 400], &one).is_small(), "an element too far off, though the mean is within");
+        one[7] = 0.0099;
+        assert!(between(&[0.0; 400], &one).is_small());
+    }
+}

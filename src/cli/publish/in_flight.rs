@@ -1,0 +1,332 @@
+//! Frames in flight: sent, and with `--wait` not yet answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use async_nats::{Message, StatusCode};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use tokio::task::unconstrained;
+use tokio::time::{Instant, sleep_until};
+
+use crate::cli::outcome::{Outcome, is_acknowledgement};
+use crate::cli::output::Output;
+use crate::cli::refusal;
+use crate::nats::{Action, Connection};
+
+/// Maximum number of unanswered frames.
+const MAX_OUTSTANDING: usize = 32;
+
+/// Later than any timeout.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Time to wait for a late refusal of the last frame after the server has answered.
+const REFUSAL_GRACE: Duration = Duration::from_millis(100);
+
+/// Interval at which a frame without a subscriber is sent again.
+const RESEND_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Counts of the frames by result.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Frames sent.
+    pub sent: u64,
+    /// Predictions.
+    pub predictions: u64,
+    /// Failures by code.
+    pub failures: BTreeMap<String, u64>,
+    /// Frames without a subscriber.
+    pub without_subscriber: u64,
+    /// Repeated outcomes.
+    pub repeated: u64,
+}
+
+/// Timeouts.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Timeout for a subscriber of the first frame of a subject.
+    pub subscriber: Duration,
+    /// Timeout for an outcome; `None`: do not wait.
+    pub outcome: Option<Duration>,
+    /// Timeout for a lost connection.
+    pub connection: Duration,
+}
+
+/// The frames in flight. Without `--wait` there are none.
+pub struct InFlight<'a> {
+    connection: &'a Connection,
+    bounds: Bounds,
+    /// The subjects published to.
+    subjects: BTreeSet<String>,
+    /// Prefix of the subjects of answers; the number of the frame follows.
+    inbox: String,
+    answers: BoxStream<'static, Message>,
+    waiting: Option<Outstanding>,
+    output: &'a Output,
+    json: bool,
+    /// When the last frame was sent or answered.
+    pub last_event: Instant,
+    /// Counts of the finished frames.
+    pub tally: Tally,
+}
+
+/// The frames whose outcome is awaited.
+struct Outstanding {
+    patience: Duration,
+    /// Deadlines by frame number. All timeouts are equal, so the first expires first.
+    pending: BTreeMap<u64, Instant>,
+    /// Frames whose timeout has passed. One of them may still be answered.
+    lost: BTreeSet<u64>,
+}
+
+impl<'a> InFlight<'a> {
+    /// Nothing in flight yet.
+    ///
+    /// # Errors
+    /// Outcomes are waited for, and the server refuses the subject on which they would come.
+    pub async fn new(
+        connection: &'a Connection,
+        bounds: Bounds,
+        output: &'a Output,
+        json: bool,
+    ) -> anyhow::Result<Self> {
+        let inbox = connection.client().new_inbox();
+        let answers = connection.subscribe(format!("{inbox}.*")).await.context("cannot listen to answers")?;
+        let waiting = bounds.outcome.map(|patience| Outstanding {
+            patience,
+            pending: BTreeMap::new(),
+            lost: BTreeSet::new(),
+        });
+        let (subjects, last_event, tally) = (BTreeSet::new(), Instant::now(), Tally::default());
+        let in_flight =
+            Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
+        if in_flight.waiting.is_some() {
+            in_flight.settle().await?;
+        }
+        let refused = refused(connection, &in_flight.subjects, in_flight.inbox().as_ref()).now_or_never();
+        refused.map_or(Ok(in_flight), Err)
+    }
+
+    /// The subject of the outcomes, where they are awaited.
+    fn inbox(&self) -> Option<String> {
+        self.waiting.as_ref().map(|_| format!("{}.*", self.inbox))
+    }
+
+    /// Sends a frame; the first frame of a subject is repeated until there is a subscriber. Returns how long
+    /// there was none.
+    ///
+    /// # Errors
+    /// The connection is closed or lost, the server refuses the subject, or there is no subscriber in time.
+    pub async fn send(&mut self, subject: String, message: Bytes) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let mut waited = Duration::ZERO;
+        if self.subjects.contains(&subject) {
+            self.publish(&subject, message, self.waiting.is_some()).await?;
+        } else {
+            while !self.has_subscriber(&subject, &message).await? {
+                let patience = self.bounds.subscriber;
+                if began.elapsed() >= patience {
+                    bail!("no daemon listens on {subject}: start one with `sferic run`");
+                }
+                if waited.is_zero() {
+                    self.output.say(format!(
+                        "no daemon listens on {subject} yet; waiting up to {patience:?} for one"
+                    ));
+                }
+                sleep_until((Instant::now() + RESEND_INTERVAL).min(began + patience)).await;
+                waited = began.elapsed();
+            }
+            self.subjects.insert(subject);
+        }
+        self.tally.sent += 1;
+        self.last_event = Instant::now();
+        if self.waiting.is_none() {
+            self.output.advance();
+        }
+        Ok(waited)
+    }
+
+    async fn publish(&mut self, subject: &str, message: Bytes, as_request: bool) -> anyhow::Result<()> {
+        let number = self.tally.sent;
+        if let Some(waiting) = &mut self.waiting {
+            waiting.pending.insert(number, Instant::now() + waiting.patience);
+        }
+        let client = self.connection.client();
+        if as_request {
+            client
+                .publish_with_reply(subject.to_owned(), format!("{}.{number}", self.inbox), message)
+                .await?;
+        } else {
+            client.publish(subject.to_owned(), message).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the frame as a request, because the server answers a request without a subscriber. Returns
+    /// whether there is one; a user who may not subscribe to an inbox gets no answer, and the frame counts as
+    /// received.
+    async fn has_subscriber(&mut self, subject: &str, message: &Bytes) -> anyhow::Result<bool> {
+        let number = self.tally.sent;
+        self.publish(subject, message.clone(), true).await?;
+        self.settle().await?;
+        let refused = refusal::of_any(self.connection, Action::Publish, [&subject.to_owned()]).now_or_never();
+        let mut has_subscriber = refused.is_none();
+        // Reads what is received; unconstrained, because an exhausted task budget would look like the end.
+        while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
+            if number_of(&answer) == Some(number) && answer.status == Some(StatusCode::NO_RESPONDERS) {
+                has_subscriber = false;
+            } else {
+                self.take(&answer)?;
+            }
+        }
+        if let Some(waiting) = self.waiting.as_mut().filter(|_| !has_subscriber) {
+            waiting.pending.remove(&number);
+        }
+        refused.map_or(Ok(has_subscriber), |words| Err(refused_publication(&words)))
+    }
+
+    /// Waits until the server has processed all commands.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let bound = self.bounds.connection;
+        tokio::select! {
+            _ = self.connection.settled() => Ok(()),
+            () = self.connection.lost(bound) => bail!("the connection to NATS was lost for over {bound:?}"),
+        }
+    }
+
+    /// Waits until the server has accepted every frame.
+    ///
+    /// # Errors
+    /// It refuses one, or does not answer in time.
+    pub async fn confirm(&self) -> anyhow::Result<()> {
+        let flushed = tokio::time::timeout(self.bounds.connection, self.connection.client().flush()).await;
+        flushed
+            .context("the server did not take every frame in time")?
+            .context("the server did not take every frame")?;
+        self.settle().await?;
+        // With `--wait` a refusal would be known by now.
+        let grace = if self.waiting.is_some() { Duration::ZERO } else { REFUSAL_GRACE };
+        let inbox = self.inbox();
+        let refused = refused(self.connection, &self.subjects, inbox.as_ref());
+        tokio::time::timeout(grace, refused).await.map_or(Ok(()), Err)
+    }
+
+    /// Whether the server has refused frames or their outcomes.
+    pub fn is_refused(&self) -> bool {
+        refused(self.connection, &self.subjects, self.inbox().as_ref()).now_or_never().is_some()
+    }
+
+    /// Waits until a frame is due and there is room for it; prints outcomes meanwhile.
+    ///
+    /// # Errors
+    /// Standard output is closed, or the connection.
+    pub async fn until(&mut self, due: Option<Instant>) -> anyhow::Result<()> {
+        while let Some(due) = due.filter(|due| *due > Instant::now()) {
+            self.step(due).await?;
+        }
+        self.until_at_most(MAX_OUTSTANDING - 1).await
+    }
+
+    /// Waits until every frame is answered or its timeout has passed.
+    ///
+    /// # Errors
+    /// As [`InFlight::until`].
+    pub async fn finish(&mut self) -> anyhow::Result<()> {
+        self.until_at_most(0).await
+    }
+
+    /// Number of frames whose timeout has passed.
+    pub fn lost(&self) -> u64 {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.lost.len() as u64)
+    }
+
+    async fn until_at_most(&mut self, outstanding: usize) -> anyhow::Result<()> {
+        while self.waiting.as_ref().is_some_and(|waiting| waiting.pending.len() > outstanding) {
+            self.step(Instant::now() + FAR).await?;
+        }
+        Ok(())
+    }
+
+    /// Handles one answer or the passed timeouts, or returns at `until`.
+    async fn step(&mut self, until: Instant) -> anyhow::Result<()> {
+        let first = self.waiting.as_ref().and_then(|waiting| waiting.pending.values().next());
+        let wake = first.map_or(until, |deadline| until.min(*deadline));
+        let inbox = self.inbox();
+        let message = tokio::select! {
+            // A received answer is handled before its timeout.
+            biased;
+            message = self.answers.next() => Some(message.context("the connection is closed")?),
+            error = refused(self.connection, &self.subjects, inbox.as_ref()) => return Err(error),
+            () = sleep_until(wake) => None,
+        };
+        if let Some(message) = message {
+            return self.take(&message);
+        }
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        while let Some(first) = waiting.pending.first_entry().filter(|first| *first.get() <= Instant::now()) {
+            waiting.lost.insert(first.remove_entry().0);
+            self.output.advance();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: &Message) -> anyhow::Result<()> {
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        let Some(number) = number_of(message) else { return Ok(()) };
+        let is_unheard = message.status == Some(StatusCode::NO_RESPONDERS);
+        let outcome = match Outcome::decode(message) {
+            Err(error) if !is_unheard => {
+                // Its outcome may still come.
+                if !is_acknowledgement(message) {
+                    self.output.say(format!("an answer to frame {number} is not an outcome: {error:#}"));
+                }
+                return Ok(());
+            }
+            outcome => outcome.ok(),
+        };
+        if waiting.pending.remove(&number).is_some() {
+            self.output.advance();
+        } else if !waiting.lost.remove(&number) {
+            self.tally.repeated += 1;
+            return Ok(());
+        }
+        self.last_event = Instant::now();
+        let Some(outcome) = outcome else {
+            self.tally.without_subscriber += 1;
+            return Ok(());
+        };
+        match outcome.code() {
+            Some(code) => *self.tally.failures.entry(code.to_owned()).or_default() += 1,
+            None => self.tally.predictions += 1,
+        }
+        let written = if self.json { self.output.line(outcome.json()) } else { self.output.line(&outcome) };
+        written.context("cannot write to standard output")
+    }
+}
+
+/// The number of the frame that a message answers.
+fn number_of(message: &Message) -> Option<u64> {
+    message.subject.rsplit('.').next()?.parse().ok()
+}
+
+/// Returns once the server refuses one of the subjects to which frames were sent, or the inbox on which
+/// outcomes come.
+async fn refused(
+    connection: &Connection,
+    subjects: &BTreeSet<String>,
+    inbox: Option<&String>,
+) -> anyhow::Error {
+    tokio::select! {
+        words = refusal::of_any(connection, Action::Publish, subjects) => refused_publication(&words),
+        words = refusal::of_any(connection, Action::Subscribe, inbox) => anyhow::anyhow!(
+            "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one \
+             that this user may subscribe to"
+        ),
+    }
+}
+
+fn refused_publication(words: &str) -> anyhow::Error {
+    anyhow::anyhow!("the server refuses the frames: {words}; sign in as a user who may publish them")
+}
