@@ -37,22 +37,24 @@ async fn any_one_actor_can_be_killed_under_load() {
     for role in ActorRole::ALL {
         let before = app.pipeline().find(role).await.unwrap();
         let mut replies = FuturesUnordered::new();
-        for n in 0..200 {
+        let request = |n| {
             let frame = with(&steady(&format!("{role:?}-{n}")), &[("cache_enabled", (n % 2 == 0).into())]);
-            replies.push(client.request("iq.frames.k", pack(&frame).into()));
-            sent += 1;
-            if n == 100 {
-                // The load is under way when its first reply is here.
-                replies.next().await.unwrap().unwrap();
-                before.kill();
+            client.request("iq.frames.k", pack(&frame).into())
+        };
+        replies.extend((0..=100).map(request));
+        // The load is under way when its first reply is here.
+        replies.next().await.unwrap().unwrap();
+        before.kill();
+        replies.extend((101..200).map(request));
+        sent += 200;
+        let answered = async {
+            let mut count = 1;
+            while let Some(reply) = replies.next().await {
+                reply.unwrap_or_else(|error| panic!("{role:?}: a request without a reply: {error}"));
+                count += 1;
             }
-        }
-        let mut count = 1;
-        while let Some(reply) = replies.next().await {
-            reply.unwrap_or_else(|error| panic!("{role:?}: a request without a reply: {error}"));
-            count += 1;
-        }
-        assert_eq!(count, 200);
+            count
+        };
         let recovered = async {
             while app.pipeline().find(role).await.is_none_or(|actor| actor.get_id() == before.get_id())
                 || app.pipeline().find(ActorRole::Ingest).await.is_none()
@@ -60,9 +62,11 @@ async fn any_one_actor_can_be_killed_under_load() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(2), recovered)
-            .await
-            .unwrap_or_else(|_| panic!("{role:?} did not recover"));
+        // Two seconds from the kill, while the load goes on.
+        let recovered = tokio::time::timeout(Duration::from_secs(2), recovered);
+        let (recovered, count) = tokio::join!(recovered, answered);
+        recovered.unwrap_or_else(|_| panic!("{role:?} did not recover"));
+        assert_eq!(count, 200);
         let after = Reply::of(client.request("iq.frames.k", pack(&steady("after")).into()).await.unwrap());
         sent += 1;
         assert!(after.body["position"].is_object(), "{role:?}: {}", after.body);

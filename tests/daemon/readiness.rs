@@ -46,7 +46,16 @@ impl Running {
 
     /// Waits until `/ready` answers with the code; how long that took and what it says.
     async fn becomes(&self, code: u16, within: Duration) -> (Duration, serde_json::Value) {
-        let start = Instant::now();
+        self.becomes_after(Instant::now(), code, within).await
+    }
+
+    /// The same, with the time counted from `start`.
+    async fn becomes_after(
+        &self,
+        start: Instant,
+        code: u16,
+        within: Duration,
+    ) -> (Duration, serde_json::Value) {
         loop {
             let (is, body) = self.ready().await;
             if is == code {
@@ -142,13 +151,15 @@ async fn readiness_follows_the_server_and_every_frame_is_counted() {
         tokio::time::timeout(PATIENCE, answering)
             .await
             .unwrap_or_else(|_| panic!("no frame is answered in round {round}"));
+        let killed = Instant::now();
         server.kill().await.unwrap();
-        let (after, body) = daemon.becomes(503, Duration::from_secs(3)).await;
+        let (after, body) = daemon.becomes_after(killed, 503, Duration::from_secs(3)).await;
         assert_eq!(body["status"], "disconnected", "{body}");
         assert!(body["reason"].as_str().is_some_and(|reason| reason.contains("NATS")), "{body}");
         down = down.max(after);
+        let started = Instant::now();
         server = server_at(port, &[]).await;
-        up = up.max(daemon.becomes(200, Duration::from_secs(5)).await.0);
+        up = up.max(daemon.becomes_after(started, 200, Duration::from_secs(5)).await.0);
     }
     // The last frame shows what is missing before it.
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -32,7 +32,7 @@ impl RedisServer {
             .kill_on_drop(true)
             .spawn();
         let Ok(process) = process else {
-            sferic_tools::skip("there is no redis-server on the PATH");
+            sferic_tools::skip("there is no redis-server on the PATH; run ops/setup debian redis-server");
             return None;
         };
         let mut server = Self { process, port };

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::tests::{all_permits_are_back, codes, config, finish, lenient, recovered, start};
+use super::tests::{all_permits_are_back, codes, config, finish, lenient, recovered, start, until};
 use super::*;
 use crate::breaker;
 use crate::cache::{CacheKey, CacheStats};
@@ -22,16 +22,6 @@ use crate::testing::*;
 /// One session with batches of one.
 fn one_by_one() -> Config {
     Config { pool: queue::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() }
-}
-
-/// Waits until the condition holds.
-async fn until(mut holds: impl FnMut() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it does not happen");
 }
 
 fn stats(pipeline: &Pipeline) -> CacheStats {
@@ -124,7 +114,7 @@ async fn one_failed_run_of_many_frames_counts_once_against_the_model() {
     finish(pipeline, fakes).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn each_frame_expires_alone_and_the_run_continues_for_the_others() {
     let (pipeline, mut fakes) = start(one_by_one()).await;
     fakes.send_with_budget(Priority::Normal, 100, CACHED_SLOW, "same#first");
@@ -132,34 +122,37 @@ async fn each_frame_expires_alone_and_the_run_continues_for_the_others() {
     fakes.send_with_budget(Priority::Normal, 5000, CACHED_SLOW, "same#patient");
     until(|| stats(&pipeline).coalesced == 1).await;
     fakes.send_with_budget(Priority::Normal, 50, CACHED_SLOW, "same#hasty");
+    until(|| stats(&pipeline).coalesced == 2).await;
     let late = codes(fakes.outcomes(2).await);
     assert!(
         late.values().all(|code| *code == Some(DeadlineExceeded)) && !late.contains_key("same#patient"),
         "{late:?}"
     );
     fakes.gate.send_replace(true);
+    all_permits_are_back(&pipeline).await;
     assert_eq!(fakes.outcomes(1).await, [("same#patient".to_owned(), None)]);
     let queue = pipeline.shared_state().queue.stats();
     assert_eq!((queue.cancelled, queue.frames_run), (0, 1));
     assert_eq!(fakes.hits.load(Relaxed), 0, "the last frame is not a cache hit");
-    all_permits_are_back(&pipeline).await;
     finish(pipeline, fakes).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_run_is_cancelled_when_its_last_frame_expires_and_is_not_joined_after_that() {
     let (pipeline, mut fakes) = start(one_by_one()).await;
     fakes.send_with_budget(Priority::Normal, 50, CACHED_SLOW, "same#first");
     until(|| fakes.frames_run.load(Relaxed) == 1).await;
     fakes.send_with_budget(Priority::Normal, 150, CACHED_SLOW, "same#second");
+    until(|| stats(&pipeline).coalesced == 1).await;
     let late = codes(fakes.outcomes(2).await);
     assert!(late.values().all(|code| *code == Some(DeadlineExceeded)), "{late:?}");
     until(|| pipeline.shared_state().queue.stats().cancelled == 1).await;
     fakes.gate.send_replace(true);
     fakes.send(CACHED, "same#third");
+    until(|| fakes.frames_run.load(Relaxed) == 2).await;
+    all_permits_are_back(&pipeline).await;
     assert_eq!(fakes.outcomes(1).await, [("same#third".to_owned(), None)]);
     assert_eq!(fakes.frames_run.load(Relaxed), 2);
-    all_permits_are_back(&pipeline).await;
     finish(pipeline, fakes).await;
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::tests::{codes, config, finish, start};
+use super::tests::{codes, config, finish, start, until};
 use super::*;
 use crate::frame::Priority;
 use crate::outcome::FailureCode::*;
@@ -122,7 +122,7 @@ async fn a_frame_that_cannot_make_its_deadline_is_refused_at_once() {
     finish(pipeline, fakes).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_frame_fails_after_the_acquire_timeout() {
     let impatient = queue::Config {
         sessions: 1,
@@ -132,12 +132,12 @@ async fn a_frame_fails_after_the_acquire_timeout() {
     };
     let (pipeline, mut fakes) = start(Config { pool: impatient, ..config() }).await;
     fakes.send(SLOW, "runs");
-    while fakes.frames_run.load(Relaxed) == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| fakes.frames_run.load(Relaxed) == 1).await;
     fakes.send(GOOD, "waits");
+    until(|| pipeline.shared_state().queue.depth() == 1).await;
     assert_eq!(fakes.outcomes(1).await, [("waits".to_owned(), Some(ModelUnavailable))]);
     fakes.gate.send_replace(true);
+    until(|| pipeline.shared_state().ledger.counts().in_flight == 0).await;
     fakes.outcomes(1).await;
     finish(pipeline, fakes).await;
 }

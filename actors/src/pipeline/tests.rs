@@ -35,6 +35,16 @@ pub(super) async fn start(config: Config) -> (Pipeline, Fakes) {
     (Pipeline::start(config, ports).await.unwrap(), fakes)
 }
 
+/// Waits until the condition holds, for ten seconds of real time at most. A paused clock stands still
+/// meanwhile, however long the threads of the pipeline take; it goes on where a test waits for an outcome.
+pub(super) async fn until(mut holds: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it does not happen");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Ends the pipeline and checks that every frame has a published outcome.
 pub(super) async fn finish(pipeline: Pipeline, mut fakes: Fakes) -> LedgerCounts {
     fakes.stop();
@@ -103,7 +113,7 @@ async fn one_poison_in_a_batch_fails_alone() {
     finish(pipeline, fakes).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn the_deadline_answers_while_a_session_holds_the_samples() {
     let (ports, mut fakes) = Fakes::new(Duration::from_millis(50), lenient());
     let one = Config { pool: queue::Config { sessions: 1, max_batch: 1, ..config().pool }, ..config() };
@@ -111,11 +121,13 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
     for n in 0..3 {
         fakes.send(STUCK, n);
     }
+    until(|| fakes.frames_run.load(Relaxed) == 1).await;
     let answered = fakes.outcomes(3).await;
     assert!(answered.iter().all(|(_, code)| *code == Some(DeadlineExceeded)), "{answered:?}");
     let (frames, bytes) = pipeline.shared_state().admission.in_use();
     assert!(frames >= 1 && bytes > 0, "the session still holds samples, so their permits are held");
     fakes.gate.send_replace(true);
+    all_permits_are_back(&pipeline).await;
     let frames_run = Arc::clone(&fakes.frames_run);
     let counts = finish(pipeline, fakes).await;
     assert_eq!((counts.predictions, counts.failures), (0, 3));
@@ -124,15 +136,10 @@ async fn the_deadline_answers_while_a_session_holds_the_samples() {
 
 /// Waits until all permits are released.
 pub(super) async fn all_permits_are_back(pipeline: &Pipeline) {
-    let back = async {
-        while pipeline.shared_state().admission.in_use() != (0, 0) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), back).await.expect("permits stay out");
+    until(|| pipeline.shared_state().admission.in_use() == (0, 0)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_run_is_cancelled_when_all_its_frames_expired_and_does_not_open_the_circuit() {
     let strict = breaker::Config { failure_threshold: 1, ..breaker::Config::default() };
     let (ports, mut fakes) = Fakes::new(Duration::from_millis(50), strict);
@@ -140,12 +147,14 @@ async fn a_run_is_cancelled_when_all_its_frames_expired_and_does_not_open_the_ci
     let pipeline = Pipeline::start(one, ports).await.unwrap();
     for n in 0..3 {
         fakes.send(SLOW, n);
+        until(|| fakes.frames_run.load(Relaxed) == n + 1).await;
         assert_eq!(fakes.outcomes(1).await, [(n.to_string(), Some(DeadlineExceeded))]);
         all_permits_are_back(&pipeline).await;
     }
     let stats = pipeline.shared_state().queue.stats();
     assert_eq!((stats.cancelled, stats.frames_run), (3, 3), "{stats:?}");
     fakes.send(GOOD, "next");
+    until(|| pipeline.shared_state().ledger.counts().predictions == 1).await;
     assert_eq!(
         fakes.outcomes(1).await,
         [("next".to_owned(), None)],
@@ -301,19 +310,18 @@ async fn too_many_restarts_end_the_pipeline() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), killing).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(1), pipeline.failed()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), pipeline.failed()).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn frames_unfinished_at_the_bound_are_failed_and_published_before_the_end() {
     let singles = queue::Config { max_batch: 1, ..config().pool };
     let (pipeline, mut fakes) = start(Config { pool: singles, ..config() }).await;
     for n in 0..8 {
         fakes.send(SLOW, n);
     }
-    while pipeline.shared_state().ledger.counts().received < 8 {
-        tokio::task::yield_now().await;
-    }
+    until(|| fakes.frames_run.load(Relaxed) == 2).await;
+    until(|| pipeline.shared_state().ledger.counts().received == 8).await;
     fakes.stop();
     let shared_state = Arc::clone(pipeline.shared_state());
     pipeline.shut_down(Duration::from_millis(100)).await;

@@ -348,7 +348,7 @@ fn written_recordings_can_be_read() {
 fn real_captures_are_read_whole() {
     let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/iq");
     let Ok(folders) = shared.read_dir() else {
-        eprintln!("skipped: there are no captures in ../shared/iq");
+        sferic_tools::not_run("there are no captures in ../shared/iq");
         return;
     };
     let files = folders

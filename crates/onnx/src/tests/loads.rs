@@ -38,7 +38,7 @@ fn the_shipped_models_load() {
 fn the_measuring_models_load_and_run() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
     if !repository.is_dir() {
-        return eprintln!("skipped: {} is not there", repository.display());
+        return sferic_tools::not_run(format_args!("{} is not there", repository.display()));
     }
     let Some(runtime) = runtime() else { return };
     let catalog = Arc::new(Catalog::load(&repository, &runtime, &Options::default()).expect("readable"));
@@ -72,7 +72,7 @@ fn widths_and_batches_that_vary_do_not_make_memory_grow() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
     let status = || std::fs::read_to_string("/proc/self/status").ok();
     if !repository.is_dir() || status().is_none() {
-        return eprintln!("skipped: {} or /proc is not there", repository.display());
+        return sferic_tools::not_run(format_args!("{} or /proc is not there", repository.display()));
     }
     let Some(runtime) = runtime() else { return };
     let model = Model::load("cnn_loc", "1", &repository.join("cnn_loc/1"), &runtime, &Options::default())

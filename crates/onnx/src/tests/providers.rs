@@ -16,12 +16,15 @@ fn openvino() -> Option<Runtime> {
                 "{} is not there; run ops/setup onnxruntime-openvino",
                 library.display()
             ));
+        } else {
+            sferic_tools::not_run("OpenVINO's provider comes for Linux x86-64 only");
         }
         return None;
     }
     let runtime = Runtime::open(Some(&library)).expect("can't be loaded");
     if runtime.library() != library {
-        eprintln!("skipped: this process has loaded {} already", runtime.library().display());
+        let loaded = runtime.library().display();
+        sferic_tools::not_run(format_args!("this process has loaded {loaded} already"));
         return None;
     }
     Some(runtime)
