@@ -231,9 +231,9 @@ impl FeatureConfig {
         }
     }
 
-    /// Fewest sample instants a frame may have, before any padding. Where the key is absent it is `n_fft`. For
-    /// `kind = "iq"` it is half of `frames`, rounded up, since a model that is given more padding than signal
-    /// answers about the padding, and 16 without `frames`.
+    /// Fewest sample instants a frame may have, before any padding. Where the key is absent it is `n_fft`.
+    /// For `kind = "iq"` it is half of `frames`, rounded up, since a model that is given more padding than
+    /// signal answers about the padding, and 16 without `frames`.
     pub fn min_samples(&self) -> usize {
         self.min_samples.unwrap_or(match (self.kind, self.frames) {
             (Kind::Iq, Some(frames)) => frames.div_ceil(2),

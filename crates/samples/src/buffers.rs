@@ -72,8 +72,8 @@ impl BufferPool {
         Self { shared: Arc::default(), ttl, max_bytes }
     }
 
-    /// Takes a buffer for a tensor of `shape`, of at most four axes. Its contents are arbitrary, so the caller
-    /// writes all of it.
+    /// Takes a buffer for a tensor of `shape`, of at most four axes. Its contents are arbitrary, so the
+    /// caller writes all of it.
     pub fn take(&self, dtype: Dtype, shape: &[usize]) -> Buffer {
         self.take_at(dtype, shape, Instant::now())
     }

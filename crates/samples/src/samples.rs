@@ -84,8 +84,8 @@ impl<'a> Samples<'a> {
         Ok(())
     }
 
-    /// Returns one sample as complex float32; for the few at the ends, which are reflected. `D` is the component of the
-    /// frame's datatype.
+    /// Returns one sample as complex float32; for the few at the ends, which are reflected. `D` is the
+    /// component of the frame's datatype.
     pub fn get<D: Component>(&self, instant: usize, channel: usize) -> Complex32 {
         let at = (instant * self.channels + channel) * 2 * D::BYTES;
         Complex32::new(
