@@ -69,7 +69,7 @@ class Head(nn.Module):
 
 
 class Model(nn.Module):
-    """The exported network: features to `logits` [B, 8]. A temperature calibrates the softmax."""
+    """The exported network: features to `logits` [B, 8]. A temperature calibrates the softmax's scores."""
 
     def __init__(self, head, temperature=1.0):
         super().__init__()

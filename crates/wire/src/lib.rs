@@ -1,8 +1,8 @@
 //! The encoding of frames and outcomes, both ways: MessagePack, and JSON where it is asked for.
 //!
 //! [`read`] takes a frame's bytes and gives a [`Body`], which borrows its samples; of a broken frame,
-//! [`salvage`] gives what an outcome echoes. [`FrameMessage`] writes a frame as a source sends it,
-//! [`encode`] an outcome, [`within`] one that fits the server's limit.
+//! [`salvage`] gives what an outcome echoes. [`FrameMessage`] writes a frame as a source sends it, [`encode`]
+//! an outcome, [`within`] one that fits the server's limit.
 //!
 //! It names no broker, no model and no file.
 

@@ -55,8 +55,7 @@ impl Canvas {
         self.0.encode_png().context("the picture cannot be encoded")
     }
 
-    /// Writes a text, given the left end of its upper edge. Characters that the font does not have stay
-    /// blank.
+    /// Writes a text, given the left end of its upper edge. Characters that the font lacks stay blank.
     pub fn text(&mut self, at: Pixel, font: Font, colour: Rgb, text: &str) {
         let (left, top) = (at.x.round() as usize, at.y.round() as usize);
         let (width, height) = (self.0.width() as usize, self.0.height() as usize);
@@ -95,8 +94,7 @@ impl Canvas {
         self.stroke(path.finish(), Transform::identity(), colour, width, None);
     }
 
-    /// Draws an ellipse, turned counter-clockwise by degrees: its outline, and inside it a tint of this
-    /// opacity.
+    /// Draws an ellipse, turned counter-clockwise by degrees: its outline, inside it a tint of this opacity.
     pub fn ellipse(
         &mut self,
         middle: Pixel,

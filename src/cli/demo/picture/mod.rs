@@ -29,8 +29,7 @@ const EXTENT: f64 = 2.4;
 /// Where the text starts, pixels.
 const LEFT: f32 = 30.0;
 
-// Blue and vermilion of Okabe and Ito's palette, which the colour-blind can tell apart. Shapes differ as
-// well.
+// Blue and vermilion of Okabe and Ito's palette, which the colour-blind can tell apart. Shapes differ too.
 const PREDICTED: Rgb = [0, 114, 178];
 const TRUTH: Rgb = [213, 94, 0];
 const INK: Rgb = [32, 32, 36];
@@ -231,8 +230,7 @@ mod tests {
             assert!((x - along).abs() < 1e-9 && (y - across).abs() < 1e-9, "{x}, {y}");
         }
         assert_eq!(mark(0.0, 0.0, 0.0).in_its_ellipse(), (0.0, 0.0));
-        // On the side of the edge that the count says, also where metres and degrees differ in the last
-        // digit.
+        // On the side of the edge that the count says, also where metres and degrees differ in a last digit.
         let (x, y) = mark(0.0, 2000.1, 0.679).in_its_ellipse();
         assert!(x.hypot(y) < 1.0, "{x}, {y}");
     }

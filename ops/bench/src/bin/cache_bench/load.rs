@@ -1,6 +1,5 @@
 //! Frames, a daemon, and requests to it.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use sferic_scene::{FrameSimulator, RECEIVERS, SceneSimulator};
 use sferic_wire::FrameMessage;
 use tokio::process::{Child, Command};
 
-use crate::measure::usage::Usage;
+use sferic_bench::usage::Usage;
 
 /// Frames of one model that differ in a few bits of their first samples.
 pub struct Frames {
@@ -87,9 +86,7 @@ pub struct Daemon(Child);
 impl Daemon {
     /// Starts one for frames below `prefix`, and waits until it answers.
     pub async fn start(server: &PrivateServer, client: &Client, prefix: &str) -> anyhow::Result<Self> {
-        // Beside the folder of examples.
-        let program: PathBuf =
-            std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
+        let program = sferic_bench::daemon()?;
         let daemon = Command::new(&program)
             .args(["run", "--url", server.url()])
             .env("SFERIC__NATS__PREFIX", prefix)

@@ -2,7 +2,6 @@
 //! this.
 #![allow(missing_docs)] // a program
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -90,9 +89,7 @@ fn text(report: &Value) -> String {
 }
 
 async fn start(server: &PrivateServer, client: &async_nats::Client) -> anyhow::Result<Child> {
-    // Beside the folder of examples.
-    let program: PathBuf =
-        std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
+    let program = sferic_bench::daemon()?;
     let daemon = Command::new(&program)
         .args(["run", "--url", server.url()])
         .env("SFERIC__CACHE__ENABLED", "false")

@@ -1,6 +1,7 @@
 //! Memory and throughput of sessions shared by threads against a session each, for `ops/docs/adr/0002`:
 //!
-//! `cargo run --release --example session_memory -- <shared|own|prepacked> <threads> <bundle folder>`
+//! `cargo run --release -p sferic-bench --bin session_memory -- <shared|own|prepacked> <threads>
+//! <bundle folder>`
 
 use std::path::Path;
 use std::sync::Barrier;

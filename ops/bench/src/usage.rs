@@ -4,12 +4,17 @@ use anyhow::Context;
 
 /// Time and memory.
 pub struct Usage {
+    /// Seconds of processor time.
     pub cpu_s: f64,
+    /// Bytes of memory in use.
     pub resident_bytes: u64,
 }
 
 impl Usage {
     /// The processor time of all threads, to the nanosecond, and the resident memory.
+    ///
+    /// # Errors
+    /// Where there is no such process, or no `/proc`.
     pub fn of(pid: u32) -> anyhow::Result<Self> {
         let mut ns = 0;
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {

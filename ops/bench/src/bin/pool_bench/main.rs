@@ -2,14 +2,13 @@
 //! whole pipeline's behaviour when three times as much is asked of it as it can do; and when frames are
 //! answered whose deadline passes in the middle of a long run.
 //!
-//! `cargo run --release --example pool_bench -- [--repository ../shared/models] [--models fastvit_t8,cnn_loc]
-//! [--json]`
+//! `cargo run --release -p sferic-bench --bin pool_bench -- [--repository ../shared/models]
+//! [--models fastvit_t8,cnn_loc] [--json]`
 #![allow(missing_docs)] // a program
 
 mod bare;
-mod model;
 mod pool;
-mod statistics;
+mod stand_ins;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +18,8 @@ use anyhow::Context;
 use clap::Parser;
 use serde_json::{Value, json};
 use sferic::settings::available_cores;
+use sferic_bench::statistics::at;
 use sferic_onnx::{Catalog, Options, Runtime};
-use statistics::{at, median};
 
 #[derive(Parser)]
 struct Args {
@@ -104,7 +103,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         pool.stop().await;
         let spread = |values: &[f64]| {
             let (least, most) = (at(values, 0.0), at(values, 1.0));
-            json!({"median": median(values), "min": least, "max": most})
+            json!({"median": at(values, 0.5), "min": least, "max": most})
         };
         let report = json!({
             "model": name, "max_batch": model.max_batch(), "best_bare": best.to_string(),
@@ -120,14 +119,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
 async fn deadlines(runtime: &Runtime, options: &Options, as_json: bool) -> anyhow::Result<()> {
     eprintln!("deadlines in the middle of a long run");
     let folder = tempfile::tempdir()?;
-    let slow = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/slow");
+    let slow = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/slow");
     std::os::unix::fs::symlink(slow, folder.path().join("slow"))?;
     let catalog = Arc::new(Catalog::load(folder.path(), runtime, options)?);
     let model = catalog.resolve("slow").map_err(|failure| anyhow::anyhow!(failure.message))?;
     let pool = pool::Pool::start(model, [1, 2, 8], Duration::from_millis(200), options.sessions).await?;
     let ms = pool.one_by_one(100).await?;
     pool.stop().await;
-    let (run_ms, p50, p99) = (model.frame_cost().as_secs_f64() * 1e3, median(&ms), at(&ms, 0.99));
+    let (run_ms, p50, p99) = (model.frame_cost().as_secs_f64() * 1e3, at(&ms, 0.5), at(&ms, 0.99));
     if as_json {
         let answered = json!({"p50": p50, "p99": p99});
         let report = json!({"run_ms": run_ms, "budget_ms": 200, "frames": ms.len(), "answered_ms": answered});

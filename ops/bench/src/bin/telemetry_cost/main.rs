@@ -6,11 +6,9 @@
 //! alone.
 #![allow(missing_docs)] // a program
 
-#[path = "../measure/mod.rs"]
-mod measure;
 mod receiver;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -28,8 +26,8 @@ use sferic_wire::FrameMessage;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::measure::statistics::median;
-use crate::measure::usage::Usage;
+use sferic_bench::statistics::median;
+use sferic_bench::usage::Usage;
 
 #[derive(Parser)]
 struct Args {
@@ -149,9 +147,7 @@ impl Bench {
     }
 
     async fn start(&self, receiver: &Receiver) -> anyhow::Result<Child> {
-        // Beside the folder of examples.
-        let program: PathBuf =
-            std::env::current_exe()?.ancestors().nth(2).context("no folder above")?.join("sferic");
+        let program = sferic_bench::daemon()?;
         let mut command = Command::new(&program);
         command.args(["run", "--url", self.server.url()]);
         for (key, value) in [
@@ -167,7 +163,7 @@ impl Bench {
             command.env(format!("SFERIC__{key}"), value);
         }
         let daemon = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
-        let daemon = daemon.with_context(|| format!("cannot start {}", Path::new(&program).display()))?;
+        let daemon = daemon.with_context(|| format!("cannot start {}", program.display()))?;
         let ready = async { while self.client.request("sferic.health", "".into()).await.is_err() {} };
         tokio::time::timeout(Duration::from_secs(60), ready)
             .await

@@ -5,13 +5,10 @@
 //! - The processor time of a frame that is no hit, with and without the cache, in turn, and what the hash
 //!   takes of it.
 //!
-//! `cargo build --release --bin sferic --example cache_bench && target/release/examples/cache_bench [--rounds
-//! 5] [--seconds 3] [--pairs 60] [--json]`
+//! `ops/bench/cache` builds and starts this.
 #![allow(missing_docs)] // a program
 
 mod load;
-#[path = "../measure/mod.rs"]
-mod measure;
 mod responder;
 
 use std::time::Duration;
@@ -21,10 +18,10 @@ use async_nats::Message;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 use load::{Daemon, Frames, closed_loop};
-use measure::statistics::median;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
+use sferic_bench::statistics::median;
 
 #[derive(Parser)]
 struct Args {

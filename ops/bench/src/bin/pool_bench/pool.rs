@@ -11,21 +11,21 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use sferic_actors::account::ledger::End;
 use sferic_actors::breaker::{self, Circuits};
-use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, Priority, Tensor};
+use sferic_actors::frame::{Envelope, Priority};
 use sferic_actors::job::{Job, JobParts, PreparedFrame};
-use sferic_actors::outcome::{Failure, FailureCode, Outcome, PublishError};
+use sferic_actors::outcome::{FailureCode, Outcome, PublishError};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
-use sferic_actors::ports::{Arrival, Decoded, Decoder, FeatureWorker, LoadedModel, OutcomeSink, Rejected};
+use sferic_actors::ports::{Arrival, LoadedModel, OutcomeSink};
 use sferic_actors::reply::{Responder, Unanswered};
 use sferic_actors::routing::{Generation, Models};
 use sferic_actors::{cache, queue, supervision};
+use sferic_bench::statistics::at;
 use sferic_onnx::{Model, runners};
-use sferic_samples::{BufferPool, Datatype, Dtype};
+use sferic_samples::BufferPool;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::model::{AcceptsAll, Unwrapping};
-use super::statistics::{at, median};
+use crate::stand_ins::{AcceptsAll, Fixed, Prepared, Unwrapping, samples};
 
 /// A pipeline and the two ends of it.
 pub struct Pool {
@@ -224,7 +224,7 @@ impl Pool {
             self.send()?;
             self.outcome().await?;
         }
-        Ok(median(&self.take_latencies()))
+        Ok(at(&self.take_latencies(), 0.5))
     }
 
     fn take_latencies(&self) -> Vec<f64> {
@@ -283,52 +283,6 @@ impl Feed {
             prepared_at: Instant::now(),
         });
         Ok(())
-    }
-}
-
-fn samples(bytes: Bytes) -> IqSamples {
-    IqSamples { bytes, datatype: Datatype::Ci8, channels: 1, sample_rate: None }
-}
-
-/// Every frame is the same good one.
-#[derive(Clone)]
-struct Fixed {
-    budget: Duration,
-}
-
-impl Decoder for Fixed {
-    fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
-        Ok(Decoded {
-            info: self.identify(payload, envelope),
-            samples: samples(payload.clone()),
-            model: None,
-            budget: self.budget,
-            priority: Priority::Normal,
-            is_cacheable: false,
-        })
-    }
-
-    fn identify(&self, _: &Bytes, _: &Envelope) -> FrameInfo {
-        FrameInfo::default()
-    }
-}
-
-/// A tensor that is there already.
-#[derive(Clone)]
-struct Prepared {
-    buffers: BufferPool,
-    shape: [usize; 3],
-}
-
-impl Prepared {
-    fn tensor(&self) -> Tensor {
-        Tensor { shape: self.shape, data: self.buffers.take(Dtype::Float32, &self.shape) }
-    }
-}
-
-impl FeatureWorker for Prepared {
-    fn extract(&mut self, _: &dyn LoadedModel, _: &IqSamples) -> Result<Tensor, Failure> {
-        Ok(self.tensor())
     }
 }
 

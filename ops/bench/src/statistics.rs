@@ -1,4 +1,4 @@
-//! A median with its interval.
+//! A median with its interval, and other shares of measured values.
 
 use serde::Serialize;
 
@@ -6,8 +6,11 @@ use serde::Serialize;
 /// six values, their range.
 #[derive(Serialize)]
 pub struct Median {
+    /// The middle of the values.
     pub median: f64,
+    /// The interval's lower end.
     pub low: f64,
+    /// Its upper end.
     pub high: f64,
 }
 
@@ -26,4 +29,14 @@ pub fn median(values: &[f64]) -> Median {
     let low = rank.saturating_sub(1);
     let median = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0;
     Median { median, low: sorted[low], high: sorted[count - 1 - low] }
+}
+
+/// The value at this share of the sorted values, 0 to 1; NaN where there are none.
+pub fn at(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+        .get(((sorted.len().saturating_sub(1)) as f64 * share).round() as usize)
+        .copied()
+        .unwrap_or(f64::NAN)
 }
