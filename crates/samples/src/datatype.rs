@@ -83,7 +83,7 @@ impl fmt::Display for Datatype {
 
 /// A datatype name outside the list (`unsupported_datatype`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unsupported datatype {0:?}, supported: {}", Datatype::ALL.map(Datatype::name).join(", "))]
+#[error("unsupported datatype {0:?}, supported: {all}", all = Datatype::ALL.map(Datatype::name).join(", "))]
 pub struct UnknownDatatype(pub String);
 
 impl FromStr for Datatype {
