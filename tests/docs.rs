@@ -330,3 +330,48 @@ fn the_container_is_built_from_every_member_of_the_workspace() {
         assert!(source == "." || copied.iter().any(is_copied), "COPY {source} is kept out of the build");
     }
 }
+
+/// The files a page links to by the name of a type, each with that name.
+fn linked_types(page: &str) -> Vec<(String, PathBuf)> {
+    let text = std::fs::read_to_string(root().join("docs").join(page)).unwrap();
+    let links = text.split("[`").skip(1).filter_map(|rest| {
+        let (name, rest) = rest.split_once("`](")?;
+        let (file, _) = rest.split_once(')')?;
+        Some((name.to_owned(), root().join("docs").join(file)))
+    });
+    links.filter(|(name, _)| name.starts_with(char::is_uppercase)).collect()
+}
+
+#[test]
+fn types_are_defined_where_the_page_says() {
+    let types = linked_types("where-to-change.md");
+    assert!(types.len() > 20, "{types:?}");
+    for (name, file) in types {
+        let code = std::fs::read_to_string(&file).unwrap();
+        let is_defined = ["struct", "enum", "trait", "type"].iter().any(|kind| {
+            let start = format!("{kind} {name}");
+            code.split(&start)
+                .skip(1)
+                .any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        });
+        assert!(is_defined, "{} does not define {name}", file.display());
+    }
+}
+
+/// Files and folders of the source that [`ARCHITECTURE.md`] names, relative to the folders of sources.
+#[test]
+fn files_that_the_map_names_are_there() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut sources = vec![root(), root().join("src"), root().join("actors/src")];
+    let crates = std::fs::read_dir(root().join("crates")).unwrap();
+    sources.extend(crates.map(|entry| entry.unwrap().path().join("src")));
+    let is_a_path = |name: &&str| {
+        let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
+        is_plain && !name.starts_with('/') && (name.ends_with(".rs") || name.ends_with('/'))
+    };
+    let named: Vec<_> = map.split('`').skip(1).step_by(2).filter(is_a_path).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(sources.iter().any(|folder| folder.join(name).exists()), "there is no {name}");
+    }
+}

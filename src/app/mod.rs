@@ -309,7 +309,7 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
         supervision: supervision::Config {
             backoff_min: supervision.backoff_min,
             backoff_max: supervision.backoff_max,
-            max_restarts: supervision.max_restarts as usize,
+            max_restarts: supervision.max_restarts,
             window: supervision.window,
         },
     })

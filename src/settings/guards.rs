@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sferic_actors::breaker::LONGEST_OPEN_FOR;
+use sferic_actors::breaker::{self, LONGEST_OPEN_FOR};
 use sferic_samples::Number;
 
 use super::check::Check;
@@ -41,15 +41,25 @@ pub struct Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
+        let breaker::Config {
+            failure_threshold,
+            failure_share,
+            slow_share,
+            slow_call,
+            window,
+            min_calls,
+            open_for,
+            success_threshold,
+        } = breaker::Config::default();
         Self {
-            failure_threshold: 3,
-            failure_share: 0.0,
-            slow_share: 0.0,
-            slow_call: Duration::from_millis(250),
-            window: Duration::from_secs(30),
-            min_calls: 20,
-            open_for: Duration::from_secs(60),
-            success_threshold: 2,
+            failure_threshold,
+            failure_share,
+            slow_share,
+            slow_call,
+            window,
+            min_calls,
+            open_for,
+            success_threshold,
             pause_input: false,
         }
     }

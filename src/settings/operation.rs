@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sferic_actors::supervision;
 use sferic_samples::Number;
 use sferic_telemetry::OtlpProtocol;
 use tracing_subscriber::EnvFilter;
@@ -23,7 +24,7 @@ pub struct Supervision {
     #[serde(with = "units::duration")]
     pub backoff_max: Duration,
     /// Restarts within `window` after which the daemon gives up and exits with 1.
-    pub max_restarts: u32,
+    pub max_restarts: usize,
     /// The time over which restarts are counted.
     #[serde(with = "units::duration")]
     pub window: Duration,
@@ -31,12 +32,9 @@ pub struct Supervision {
 
 impl Default for Supervision {
     fn default() -> Self {
-        Self {
-            backoff_min: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(5),
-            max_restarts: 10,
-            window: Duration::from_secs(60),
-        }
+        let supervision::Config { backoff_min, backoff_max, max_restarts, window } =
+            supervision::Config::default();
+        Self { backoff_min, backoff_max, max_restarts, window }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sferic_actors::cache::AdmissionPolicy;
+use sferic_actors::cache::{self, AdmissionPolicy};
+use sferic_actors::queue;
+use sferic_models::CONFIDENCE_INTERVAL;
 use sferic_onnx::ExecutionProvider;
 use sferic_samples::Number;
 
@@ -58,13 +60,15 @@ pub struct Pool {
 
 impl Default for Pool {
     fn default() -> Self {
+        let queue::Config { acquire_timeout, max_batch, max_batch_delay, queue, .. } =
+            queue::Config::default();
         Self {
             sessions: available_cores().min(4),
             intra_threads: 1,
-            acquire_timeout: Duration::from_secs(5),
-            max_batch: 8,
-            max_batch_delay: Duration::ZERO,
-            queue: 128,
+            acquire_timeout,
+            max_batch,
+            max_batch_delay,
+            queue,
             allow_oversubscribed: false,
             execution_providers: vec![ExecutionProvider::Cpu],
         }
@@ -111,12 +115,14 @@ pub struct Cache {
 
 impl Default for Cache {
     fn default() -> Self {
+        let cache::Config { ttl, max_entries, max_bytes, admission, shared_timeout: _ } =
+            cache::Config::default();
         Self {
             enabled: true,
-            ttl: Duration::from_secs(3600),
-            max_entries: 10_000,
-            max_bytes: 64 << 20,
-            admission: AdmissionPolicy::default(),
+            ttl,
+            max_entries,
+            max_bytes: max_bytes as u64,
+            admission,
             shared: SharedCache::default(),
         }
     }
@@ -140,7 +146,7 @@ pub struct Output {
 
 impl Default for Output {
     fn default() -> Self {
-        Self { confidence_interval: 0.68 }
+        Self { confidence_interval: CONFIDENCE_INTERVAL }
     }
 }
 

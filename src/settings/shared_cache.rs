@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::ServerAddr;
 use serde::{Deserialize, Serialize};
+use sferic_actors::cache;
 
 use super::check::{Check, quoted};
 use super::secrets::hide_userinfo;
@@ -48,7 +49,7 @@ impl Default for SharedCache {
             url: String::new(),
             bucket: "sferic_cache".to_owned(),
             max_bytes: 1 << 30,
-            timeout: Duration::from_millis(20),
+            timeout: cache::Config::default().shared_timeout,
         }
     }
 }

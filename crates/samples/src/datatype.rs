@@ -83,10 +83,7 @@ impl fmt::Display for Datatype {
 
 /// A datatype name outside the list (`unsupported_datatype`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unsupported datatype {0:?}, supported: cf32_le, cf32_be, cf64_le, ci32_le, ci16_le, ci16_be, cu16_le, \
-     ci8, cu8"
-)]
+#[error("unsupported datatype {0:?}, supported: {all}", all = Datatype::ALL.map(Datatype::name).join(", "))]
 pub struct UnknownDatatype(pub String);
 
 impl FromStr for Datatype {

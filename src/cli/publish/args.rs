@@ -67,9 +67,8 @@ pub struct PublishArgs {
     /// Time budget of each frame, such as 500ms [default: the daemon's].
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     pub timeout: Option<Duration>,
-    /// How the samples are stored (cf32_le, cf32_be, cf64_le, ci32_le, ci16_le, ci16_be, cu16_le, ci8 or
-    /// cu8), whatever the file says.
-    #[arg(long, value_name = "DATATYPE", value_parser = datatype)]
+    /// How the samples are stored, whatever the file says.
+    #[arg(long, value_name = "DATATYPE", value_parser = datatype, help = datatype_help())]
     pub datatype: Option<Datatype>,
     /// Samples per second, whatever the file says.
     #[arg(long, value_name = "HZ", value_parser = sample_rate)]
@@ -106,6 +105,10 @@ fn timeout(text: &str) -> Result<Duration, String> {
 fn patience(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "must be a duration with its unit, such as 30s, or 0s".to_owned())
+}
+
+fn datatype_help() -> String {
+    format!("How the samples are stored ({}), whatever the file says", name::datatype_list())
 }
 
 fn datatype(text: &str) -> Result<Datatype, String> {
