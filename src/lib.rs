@@ -7,6 +7,5 @@ pub mod app;
 pub mod cli;
 pub mod http;
 pub mod nats;
-pub mod settings;
 pub mod shared_cache;
 pub mod shutdown;

@@ -9,9 +9,8 @@ use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
 use sferic_models::frame_failure;
 use sferic_samples::{Datatype, Number, Samples, datetime};
+use sferic_settings::Settings;
 use sferic_wire::{self as wire, Body, Text};
-
-use crate::settings::Settings;
 
 /// Decodes frames.
 #[derive(Debug)]

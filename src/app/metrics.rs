@@ -10,12 +10,12 @@ use sferic_actors::pipeline::SharedState;
 use sferic_actors::stages::ActorRole;
 use sferic_onnx::Catalog;
 use sferic_samples::BufferPool;
+use sferic_settings::Settings;
 use sferic_telemetry::metrics::{Buckets, Reading, Recorded, catalogue as metrics, process};
 use sferic_telemetry::otlp;
 
 use super::Unseen;
 use crate::nats::{Connection, Health, Probe};
-use crate::settings::Settings;
 
 /// The sources of all metrics.
 pub struct Metrics {

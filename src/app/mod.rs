@@ -25,16 +25,16 @@ use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::routing::Models;
 use sferic_actors::task::Task;
-use sferic_actors::{cache, queue, supervision};
+use sferic_actors::{cache, queue};
 use sferic_onnx::{Catalog, Options, Runtime, runners};
 use sferic_samples::BufferPool;
+use sferic_settings::{Mode, Settings, WhenFull, available_cores, given};
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
 use sferic_telemetry::traces::Traces;
 use sferic_telemetry::{ExportOptions, Observed, TraceOptions, otlp};
 
 use crate::http;
 use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Probe, Service};
-use crate::settings::{Mode, Settings, WhenFull, available_cores, given};
 use crate::shared_cache;
 
 /// A running daemon.
@@ -285,7 +285,7 @@ pub fn check_threads(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
-    let (pool, cache, supervision) = (&settings.pool, &settings.cache, &settings.supervision);
+    let (pool, cache) = (&settings.pool, &settings.cache);
     Ok(Config {
         in_flight_frames: settings.limits.in_flight_frames,
         in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
@@ -306,12 +306,7 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
             admission: cache.admission,
             shared_timeout: cache.shared.timeout,
         },
-        supervision: supervision::Config {
-            backoff_min: supervision.backoff_min,
-            backoff_max: supervision.backoff_max,
-            max_restarts: supervision.max_restarts,
-            window: supervision.window,
-        },
+        supervision: settings.supervision.clone(),
     })
 }
 

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use sferic_settings::{Mode, UNBUILT};
 
 use super::ConnectArgs;
 use super::output::Output;
-use crate::settings::{Mode, UNBUILT};
 
 /// Checks or shows the configuration.
 #[derive(Args, Clone, Debug)]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use sferic_settings::{self as settings, Settings};
 
 use super::Usage;
-use crate::settings::{self, Settings};
 
 /// Where the configuration and the server are.
 #[derive(Args, Clone, Debug)]

@@ -3,13 +3,13 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use sferic_settings::{LogFormat, Telemetry};
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::escaped::{JsonLog, log_field};
 use crate::nats::words;
-use crate::settings::{LogFormat, Telemetry};
 
 /// Starts logging as the settings say.
 ///

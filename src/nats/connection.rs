@@ -12,11 +12,11 @@ use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use sferic_actors::task::Task;
+use sferic_settings::Nats;
 use tokio::sync::watch;
 
 use super::keeper::{ConnectionState, Shared, Traffic, keep};
 use super::refusals::{Action, Refusals};
-use crate::settings::Nats;
 
 /// Timeout after which an echo is requested again.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::connection::State as ClientState;
 use async_nats::{Client, Event, ServerError};
+use sferic_settings::Nats;
 use sferic_telemetry::Throttle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -13,7 +14,6 @@ use tokio::time::Instant;
 use super::refusals::Refusals;
 use super::sign_in::SignIn;
 use super::{options, sign_in, words};
-use crate::settings::Nats;
 
 /// Minimum time between two clients, so that messages that end each of them do not keep a core busy.
 const RESTART_INTERVAL: Duration = Duration::from_millis(100);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
+use sferic_settings::{Nats, given};
 
 use super::sign_in::SignIn;
-use crate::settings::{Nats, given};
 
 /// The longest wait between two attempts to connect: a server that is back is found again within a second.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);

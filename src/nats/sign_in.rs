@@ -5,8 +5,7 @@ use std::fmt;
 use anyhow::Context;
 use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions};
 use percent_encoding::percent_decode_str;
-
-use crate::settings::{Nats, given};
+use sferic_settings::{Nats, given};
 
 /// Credentials of the client. It has no `Debug`, because it holds secrets.
 #[derive(Clone, PartialEq, Eq)]

@@ -18,9 +18,9 @@ pub use nats_kv::NatsKv;
 use sferic_actors::frame::CacheKey;
 use sferic_actors::outcome::Answer;
 use sferic_actors::ports::{Remembered, SharedCache, SharedCacheError};
+use sferic_settings::{Settings, SharedKind};
 
 pub use self::redis::Redis;
-use crate::settings::{Settings, SharedKind};
 
 /// Answers in one backend.
 struct Answers<P> {

@@ -10,10 +10,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::ports::SharedCacheError;
 use sferic_actors::task::Task;
+use sferic_settings::{Nats, SharedCache, given};
 
 use super::backend::{Backend, failed};
 use crate::nats;
-use crate::settings::{Nats, SharedCache, given};
 
 /// Time after a failure until the bucket is opened again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use sferic::nats::{self, Input, PrivateServer};
-use sferic::settings::Settings;
+use sferic_settings::Settings;
 
 use crate::support::*;
 

@@ -26,7 +26,7 @@ impl Running {
     /// A daemon inside the test, as `user` of the server where one is named. It need not be ready yet.
     async fn start(url: &str, user: &str) -> Self {
         let models = repository(&["degrees"]);
-        let mut settings = sferic::settings::Settings::default();
+        let mut settings = sferic_settings::Settings::default();
         settings.nats.url = url.to_owned();
         settings.nats.user = user.to_owned();
         settings.nats.password = if user.is_empty() { String::new() } else { "secret".to_owned() };

@@ -9,7 +9,7 @@ use async_nats::{Client, HeaderMap, Message};
 use rmpv::Value;
 use serde_json::json;
 use sferic::nats::PrivateServer;
-use sferic::settings::Settings;
+use sferic_settings::Settings;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,15 +1,22 @@
 use std::time::Duration;
 
-/// Delays and limits of restarts.
-#[derive(Debug, Clone)]
+use serde::{Deserialize, Serialize};
+use sferic_samples::units;
+
+/// Delays and limits of restarts of failed actors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Config {
-    /// Delay before the first restart, give or take half.
+    /// Delay before the first restart, give or take half; it doubles with each.
+    #[serde(with = "units::duration")]
     pub backoff_min: Duration,
     /// Maximum delay.
+    #[serde(with = "units::duration")]
     pub backoff_max: Duration,
     /// Restarts within `window` past which the supervisor gives up.
     pub max_restarts: usize,
-    /// See `max_restarts`.
+    /// The time over which restarts are counted.
+    #[serde(with = "units::duration")]
     pub window: Duration,
 }
 

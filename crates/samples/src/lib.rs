@@ -3,7 +3,7 @@
 //! A [`Datatype`] names how a component is stored. [`Samples`] reads a frame's bytes in place: bytes,
 //! datatype and channels go in, complex float32 of ±1 full scale come out. [`datetime`] and [`Geolocation`]
 //! say when and where they were taken. A [`BufferPool`] lends the memory of tensors. [`Number`] shows a
-//! number in a message.
+//! number in a message; [`units`] reads and writes durations and sizes in configurations.
 //!
 //! It names no transform, no message and no file; `sferic-features` computes from it, `sferic-actors` carries
 //! it.
@@ -17,6 +17,7 @@ mod error;
 mod geolocation;
 mod number;
 mod samples;
+pub mod units;
 
 pub use buffers::{Buffer, BufferPool, BufferStats, Dtype};
 pub use datatype::{Datatype, UnknownDatatype};

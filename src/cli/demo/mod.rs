@@ -14,6 +14,7 @@ use serde_json::json;
 use sferic_samples::Datatype;
 use sferic_scene::scene::{FREQUENCY_HZ, SAMPLE_RATE_HZ};
 use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator, trilateration};
+use sferic_settings::{self as settings, Settings};
 use sferic_wire::FrameMessage;
 use uuid::Uuid;
 
@@ -22,7 +23,6 @@ use super::output::Output;
 use super::{Usage, logging};
 use crate::app::App;
 use crate::nats::{self, Connection, PrivateServer};
-use crate::settings::{self, Settings};
 use crate::shutdown;
 use accuracy::{Accuracy, Miss, PROBABILITIES, quantile};
 use picture::Mark;

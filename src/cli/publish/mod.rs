@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use sferic_recording::RecordedFrame;
+use sferic_settings::Settings;
 use sferic_wire::FrameMessage;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::output::Output;
 use crate::nats::{self, Connection, NoConnection};
-use crate::settings::Settings;
 pub use args::PublishArgs;
 use in_flight::{Bounds, InFlight};
 use pace::Pacer;

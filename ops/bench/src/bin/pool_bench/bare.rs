@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ort::session::Session;
 use ort::value::TensorRef;
-use sferic::settings::available_cores;
 use sferic_onnx::Runtime;
+use sferic_settings::available_cores;
 
 /// Of one frame.
 pub const SHAPE: [usize; 3] = [1, 128, 61];

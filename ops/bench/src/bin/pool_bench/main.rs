@@ -17,9 +17,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use serde_json::{Value, json};
-use sferic::settings::available_cores;
 use sferic_bench::statistics::at;
 use sferic_onnx::{Catalog, Options, Runtime};
+use sferic_settings::available_cores;
 
 #[derive(Parser)]
 struct Args {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use async_nats::ServerAddr;
 use serde::{Deserialize, Serialize};
 use sferic_actors::cache;
+use sferic_samples::units;
 
 use super::check::{Check, quoted};
 use super::secrets::hide_userinfo;
-use super::units;
 use super::values::given;
 
 /// Answers kept outside the daemon, for the others of its queue group and for its own next start.

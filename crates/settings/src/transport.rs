@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_nats::ServerAddr;
 use serde::{Deserialize, Serialize};
+use sferic_samples::units;
 
 use super::check::{Check, quoted};
 use super::secrets::hide_userinfo;
-use super::units;
 use super::values::given;
 
 /// The connection to NATS and the subjects.

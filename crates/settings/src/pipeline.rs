@@ -7,11 +7,10 @@ use sferic_actors::cache::{self, AdmissionPolicy};
 use sferic_actors::queue;
 use sferic_models::CONFIDENCE_INTERVAL;
 use sferic_onnx::ExecutionProvider;
-use sferic_samples::Number;
+use sferic_samples::{Number, units};
 
 use super::check::Check;
 use super::shared_cache::SharedCache;
-use super::units;
 use super::values::available_cores;
 
 /// The workers that turn samples into features.

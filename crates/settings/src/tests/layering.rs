@@ -5,7 +5,7 @@ use std::time::Duration;
 use sferic_onnx::ExecutionProvider;
 
 use super::load_from;
-use crate::settings::*;
+use crate::*;
 
 #[test]
 fn without_a_file_the_defaults_apply() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::*;
 
-const DEFAULT_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/default.toml");
+const DEFAULT_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/default.toml");
 
 /// Loads from the text of a file, pairs of environment variables, and flags.
 fn load_from(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, String> {

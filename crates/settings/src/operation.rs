@@ -4,46 +4,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_actors::supervision;
-use sferic_samples::Number;
+use sferic_samples::{Number, units};
 use sferic_telemetry::OtlpProtocol;
 use tracing_subscriber::EnvFilter;
 
 use super::check::{Check, quoted};
 use super::secrets::hide_userinfo;
-use super::units;
 use super::values::given;
 
-/// Restarts of failed actors.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
-pub struct Supervision {
-    /// Delay before the first restart; it doubles with each, with jitter.
-    #[serde(with = "units::duration")]
-    pub backoff_min: Duration,
-    /// Maximum delay.
-    #[serde(with = "units::duration")]
-    pub backoff_max: Duration,
-    /// Restarts within `window` after which the daemon gives up and exits with 1.
-    pub max_restarts: usize,
-    /// The time over which restarts are counted.
-    #[serde(with = "units::duration")]
-    pub window: Duration,
-}
-
-impl Default for Supervision {
-    fn default() -> Self {
-        let supervision::Config { backoff_min, backoff_max, max_restarts, window } =
-            supervision::Config::default();
-        Self { backoff_min, backoff_max, max_restarts, window }
-    }
-}
-
-impl Supervision {
-    pub(super) fn validate(&self, check: &mut Check) {
-        check.positive("backoff_min", self.backoff_min);
-        check.not_above("backoff_min", self.backoff_min, "backoff_max", self.backoff_max);
-        check.positive("window", self.window);
-    }
+/// Restarts of failed actors: the component's own configuration.
+pub(super) fn validate_supervision(supervision: &supervision::Config, check: &mut Check) {
+    check.positive("backoff_min", supervision.backoff_min);
+    check.not_above("backoff_min", supervision.backoff_min, "backoff_max", supervision.backoff_max);
+    check.positive("window", supervision.window);
 }
 
 /// Shutdown.

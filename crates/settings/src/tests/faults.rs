@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{environment_fault, fault, load_from};
-use crate::settings::load_with_env;
+use crate::load_with_env;
 
 #[test]
 fn a_missing_file_is_named() {

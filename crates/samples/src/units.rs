@@ -1,12 +1,12 @@
 //! Durations as `"500ms"` and sizes as `"64MiB"`, in both directions without loss.
 
 /// A [`std::time::Duration`] as text with a unit.
-pub(super) mod duration {
+pub mod duration {
     use std::fmt;
     use std::time::Duration;
 
     use humantime_serde::re::humantime;
-    pub(crate) use humantime_serde::serialize;
+    pub use humantime_serde::serialize;
     use serde::Deserializer;
     use serde::de::{Error, Unexpected, Visitor};
 
@@ -24,13 +24,13 @@ pub(super) mod duration {
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         deserializer.deserialize_str(DurationText)
     }
 }
 
 /// A number of bytes as text with a unit; a bare number is bytes.
-pub(super) mod size {
+pub mod size {
     use std::fmt;
 
     use bytesize::ByteSize;
@@ -60,16 +60,16 @@ pub(super) mod size {
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         deserializer.deserialize_any(SizeText)
     }
 
     // `ByteSize` writes one decimal; what is shown must be what is set.
-    pub(crate) fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&text(*bytes))
     }
 
-    pub(crate) fn text(bytes: u64) -> String {
+    pub fn text(bytes: u64) -> String {
         let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
         let exact = units.into_iter().find(|&(_, bits)| bytes > 0 && bytes.is_multiple_of(1 << bits));
         exact.map_or_else(|| format!("{bytes}B"), |(unit, bits)| format!("{}{unit}", bytes >> bits))

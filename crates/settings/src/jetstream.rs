@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sferic_samples::units;
 
 use super::check::{Check, quoted};
-use super::units;
 
 /// The most copies of a stream that NATS keeps.
 const MOST_REPLICAS: usize = 5;

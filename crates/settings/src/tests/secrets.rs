@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{fault, load_from, with_all_keys};
-use crate::settings::{ModelSource, Settings, SourceKind};
+use crate::{ModelSource, Settings, SourceKind};
 
 fn with_secrets() -> Settings {
     let mut settings = Settings::default();

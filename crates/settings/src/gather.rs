@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sferic_samples::Number;
+use sferic_samples::{Number, units};
 
 use super::check::Check;
-use super::units;
 use super::values::given;
 
 /// Sessions: the frames of one emission, from several receivers.

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sferic_actors::breaker::{self, LONGEST_OPEN_FOR};
-use sferic_samples::Number;
+use sferic_samples::{Number, units};
 
 use super::check::Check;
-use super::units;
 
 /// The longest `breaker.window`.
 const LONGEST_WINDOW: Duration = Duration::from_secs(60 * 60);

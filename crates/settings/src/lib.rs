@@ -19,10 +19,10 @@ mod secrets;
 mod shared_cache;
 mod transport;
 mod unbuilt;
-mod units;
 mod values;
 
 use serde::{Deserialize, Serialize};
+use sferic_actors::supervision;
 
 use check::Check;
 pub use error::{Problem, SettingsError};
@@ -31,7 +31,7 @@ pub use guards::{Breaker, Buffers, Limits, WhenFull};
 pub use jetstream::Jetstream;
 pub use load::{load, load_with_env};
 pub use models::{ModelSource, Models, SourceKind};
-pub use operation::{LogFormat, Onnx, Shutdown, Supervision, Telemetry};
+pub use operation::{LogFormat, Onnx, Shutdown, Telemetry};
 pub use pipeline::{Cache, Output, Pool, Preprocess};
 pub use shared_cache::{SharedCache, SharedKind};
 pub use transport::{Http, Mode, Nats};
@@ -69,7 +69,7 @@ pub struct Settings {
     /// The HTTP interface.
     pub http: Http,
     /// Restarts of failed actors.
-    pub supervision: Supervision,
+    pub supervision: supervision::Config,
     /// Shutdown.
     pub shutdown: Shutdown,
     /// Logs, traces and metrics.
@@ -103,7 +103,7 @@ impl Settings {
         self.gather.validate(check.section("gather"));
         self.output.validate(check.section("output"));
         self.http.validate(check.section("http"));
-        self.supervision.validate(check.section("supervision"));
+        operation::validate_supervision(&self.supervision, check.section("supervision"));
         self.shutdown.validate(check.section("shutdown"));
         self.telemetry.validate(check.section("telemetry"));
         check.into_problems()
