@@ -24,6 +24,10 @@ pub mod duration {
         }
     }
 
+    /// Reads a text such as `500ms`.
+    ///
+    /// # Errors
+    /// It is no text, or has no unit.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         deserializer.deserialize_str(DurationText)
     }
@@ -60,15 +64,23 @@ pub mod size {
         }
     }
 
+    /// Reads a text such as `64MiB`, or a number of bytes.
+    ///
+    /// # Errors
+    /// It is neither.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         deserializer.deserialize_any(SizeText)
     }
 
-    // `ByteSize` writes one decimal; what is shown must be what is set.
+    /// Writes it without loss.
+    ///
+    /// # Errors
+    /// The serializer's.
     pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&text(*bytes))
     }
 
+    /// In the largest unit that is exact; `ByteSize` would write one decimal.
     pub fn text(bytes: u64) -> String {
         let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
         let exact = units.into_iter().find(|&(_, bits)| bytes > 0 && bytes.is_multiple_of(1 << bits));
