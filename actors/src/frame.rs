@@ -1,5 +1,7 @@
 //! The parts of a frame: where it came from, what its outcome echoes, its samples and its tensor.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sferic_samples::{Buffer, Datatype, Geolocation};
@@ -15,6 +17,31 @@ pub struct Envelope {
     pub message_id: Option<String>,
     /// W3C trace headers, passed on.
     pub trace: TraceHeaders,
+    /// The stream that delivered it, where it came from one.
+    pub delivery: Option<Delivery>,
+}
+
+/// A delivery of a frame by a durable stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// `<stream>:<sequence>`: unlike a frame id, no two frames share it.
+    pub id: String,
+    /// Sequence number of the frame in its stream.
+    pub stream_seq: u64,
+    /// Number of deliveries so far, this one included.
+    pub deliveries: u64,
+    /// When it was published to its stream, nanoseconds since 1970 by the server's clock.
+    pub published_ns: u64,
+    /// The message, for the failure that ends its deliveries.
+    pub payload: Option<Bytes>,
+}
+
+impl Delivery {
+    /// How long it has been in its stream, by both clocks.
+    pub fn age(&self) -> Duration {
+        let published = UNIX_EPOCH + Duration::from_nanos(self.published_ns);
+        SystemTime::now().duration_since(published).unwrap_or_default()
+    }
 }
 
 /// How frames and outcomes are written.

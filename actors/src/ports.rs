@@ -25,6 +25,8 @@ pub struct Arrival {
     pub origin: Option<Arc<dyn Origin>>,
     /// When it was read.
     pub received_at: Instant,
+    /// The failure it ends in without being read, where its stream has delivered it too often or too late.
+    pub refused: Option<Failure>,
 }
 
 /// Frames as they arrive. The stream ends when reading was stopped and every frame read has been delivered.

@@ -15,6 +15,7 @@ use sferic_telemetry::metrics::{Buckets, Reading, Recorded, catalogue as metrics
 use sferic_telemetry::otlp;
 
 use super::Unseen;
+use crate::nats::jetstream::Monitor;
 use crate::nats::{Connection, Health, Probe};
 
 /// The sources of all metrics.
@@ -33,6 +34,8 @@ pub struct Metrics {
     pub probe: Probe,
     /// Missing frames that another daemon may have received.
     pub unseen: Arc<Unseen>,
+    /// Of streams: what waits in them.
+    pub monitor: Option<Monitor>,
     /// The settings, for the limits.
     pub settings: Settings,
     /// Counters of the OTLP export, if it is configured.
@@ -77,6 +80,16 @@ impl Metrics {
         to.count(&metrics::FRAMES_RECEIVED, [], counts.received);
         self.recorded.read(to);
         to.count(&metrics::FRAMES, ["lost"], counts.lost);
+        to.count(&metrics::FRAMES, ["redelivered"], counts.redelivered);
+        to.count(&metrics::FRAMES, ["duplicate"], counts.duplicates_dropped);
+        if let Some(backlog) = self.monitor.as_ref().map(Monitor::backlog) {
+            to.count(&metrics::STREAM_PENDING, [], backlog.pending);
+            to.count(&metrics::STREAM_UNACKNOWLEDGED, [], backlog.unacknowledged);
+            to.number(&metrics::STREAM_OLDEST, [], backlog.oldest.as_secs_f64());
+            if let Some(age) = backlog.oldest_outcome {
+                to.number(&metrics::STREAM_OUTCOMES_KEPT, [], age.as_secs_f64());
+            }
+        }
         to.count(&metrics::FRAMES_UNSEEN, [], self.unseen.frames());
     }
 

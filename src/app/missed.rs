@@ -50,7 +50,7 @@ pub async fn account(
                 continue;
             }
             ledger.missed(frames);
-            recorded.missed(&source, frames);
+            recorded.missed("gap", &source, frames);
             if let Some(suppressed) = throttle.pass(Instant::now()) {
                 tracing::warn!(source, frames, suppressed, "frames never came: their seq is missing");
             }

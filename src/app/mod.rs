@@ -7,6 +7,7 @@ mod metrics;
 mod missed;
 mod pause;
 mod readiness;
+mod transport;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,13 +29,14 @@ use sferic_actors::task::Task;
 use sferic_actors::{cache, queue};
 use sferic_onnx::{Catalog, Options, Runtime, runners};
 use sferic_samples::BufferPool;
-use sferic_settings::{Mode, Settings, WhenFull, available_cores, given};
+use sferic_settings::{Settings, WhenFull, available_cores, given};
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
 use sferic_telemetry::traces::Traces;
-use sferic_telemetry::{ExportOptions, Observed, TraceOptions, otlp};
+use sferic_telemetry::{ExportOptions, TraceOptions, otlp};
+use transport::{Records, StreamParts, Transport};
 
 use crate::http;
-use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Probe, Service};
+use crate::nats::{self, Connection, Frames, Health, Peers, Probe, Service};
 use crate::shared_cache;
 
 /// A running daemon.
@@ -45,6 +47,7 @@ pub struct App {
     connection: Connection,
     readiness: Arc<Readiness>,
     background: Vec<Task>,
+    streams: Option<StreamParts>,
     http: Option<http::Server>,
     traces: Option<Arc<Traces>>,
     exporter: Option<otlp::Exporter>,
@@ -58,9 +61,6 @@ impl App {
     /// # Errors
     /// What is missing or wrong, in words.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        if settings.nats.mode == Mode::Jetstream {
-            bail!("nats.mode = \"jetstream\" is not implemented yet; use \"core\"");
-        }
         check_threads(settings)?;
         let started = SystemTime::now();
         let pages = Arc::new(http::Pages::default());
@@ -74,7 +74,6 @@ impl App {
         let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
         let (prefix, queue_group) = (&settings.nats.prefix, &settings.nats.queue_group);
         let circuits = Circuits::new(breaker_config(settings));
-        let (source, frames) = nats::subscribe(&connection, prefix, queue_group);
         let mut exporter = match given(&settings.telemetry.otlp_endpoint) {
             Some(endpoint) => Some(otlp::Exporter::start(endpoint, &export_options(settings))?),
             None => None,
@@ -83,13 +82,17 @@ impl App {
             .as_ref()
             .map(|exporter| Arc::new(Traces::new(&trace_options(settings), exporter.queue())));
         let recorded = Arc::new(Recorded::new(settings.telemetry.max_sources));
-        let outcomes = Outcomes::new(connection.clone(), prefix, settings.nats.publish_timeout);
+        let config = pipeline_config(settings)?;
+        let accounts = config.accounts();
+        let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
+        let Transport { source, frames, sink, permissions, streams } =
+            transport::open(settings, &connection, &accounts.admission, &accounts.ledger, records).await?;
         let readiness = Arc::new(Readiness {
             lifecycle: Lifecycle::default(),
             connection: connection.clone(),
             probe: probe.clone(),
             input: frames.switch().clone(),
-            permissions: outcomes.permissions(),
+            permissions,
         });
         let unseen = Arc::<Unseen>::default();
         let instance = uuid::Uuid::now_v7().to_string();
@@ -100,10 +103,10 @@ impl App {
             circuits: Arc::clone(&circuits),
             extractors: extractors(buffers.clone()),
             runners: runners(),
-            sink: Arc::new(Observed::new(outcomes, Arc::clone(&recorded), traces.clone())),
+            sink,
             shared_cache: shared_cache::open(settings)?,
         };
-        let pipeline = Pipeline::start(pipeline_config(settings)?, ports).await?;
+        let pipeline = Pipeline::start_with(accounts, config, ports).await?;
         let control = Arc::new(Control {
             shared_state: Arc::clone(pipeline.shared_state()),
             catalog: Arc::clone(&catalog),
@@ -128,6 +131,7 @@ impl App {
             probe,
             unseen: Arc::clone(&unseen),
             settings: settings.clone(),
+            monitor: streams.as_ref().map(|streams| streams.monitor.clone()),
             exports: exporter.as_ref().map(otlp::Exporter::counts),
             health: Arc::clone(&health),
             started,
@@ -160,6 +164,7 @@ impl App {
             connection,
             readiness,
             background,
+            streams,
             http,
             traces,
             exporter,
@@ -194,7 +199,9 @@ impl App {
 
     /// Returns the reason when the supervisor has given up or a background task has panicked.
     pub async fn failed(&mut self) -> &'static str {
-        let background = future::select_all(self.background.iter_mut().map(|task| task.ended().boxed()));
+        let tasks = self.streams.iter_mut().flat_map(|streams| &mut streams.tasks);
+        let background =
+            future::select_all(self.background.iter_mut().chain(tasks).map(|task| task.ended().boxed()));
         tokio::select! {
             () = self.pipeline.failed() => "the actors ended more often than supervision.max_restarts allows",
             _ = background => "a task of the daemon panicked",
@@ -208,6 +215,9 @@ impl App {
         self.frames.stop(self.bound).await;
         let shared_state = Arc::clone(self.pipeline.shared_state());
         self.pipeline.shut_down(self.bound).await;
+        if let Some(streams) = &self.streams {
+            streams.flush(self.bound).await;
+        }
         drop(self.background);
         self.service.stop().await;
         self.connection.close(self.bound).await;

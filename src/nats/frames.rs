@@ -44,7 +44,7 @@ pub struct InputSwitch {
 }
 
 /// State of the input, and the error text of the server where it refuses the subscription.
-type InputState = (Input, Option<String>);
+pub(super) type InputState = (Input, Option<String>);
 
 impl InputSwitch {
     /// Leaves the queue group, or joins it again. Messages already sent to this member are still read.
@@ -83,7 +83,24 @@ pub struct Frames {
     ended: oneshot::Receiver<()>,
 }
 
+/// The reader's side of [`Frames`].
+pub(super) struct InputSeat {
+    pub(super) wanted: watch::Receiver<Input>,
+    pub(super) state: watch::Sender<InputState>,
+    /// Dropped with the reader, which signals its end.
+    pub(super) ending: oneshot::Sender<()>,
+}
+
 impl Frames {
+    /// Paused.
+    pub(super) fn new() -> (Self, InputSeat) {
+        let (wanted, wanting) = watch::channel(Input::Paused);
+        let (state, observed) = watch::channel((Input::Joining, None));
+        let (ending, ended) = oneshot::channel();
+        let seat = InputSeat { wanted: wanting, state, ending };
+        (Self { switch: InputSwitch { wanted, state: observed }, ended }, seat)
+    }
+
     /// The switch that pauses the input.
     pub fn switch(&self) -> &InputSwitch {
         &self.switch
@@ -104,16 +121,14 @@ impl Frames {
 /// server has confirmed it.
 pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (FrameSource, Frames) {
     let subject = format!("{prefix}.frames.>");
-    let (wanted, wanting) = watch::channel(Input::Paused);
-    let (state, observed) = watch::channel((Input::Joining, None));
-    let (ending, ended) = oneshot::channel();
+    let (frames, InputSeat { wanted, state, ending }) = Frames::new();
     let skip = prefix.len() + ".frames.".len();
     let reader = Reader {
         connection: connection.clone(),
         subject,
         queue_group: queue_group.to_owned(),
         membership: Membership::Left,
-        wanted: wanting,
+        wanted,
         state,
         _ending: ending,
     };
@@ -121,8 +136,7 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
         let message = reader.next().await?;
         Some((arrival(message, skip, &reader.connection), reader))
     });
-    let switch = InputSwitch { wanted, state: observed };
-    (source.boxed(), Frames { switch, ended })
+    (source.boxed(), frames)
 }
 
 /// Membership of the queue group. Frames are read in the first two states.
@@ -333,14 +347,19 @@ async fn changed(wanted: &mut watch::Receiver<Input>) {
 
 fn arrival(message: Message, skip: usize, connection: &Connection) -> Arrival {
     let received_at = Instant::now();
+    let envelope = envelope(&message, skip);
     let origin = message
         .reply
         .map(|subject| Arc::new(Reply::new(connection.clone(), subject.to_string())) as Arc<dyn Origin>);
-    let envelope = Envelope {
+    Arrival { payload: message.payload, envelope, origin, received_at, refused: None }
+}
+
+/// What subject and headers say; `skip` is the length of the subject before the source.
+pub(super) fn envelope(message: &Message, skip: usize) -> Envelope {
+    Envelope {
         source: message.subject.get(skip..).unwrap_or_default().to_owned(),
         ..message.headers.as_ref().map(from_headers).unwrap_or_default()
-    };
-    Arrival { payload: message.payload, envelope, origin, received_at }
+    }
 }
 
 fn from_headers(headers: &HeaderMap) -> Envelope {

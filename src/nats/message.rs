@@ -30,7 +30,8 @@ pub fn publish_error(reason: &'static str, message: String) -> PublishError {
 pub fn headers(outcome: &Outcome) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", wire::content_type(outcome.envelope.encoding));
-    headers.insert("Nats-Msg-Id", outcome.info.frame_id.as_str());
+    let id = outcome.envelope.delivery.as_ref().map_or(&outcome.info.frame_id, |delivery| &delivery.id);
+    headers.insert("Nats-Msg-Id", id.as_str());
     let trace = &outcome.envelope.trace;
     for (name, value) in
         [("traceparent", &trace.traceparent), ("tracestate", &trace.tracestate), ("baggage", &trace.baggage)]

@@ -2,6 +2,7 @@
 
 mod connection;
 mod frames;
+pub mod jetstream;
 mod keeper;
 mod message;
 mod options;

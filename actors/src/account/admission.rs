@@ -174,9 +174,27 @@ impl Admission {
         Ok(Permit { frame: Arc::new(FramePermit { _place: place, _share: share }), bytes })
     }
 
+    /// Frames and bytes that could be admitted now.
+    pub fn free(&self) -> (usize, usize) {
+        (self.frames.available_permits(), self.bytes.available_permits())
+    }
+
+    /// Waits until this many frames and bytes could be admitted.
+    pub async fn room(&self, frames: usize, bytes: usize) {
+        let many = |wanted: usize, limit: usize| u32::try_from(wanted.min(limit)).unwrap_or(u32::MAX);
+        let (frames, bytes) = (many(frames, self.max_frames), many(bytes, self.max_bytes));
+        // Released at once: who admits takes its own.
+        let _ = (self.frames.acquire_many(frames).await, self.bytes.acquire_many(bytes).await);
+    }
+
     /// Frames and bytes admitted now.
     pub fn in_use(&self) -> (usize, usize) {
         (self.max_frames - self.frames.available_permits(), self.max_bytes - self.bytes.available_permits())
+    }
+
+    /// The maximum number of bytes admitted at once.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
     }
 
     /// The maximum number of frames admitted at once.

@@ -1,9 +1,11 @@
-//! The outcome law: `received = predictions + failures + lost + in flight`, at every instant.
+//! The outcome law, at every instant: `received` = `predictions` + `failures` + `lost` + `in_flight`, and of
+//! frames from a durable stream also + `redelivered` + `duplicates_dropped`.
 //!
 //! Each term is counted on its own. A frame enters with a [`Ticket`], which travels with its answer until
 //! that answer is published. A ticket dropped unclosed counts its frame as lost.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -19,6 +21,10 @@ pub struct LedgerCounts {
     pub failures: u64,
     /// Frames whose outcome could not be published, and frames known to have been missed.
     pub lost: u64,
+    /// Deliveries without an outcome, whose frames their stream delivers again.
+    pub redelivered: u64,
+    /// Deliveries whose outcome was in the stream already.
+    pub duplicates_dropped: u64,
     /// Frames that have no published outcome yet.
     pub in_flight: u64,
 }
@@ -26,7 +32,8 @@ pub struct LedgerCounts {
 impl LedgerCounts {
     /// Whether the outcome law holds.
     pub fn balance(&self) -> bool {
-        self.received == self.predictions + self.failures + self.lost + self.in_flight
+        let ended = self.predictions + self.failures + self.lost + self.redelivered + self.duplicates_dropped;
+        self.received == ended + self.in_flight
     }
 }
 
@@ -37,6 +44,10 @@ pub enum End {
     Prediction,
     /// A failure was published.
     Failure,
+    /// Nothing was published: the stream delivers the frame again after this time.
+    Redelivered(Duration),
+    /// The outcome was in the stream already.
+    Duplicate,
 }
 
 /// Counts frames in and out. One lock for all terms, so that every reading balances.
@@ -98,7 +109,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Closes the account: the outcome was published.
+    /// Closes the account.
     pub fn close(mut self, end: End) {
         if let Some(ledger) = self.ledger.take() {
             ledger.update(|counts| {
@@ -106,6 +117,8 @@ impl Ticket {
                 match end {
                     End::Prediction => counts.predictions += 1,
                     End::Failure => counts.failures += 1,
+                    End::Redelivered(_) => counts.redelivered += 1,
+                    End::Duplicate => counts.duplicates_dropped += 1,
                 }
             });
         }
@@ -135,7 +148,15 @@ mod tests {
         b.close(End::Failure);
         drop(c);
         let counts = ledger.counts();
-        assert_eq!(counts, LedgerCounts { received: 4, predictions: 1, failures: 1, lost: 1, in_flight: 1 });
+        let expected = LedgerCounts {
+            received: 4,
+            predictions: 1,
+            failures: 1,
+            lost: 1,
+            in_flight: 1,
+            ..LedgerCounts::default()
+        };
+        assert_eq!(counts, expected);
         assert!(counts.balance());
         drop(d);
         assert_eq!(ledger.counts().lost, 2);

@@ -66,8 +66,8 @@ pub trait Origin: fmt::Debug + Send + Sync + 'static {
         future::ready(()).boxed()
     }
 
-    /// Called once, when the outcome was published or is lost.
-    fn ended(&self, _end: Result<End, &PublishError>) {}
+    /// Called once, when the outcome was published or is lost, or the frame goes back to its stream.
+    fn ended(&self, _end: Result<End, &PublishError>, _result: &Result<Prediction, Failure>) {}
 }
 
 /// Why an outcome could not be published.
@@ -91,7 +91,7 @@ impl Outcome {
             Err(_) => drop(self.ticket),
         }
         if let Some(origin) = self.origin {
-            origin.ended(end);
+            origin.ended(end, &self.result);
         }
     }
 }

@@ -18,6 +18,7 @@ use ractor::{Actor, ActorCell, SpawnErr};
 use tokio::sync::Mutex;
 
 use crate::account::admission::Admission;
+use crate::account::ledger::Ledger;
 use crate::breaker::Circuits;
 use crate::cache::{self, CacheStore, Shared};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
@@ -47,6 +48,24 @@ pub struct Config {
     pub cache: cache::Config,
     /// Restarts.
     pub supervision: supervision::Config,
+}
+
+/// What frames are counted and bounded by. Made before the pipeline, because a source may ask for as many
+/// frames as there is room for.
+#[derive(Debug, Clone)]
+pub struct Accounts {
+    /// Counts them.
+    pub ledger: Arc<Ledger>,
+    /// Bounds them.
+    pub admission: Arc<Admission>,
+}
+
+impl Config {
+    /// New accounts with these bounds.
+    pub fn accounts(&self) -> Accounts {
+        let admission = Admission::new(self.in_flight_frames, self.in_flight_bytes, self.per_source_share);
+        Accounts { ledger: Arc::default(), admission: Arc::new(admission) }
+    }
 }
 
 /// The implementations behind the ports.
@@ -92,17 +111,19 @@ pub struct Pipeline {
 impl Pipeline {
     /// Starts sessions and actors.
     pub async fn start(config: Config, ports: Ports) -> Result<Self, StartError> {
+        let accounts = config.accounts();
+        Self::start_with(accounts, config, ports).await
+    }
+
+    /// [`start`](Self::start) with accounts that a part outside uses too.
+    pub async fn start_with(accounts: Accounts, config: Config, ports: Ports) -> Result<Self, StartError> {
         let queue = WorkQueue::new(config.pool.clone());
         let shared = ports.shared_cache.map(|port| Shared::start(port, config.cache.shared_timeout));
         let cache = CacheStore::with_shared(shared, &config.cache);
         let shared_state = Arc::new(SharedState {
-            ledger: Arc::default(),
+            ledger: accounts.ledger,
             gaps: Arc::default(),
-            admission: Arc::new(Admission::new(
-                config.in_flight_frames,
-                config.in_flight_bytes,
-                config.per_source_share,
-            )),
+            admission: accounts.admission,
             deadlines: Arc::default(),
             outcomes: OutcomeQueue::new(config.in_flight_frames),
             cache,

@@ -20,7 +20,7 @@ use crate::testing::*;
 struct Noted(Mutex<Vec<Result<End, &'static str>>>);
 
 impl Origin for Noted {
-    fn ended(&self, end: Result<End, &PublishError>) {
+    fn ended(&self, end: Result<End, &PublishError>, _: &Result<Prediction, Failure>) {
         self.0.lock().unwrap().push(end.map_err(|error| error.reason));
     }
 }
@@ -41,6 +41,7 @@ async fn an_origin_is_notified_once_of_how_its_frame_ended() {
             envelope: Envelope::default(),
             origin: Some(Arc::<Noted>::clone(&origin)),
             received_at: Instant::now(),
+            refused: None,
         });
         origin
     });

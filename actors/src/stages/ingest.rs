@@ -75,7 +75,7 @@ impl IngestArguments {
     }
 
     async fn take(&self, arrival: Arrival) {
-        let Arrival { payload, envelope, origin, received_at } = arrival;
+        let Arrival { payload, envelope, origin, received_at, refused } = arrival;
         let ticket = self.ledger.open();
         let admitted = self.admission.admit(&envelope.source, payload.len());
         let place = match &admitted {
@@ -85,6 +85,10 @@ impl IngestArguments {
         let mut unanswered =
             Unanswered::new(envelope, origin, received_at, ticket, place, Arc::clone(&self.outcomes));
         unanswered.note(|trail| trail.payload_bytes = payload.len());
+        if let Some(failure) = refused {
+            let info = self.decoder.identify(&payload, unanswered.envelope());
+            return unanswered.identified(info).answer(Err(failure));
+        }
         if let Err(refused) = &admitted
             && !(self.shed_oldest && refused.is_for_want_of_room())
         {
@@ -138,7 +142,10 @@ impl IngestArguments {
     }
 
     fn observe(&self, unanswered: &Unanswered, info: &FrameInfo, received_at: Instant) {
-        self.gaps.observe(&unanswered.envelope().source, info.seq, received_at);
+        // A stream delivers to several daemons, and again.
+        if unanswered.envelope().delivery.is_none() {
+            self.gaps.observe(&unanswered.envelope().source, info.seq, received_at);
+        }
     }
 
     /// Sheds waiting frames of a priority not above this one until there is room; `None` where no frame is

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use humantime_serde::re::humantime::format_duration;
 use serde::{Deserialize, Serialize};
 use sferic_samples::units;
 
 use super::check::{Check, quoted};
+
+/// The longest time that a frame waits for its next delivery.
+pub const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// The most copies of a stream that NATS keeps.
 const MOST_REPLICAS: usize = 5;
@@ -81,6 +85,22 @@ impl Jetstream {
         check.positive("ack_wait", self.ack_wait);
         check.at_least("max_deliver", self.max_deliver, 1);
         check.positive("duplicate_window", self.duplicate_window);
+        let retries = (self.ack_wait + LONGEST_RETRY_DELAY).checked_mul(self.max_deliver);
+        let needed = retries.and_then(|retries| retries.checked_add(self.outage)).unwrap_or(Duration::MAX);
+        check.rule(
+            self.duplicate_window >= needed,
+            "duplicate_window",
+            format_args!(
+                "is {}, must be at least max_deliver × (ack_wait + {}) + outage = {} × ({} + {}) + {} = {}",
+                format_duration(self.duplicate_window),
+                format_duration(LONGEST_RETRY_DELAY),
+                self.max_deliver,
+                format_duration(self.ack_wait),
+                format_duration(LONGEST_RETRY_DELAY),
+                format_duration(self.outage),
+                format_duration(needed),
+            ),
+        );
         check.stored_bytes("max_bytes", self.max_bytes);
         let replicas = self.replicas;
         check.rule(

@@ -6,7 +6,7 @@ use super::Settings;
 /// `config/default.toml`; a test holds the two together.
 pub const UNBUILT: [&str; 14] = [
     "receivers",
-    "jetstream",
+    "jetstream.ordered",
     "models.keep_warm",
     "models.max_versions",
     "models.watch",

@@ -55,6 +55,15 @@ impl Events {
         }
     }
 
+    /// The frame has no outcome yet: its stream delivers it again after this time.
+    pub fn redelivered(&self, outcome: &Outcome, delay: Duration, begun: Option<&Begun>) {
+        let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
+        let code = outcome.result.as_ref().err().map(|failure| failure.code.as_str());
+        let deliveries = outcome.envelope.delivery.as_ref().map(|delivery| delivery.deliveries);
+        let trace_id = trace_id(outcome, begun);
+        tracing::debug!(frame_id, source, trace_id, code, deliveries, ?delay, "to be delivered again");
+    }
+
     /// The outcome of a frame could not be published.
     pub fn lost(&self, outcome: &Outcome, publish_error: &PublishError, begun: Option<&Begun>) {
         self.recorded.lost(outcome, publish_error);

@@ -38,7 +38,12 @@ impl<S: OutcomeSink> OutcomeSink for Observed<S> {
             let published_at = Instant::now();
             for ((outcome, begun), result) in outcomes.iter().zip(begun).zip(&results) {
                 match result {
-                    Ok(end) => self.events.published(outcome, *end, published_at, begun.as_ref()),
+                    Ok(end @ (End::Prediction | End::Failure)) => {
+                        self.events.published(outcome, *end, published_at, begun.as_ref());
+                    }
+                    Ok(End::Redelivered(delay)) => self.events.redelivered(outcome, *delay, begun.as_ref()),
+                    // Its first publication was recorded.
+                    Ok(End::Duplicate) => {}
                     Err(publish_error) => self.events.lost(outcome, publish_error, begun.as_ref()),
                 }
                 if let (Some(traces), Some(begun)) = (&self.traces, begun) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use sferic_actors::account::trail::Stages;
-use sferic_actors::frame::Encoding;
+use sferic_actors::frame::{Delivery, Encoding};
 use sferic_actors::outcome::{
     Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Uncertainty,
 };
@@ -51,6 +51,22 @@ struct PredictionBody<'a> {
     batch_size: usize,
     timestamp: String,
     _cache_hit: bool,
+    #[serde(flatten)]
+    delivery: Option<DeliveryBody>,
+}
+
+/// The keys of a frame that came from a stream.
+#[derive(Serialize)]
+struct DeliveryBody {
+    stream_seq: u64,
+    deliveries: u64,
+}
+
+impl DeliveryBody {
+    fn of(outcome: &Outcome) -> Option<Self> {
+        let Delivery { stream_seq, deliveries, .. } = outcome.envelope.delivery.as_ref()?;
+        Some(Self { stream_seq: *stream_seq, deliveries: *deliveries })
+    }
 }
 
 /// The keys of each kind of head, beside the others.
@@ -157,6 +173,7 @@ impl<'a> PredictionBody<'a> {
             batch_size: prediction.batch_size,
             timestamp: timestamp(outcome),
             _cache_hit: prediction.cache_hit,
+            delivery: DeliveryBody::of(outcome),
         }
     }
 }
@@ -173,6 +190,19 @@ struct FailureBody<'a> {
     retryable: bool,
     retry_after_ms: Option<u64>,
     timestamp: String,
+    #[serde(flatten)]
+    delivery: Option<DeliveryBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Payload<'a>>,
+}
+
+/// The message of a frame whose deliveries end without a prediction.
+struct Payload<'a>(&'a [u8]);
+
+impl Serialize for Payload<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        binary::serialize(self.0, serializer)
+    }
 }
 
 impl<'a> FailureBody<'a> {
@@ -190,6 +220,8 @@ impl<'a> FailureBody<'a> {
                 .retry_after
                 .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
             timestamp: timestamp(outcome),
+            delivery: DeliveryBody::of(outcome),
+            payload: outcome.envelope.delivery.as_ref().and_then(|of| of.payload.as_deref()).map(Payload),
         }
     }
 }

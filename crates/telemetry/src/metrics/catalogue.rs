@@ -58,14 +58,15 @@ macro_rules! catalogue {
 catalogue! {
     // Frames.
     FRAMES: Counter "sferic.frames" "{frame}" ["outcome"]
-        "Frames that ended: as a prediction, with a failure's code, or lost";
+        "Frames that ended: as a prediction, with a failure's code, or lost; of a stream also deliveries that \
+         ended without an outcome (redelivered), or whose outcome was there (duplicate)";
     FRAMES_RECEIVED: Counter "sferic.frames.received" "{frame}" []
         "Frames that arrived; always those that ended and those in flight";
     FRAMES_SHED: Counter "sferic.frames.shed" "{frame}" ["reason" "source"]
         "Frames refused as overloaded, by what was full";
     FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"]
-        "Frames without a published outcome, by reason: why it could not be published, or a number missing \
-         in the source's seq (gap)";
+        "Frames without a published outcome, by reason: why it could not be published, a number missing \
+         in the source's seq (gap), or removed from the stream before it was read (retention)";
     FRAMES_UNSEEN: Counter "sferic.frames.unseen" "{frame}" []
         "Frames missing in their sources' seq while another member of the queue group may have received them";
     FRAME_DURATION: Histogram "sferic.frame.duration" "s" ["outcome"]
@@ -73,6 +74,12 @@ catalogue! {
     STAGE_DURATION: Histogram "sferic.stage.duration" "s" ["stage"] "Time of one frame in one stage";
     FRAME_PAYLOAD: Counter "sferic.frame.payload" "By" [] "Bytes of the messages of frames that ended";
     FRAME_SAMPLES: Counter "sferic.frame.samples" "{sample}" [] "Samples a channel of frames that were read";
+    STREAM_PENDING: Gauge "sferic.stream.pending" "{frame}" [] "Frames in the stream that were not delivered yet";
+    STREAM_UNACKNOWLEDGED: Gauge "sferic.stream.unacknowledged" "{frame}" []
+        "Frames that were delivered, to any daemon, and are not acknowledged";
+    STREAM_OLDEST: Gauge "sferic.stream.oldest" "s" [] "Age of the oldest frame that is not acknowledged";
+    STREAM_OUTCOMES_KEPT: Gauge "sferic.stream.outcomes.kept" "s" []
+        "Age of the oldest outcome in its stream; below jetstream.duplicate_window duplicates may pass";
     // What bounds them.
     IN_FLIGHT_FRAMES: Gauge "sferic.in_flight.frames" "{frame}" [] "Frames in the pipeline";
     IN_FLIGHT_FRAMES_LIMIT: Gauge "sferic.in_flight.frames.limit" "{frame}" [] "limits.in_flight_frames";

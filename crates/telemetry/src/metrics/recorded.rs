@@ -114,9 +114,9 @@ impl Recorded {
                 counts.models.push((Arc::clone(model), ModelCounts::default()));
             }
             let (_, model) = &mut counts.models[at];
-            match end {
-                End::Prediction => model.predictions += 1,
-                End::Failure => model.failures += 1,
+            match &outcome.result {
+                Ok(_) => model.predictions += 1,
+                Err(_) => model.failures += 1,
             }
             if let Some(inference) = durations[Stage::Inference as usize] {
                 model.inference.record(inference.as_secs_f64(), of, time);
@@ -131,11 +131,12 @@ impl Recorded {
         counts.lost.entry(publish_error.reason).or_default().count(&outcome.envelope.source, 0, max_sources);
     }
 
-    /// Counts frames that never came.
-    pub fn missed(&self, source: &str, frames: u64) {
+    /// Counts frames that never came: a `gap` in their source's numbers, or removed by the stream's
+    /// `retention`, which does not say whose they were.
+    pub fn missed(&self, reason: &'static str, source: &str, frames: u64) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let max_sources = counts.max_sources;
-        counts.lost.entry("gap").or_default().add(source, 0, frames, max_sources);
+        counts.lost.entry(reason).or_default().add(source, 0, frames, max_sources);
     }
 
     /// Adds the counts to a reading.

@@ -241,6 +241,7 @@ impl Pool {
             envelope: Envelope::default(),
             origin: None,
             received_at: Instant::now(),
+            refused: None,
         };
         self.arrivals.send(arrival).context("the pipeline has ended")
     }

@@ -1,0 +1,86 @@
+//! How frames come in and outcomes go out: plain NATS, or streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sferic_actors::account::admission::Admission;
+use sferic_actors::account::ledger::Ledger;
+use sferic_actors::ports::{FrameSource, OutcomeSink};
+use sferic_actors::task::Task;
+use sferic_settings::{Mode, Settings};
+use sferic_telemetry::Observed;
+use sferic_telemetry::metrics::Recorded;
+use sferic_telemetry::traces::Traces;
+
+use crate::nats::jetstream::{Acks, Monitor, RetryPolicy, StreamOutcomes, Streams, pull};
+use crate::nats::{self, Connection, Frames, Outcomes, Permissions};
+
+/// The two ends of the pipeline.
+pub struct Transport {
+    pub source: FrameSource,
+    pub frames: Frames,
+    pub sink: Arc<dyn OutcomeSink>,
+    /// Of plain NATS: which outcome subjects the server accepts.
+    pub permissions: Option<Permissions>,
+    /// Of streams.
+    pub streams: Option<StreamParts>,
+}
+
+/// What else belongs to streams.
+pub struct StreamParts {
+    pub acks: Acks,
+    pub monitor: Monitor,
+    pub tasks: Vec<Task>,
+}
+
+/// What is recorded of outcomes.
+pub struct Records {
+    pub recorded: Arc<Recorded>,
+    pub traces: Option<Arc<Traces>>,
+}
+
+/// Opens the transport of `nats.mode`. With streams it waits for the server.
+///
+/// # Errors
+/// The streams or the consumer cannot be had, or are otherwise than the settings say.
+pub async fn open(
+    settings: &Settings,
+    connection: &Connection,
+    admission: &Arc<Admission>,
+    ledger: &Arc<Ledger>,
+    records: Records,
+) -> anyhow::Result<Transport> {
+    let (nats, Records { recorded, traces }) = (&settings.nats, records);
+    if nats.mode == Mode::Core {
+        let (source, frames) = nats::subscribe(connection, &nats.prefix, &nats.queue_group);
+        let outcomes = Outcomes::new(connection.clone(), &nats.prefix, nats.publish_timeout);
+        let permissions = Some(outcomes.permissions());
+        let sink = Arc::new(Observed::new(outcomes, recorded, traces));
+        return Ok(Transport { source, frames, sink, permissions, streams: None });
+    }
+    let streams = Streams::new(connection.clone(), &settings.jetstream, &nats.prefix);
+    connection.reconnected(0).await;
+    let consumer = streams.ensure().await?;
+    let policy = RetryPolicy::new(&settings.jetstream);
+    let (acks, acknowledging) = Acks::start(connection.clone(), settings.jetstream.ack_wait, policy);
+    let (ledger, missed) = (Arc::clone(ledger), Arc::clone(&recorded));
+    let (monitor, monitoring) = Monitor::start(streams.clone(), move |frames| {
+        ledger.missed(frames);
+        missed.missed("retention", "", frames);
+    });
+    let (source, frames) =
+        pull(connection, streams.clone(), consumer, Arc::clone(admission), acks.clone());
+    let outcomes = StreamOutcomes::new(connection.clone(), streams, nats.publish_timeout);
+    let sink = Arc::new(Observed::new(outcomes, recorded, traces));
+    let streams = Some(StreamParts { acks, monitor, tasks: vec![acknowledging, monitoring] });
+    Ok(Transport { source, frames, sink, permissions: None, streams })
+}
+
+impl StreamParts {
+    /// Waits, at most `bound`, until every acknowledgement was sent.
+    pub async fn flush(&self, bound: Duration) {
+        if tokio::time::timeout(bound, self.acks.flush()).await.is_err() {
+            tracing::warn!("acknowledgements could not be sent; their frames are delivered again");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Acknowledgements of frames: one task sends them all, and tells the server which frames are still in work.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::AckKind;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sferic_actors::account::ledger::End;
+use sferic_actors::frame::Delivery;
+use sferic_actors::outcome::{Failure, Origin, Outcome, Prediction, PublishError};
+use sferic_actors::task::Task;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::super::Connection;
+use super::super::reply::Reply;
+use super::retry::RetryPolicy;
+
+/// Sends acknowledgements; clones share it. At most one is queued per frame in flight.
+#[derive(Debug, Clone)]
+pub struct Acks {
+    sender: mpsc::UnboundedSender<Ack>,
+    in_work: InWork,
+    policy: RetryPolicy,
+}
+
+/// The frames in work, by the subject of their acknowledgement, with the time from which the server counts.
+type InWork = Arc<Mutex<HashMap<String, Instant>>>;
+
+#[derive(Debug)]
+enum Ack {
+    Send { subject: String, payload: Bytes },
+    Flush(oneshot::Sender<()>),
+}
+
+impl Acks {
+    /// Starts the task, which ends when it is dropped.
+    pub fn start(connection: Connection, ack_wait: Duration, policy: RetryPolicy) -> (Self, Task) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let in_work = InWork::default();
+        let task = Task::spawn(run(connection, receiver, Arc::clone(&in_work), ack_wait));
+        (Self { sender, in_work, policy }, task)
+    }
+
+    /// The origin of a frame that was delivered now; it acknowledges on `subject` when the frame ends, and
+    /// passes the outcome to `reply`, where there is one.
+    pub fn origin(&self, subject: String, delivery: &Delivery, reply: Option<Reply>) -> Arc<dyn Origin> {
+        self.in_work().insert(subject.clone(), Instant::now());
+        Arc::new(Acknowledged { subject, delivery: delivery.clone(), reply, acks: self.clone() })
+    }
+
+    /// Waits until everything before was sent.
+    pub async fn flush(&self) {
+        let (sender, flushed) = oneshot::channel();
+        if self.sender.send(Ack::Flush(sender)).is_ok() {
+            let _ = flushed.await;
+        }
+    }
+
+    fn in_work(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        locked(&self.in_work)
+    }
+
+    fn send(&self, subject: &str, payload: Bytes) {
+        self.in_work().remove(subject);
+        let _ = self.sender.send(Ack::Send { subject: subject.to_owned(), payload });
+    }
+}
+
+fn locked(in_work: &InWork) -> MutexGuard<'_, HashMap<String, Instant>> {
+    in_work.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A frame of a stream.
+#[derive(Debug)]
+struct Acknowledged {
+    subject: String,
+    delivery: Delivery,
+    reply: Option<Reply>,
+    acks: Acks,
+}
+
+impl Origin for Acknowledged {
+    fn answer<'a>(&'a self, outcome: &'a Outcome, payload: &'a Bytes) -> BoxFuture<'a, ()> {
+        match &self.reply {
+            Some(reply) => reply.answer(outcome, payload),
+            None => async {}.boxed(),
+        }
+    }
+
+    fn ended(&self, end: Result<End, &PublishError>, result: &Result<Prediction, Failure>) {
+        let kind = match end {
+            Ok(End::Prediction | End::Duplicate) => AckKind::Ack.into(),
+            Ok(End::Failure) => match result {
+                Err(failure) if self.acks.policy.ends_retries(&self.delivery, failure) => {
+                    let (code, deliveries) = (failure.code.as_str(), self.delivery.deliveries);
+                    format!("+TERM {code} after {deliveries} deliveries").into()
+                }
+                _ => AckKind::Ack.into(),
+            },
+            Ok(End::Redelivered(delay)) => AckKind::Nak(Some(delay)).into(),
+            // Counted as lost, but the stream still has it.
+            Err(_) => AckKind::Nak(None).into(),
+        };
+        self.acks.send(&self.subject, kind);
+    }
+}
+
+impl Drop for Acknowledged {
+    fn drop(&mut self) {
+        // Without an end the server delivers it again once `ack_wait` is over.
+        self.acks.in_work().remove(&self.subject);
+    }
+}
+
+async fn run(
+    connection: Connection,
+    mut receiver: mpsc::UnboundedReceiver<Ack>,
+    in_work: InWork,
+    ack_wait: Duration,
+) {
+    let mut tick = tokio::time::interval(ack_wait / 8);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            ack = receiver.recv() => match ack {
+                Some(Ack::Send { subject, payload }) => send(&connection, subject, payload).await,
+                Some(Ack::Flush(flushed)) => {
+                    let _ = connection.client().flush().await;
+                    let _ = flushed.send(());
+                }
+                None => return,
+            },
+            _ = tick.tick() => {
+                for subject in overdue(&in_work, ack_wait / 2) {
+                    send(&connection, subject, AckKind::Progress.into()).await;
+                }
+            }
+        }
+    }
+}
+
+/// The frames that have been in work for `time` since they were delivered or last reported.
+fn overdue(in_work: &InWork, time: Duration) -> Vec<String> {
+    let now = Instant::now();
+    let mut in_work = locked(in_work);
+    let late = in_work.iter_mut().filter(|(_, since)| now.duration_since(**since) >= time);
+    late.map(|(subject, since)| {
+        *since = now;
+        subject.clone()
+    })
+    .collect()
+}
+
+/// Sends over the current client. Where that has ended, over the next one.
+async fn send(connection: &Connection, subject: String, payload: Bytes) {
+    loop {
+        let generation = connection.generation();
+        match connection.client().publish(subject.clone(), payload.clone()).await {
+            Err(error) if error.kind() == async_nats::client::PublishErrorKind::Send => {
+                if !connection.renewed(generation).await {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Publishes outcomes to their stream, and decides which failures are not final.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::context::{PublishError as StreamError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use bytes::Bytes;
+use futures::future::{self, BoxFuture};
+use futures::{FutureExt, StreamExt};
+use sferic_actors::account::ledger::End;
+use sferic_actors::frame::Delivery;
+use sferic_actors::jitter::jitter;
+use sferic_actors::outcome::{Outcome, PublishError};
+use sferic_actors::ports::OutcomeSink;
+use sferic_telemetry::Throttle;
+use sferic_wire as wire;
+use tokio::time::Instant;
+
+use super::retry::RetryPolicy;
+use super::streams::Streams;
+use crate::nats::Connection;
+use crate::nats::message::{headers, headers_size, publish_error, with_service_error};
+
+/// Time for the acknowledgement of an outcome.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause before outcomes that were not acknowledged are sent again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Time for looking an outcome up.
+const LOOK_UP: Duration = Duration::from_secs(10);
+
+/// Publishes outcomes. One counts as published once its stream has acknowledged it.
+pub struct StreamOutcomes {
+    connection: Connection,
+    streams: Streams,
+    predictions: String,
+    failures: String,
+    bound: Duration,
+    policy: RetryPolicy,
+    unanswered: Throttle,
+}
+
+/// An outcome on its way.
+struct Sending {
+    index: usize,
+    subject: String,
+    headers: HeaderMap,
+    payload: Bytes,
+    end: End,
+    /// It was sent before: the stream may have it from then.
+    is_repeated: bool,
+}
+
+impl StreamOutcomes {
+    /// Publishes on `<prefix>.predictions.…` and `<prefix>.failures.…`. What the stream has not acknowledged
+    /// within `bound` goes back to the stream of frames.
+    pub fn new(connection: Connection, streams: Streams, bound: Duration) -> Self {
+        let prefix = streams.prefix();
+        let (predictions, failures) = (format!("{prefix}.predictions."), format!("{prefix}.failures."));
+        let policy = RetryPolicy::new(streams.settings());
+        let unanswered = Throttle::new(Duration::from_secs(1));
+        Self { connection, streams, predictions, failures, bound, policy, unanswered }
+    }
+
+    async fn publish_all(&self, outcomes: &mut [Outcome]) -> Vec<Result<End, PublishError>> {
+        let mut results = Vec::with_capacity(outcomes.len());
+        let mut sending = Vec::with_capacity(outcomes.len());
+        for (index, outcome) in outcomes.iter_mut().enumerate() {
+            results.push(self.retried(outcome).map_or_else(|| Err(unacknowledged(self.bound)), Ok));
+            if results[index].is_ok() {
+                continue;
+            }
+            if self.may_be_forgotten(outcome) && self.is_published(outcome).await {
+                results[index] = Ok(End::Duplicate);
+                continue;
+            }
+            match self.encode(outcome) {
+                Ok((subject, headers, payload, end)) => {
+                    sending.push(Sending { index, subject, headers, payload, end, is_repeated: false });
+                }
+                Err(error) => results[index] = Err(publish_error("not_encodable", error.to_string())),
+            }
+        }
+        let give_up = Instant::now() + self.bound;
+        while !sending.is_empty() {
+            let sent = self.send(&mut sending, outcomes, &mut results).await;
+            if sending.is_empty() || Instant::now() >= give_up {
+                break;
+            }
+            if let (Err(error), Some(suppressed)) = (sent, self.unanswered.pass(Instant::now())) {
+                let waiting = sending.len();
+                tracing::warn!(error, waiting, suppressed, "outcomes are not acknowledged; sending them again");
+            }
+            tokio::time::sleep(PAUSE).await;
+            let _ = tokio::time::timeout_at(give_up, self.connection.is_up_within(self.bound)).await;
+        }
+        let delay = self.streams.settings().ack_wait;
+        for Sending { index, .. } in sending {
+            if outcomes[index].envelope.delivery.is_some() {
+                results[index] = Ok(End::Redelivered(delay));
+            }
+        }
+        results
+    }
+
+    /// Sends these and waits for their acknowledgements; leaves those that got none, with the last reason.
+    async fn send(
+        &self,
+        sending: &mut Vec<Sending>,
+        outcomes: &[Outcome],
+        results: &mut [Result<End, PublishError>],
+    ) -> Result<(), String> {
+        let mut context = self.streams.context();
+        context.set_timeout(ACK_TIMEOUT);
+        let acks = sending.iter().map(|each| {
+            let message =
+                PublishMessage::build().headers(each.headers.clone()).payload(each.payload.clone());
+            let context = &context;
+            async move { context.send_publish(each.subject.clone(), message).await }
+        });
+        // In order, and without waiting for one before the next is sent.
+        let mut sent = Vec::with_capacity(sending.len());
+        for ack in acks {
+            sent.push(ack.await);
+        }
+        let acks = future::join_all(sent.into_iter().map(|sent| async move { sent?.await })).await;
+        let (mut failed, mut left) = (None, Vec::new());
+        for (mut each, ack) in std::mem::take(sending).into_iter().zip(acks) {
+            let outcome = &outcomes[each.index];
+            match ack {
+                Ok(PublishAck { duplicate, .. }) => {
+                    if let Some(origin) = &outcome.origin {
+                        origin.answer(outcome, &each.payload).await;
+                    }
+                    results[each.index] = Ok(end(outcome, &each, duplicate));
+                }
+                Err(error) => {
+                    if error.kind() == PublishErrorKind::StreamNotFound {
+                        self.remake().await;
+                    }
+                    failed = Some(in_words(&error));
+                    each.is_repeated = true;
+                    left.push(each);
+                }
+            }
+        }
+        *sending = left;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Makes the streams again, where one was deleted.
+    async fn remake(&self) {
+        if let Err(error) = self.streams.ensure().await
+            && let Some(suppressed) = self.unanswered.pass(Instant::now())
+        {
+            tracing::warn!(error = format!("{error:#}"), suppressed, "the streams cannot be had");
+        }
+    }
+
+    /// The end of a frame whose failure is not final.
+    fn retried(&self, outcome: &Outcome) -> Option<End> {
+        let (delivery, failure) = (outcome.envelope.delivery.as_ref()?, outcome.result.as_ref().err()?);
+        self.policy.retry_after(delivery, failure, jitter()).map(End::Redelivered)
+    }
+
+    /// Whether the stream may have an outcome of this frame that it no longer takes for a duplicate.
+    fn may_be_forgotten(&self, outcome: &Outcome) -> bool {
+        outcome.envelope.delivery.as_ref().is_some_and(|delivery| {
+            delivery.deliveries > 1 && delivery.age() > self.streams.settings().duplicate_window
+        })
+    }
+
+    /// Looks the outcome up among those since the frame was published.
+    async fn is_published(&self, outcome: &Outcome) -> bool {
+        let Some(delivery) = &outcome.envelope.delivery else { return false };
+        match tokio::time::timeout(LOOK_UP, self.look_up(&outcome.envelope.source, delivery)).await {
+            Ok(Ok(is_there)) => is_there,
+            Ok(Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "an earlier outcome could not be looked for");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("an earlier outcome could not be looked for within {LOOK_UP:?}");
+                false
+            }
+        }
+    }
+
+    async fn look_up(&self, source: &str, delivery: &Delivery) -> anyhow::Result<bool> {
+        let stream = self.streams.context().get_stream(&self.streams.settings().outcomes_stream).await?;
+        let start_time = time::OffsetDateTime::from_unix_timestamp_nanos(delivery.published_ns.into())?;
+        let consumer = stream
+            .create_consumer(OrderedConfig {
+                filter_subjects: vec![
+                    format!("{}{source}", self.predictions),
+                    format!("{}{source}", self.failures),
+                ],
+                deliver_policy: DeliverPolicy::ByStartTime { start_time },
+                headers_only: true,
+                ..OrderedConfig::default()
+            })
+            .await?;
+        if consumer.cached_info().num_pending == 0 {
+            return Ok(false);
+        }
+        let mut messages = consumer.messages().await?;
+        while let Some(message) = messages.next().await {
+            let message = message?;
+            let id = message.headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id"));
+            if id.is_some_and(|id| id.as_str() == delivery.id) {
+                return Ok(true);
+            }
+            if message.info().map_err(anyhow::Error::msg)?.pending == 0 {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes the message. The frame itself goes with the failure that ends its retries, where it fits.
+    fn encode(&self, outcome: &mut Outcome) -> Result<(String, HeaderMap, Bytes, End), wire::EncodeError> {
+        let limit = self.connection.client().max_payload();
+        let ends_retries = matches!(
+            (&outcome.envelope.delivery, &outcome.result),
+            (Some(delivery), Err(failure)) if self.policy.ends_retries(delivery, failure)
+        );
+        let keeps_payload = ends_retries && self.streams.settings().dead_letter_payload;
+        let message = |outcome: &Outcome| {
+            let payload = wire::encode(outcome)?;
+            let headers = headers(outcome);
+            let largest = with_service_error(headers.clone(), outcome.result.as_ref().err());
+            let size = payload.len() + headers_size(&largest);
+            Ok(((payload.into(), headers), size))
+        };
+        if let Some(delivery) = &mut outcome.envelope.delivery
+            && !keeps_payload
+        {
+            delivery.payload = None;
+        }
+        if outcome.envelope.delivery.as_ref().is_some_and(|delivery| delivery.payload.is_some())
+            && message(outcome)?.1 > limit
+            && let Some(delivery) = &mut outcome.envelope.delivery
+        {
+            delivery.payload = None;
+        }
+        let (payload, headers) = wire::within(outcome, limit, message)?;
+        let (end, subject) = match &outcome.result {
+            Ok(_) => (End::Prediction, &self.predictions),
+            Err(_) => (End::Failure, &self.failures),
+        };
+        Ok((format!("{subject}{}", outcome.envelope.source), headers, payload, end))
+    }
+}
+
+/// How a frame ended whose outcome was acknowledged. A duplicate is expected where the frame was delivered
+/// before, or its outcome sent before, and else a defect: two frames with one id.
+fn end(outcome: &Outcome, sent: &Sending, is_duplicate: bool) -> End {
+    if !is_duplicate || sent.is_repeated {
+        return sent.end;
+    }
+    let deliveries = outcome.envelope.delivery.as_ref().map_or(1, |delivery| delivery.deliveries);
+    if deliveries == 1 {
+        let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
+        tracing::error!(frame_id, source, "the stream had an outcome of a frame that was delivered once");
+    }
+    End::Duplicate
+}
+
+fn unacknowledged(bound: Duration) -> PublishError {
+    publish_error("unacknowledged", format!("the stream did not acknowledge it within {bound:?}"))
+}
+
+fn in_words(error: &StreamError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) if error.kind() == PublishErrorKind::Other => source.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+impl OutcomeSink for StreamOutcomes {
+    fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>> {
+        self.publish_all(outcomes).boxed()
+    }
+}

@@ -1,0 +1,459 @@
+//! The pull loop: asks the stream for as many frames and bytes as the pipeline has room for.
+//!
+//! Written on `request_batch`, because of what async-nats 0.51's own loops do: `fetch` and `batch` may hang
+//! after a heartbeat, `stream` asks for up to one and a half batches whatever there is room for, and a request
+//! is lost with the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::Consumer;
+use async_nats::jetstream::consumer::pull::{BatchConfig, Config};
+use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use sferic_actors::account::admission::Admission;
+use sferic_actors::frame::Delivery;
+use sferic_actors::outcome::{Failure, FailureCode};
+use sferic_actors::ports::{Arrival, FrameSource};
+use tokio::sync::{oneshot, watch};
+use tokio::task::unconstrained;
+use tokio::time::Instant;
+
+use super::acks::Acks;
+use super::retry::RetryPolicy;
+use super::streams::Streams;
+use crate::nats::Connection;
+use crate::nats::frames::{Frames, Input, InputSeat, InputState, envelope};
+use crate::nats::reply::Reply;
+
+/// How long the server keeps a request that it cannot fill.
+const EXPIRES: Duration = Duration::from_secs(10);
+
+/// How often it says that it still has the request.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// Time without any word from the server after which the request counts as lost.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// The next request waits for room for this many frames, but not longer than [`GATHERING`].
+const ENOUGH: usize = 64;
+
+/// See [`ENOUGH`].
+const GATHERING: Duration = Duration::from_millis(2);
+
+/// Pause after an error.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Reads the frames of a stream once [`InputSwitch::pause`](crate::nats::InputSwitch::pause) is called with
+/// `false`.
+pub fn pull(
+    connection: &Connection,
+    streams: Streams,
+    consumer: Consumer<Config>,
+    admission: Arc<Admission>,
+    acks: Acks,
+) -> (FrameSource, Frames) {
+    let (frames, InputSeat { wanted, state, ending }) = Frames::new();
+    let settings = streams.settings();
+    let puller = Puller {
+        connection: connection.clone(),
+        skip: streams.prefix().len() + ".frames.".len(),
+        policy: RetryPolicy::new(settings),
+        max_backlog_age: settings.max_backlog_age,
+        consumer,
+        streams,
+        admission,
+        acks,
+        reading: Reading::Not,
+        wanted,
+        state,
+        _ending: ending,
+    };
+    let source = stream::unfold(puller, |mut puller| async move {
+        let arrival = puller.next().await?;
+        Some((arrival, puller))
+    });
+    (source.boxed(), frames)
+}
+
+struct Puller {
+    connection: Connection,
+    streams: Streams,
+    consumer: Consumer<Config>,
+    admission: Arc<Admission>,
+    acks: Acks,
+    policy: RetryPolicy,
+    max_backlog_age: Duration,
+    /// Length of the subject before the source.
+    skip: usize,
+    reading: Reading,
+    wanted: watch::Receiver<Input>,
+    state: watch::Sender<InputState>,
+    /// Dropped with the stream, which signals its end.
+    _ending: oneshot::Sender<()>,
+}
+
+/// What it reads from.
+enum Reading {
+    Not,
+    Inbox(Inbox),
+    /// Nothing more is asked for; what was sent is read until the echo.
+    Leaving(Subscriber, Option<BoxFuture<'static, ()>>),
+}
+
+/// A subscription on which frames arrive, and the request for them.
+struct Inbox {
+    subject: String,
+    subscriber: Subscriber,
+    /// The connection it was made on: a request does not outlive it.
+    epoch: u64,
+    generation: u64,
+    request: Request,
+}
+
+/// What is still to come of the one request that is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Request {
+    frames: usize,
+    heard: Instant,
+}
+
+/// What a message on the inbox says.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Frame,
+    Heartbeat,
+    /// The request has ended.
+    Over,
+    /// The consumer cannot be had; with the reason.
+    Gone(String),
+}
+
+fn word(message: &Message) -> Word {
+    let description = || message.description.clone().unwrap_or_default();
+    match message.status {
+        None | Some(StatusCode::OK) => Word::Frame,
+        Some(StatusCode::IDLE_HEARTBEAT) => Word::Heartbeat,
+        Some(StatusCode::NO_RESPONDERS) => Word::Gone("JetStream does not answer".to_owned()),
+        Some(status) if status.as_u16() == 409 && description().contains("Deleted") => Word::Gone(description()),
+        Some(_) => Word::Over,
+    }
+}
+
+/// How many frames and bytes to ask for. Only while the largest frame fits: the server answers a request whose
+/// bytes the next frame exceeds with an error, again and again.
+fn to_ask(free: (usize, usize), largest: usize, limit: usize) -> Option<(usize, usize)> {
+    let (frames, bytes) = free;
+    (frames > 0 && bytes >= largest.min(limit)).then_some((frames, bytes))
+}
+
+impl Puller {
+    /// The next frame; `None` once the input is stopped and everything is read, or the connection is closed.
+    async fn next(&mut self) -> Option<Arrival> {
+        loop {
+            let wanted = *self.wanted.borrow_and_update();
+            match &mut self.reading {
+                Reading::Inbox(_) if wanted != Input::Reading => self.leave(wanted).await,
+                Reading::Inbox(_) => {
+                    if let Some(message) = self.read().await {
+                        return Some(self.arrival(message));
+                    }
+                }
+                Reading::Leaving(subscriber, echo @ Some(_)) => {
+                    let echoed = async {
+                        if let Some(echo) = echo.as_mut() {
+                            echo.await;
+                        }
+                    };
+                    tokio::select! {
+                        message = subscriber.next() => match message {
+                            Some(message) if word(&message) == Word::Frame => return Some(self.arrival(message)),
+                            Some(_) => {}
+                            None => self.reading = Reading::Not,
+                        },
+                        () = echoed => *echo = None,
+                        () = self.connection.lost(Duration::ZERO) => *echo = None,
+                    }
+                }
+                // Unconstrained, because an exhausted task budget would look like the end.
+                Reading::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
+                    Some(Some(message)) if word(&message) == Word::Frame => return Some(self.arrival(message)),
+                    Some(Some(_)) => {}
+                    Some(None) | None => self.reading = Reading::Not,
+                },
+                Reading::Not if wanted == Input::Stopped => return None,
+                Reading::Not if wanted == Input::Reading => self.join().await,
+                Reading::Not => {
+                    self.state.send_replace((wanted, None));
+                    changed(&mut self.wanted).await;
+                }
+            }
+        }
+    }
+
+    async fn join(&mut self) {
+        self.state.send_modify(|state| state.0 = Input::Joining);
+        let (epoch, generation) = (self.connection.epoch(), self.connection.generation());
+        let client = self.connection.client();
+        let subject = client.new_inbox();
+        match client.subscribe(subject.clone()).await {
+            Ok(subscriber) => {
+                self.consumer = self.streams.rebound(&self.consumer);
+                let request = Request { frames: 0, heard: Instant::now() };
+                self.reading = Reading::Inbox(Inbox { subject, subscriber, epoch, generation, request });
+            }
+            Err(_) => drop(tokio::time::timeout(RETRY, self.connection.renewed(generation)).await),
+        }
+    }
+
+    /// Asks where there is room, and waits for a frame, for room, or for a change.
+    async fn read(&mut self) -> Option<Message> {
+        let Reading::Inbox(inbox) = &mut self.reading else { return None };
+        let largest = self.connection.client().max_payload();
+        let limit = self.admission.max_bytes();
+        if inbox.request.frames == 0 {
+            let free = self.admission.free();
+            if free.0 < ENOUGH.min(self.admission.max_frames()) {
+                let room = self.admission.room(ENOUGH, largest);
+                tokio::select! {
+                    _ = tokio::time::timeout(GATHERING, room) => {}
+                    () = changed(&mut self.wanted) => return None,
+                }
+            }
+            let Some((frames, bytes)) = to_ask(self.admission.free(), largest, limit) else {
+                tokio::select! {
+                    () = self.admission.room(1, largest) => {}
+                    () = changed(&mut self.wanted) => {}
+                }
+                return None;
+            };
+            // A server's maximum message is larger than its payload by the headers' framing.
+            let batch = BatchConfig {
+                batch: frames,
+                expires: Some(EXPIRES),
+                max_bytes: bytes.max(1),
+                idle_heartbeat: HEARTBEAT,
+                ..BatchConfig::default()
+            };
+            if let Err(error) = self.consumer.request_batch(batch, inbox.subject.clone().into()).await {
+                tracing::debug!(%error, "no frames could be asked for");
+                self.again(RETRY).await;
+                return None;
+            }
+            inbox.request = Request { frames, heard: Instant::now() };
+        }
+        let silent = inbox.request.heard + SILENCE;
+        tokio::select! {
+            message = inbox.subscriber.next() => match message {
+                Some(message) => self.heard(message).await,
+                None => {
+                    let generation = inbox.generation;
+                    self.state.send_replace((Input::Joining, None));
+                    self.reading = Reading::Not;
+                    tokio::select! {
+                        is_there = self.connection.renewed(generation) => if !is_there {
+                            // Closed: nothing comes any more.
+                            std::future::pending::<()>().await;
+                        },
+                        () = changed(&mut self.wanted) => {}
+                    }
+                    None
+                }
+            },
+            () = self.connection.reconnected(inbox.epoch) => {
+                // The subscription came back with the connection, the request did not.
+                inbox.epoch = self.connection.epoch();
+                inbox.request.frames = 0;
+                None
+            }
+            () = tokio::time::sleep_until(silent) => {
+                if self.connection.is_up() {
+                    tracing::warn!("the stream has not been heard for {SILENCE:?}; asking again");
+                }
+                self.again(Duration::ZERO).await;
+                None
+            }
+            () = changed(&mut self.wanted) => None,
+        }
+    }
+
+    async fn heard(&mut self, message: Message) -> Option<Message> {
+        let Reading::Inbox(inbox) = &mut self.reading else { return None };
+        inbox.request.heard = Instant::now();
+        if self.state.borrow().0 != Input::Reading {
+            self.state.send_replace((Input::Reading, None));
+        }
+        match word(&message) {
+            Word::Frame => {
+                inbox.request.frames = inbox.request.frames.saturating_sub(1);
+                return Some(message);
+            }
+            Word::Heartbeat => {}
+            Word::Over => inbox.request.frames = 0,
+            Word::Gone(reason) => {
+                tracing::warn!(reason, "the consumer is gone");
+                self.state.send_replace((Input::Joining, Some(reason)));
+                match self.streams.ensure().await {
+                    Ok(consumer) => self.consumer = consumer,
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "the streams cannot be had"),
+                }
+                self.again(RETRY).await;
+            }
+        }
+        None
+    }
+
+    /// Gives the inbox up, so that a late answer to its request is not taken for one to the next.
+    async fn again(&mut self, pause: Duration) {
+        self.reading = Reading::Not;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = changed(&mut self.wanted) => {}
+        }
+    }
+
+    /// Ends the subscription on the server, and reads what it had sent, as
+    /// [`Frames`](crate::nats::Frames) has it of a plain one.
+    async fn leave(&mut self, wanted: Input) {
+        self.state.send_replace((wanted, None));
+        if let Reading::Inbox(Inbox { mut subscriber, .. }) = std::mem::replace(&mut self.reading, Reading::Not)
+            && subscriber.unsubscribe_after(u64::MAX).await.is_ok()
+        {
+            let connection = self.connection.clone();
+            let echo = async move {
+                let _ = connection.echo().await;
+            };
+            self.reading = Reading::Leaving(subscriber, Some(echo.boxed()));
+        }
+    }
+
+    fn arrival(&self, message: Message) -> Arrival {
+        let received_at = Instant::now();
+        let mut envelope = envelope(&message, self.skip);
+        let info = Info::of(&message);
+        let Some(Info { stream, sequence, deliveries, published_ns }) = info else {
+            return Arrival { payload: message.payload, envelope, origin: None, received_at, refused: None };
+        };
+        let delivery = Delivery {
+            id: format!("{stream}:{sequence}"),
+            stream_seq: sequence,
+            deliveries,
+            // A first delivery never ends the frame's deliveries.
+            payload: (deliveries > 1).then(|| message.payload.clone()),
+            published_ns,
+        };
+        let reply = header(message.headers.as_ref(), "Sferic-Reply")
+            .map(|subject| Reply::new(self.connection.clone(), subject));
+        let subject = message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
+        let origin = self.acks.origin(subject, &delivery, reply);
+        let refused = self.refusal(&delivery);
+        envelope.delivery = Some(delivery);
+        Arrival { payload: message.payload, envelope, origin: Some(origin), received_at, refused }
+    }
+
+    /// The failure of a frame that is not run.
+    fn refusal(&self, delivery: &Delivery) -> Option<Failure> {
+        if self.policy.is_exhausted(delivery) {
+            let before = delivery.deliveries - 1;
+            let message = format!("delivered {before} times, and no daemon lived to answer it");
+            return Some(Failure::new(FailureCode::Internal, message));
+        }
+        let age = delivery.age();
+        (!self.max_backlog_age.is_zero() && age > self.max_backlog_age).then(|| {
+            let message = format!(
+                "it was in the stream for {age:.1?}, longer than jetstream.max_backlog_age, {:?}",
+                self.max_backlog_age
+            );
+            Failure::new(FailureCode::DeadlineExceeded, message)
+        })
+    }
+}
+
+/// What the subject of a frame's acknowledgement says of its delivery.
+struct Info<'a> {
+    stream: &'a str,
+    sequence: u64,
+    deliveries: u64,
+    published_ns: u64,
+}
+
+impl<'a> Info<'a> {
+    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer's>.<time>.<pending>`, by ADR-15 also
+    /// with a domain and an account's hash before the stream.
+    fn of(message: &'a Message) -> Option<Self> {
+        let tokens: Vec<&str> = message.reply.as_ref()?.split('.').collect();
+        let at = if tokens.len() >= 11 { 4 } else { 2 };
+        if tokens.len() < 9 || tokens[..2] != ["$JS", "ACK"] {
+            return None;
+        }
+        Some(Self {
+            stream: tokens[at],
+            sequence: tokens[at + 3].parse().ok()?,
+            deliveries: tokens[at + 2].parse().ok()?,
+            published_ns: tokens[at + 5].parse().ok()?,
+        })
+    }
+}
+
+fn header(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
+    headers?.get(name).map(|value| value.as_str().to_owned())
+}
+
+async fn changed(wanted: &mut watch::Receiver<Input>) {
+    if wanted.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(status: Option<u16>, description: Option<&str>, reply: &str) -> Message {
+        Message {
+            subject: "_INBOX.1".into(),
+            reply: Some(reply.into()),
+            payload: Default::default(),
+            headers: None,
+            status: status.map(|code| StatusCode::from_u16(code).unwrap()),
+            description: description.map(str::to_owned),
+            length: 0,
+        }
+    }
+
+    #[test]
+    fn only_as_much_is_asked_for_as_there_is_room_for() {
+        assert_eq!(to_ask((3, 5000), 1000, 10_000), Some((3, 5000)));
+        assert_eq!(to_ask((0, 5000), 1000, 10_000), None);
+        assert_eq!(to_ask((3, 999), 1000, 10_000), None, "the next frame may have 1000 bytes");
+        assert_eq!(to_ask((3, 500), 1000, 500), Some((3, 500)), "no larger frame is admitted at all");
+    }
+
+    #[test]
+    fn words_of_the_server() {
+        let read = |status, description| word(&message(status, description, "r"));
+        assert_eq!(read(None, None), Word::Frame);
+        assert_eq!(read(Some(100), Some("Idle Heartbeat")), Word::Heartbeat);
+        assert_eq!(read(Some(404), Some("No Messages")), Word::Over);
+        assert_eq!(read(Some(408), Some("Request Timeout")), Word::Over);
+        assert_eq!(read(Some(409), Some("Message Size Exceeds MaxBytes")), Word::Over);
+        assert_eq!(read(Some(409), Some("Consumer Deleted")), Word::Gone("Consumer Deleted".to_owned()));
+        assert!(matches!(read(Some(503), None), Word::Gone(_)));
+    }
+
+    #[test]
+    fn a_delivery_is_read_in_both_forms() {
+        for reply in [
+            "$JS.ACK.IQ_FRAMES.sferic.3.100.7.1790230470084404000.42",
+            "$JS.ACK.hub.HASH.IQ_FRAMES.sferic.3.100.7.1790230470084404000.42",
+            "$JS.ACK._.HASH.IQ_FRAMES.sferic.3.100.7.1790230470084404000.42.token",
+        ] {
+            let message = message(None, None, reply);
+            let Info { stream, sequence, deliveries, published_ns } = Info::of(&message).unwrap();
+            let expected = ("IQ_FRAMES", 100, 3, 1_790_230_470_084_404_000);
+            assert_eq!((stream, sequence, deliveries, published_ns), expected, "{reply}");
+        }
+        assert!(Info::of(&message(None, None, "_INBOX.a.b")).is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! The streams and the consumer: made where they are missing, compared where they exist.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use async_nats::jetstream::consumer::pull::Config as ConsumerConfig;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer};
+use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream};
+use async_nats::jetstream::{self, Context};
+use sferic_settings::Jetstream;
+
+use super::super::Connection;
+
+/// How long the outcomes stream keeps an outcome.
+const OUTCOMES_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Frames that may wait for their acknowledgement, those that wait for their next delivery included.
+const MAX_ACK_PENDING: i64 = 10_000;
+
+/// Timeout of a request to JetStream.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the daemon needs of JetStream.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    connection: Connection,
+    settings: Jetstream,
+    prefix: String,
+}
+
+impl Streams {
+    /// The streams of these settings.
+    pub fn new(connection: Connection, settings: &Jetstream, prefix: &str) -> Self {
+        Self { connection, settings: settings.clone(), prefix: prefix.to_owned() }
+    }
+
+    /// JetStream over the current client.
+    pub fn context(&self) -> Context {
+        jetstream::ContextBuilder::new().timeout(TIMEOUT).build(self.connection.client())
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Jetstream {
+        &self.settings
+    }
+
+    /// The subjects' prefix.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Makes what is missing, compares the rest, and returns the consumer on the frames.
+    ///
+    /// # Errors
+    /// JetStream cannot be asked; something is missing and `jetstream.create` is false; or something differs,
+    /// with each key, what it is and what it has to be.
+    pub async fn ensure(&self) -> anyhow::Result<Consumer<ConsumerConfig>> {
+        let context = self.context();
+        self.stream(&context, self.outcomes()).await?;
+        let frames = self.stream(&context, self.frames()).await?;
+        self.consumer(&frames).await
+    }
+
+    /// The same consumer over the current client.
+    pub fn rebound(&self, consumer: &Consumer<ConsumerConfig>) -> Consumer<ConsumerConfig> {
+        Consumer::new(self.consumer_config(), consumer.cached_info().clone(), self.context())
+    }
+
+    fn consumer_config(&self) -> ConsumerConfig {
+        ConsumerConfig {
+            durable_name: Some(self.settings.durable.clone()),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: self.settings.ack_wait,
+            // The daemon counts: past its own bound a frame still ends in an outcome.
+            max_deliver: -1,
+            filter_subject: format!("{}.frames.>", self.prefix),
+            max_ack_pending: MAX_ACK_PENDING,
+            ..ConsumerConfig::default()
+        }
+    }
+
+    async fn stream(&self, context: &Context, wanted: StreamConfig) -> anyhow::Result<Stream> {
+        let name = wanted.name.clone();
+        let stream = if self.settings.create {
+            context.get_or_create_stream(wanted.clone()).await.map_err(anyhow::Error::from)
+        } else {
+            context.get_stream(&name).await.map_err(anyhow::Error::from)
+        };
+        let stream = stream.with_context(|| format!("the stream {name} cannot be had"))?;
+        let has = &stream.cached_info().config;
+        let (mut subjects, mut wanted_subjects) = (has.subjects.clone(), wanted.subjects.clone());
+        subjects.sort();
+        wanted_subjects.sort();
+        let mut differences = Differences::default();
+        differences.compare("subjects", &subjects, &wanted_subjects);
+        differences.compare("retention", &has.retention, &wanted.retention);
+        differences.compare("discard", &has.discard, &wanted.discard);
+        differences.compare("max_bytes", &has.max_bytes, &wanted.max_bytes);
+        differences.compare("max_age", &has.max_age, &wanted.max_age);
+        differences.compare("num_replicas", &has.num_replicas, &wanted.num_replicas);
+        differences.compare("duplicate_window", &has.duplicate_window, &wanted.duplicate_window);
+        differences.into_result(format_args!("the stream {name}"))?;
+        Ok(stream)
+    }
+
+    async fn consumer(&self, frames: &Stream) -> anyhow::Result<Consumer<ConsumerConfig>> {
+        let wanted = self.consumer_config();
+        let durable = &self.settings.durable;
+        let consumer = if self.settings.create {
+            frames.get_or_create_consumer(durable, wanted.clone()).await.map_err(anyhow::Error::from)
+        } else {
+            frames.get_consumer(durable).await.map_err(anyhow::Error::msg)
+        };
+        let consumer: Consumer<ConsumerConfig> =
+            consumer.with_context(|| format!("the consumer {durable} cannot be had"))?;
+        let has = &consumer.cached_info().config;
+        let mut differences = Differences::default();
+        differences.compare("ack_policy", &has.ack_policy, &wanted.ack_policy);
+        differences.compare("ack_wait", &has.ack_wait, &wanted.ack_wait);
+        differences.compare("max_deliver", &has.max_deliver, &wanted.max_deliver);
+        differences.compare("filter_subject", &has.filter_subject, &wanted.filter_subject);
+        differences.compare("max_ack_pending", &has.max_ack_pending, &wanted.max_ack_pending);
+        let stream = &self.settings.frames_stream;
+        differences.into_result(format_args!("the consumer {durable} of the stream {stream}"))?;
+        Ok(consumer)
+    }
+
+    /// Holds what was not read: full means unread, and a sender is told so.
+    fn frames(&self) -> StreamConfig {
+        let prefix = &self.prefix;
+        StreamConfig {
+            name: self.settings.frames_stream.clone(),
+            subjects: vec![format!("{prefix}.frames.>"), format!("{prefix}.sessions.>")],
+            discard: DiscardPolicy::New,
+            ..self.both()
+        }
+    }
+
+    fn outcomes(&self) -> StreamConfig {
+        let prefix = &self.prefix;
+        StreamConfig {
+            name: self.settings.outcomes_stream.clone(),
+            subjects: vec![format!("{prefix}.failures.>"), format!("{prefix}.predictions.>")],
+            discard: DiscardPolicy::Old,
+            max_age: OUTCOMES_FOR,
+            ..self.both()
+        }
+    }
+
+    fn both(&self) -> StreamConfig {
+        StreamConfig {
+            retention: RetentionPolicy::Limits,
+            max_bytes: i64::try_from(self.settings.max_bytes).unwrap_or(i64::MAX),
+            num_replicas: self.settings.replicas,
+            duplicate_window: self.settings.duplicate_window,
+            ..StreamConfig::default()
+        }
+    }
+}
+
+/// What is otherwise than it has to be.
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn compare<T: PartialEq + fmt::Debug>(&mut self, key: &str, has: &T, wants: &T) {
+        if has != wants {
+            self.0.push(format!("{key} is {has:?}, must be {wants:?}"));
+        }
+    }
+
+    fn into_result(self, what: fmt::Arguments<'_>) -> anyhow::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        bail!("{what} is otherwise than [jetstream] says: {}", self.0.join("; "))
+    }
+}
