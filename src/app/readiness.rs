@@ -80,7 +80,11 @@ impl Readiness {
             is_confirmed: self.probe.has_confirmed(epoch),
             deaf_for_s: self.probe.deaf_for().map(|age| age.as_secs_f64()),
             input_refused: self.input.refused(),
-            outcomes_refused: self.permissions.as_ref().and_then(Permissions::refused).map(|(_, words)| words),
+            outcomes_refused: self
+                .permissions
+                .as_ref()
+                .and_then(Permissions::refused)
+                .map(|(_, words)| words),
             is_joining: input == Input::Joining,
             is_paused: input == Input::Paused,
         }

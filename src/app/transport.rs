@@ -68,8 +68,7 @@ pub async fn open(
         ledger.missed(frames);
         missed.missed("retention", "", frames);
     });
-    let (source, frames) =
-        pull(connection, streams.clone(), consumer, Arc::clone(admission), acks.clone());
+    let (source, frames) = pull(connection, streams.clone(), consumer, Arc::clone(admission), acks.clone());
     let outcomes = StreamOutcomes::new(connection.clone(), streams, nats.publish_timeout);
     let sink = Arc::new(Observed::new(outcomes, recorded, traces));
     let streams = Some(StreamParts { acks, monitor, tasks: vec![acknowledging, monitoring] });

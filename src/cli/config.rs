@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use sferic_settings::{Mode, UNBUILT};
+use sferic_settings::UNBUILT;
 
 use super::ConnectArgs;
 use super::output::Output;
@@ -35,11 +35,6 @@ impl ConfigArgs {
                 eprintln!("the configuration is right");
                 for key in settings.set_but_unbuilt() {
                     eprintln!("`{key}` is set, but does nothing yet");
-                }
-                if settings.nats.mode == Mode::Jetstream {
-                    eprintln!(
-                        "`nats.mode` is \"jetstream\", which is not built yet: the daemon does not start"
-                    );
                 }
                 eprintln!("keys that do nothing yet: {}", UNBUILT.join(", "));
             }

@@ -8,6 +8,7 @@ mod contract;
 mod faults;
 mod frames;
 mod input;
+mod jetstream;
 mod logs;
 mod metrics;
 mod models;

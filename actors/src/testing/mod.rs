@@ -158,7 +158,13 @@ impl Fakes {
         if let Some(arrivals) = &self.arrivals {
             let payload = Bytes::from(format!("{behaviour}!{}:{id}", priority as u8));
             let envelope = Envelope { source: source.to_owned(), ..Envelope::default() };
-            let _ = arrivals.send(Arrival { payload, envelope, origin: None, received_at: Instant::now(), refused: None });
+            let _ = arrivals.send(Arrival {
+                payload,
+                envelope,
+                origin: None,
+                received_at: Instant::now(),
+                refused: None,
+            });
         }
     }
 

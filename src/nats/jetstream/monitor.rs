@@ -51,7 +51,11 @@ impl Monitor {
                     }
                     Err(error) => {
                         if let Some(suppressed) = throttle.pass(Instant::now()) {
-                            tracing::debug!(error = format!("{error:#}"), suppressed, "no look at the streams");
+                            tracing::debug!(
+                                error = format!("{error:#}"),
+                                suppressed,
+                                "no look at the streams"
+                            );
                         }
                     }
                 }
@@ -90,7 +94,8 @@ impl Monitor {
 async fn oldest_unacknowledged(frames: &Stream, consumer: &consumer::Info) -> Option<time::OffsetDateTime> {
     let first = consumer.ack_floor.stream_sequence + 1;
     let from = first.max(frames.cached_info().state.first_sequence);
-    let next = frames.get_next_raw_message_by_subject(consumer.config.filter_subject.as_str(), from);
+    let subject = consumer.config.filter_subject.as_str();
+    let next = frames.raw_message_builder().sequence(from).next_by_subject(subject).send();
     Some(next.await.ok()?.time)
 }
 

@@ -94,7 +94,12 @@ impl StreamOutcomes {
             }
             if let (Err(error), Some(suppressed)) = (sent, self.unanswered.pass(Instant::now())) {
                 let waiting = sending.len();
-                tracing::warn!(error, waiting, suppressed, "outcomes are not acknowledged; sending them again");
+                tracing::warn!(
+                    error,
+                    waiting,
+                    suppressed,
+                    "outcomes are not acknowledged; sending them again"
+                );
             }
             tokio::time::sleep(PAUSE).await;
             let _ = tokio::time::timeout_at(give_up, self.connection.is_up_within(self.bound)).await;
@@ -118,8 +123,7 @@ impl StreamOutcomes {
         let mut context = self.streams.context();
         context.set_timeout(ACK_TIMEOUT);
         let acks = sending.iter().map(|each| {
-            let message =
-                PublishMessage::build().headers(each.headers.clone()).payload(each.payload.clone());
+            let message = PublishMessage::build().headers(each.headers.clone()).payload(each.payload.clone());
             let context = &context;
             async move { context.send_publish(each.subject.clone(), message).await }
         });

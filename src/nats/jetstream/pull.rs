@@ -136,7 +136,9 @@ fn word(message: &Message) -> Word {
         None | Some(StatusCode::OK) => Word::Frame,
         Some(StatusCode::IDLE_HEARTBEAT) => Word::Heartbeat,
         Some(StatusCode::NO_RESPONDERS) => Word::Gone("JetStream does not answer".to_owned()),
-        Some(status) if status.as_u16() == 409 && description().contains("Deleted") => Word::Gone(description()),
+        Some(status) if status.as_u16() == 409 && description().contains("Deleted") => {
+            Word::Gone(description())
+        }
         Some(_) => Word::Over,
     }
 }
@@ -178,7 +180,9 @@ impl Puller {
                 }
                 // Unconstrained, because an exhausted task budget would look like the end.
                 Reading::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
-                    Some(Some(message)) if word(&message) == Word::Frame => return Some(self.arrival(message)),
+                    Some(Some(message)) if word(&message) == Word::Frame => {
+                        return Some(self.arrival(message));
+                    }
                     Some(Some(_)) => {}
                     Some(None) | None => self.reading = Reading::Not,
                 },
@@ -242,6 +246,9 @@ impl Puller {
                 return None;
             }
             inbox.request = Request { frames, heard: Instant::now() };
+            if self.state.borrow().0 != Input::Reading && self.connection.echo().await.is_ok() {
+                self.state.send_replace((Input::Reading, None));
+            }
         }
         let silent = inbox.request.heard + SILENCE;
         tokio::select! {
@@ -317,7 +324,8 @@ impl Puller {
     /// [`Frames`](crate::nats::Frames) has it of a plain one.
     async fn leave(&mut self, wanted: Input) {
         self.state.send_replace((wanted, None));
-        if let Reading::Inbox(Inbox { mut subscriber, .. }) = std::mem::replace(&mut self.reading, Reading::Not)
+        if let Reading::Inbox(Inbox { mut subscriber, .. }) =
+            std::mem::replace(&mut self.reading, Reading::Not)
             && subscriber.unsubscribe_after(u64::MAX).await.is_ok()
         {
             let connection = self.connection.clone();
