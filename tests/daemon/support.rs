@@ -259,7 +259,7 @@ impl Reply {
 }
 
 /// MessagePack as JSON; `bin` as an array of its bytes.
-fn unpack(payload: &[u8]) -> serde_json::Value {
+pub fn unpack(payload: &[u8]) -> serde_json::Value {
     rmp_serde::from_slice(payload).unwrap()
 }
 
