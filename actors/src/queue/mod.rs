@@ -4,6 +4,8 @@
 //! Invariant: frames enter a queue and threads pull them without waking an actor. The queues outlive the
 //! actors, so that a restart loses no frame.
 
+#[cfg(test)]
+mod closing_tests;
 mod config;
 mod frames;
 mod lane;
