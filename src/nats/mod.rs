@@ -25,5 +25,5 @@ pub use permissions::Permissions;
 pub use private::PrivateServer;
 pub use probe::Probe;
 pub use refusals::{Action, Refusals};
-pub use service::{ControlError, Endpoint, Health, ModelHealth, Service};
+pub use service::{ControlError, Endpoint, Health, HealthStatus, ModelHealth, Service};
 pub use sign_in::NoConnection;
