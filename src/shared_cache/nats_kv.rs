@@ -14,6 +14,7 @@ use sferic_settings::{Nats, SharedCache, given};
 
 use super::backend::{Backend, failed};
 use crate::nats;
+use sferic_telemetry::with_causes;
 
 /// Time after a failure until the bucket is opened again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ impl NatsKv {
                         is_told = true;
                         tracing::warn!(
                             bucket = config.bucket,
-                            error = format!("{error:#}"),
+                            error = with_causes(&error),
                             "no shared cache yet; retrying"
                         );
                     }

@@ -15,6 +15,7 @@ use crate::cli::outcome::{Outcome, is_acknowledgement};
 use crate::cli::output::Output;
 use crate::cli::refusal;
 use crate::nats::{Action, Connection};
+use sferic_telemetry::with_causes;
 
 /// Maximum number of unanswered frames.
 const MAX_OUTSTANDING: usize = 32;
@@ -280,7 +281,8 @@ impl<'a> InFlight<'a> {
             Err(error) if !is_unheard => {
                 // Its outcome may still come.
                 if !is_acknowledgement(message) {
-                    self.output.say(format!("an answer to frame {number} is not an outcome: {error:#}"));
+                    let error = with_causes(&error);
+                    self.output.say(format!("an answer to frame {number} is not an outcome: {error}"));
                 }
                 return Ok(());
             }

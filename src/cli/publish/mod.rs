@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 use sferic_recording::RecordedFrame;
 use sferic_settings::Settings;
+use sferic_telemetry::with_causes;
 use sferic_wire::FrameMessage;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -92,7 +93,8 @@ impl PublishArgs {
                         && began.elapsed() + RETRY < patience =>
                 {
                     if !std::mem::replace(&mut said, true) {
-                        Output::plain().say(format!("{error:#}; waiting up to {patience:?} for it"));
+                        let error = with_causes(&error);
+                        Output::plain().say(format!("{error}; waiting up to {patience:?} for it"));
                     }
                     tokio::time::sleep(RETRY).await;
                 }
