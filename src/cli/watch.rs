@@ -104,7 +104,8 @@ impl WatchArgs {
                         }
                         Ok(outcome) => self.line(&outcome).map(|line| output.line(line)),
                         Err(error) => {
-                            output.say(format!("{}: not an outcome: {}", message.subject, with_causes(&error)));
+                            let error = with_causes(&error);
+                            output.say(format!("{}: not an outcome: {error}", message.subject));
                             None
                         }
                     }

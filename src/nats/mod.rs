@@ -20,7 +20,7 @@ pub use connection::{Connection, connect, connect_when_there};
 pub use frames::{Frames, Input, InputSwitch, subscribe};
 pub use keeper::Traffic;
 pub use outcomes::Outcomes;
-pub use peers::{Member, Peers};
+pub use peers::{MemberInput, Peers};
 pub use permissions::Permissions;
 pub use private::PrivateServer;
 pub use probe::Probe;

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::ports::SharedCacheError;
 use sferic_actors::task::Task;
-use sferic_settings::{Nats, SharedCache, given};
+use sferic_settings::{Nats, SharedCacheSettings, given};
 
 use super::backend::{Backend, failed};
 use crate::nats;
@@ -28,7 +28,7 @@ pub struct NatsKv {
 
 impl NatsKv {
     /// Opens the bucket in the background, creates it where it is missing, and retries until it is open.
-    pub fn start(nats: &Nats, shared: &SharedCache, ttl: Duration) -> Self {
+    pub fn start(nats: &Nats, shared: &SharedCacheSettings, ttl: Duration) -> Self {
         let nats = Nats { url: given(&shared.url).unwrap_or(&nats.url).to_owned(), ..nats.clone() };
         let config = Config {
             bucket: shared.bucket.clone(),

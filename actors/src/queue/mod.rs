@@ -19,6 +19,6 @@ mod work;
 
 pub use config::Config;
 pub use frames::{FrameQueue, WorkerGeneration};
-pub use scheduler::{Load, Next, Refusal, Schedulable, Scheduler};
+pub use scheduler::{Load, Next, NotQueued, Schedulable, Scheduler};
 pub use stats::{NotBegun, PoolStats, WAIT_BUCKETS_MS};
 pub use work::{RunEnd, WorkQueue};

@@ -17,7 +17,7 @@ pub fn assert_snapshot(path: impl AsRef<Path>, text: &str) {
     let changed = found.lines().zip(text.lines()).find(|(found, made)| found != made);
     assert!(
         found == text,
-        "{} is not what the code writes, first at {changed:?}; {WRITE}=1 on this test writes it anew:\n{text}",
+        "{} is not what the code writes, first {changed:?}; {WRITE}=1 on this test writes it anew:\n{text}",
         path.display()
     );
 }
