@@ -34,7 +34,7 @@ use sferic_telemetry::traces::Traces;
 use sferic_telemetry::{ExportOptions, Observed, TraceOptions, otlp};
 
 use crate::http;
-use crate::nats::{self, Connection, Frames, Health, Outcomes, Peers, Probe, Service};
+use crate::nats::{self, Connection, Frames, Health, HealthStatus, Outcomes, Peers, Probe, Service};
 use crate::shared_cache;
 
 /// A running daemon.
@@ -171,7 +171,7 @@ impl App {
     pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
         let readiness = Arc::clone(&self.readiness);
         async move {
-            while !matches!(readiness.now().0, "ok" | "paused") {
+            while !matches!(readiness.now().0, HealthStatus::Ok | HealthStatus::Paused) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
