@@ -6,14 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sferic_actors::breaker::{Circuits, Force, SharedCircuit, State};
+use sferic_actors::breaker::{CircuitState, Circuits, Force, SharedCircuit};
 use sferic_actors::frame::ModelId;
 use sferic_actors::pipeline::SharedState;
 use sferic_onnx::{Catalog, RefusedBundle};
 use sferic_samples::BufferPool;
 
 use super::{Readiness, Unseen};
-use crate::nats::{Connection, ControlError, Endpoint, Health, InputSwitch, Member, ModelHealth, Service};
+use crate::nats::{
+    Connection, ControlError, Endpoint, Health, InputSwitch, MemberInput, ModelHealth, Service,
+};
 
 /// State that the endpoints read.
 pub struct Control {
@@ -48,7 +50,7 @@ impl Control {
     /// The answer of `sferic.health`.
     pub fn health(&self) -> Health {
         let state = |model: &Arc<ModelId>| match self.shared_state.circuits.of(model).state().0 {
-            State::Closed => "ready",
+            CircuitState::Closed => "ready",
             state => state.name(),
         };
         let (status, reason) = self.readiness.now();
@@ -74,7 +76,7 @@ impl Control {
     fn statistics(&self) -> Value {
         let (frames, bytes) = self.shared_state.admission.in_use();
         json!({
-            "input": Member {
+            "input": MemberInput {
                 prefix: self.prefix.clone(),
                 queue_group: self.queue_group.clone(),
                 state: self.input.state(),

@@ -16,7 +16,7 @@ use sferic_telemetry::otlp;
 
 use super::Unseen;
 use crate::nats::jetstream::Monitor;
-use crate::nats::{Connection, Health, Probe};
+use crate::nats::{Connection, Health, HealthStatus, Probe};
 
 /// The sources of all metrics.
 pub struct Metrics {
@@ -63,8 +63,8 @@ impl Metrics {
         }
         to.count(&metrics::BUILD_INFO, [env!("CARGO_PKG_VERSION")], 1);
         let status = (self.health)().status;
-        for each in ["starting", "ok", "paused", "disconnected", "stopping"] {
-            to.count(&metrics::STATUS, [each], (each == status).into());
+        for each in HealthStatus::ALL {
+            to.count(&metrics::STATUS, [each.as_str()], (each == status).into());
         }
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         to.number(&metrics::PROCESS_START, [], started.as_secs_f64());

@@ -36,7 +36,7 @@ use sferic_telemetry::{ExportOptions, TraceOptions, otlp};
 use transport::{Records, StreamParts, Transport};
 
 use crate::http;
-use crate::nats::{self, Connection, Frames, Health, Peers, Probe, Service};
+use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
 use crate::shared_cache;
 
 /// A running daemon.
@@ -176,7 +176,7 @@ impl App {
     pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
         let readiness = Arc::clone(&self.readiness);
         async move {
-            while !matches!(readiness.now().0, "ok" | "paused") {
+            while !matches!(readiness.now().0, HealthStatus::Ok | HealthStatus::Paused) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::nats::{Connection, Input, InputSwitch, Permissions, Probe};
+use crate::nats::{Connection, HealthStatus, Input, InputSwitch, Permissions, Probe};
 
 /// Lifecycle of the daemon: starting, running, stopping.
 #[derive(Debug, Default)]
@@ -43,9 +43,9 @@ pub async fn log_changes(readiness: Arc<Readiness>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let (status, reason) = readiness.now();
-        let is_ready = matches!(status, "ok" | "paused");
+        let is_ready = matches!(status, HealthStatus::Ok | HealthStatus::Paused);
         if !is_ready && reason != logged {
-            tracing::warn!(status, reason, "not ready");
+            tracing::warn!(status = status.as_str(), reason, "not ready");
         } else if is_ready && !was_ready {
             tracing::info!("ready again");
         }
@@ -70,7 +70,7 @@ struct View {
 
 impl Readiness {
     /// The status, and the reason where it is not `ok` and one is known.
-    pub fn now(&self) -> (&'static str, Option<String>) {
+    pub fn now(&self) -> (HealthStatus, Option<String>) {
         let epoch = self.connection.epoch();
         let input = self.input.state();
         View {
@@ -93,31 +93,40 @@ impl Readiness {
 }
 
 impl View {
-    fn status(self) -> (&'static str, Option<String>) {
+    fn status(self) -> (HealthStatus, Option<String>) {
         if self.lifecycle == Lifecycle::STOPPING {
-            return ("stopping", None);
+            return (HealthStatus::Stopping, None);
         }
         // Before the first connection there is nothing to be disconnected from.
-        let without = if self.epoch == 0 { "starting" } else { "disconnected" };
+        let without = if self.epoch == 0 { HealthStatus::Starting } else { HealthStatus::Disconnected };
         if let Some(reason) = self.down {
             return (without, Some(reason));
         }
         if self.lifecycle == Lifecycle::STARTING {
-            return ("starting", Some("the service is being started".to_owned()));
+            return (HealthStatus::Starting, Some("the service is being started".to_owned()));
         }
         if let Some(words) = self.input_refused {
-            return ("disconnected", Some(format!("the server refuses the subscription: {words}")));
+            return (
+                HealthStatus::Disconnected,
+                Some(format!("the server refuses the subscription: {words}")),
+            );
         }
         if !self.is_confirmed || self.is_joining {
-            return ("starting", Some("the server has not confirmed the subscription yet".to_owned()));
+            return (
+                HealthStatus::Starting,
+                Some("the server has not confirmed the subscription yet".to_owned()),
+            );
         }
         if let Some(seconds) = self.deaf_for_s {
-            return ("disconnected", Some(format!("the server has not answered for {seconds:.0} s")));
+            return (
+                HealthStatus::Disconnected,
+                Some(format!("the server has not answered for {seconds:.0} s")),
+            );
         }
         if let Some(words) = self.outcomes_refused {
-            return ("disconnected", Some(format!("the server refuses outcomes: {words}")));
+            return (HealthStatus::Disconnected, Some(format!("the server refuses outcomes: {words}")));
         }
-        if self.is_paused { ("paused", None) } else { ("ok", None) }
+        if self.is_paused { (HealthStatus::Paused, None) } else { (HealthStatus::Ok, None) }
     }
 }
 
@@ -130,21 +139,33 @@ mod tests {
         let good = View { lifecycle: Lifecycle::RUNNING, epoch: 1, is_confirmed: true, ..View::default() };
         let words = || Some("its words".to_owned());
         for (view, status, reason) in [
-            (good.clone(), "ok", ""),
-            (View { lifecycle: Lifecycle::STOPPING, down: words(), ..good.clone() }, "stopping", ""),
-            (View { epoch: 0, down: words(), ..good.clone() }, "starting", "its words"),
-            (View { down: words(), ..good.clone() }, "disconnected", "its words"),
-            (View { lifecycle: Lifecycle::STARTING, ..good.clone() }, "starting", "being started"),
-            (View { is_confirmed: false, ..good.clone() }, "starting", "not confirmed"),
-            (View { is_joining: true, ..good.clone() }, "starting", "not confirmed"),
+            (good.clone(), HealthStatus::Ok, ""),
+            (
+                View { lifecycle: Lifecycle::STOPPING, down: words(), ..good.clone() },
+                HealthStatus::Stopping,
+                "",
+            ),
+            (View { epoch: 0, down: words(), ..good.clone() }, HealthStatus::Starting, "its words"),
+            (View { down: words(), ..good.clone() }, HealthStatus::Disconnected, "its words"),
+            (
+                View { lifecycle: Lifecycle::STARTING, ..good.clone() },
+                HealthStatus::Starting,
+                "being started",
+            ),
+            (View { is_confirmed: false, ..good.clone() }, HealthStatus::Starting, "not confirmed"),
+            (View { is_joining: true, ..good.clone() }, HealthStatus::Starting, "not confirmed"),
             (
                 View { input_refused: words(), is_joining: true, ..good.clone() },
-                "disconnected",
+                HealthStatus::Disconnected,
                 "subscription: its words",
             ),
-            (View { deaf_for_s: Some(3.21), ..good.clone() }, "disconnected", "3 s"),
-            (View { outcomes_refused: words(), ..good.clone() }, "disconnected", "outcomes: its words"),
-            (View { is_paused: true, ..good }, "paused", ""),
+            (View { deaf_for_s: Some(3.21), ..good.clone() }, HealthStatus::Disconnected, "3 s"),
+            (
+                View { outcomes_refused: words(), ..good.clone() },
+                HealthStatus::Disconnected,
+                "outcomes: its words",
+            ),
+            (View { is_paused: true, ..good }, HealthStatus::Paused, ""),
         ] {
             let shown = format!("{view:?}");
             let (is, why) = view.status();

@@ -13,6 +13,7 @@ use super::ConnectArgs;
 use super::output::Output;
 use crate::app::{check_threads, load_models, options};
 use crate::nats::{self, NoConnection};
+use sferic_telemetry::with_causes;
 
 /// Checks NATS, the ONNX Runtime library, its execution providers and the models, and says what to do about
 /// what is missing. Exits 1 where something is.
@@ -87,7 +88,7 @@ impl DoctorArgs {
                     }
                     Err(error) => {
                         let what = format!("models in {}", settings.models.repository.display());
-                        report(Finding::new(what, Err(format!("{error:#}"))))?;
+                        report(Finding::new(what, Err(with_causes(&error))))?;
                     }
                 }
             }
@@ -109,11 +110,13 @@ async fn server(settings: &Settings) -> Finding {
             connection.close(settings.nats.connect_timeout).await;
             Ok(text)
         }
-        // A rejected sign-in means that the server was found; the error says what to set.
-        Err(error) if matches!(error.downcast_ref(), Some(NoConnection::Refused { .. })) => {
-            Err(format!("{error:#}"))
+        Err(error) => {
+            let text = with_causes(&error);
+            // Another kind means that the server was found; the error says what to set.
+            let is_away = matches!(error.downcast_ref(), None | Some(NoConnection::Away { .. }));
+            let advice = "; start a nats-server there, or set nats.url or --url";
+            Err(text + if is_away { advice } else { "" })
         }
-        Err(error) => Err(format!("{error:#}; start a nats-server there, or set nats.url or --url")),
     };
     Finding::new("NATS server", result)
 }

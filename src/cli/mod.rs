@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 pub use connect::ConnectArgs;
 use escaped::Escaped;
+use sferic_telemetry::with_causes;
 
 /// The command line or the configuration is wrong; nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,7 @@ pub struct Usage(pub String);
 
 /// Prints the error of a command to standard error.
 pub fn report(error: &anyhow::Error) {
-    for line in format!("error: {error:#}").lines() {
+    for line in format!("error: {}", with_causes(error)).lines() {
         eprintln!("{}", Escaped(line));
     }
 }

@@ -16,6 +16,7 @@ use super::output::Output;
 use super::stages::Breakdown;
 use super::{ConnectArgs, geojson, refusal};
 use crate::nats::{self, Action};
+use sferic_telemetry::with_causes;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -103,7 +104,8 @@ impl WatchArgs {
                         }
                         Ok(outcome) => self.line(&outcome).map(|line| output.line(line)),
                         Err(error) => {
-                            output.say(format!("{}: not an outcome: {error:#}", message.subject));
+                            let error = with_causes(&error);
+                            output.say(format!("{}: not an outcome: {error}", message.subject));
                             None
                         }
                     }

@@ -15,7 +15,7 @@ use sferic_telemetry::metrics::prometheus::{self, Format};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::nats::Health;
+use crate::nats::{Health, HealthStatus};
 
 /// The running server; it ends when this is dropped.
 #[derive(Debug)]
@@ -85,11 +85,11 @@ impl Drop for Server {
 
 async fn ready(State(pages): State<Arc<Pages>>) -> Response {
     match pages.daemon.get().map(|daemon| (daemon.health)()) {
-        Some(health) if health.status == "ok" => json_page(StatusCode::OK, &health),
+        Some(health) if health.status == HealthStatus::Ok => json_page(StatusCode::OK, &health),
         Some(health) => json_page(StatusCode::SERVICE_UNAVAILABLE, &health),
         None => json_page(
             StatusCode::SERVICE_UNAVAILABLE,
-            &json!({"status": "starting", "reason": "the models are being loaded"}),
+            &json!({"status": HealthStatus::Starting, "reason": "the models are being loaded"}),
         ),
     }
 }

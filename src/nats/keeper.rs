@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::connection::State as ClientState;
 use async_nats::{Client, Event, ServerError};
 use sferic_settings::Nats;
-use sferic_telemetry::Throttle;
+use sferic_telemetry::{Throttle, with_causes};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -106,7 +106,7 @@ pub(super) async fn keep(shared: Arc<Shared>, client: Arc<RwLock<Client>>, mut e
             match Shared::make_client(&shared, generation, true).await {
                 Ok(made) => break made,
                 Err(error) => {
-                    shared.down(format!("no NATS client can be created: {error:#}"));
+                    shared.down(format!("no NATS client can be created: {}", with_causes(&error)));
                     tokio::time::sleep(RETRY).await;
                 }
             }

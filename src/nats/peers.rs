@@ -21,7 +21,7 @@ const SEEN_FOR: Duration = Duration::from_secs(10);
 
 /// The part `input` in the statistics of a member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Member {
+pub struct MemberInput {
     /// Prefix of its subjects.
     pub prefix: String,
     /// Its queue group.
@@ -35,7 +35,7 @@ pub struct Member {
 pub struct Peers {
     connection: Connection,
     own_id: watch::Receiver<String>,
-    own: Member,
+    own: MemberInput,
     instance: String,
     last_seen: Option<Instant>,
 }
@@ -67,7 +67,7 @@ struct Endpoint {
 
 #[derive(Deserialize)]
 struct Data {
-    input: Member,
+    input: MemberInput,
     breaker: Vec<Circuit>,
 }
 
@@ -86,8 +86,11 @@ impl Peers {
         prefix: &str,
         queue_group: &str,
     ) -> Self {
-        let own =
-            Member { prefix: prefix.to_owned(), queue_group: queue_group.to_owned(), state: Input::Reading };
+        let own = MemberInput {
+            prefix: prefix.to_owned(),
+            queue_group: queue_group.to_owned(),
+            state: Input::Reading,
+        };
         Self { connection, own_id, own, instance: instance.to_owned(), last_seen: None }
     }
 
@@ -142,7 +145,7 @@ impl Peers {
     }
 }
 
-fn is_member(own: &Member, instance: &str, answer: &[u8]) -> bool {
+fn is_member(own: &MemberInput, instance: &str, answer: &[u8]) -> bool {
     let Ok(Pong { metadata: Some(metadata) }) = serde_json::from_slice(answer) else { return false };
     let is_own = |text: Option<String>, own: &str| text.as_deref() == Some(own);
     !is_own(metadata.instance, instance)
@@ -150,7 +153,7 @@ fn is_member(own: &Member, instance: &str, answer: &[u8]) -> bool {
         && is_own(metadata.queue_group, &own.queue_group)
 }
 
-fn is_healthy(own: &Member, own_id: &str, answer: &[u8]) -> bool {
+fn is_healthy(own: &MemberInput, own_id: &str, answer: &[u8]) -> bool {
     // An answer that cannot be read is not from a member.
     let Ok(Statistics { id, endpoints }) = serde_json::from_slice(answer) else { return false };
     let data: Option<Data> = endpoints.into_iter().find_map(|endpoint| endpoint.data);
@@ -168,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_healthy_member_reads_the_same_frames_and_has_a_circuit_that_is_not_open() {
-        let own = Member { prefix: "iq".into(), queue_group: "sferic".into(), state: Input::Reading };
+        let own = MemberInput { prefix: "iq".into(), queue_group: "sferic".into(), state: Input::Reading };
         let answer = |id: &str, group: &str, input: &str, circuits: &[&str]| {
             let circuits: Vec<_> =
                 circuits.iter().map(|state| json!({"model": "m", "state": state})).collect();

@@ -9,7 +9,7 @@ use async_nats::{Client, HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use sferic_actors::account::ledger::LedgerCounts;
 use sferic_actors::task::Task;
@@ -18,13 +18,48 @@ use tokio::task::JoinHandle;
 
 use super::Connection;
 
+/// Whether the daemon is ready, as it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthStatus {
+    /// Models are being loaded, or the subscription is not live for the first time yet.
+    Starting,
+    /// Every model is loaded and warmed, and the subscription is live.
+    Ok,
+    /// The input is paused.
+    Paused,
+    /// No frame can come in, or no outcome go out.
+    Disconnected,
+    /// The daemon is ending.
+    Stopping,
+}
+
+impl HealthStatus {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Starting, Self::Ok, Self::Paused, Self::Disconnected, Self::Stopping];
+
+    /// The status as it is published.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ok => "ok",
+            Self::Paused => "paused",
+            Self::Disconnected => "disconnected",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl Serialize for HealthStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// The answer of `sferic.health`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
-    /// `ok` once every model is loaded and warmed and while the subscription is live; before that `starting`,
-    /// while the input is paused `paused`, while no frame can come in or no outcome go out `disconnected`,
-    /// and at the end `stopping`.
-    pub status: &'static str,
+    /// Whether the daemon is ready.
+    pub status: HealthStatus,
     /// Why it is not `ok`, where known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -1,9 +1,10 @@
 //! Authentication of the client: by the URL, as in `nats://user:password@host`, else by the keys of `[nats]`.
 
-use std::fmt;
+use std::error::Error;
+use std::{fmt, io};
 
 use anyhow::Context;
-use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions};
+use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, rustls};
 use percent_encoding::percent_decode_str;
 use sferic_settings::{Nats, given};
 
@@ -71,6 +72,9 @@ impl SignIn {
     /// The error of a failed connection to `shown`, with its cause once.
     pub fn explain(&self, error: &ConnectError, shown: &str) -> NoConnection {
         let (server, cause) = (shown.to_owned(), error.to_string());
+        if let Some(cause) = of_tls(error) {
+            return NoConnection::Tls { server, cause };
+        }
         match error.kind() {
             ConnectErrorKind::AuthorizationViolation => {
                 NoConnection::Refused { server, what: self.to_string() }
@@ -116,7 +120,18 @@ pub enum NoConnection {
         /// The library's words.
         cause: String,
     },
-    /// Another error, of the address or the certificates for example.
+    /// The server answers, but client and server cannot agree on TLS.
+    #[error(
+        "no TLS with the NATS server at {server}: {cause}; set nats.tls_ca, and nats.tls_cert and \
+         nats.tls_key where the server asks for them"
+    )]
+    Tls {
+        /// Its address.
+        server: String,
+        /// The library's words.
+        cause: String,
+    },
+    /// Another error, of the address for example.
     #[error("cannot connect to NATS at {server}: {cause}")]
     Other {
         /// Its address.
@@ -124,6 +139,12 @@ pub enum NoConnection {
         /// The library's words.
         cause: String,
     },
+}
+
+/// What is wrong with TLS, where that is what failed: the library gives it as an error of input and output.
+fn of_tls(error: &ConnectError) -> Option<String> {
+    let inner = error.source()?.downcast_ref::<io::Error>()?.get_ref()?;
+    inner.downcast_ref::<rustls::Error>().map(ToString::to_string)
 }
 
 /// The servers of `nats.url` without credentials: the library does not read tokens there and might log them.

@@ -10,10 +10,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::ports::SharedCacheError;
 use sferic_actors::task::Task;
-use sferic_settings::{Nats, SharedCache, given};
+use sferic_settings::{Nats, SharedCacheSettings, given};
 
 use super::backend::{Backend, failed};
 use crate::nats;
+use sferic_telemetry::with_causes;
 
 /// Time after a failure until the bucket is opened again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ pub struct NatsKv {
 
 impl NatsKv {
     /// Opens the bucket in the background, creates it where it is missing, and retries until it is open.
-    pub fn start(nats: &Nats, shared: &SharedCache, ttl: Duration) -> Self {
+    pub fn start(nats: &Nats, shared: &SharedCacheSettings, ttl: Duration) -> Self {
         let nats = Nats { url: given(&shared.url).unwrap_or(&nats.url).to_owned(), ..nats.clone() };
         let config = Config {
             bucket: shared.bucket.clone(),
@@ -52,7 +53,7 @@ impl NatsKv {
                         is_told = true;
                         tracing::warn!(
                             bucket = config.bucket,
-                            error = format!("{error:#}"),
+                            error = with_causes(&error),
                             "no shared cache yet; retrying"
                         );
                     }

@@ -271,11 +271,7 @@ async fn a_member_with_a_broken_model_pauses_in_favour_of_the_other_and_no_frame
         return;
     }
     let server = PrivateServer::start(&[]).await.unwrap();
-    let client = async_nats::ConnectOptions::new()
-        .request_timeout(Some(PATIENCE))
-        .connect(server.url())
-        .await
-        .unwrap();
+    let client = client(server.url()).await;
     let (well, broken) = (versions(&["degrees"]), versions(&["poison"]));
     let start = async |repository: &TempDir, more: &[(&str, &str)]| {
         let common =

@@ -4,6 +4,7 @@
 mod breaker;
 mod cache;
 mod commands;
+mod connecting;
 mod contract;
 mod faults;
 mod frames;

@@ -52,7 +52,7 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
     let app = App::start(&settings).await.unwrap();
     app.ready().await;
     let address = app.http_address().unwrap();
-    let client = async_nats::connect(server.url()).await.unwrap();
+    let client = client(server.url()).await;
     let ask = async |source: &str, payload: Vec<u8>| {
         Reply::of(client.request(format!("iq.frames.{source}"), payload.into()).await.unwrap())
     };

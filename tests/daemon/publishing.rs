@@ -63,7 +63,7 @@ fn publish(url: &str, arguments: &[&str]) -> (Command, TempDir) {
     (command, folder)
 }
 
-async fn published(url: &str, arguments: &[&str]) -> (i32, String, String) {
+pub async fn published(url: &str, arguments: &[&str]) -> (i32, String, String) {
     let (mut command, _folder) = publish(url, arguments);
     output(&mut command).await
 }

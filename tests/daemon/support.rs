@@ -18,6 +18,11 @@ use tokio::process::{Child, Command};
 /// Whatever is waited for comes within this time, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// A client whose requests wait that long.
+pub async fn client(url: &str) -> async_nats::Client {
+    async_nats::ConnectOptions::new().request_timeout(Some(PATIENCE)).connect(url).await.unwrap()
+}
+
 /// The tests' own models.
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models")
@@ -74,11 +79,7 @@ impl World {
 
     /// The same on a given server.
     pub async fn on(server: PrivateServer, models: &[&str], settings: &[(&str, &str)]) -> Self {
-        let client = async_nats::ConnectOptions::new()
-            .request_timeout(Some(PATIENCE))
-            .connect(server.url())
-            .await
-            .unwrap();
+        let client = client(server.url()).await;
         let repository = repository(models);
         let default =
             [("MODELS__REPOSITORY", repository.path().to_str().unwrap()), ("MODELS__DEFAULT", models[0])];
@@ -181,7 +182,7 @@ impl Daemon {
         command.env("SFERIC__HTTP__LISTEN", "");
         command.envs(settings.iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
         let mut daemon = Self { process: command.spawn().unwrap() };
-        let client = async_nats::connect(url).await.unwrap();
+        let client = client(url).await;
         let ready = async {
             while health(&client).await.is_none_or(|health| health["status"] != "ok") {
                 assert_eq!(daemon.process.try_wait().unwrap(), None, "the daemon ended at its start");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::config::Config;
-use super::core::State;
+use super::core::CircuitState;
 use super::shared::{CircuitStats, SharedCircuit};
 use crate::frame::ModelId;
 
@@ -50,7 +50,8 @@ impl Circuits {
     /// Whether there are circuits and all are open.
     pub fn are_all_open(&self) -> bool {
         let circuits = self.all();
-        !circuits.is_empty() && circuits.iter().all(|circuit| matches!(circuit.state().0, State::Open { .. }))
+        !circuits.is_empty()
+            && circuits.iter().all(|circuit| matches!(circuit.state().0, CircuitState::Open { .. }))
     }
 
     /// Notifies at each state change of a circuit.

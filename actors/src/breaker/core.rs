@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::config::{Config, LONGEST_OPEN_FOR};
-use super::window::{Tally, Window};
+use super::window::{SlidingWindow, Tally};
 
 /// Maximum number of times that repeated openings double `open_for`.
 const MAX_DOUBLINGS: u32 = 3;
@@ -15,7 +15,7 @@ const JITTER: f64 = 0.2;
 
 /// State of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum CircuitState {
     /// Frames are let through.
     Closed,
     /// Frames are refused.
@@ -27,7 +27,7 @@ pub enum State {
     HalfOpen,
 }
 
-impl State {
+impl CircuitState {
     /// Name in metrics and at the control endpoint.
     pub fn name(self) -> &'static str {
         match self {
@@ -119,14 +119,14 @@ pub struct CircuitCounts {
 #[derive(Debug)]
 pub struct Circuit {
     config: Config,
-    state: State,
+    state: CircuitState,
     epoch: Epoch,
     /// Why it is not closed.
     reason: Option<Reason>,
     /// Openings since it was last closed.
     openings_in_a_row: u32,
     failures_in_a_row: u32,
-    window: Window,
+    window: SlidingWindow,
     probes_out: u32,
     probes_succeeded: u32,
     counts: CircuitCounts,
@@ -136,9 +136,9 @@ impl Circuit {
     /// A closed circuit.
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
-            window: Window::new(config.window, now),
+            window: SlidingWindow::new(config.window, now),
             config,
-            state: State::Closed,
+            state: CircuitState::Closed,
             epoch: Epoch(0),
             reason: None,
             openings_in_a_row: 0,
@@ -150,11 +150,11 @@ impl Circuit {
     }
 
     /// The current state; an open circuit whose time has passed becomes half-open.
-    pub fn state(&mut self, now: Instant) -> State {
-        if let State::Open { until: Some(until) } = self.state
+    pub fn state(&mut self, now: Instant) -> CircuitState {
+        if let CircuitState::Open { until: Some(until) } = self.state
             && now >= until
         {
-            self.change(State::HalfOpen);
+            self.change(CircuitState::HalfOpen);
         }
         self.state
     }
@@ -186,7 +186,7 @@ impl Circuit {
 
     /// Whether every frame is let through.
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        self.state == CircuitState::Closed
     }
 
     /// Whether it is closed and a success would change nothing.
@@ -195,15 +195,15 @@ impl Circuit {
     }
 
     /// Lets a frame through, or returns the state that forbids it.
-    pub fn admit(&mut self, now: Instant) -> Result<Epoch, State> {
+    pub fn admit(&mut self, now: Instant) -> Result<Epoch, CircuitState> {
         match self.state(now) {
-            State::Closed => return Ok(self.epoch),
-            State::HalfOpen if self.probes_out < self.config.success_threshold => {
+            CircuitState::Closed => return Ok(self.epoch),
+            CircuitState::HalfOpen if self.probes_out < self.config.success_threshold => {
                 self.probes_out += 1;
                 self.counts.probes += 1;
                 return Ok(self.epoch);
             }
-            State::Open { .. } | State::HalfOpen => {}
+            CircuitState::Open { .. } | CircuitState::HalfOpen => {}
         }
         self.counts.refused += 1;
         Err(self.state)
@@ -223,23 +223,23 @@ impl Circuit {
             return;
         }
         match (state, call) {
-            (State::Closed, call) => self.called(call, now, jitter),
-            (State::HalfOpen, Call::Succeeded { slow: true } | Call::TimedOut)
+            (CircuitState::Closed, call) => self.called(call, now, jitter),
+            (CircuitState::HalfOpen, Call::Succeeded { slow: true } | Call::TimedOut)
                 if self.config.slow_share > 0.0 =>
             {
                 self.open(Reason::ProbeSlow, now, jitter);
             }
-            (State::HalfOpen, Call::Succeeded { .. }) => {
+            (CircuitState::HalfOpen, Call::Succeeded { .. }) => {
                 self.probes_out -= 1;
                 self.probes_succeeded += 1;
                 if self.probes_succeeded >= self.config.success_threshold {
                     self.close();
                 }
             }
-            (State::HalfOpen, Call::Failed) => self.open(Reason::ProbeFailed, now, jitter),
-            (State::HalfOpen, Call::TimedOut | Call::Abandoned) => self.probes_out -= 1,
+            (CircuitState::HalfOpen, Call::Failed) => self.open(Reason::ProbeFailed, now, jitter),
+            (CircuitState::HalfOpen, Call::TimedOut | Call::Abandoned) => self.probes_out -= 1,
             // Nothing is let through in an open epoch.
-            (State::Open { .. }, _) => {}
+            (CircuitState::Open { .. }, _) => {}
         }
     }
 
@@ -248,9 +248,9 @@ impl Circuit {
         let state = self.state(now);
         match how {
             Force::Open => {
-                self.counts.openings += u64::from(!matches!(state, State::Open { .. }));
+                self.counts.openings += u64::from(!matches!(state, CircuitState::Open { .. }));
                 self.reason = Some(Reason::ByHand);
-                self.change(State::Open { until: None });
+                self.change(CircuitState::Open { until: None });
             }
             Force::Close => self.close(),
             Force::Reset => {
@@ -294,7 +294,7 @@ impl Circuit {
         self.openings_in_a_row += 1;
         self.counts.openings += 1;
         self.reason = Some(reason);
-        self.change(State::Open {
+        self.change(CircuitState::Open {
             until: Some(now + open_for.mul_f64(1.0 + JITTER * jitter().clamp(-1.0, 1.0))),
         });
     }
@@ -303,10 +303,10 @@ impl Circuit {
         self.openings_in_a_row = 0;
         self.window.clear();
         self.reason = None;
-        self.change(State::Closed);
+        self.change(CircuitState::Closed);
     }
 
-    fn change(&mut self, state: State) {
+    fn change(&mut self, state: CircuitState) {
         self.state = state;
         self.epoch.0 += 1;
         self.failures_in_a_row = 0;

@@ -15,6 +15,6 @@ mod window;
 
 pub use circuits::Circuits;
 pub use config::{Config, LONGEST_OPEN_FOR};
-pub use core::{CircuitCounts, Epoch, Force, Reason, State};
+pub use core::{CircuitCounts, CircuitState, Epoch, Force, Reason};
 pub use shared::{CircuitPermit, CircuitStats, SharedCircuit};
 pub use window::Tally;

@@ -17,7 +17,7 @@ const OPEN_FOR: Duration = Duration::from_secs(2);
 struct Reference {
     config: Config,
     began: Instant,
-    state: State,
+    state: CircuitState,
     /// When each call ended, and its result.
     calls: Vec<(Instant, Call)>,
     openings: u32,
@@ -28,7 +28,7 @@ struct Reference {
 }
 
 impl Reference {
-    fn change(&mut self, state: State) {
+    fn change(&mut self, state: CircuitState) {
         self.state = state;
         self.permits.iter_mut().for_each(|counts| *counts = false);
         self.succeeded = 0;
@@ -36,10 +36,10 @@ impl Reference {
     }
 
     fn tick(&mut self, now: Instant) {
-        if let State::Open { until: Some(until) } = self.state
+        if let CircuitState::Open { until: Some(until) } = self.state
             && until <= now
         {
-            self.change(State::HalfOpen);
+            self.change(CircuitState::HalfOpen);
         }
     }
 
@@ -50,12 +50,12 @@ impl Reference {
     fn admit(&mut self, now: Instant) -> bool {
         self.tick(now);
         let admitted = match self.state {
-            State::Closed => true,
-            State::HalfOpen => self.probes_out() < self.config.success_threshold,
-            State::Open { .. } => false,
+            CircuitState::Closed => true,
+            CircuitState::HalfOpen => self.probes_out() < self.config.success_threshold,
+            CircuitState::Open { .. } => false,
         };
         if admitted {
-            self.counts.probes += u64::from(self.state == State::HalfOpen);
+            self.counts.probes += u64::from(self.state == CircuitState::HalfOpen);
             self.permits.push(true);
         } else {
             self.counts.refused += 1;
@@ -74,12 +74,12 @@ impl Reference {
         if !counts || call == Call::Abandoned {
             return false;
         }
-        if self.state == State::HalfOpen {
+        if self.state == CircuitState::HalfOpen {
             let opens = failed || (slow && self.config.slow_share > 0.0);
             self.succeeded += u32::from(matches!(call, Call::Succeeded { .. }));
             if !opens && self.succeeded >= self.config.success_threshold {
                 self.openings = 0;
-                self.change(State::Closed);
+                self.change(CircuitState::Closed);
             }
             return opens;
         }
@@ -151,7 +151,7 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut reference = Reference {
         config,
         began: Instant::now(),
-        state: State::Closed,
+        state: CircuitState::Closed,
         calls: Vec::new(),
         openings: 0,
         permits: Vec::new(),
@@ -168,7 +168,7 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 match admitted {
                     Ok(permit) => permits.push(permit),
                     Err(failure) => {
-                        let wait = if let State::Open { until: Some(until) } = reference.state {
+                        let wait = if let CircuitState::Open { until: Some(until) } = reference.state {
                             Some(until - now)
                         } else {
                             None
@@ -188,7 +188,7 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     Call::Abandoned => drop(permit),
                 }
                 if reference.end(index, call, now) {
-                    let State::Open { until: Some(until) } = circuit.state().0 else {
+                    let CircuitState::Open { until: Some(until) } = circuit.state().0 else {
                         return Err(TestCaseError::fail("it should have opened"));
                     };
                     let full =
@@ -198,7 +198,7 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     reference.openings += 1;
                     reference.counts.openings += 1;
                     // The rest is random.
-                    reference.change(State::Open { until: Some(until) });
+                    reference.change(CircuitState::Open { until: Some(until) });
                 }
             }
             Step::Check { permit } if !permits.is_empty() => {
@@ -206,7 +206,7 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 reference.tick(now);
                 prop_assert_eq!(
                     permits[index].check().is_ok(),
-                    reference.permits[index] || reference.state == State::Closed
+                    reference.permits[index] || reference.state == CircuitState::Closed
                 );
             }
             Step::End { .. } | Step::Check { .. } => {}
@@ -215,11 +215,12 @@ async fn run(config: Config, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 circuit.force(how);
                 reference.tick(now);
                 if how == Force::Open {
-                    reference.counts.openings += u64::from(!matches!(reference.state, State::Open { .. }));
-                    reference.change(State::Open { until: None });
+                    reference.counts.openings +=
+                        u64::from(!matches!(reference.state, CircuitState::Open { .. }));
+                    reference.change(CircuitState::Open { until: None });
                 } else {
                     reference.openings = 0;
-                    reference.change(State::Closed);
+                    reference.change(CircuitState::Closed);
                 }
                 if how == Force::Reset {
                     reference.counts = CircuitCounts::default();

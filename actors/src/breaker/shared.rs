@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::config::Config;
-use super::core::{Call, Circuit, CircuitCounts, Epoch, Force, Reason, State};
+use super::core::{Call, Circuit, CircuitCounts, CircuitState, Epoch, Force, Reason};
 use super::window::Tally;
 use crate::frame::ModelId;
 use crate::jitter::jitter;
@@ -110,7 +110,7 @@ impl SharedCircuit {
     }
 
     /// The current state and epoch.
-    pub fn state(&self) -> (State, Epoch) {
+    pub fn state(&self) -> (CircuitState, Epoch) {
         self.with(|Guarded { circuit, .. }, now| (circuit.state(now), circuit.epoch()))
     }
 
@@ -165,16 +165,16 @@ impl SharedCircuit {
         Snapshot(self.snapshot.load(Ordering::Acquire))
     }
 
-    fn refuse(&self, guarded: &mut Guarded, state: State, now: Instant) -> Failure {
+    fn refuse(&self, guarded: &mut Guarded, state: CircuitState, now: Instant) -> Failure {
         let Guarded { circuit, refusal: (epoch, text) } = guarded;
         if *epoch != circuit.epoch() {
             *epoch = circuit.epoch();
             let reason = circuit.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
             *text = match state {
-                State::HalfOpen => {
+                CircuitState::HalfOpen => {
                     format!("the circuit of {} is half-open, and its probes are running", self.model)
                 }
-                State::Closed | State::Open { .. } => {
+                CircuitState::Closed | CircuitState::Open { .. } => {
                     format!("the circuit of {} is open{reason}", self.model)
                 }
             };
@@ -186,10 +186,10 @@ impl SharedCircuit {
     }
 }
 
-fn retry_after(state: State, now: Instant) -> Option<Duration> {
+fn retry_after(state: CircuitState, now: Instant) -> Option<Duration> {
     match state {
-        State::Open { until } => until.map(|until| until.saturating_duration_since(now)),
-        State::Closed | State::HalfOpen => None,
+        CircuitState::Open { until } => until.map(|until| until.saturating_duration_since(now)),
+        CircuitState::Closed | CircuitState::HalfOpen => None,
     }
 }
 
@@ -231,7 +231,7 @@ impl CircuitPermit {
             return Ok(());
         }
         self.circuit.with(|guarded, now| match guarded.circuit.state(now) {
-            State::Closed => Ok(()),
+            CircuitState::Closed => Ok(()),
             state => Err(self.circuit.refuse(guarded, state, now)),
         })
     }

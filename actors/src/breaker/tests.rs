@@ -49,9 +49,9 @@ async fn opens_refuses_probes_and_closes() {
     );
     assert_eq!(refused.message, "the circuit of m@1 is half-open, and its probes are running");
     first.succeeded(QUICK);
-    assert_eq!(circuit.state().0, State::HalfOpen);
+    assert_eq!(circuit.state().0, CircuitState::HalfOpen);
     second.succeeded(QUICK);
-    assert_eq!(circuit.state().0, State::Closed);
+    assert_eq!(circuit.state().0, CircuitState::Closed);
     let CircuitCounts { openings, refused, probes, failures, slow } = circuit.stats().counts;
     assert_eq!((openings, refused, probes, failures, slow), (1, 3, 2, 3, 0));
 }
@@ -83,7 +83,7 @@ async fn a_dropped_probe_releases_its_place() {
     assert!(circuit.admit().is_err());
     drop(probe);
     fail(&circuit, 1);
-    assert!(matches!(circuit.state().0, State::Open { .. }));
+    assert!(matches!(circuit.state().0, CircuitState::Open { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,7 +93,7 @@ async fn a_success_resets_the_failures_in_a_row() {
         fail(&circuit, 2);
         circuit.admit().unwrap().succeeded(QUICK);
     }
-    assert_eq!(circuit.state().0, State::Closed);
+    assert_eq!(circuit.state().0, CircuitState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ async fn a_share_opens_it_from_min_calls_on() {
     let slow = circuit(Config { failure_share: 0.0, slow_share: 0.5, ..shares });
     for n in 0..10 {
         for circuit in [&failing, &slow] {
-            assert_eq!(circuit.state().0, State::Closed, "{n} calls are not enough");
+            assert_eq!(circuit.state().0, CircuitState::Closed, "{n} calls are not enough");
         }
         let (mut good, mut bad) = (failing.admit().unwrap(), slow.admit().unwrap());
         // A run of exactly the limit is slow.
@@ -132,11 +132,11 @@ async fn permits_from_before_it_opened_do_not_count_and_are_not_to_be_begun() {
     tokio::time::advance(Duration::from_secs(73)).await;
     assert!(early.check().is_err(), "no probe");
     early.succeeded(QUICK);
-    assert_eq!(circuit.state().0, State::HalfOpen);
+    assert_eq!(circuit.state().0, CircuitState::HalfOpen);
     circuit.admit().unwrap().succeeded(QUICK);
     assert!(late.check().is_ok());
     late.failed();
-    assert_eq!(circuit.state().0, State::Closed);
+    assert_eq!(circuit.state().0, CircuitState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +152,7 @@ async fn by_hand_it_opens_for_good_closes_and_resets() {
     );
     circuit.force(Force::Close);
     fail(&circuit, 2);
-    assert_eq!(circuit.state().0, State::Closed, "the failures in a row restarted at 0");
+    assert_eq!(circuit.state().0, CircuitState::Closed, "the failures in a row restarted at 0");
     circuit.force(Force::Reset);
     assert_eq!(circuit.stats().counts, CircuitCounts::default());
     fail(&circuit, 3);
@@ -187,6 +187,6 @@ async fn the_breaker_wakes_a_circuit_when_its_open_time_ends() {
         changed.changed().await.unwrap();
     };
     tokio::time::timeout(Duration::from_secs(73), seen).await.expect("it is not woken");
-    assert_eq!(circuit.state().0, State::HalfOpen);
+    assert_eq!(circuit.state().0, CircuitState::HalfOpen);
     breaker.stop_and_wait(None, None).await.unwrap();
 }

@@ -21,7 +21,7 @@ pub struct Tally {
 
 /// A ring of tallies, one per step of time; the oldest is dropped when a new step begins.
 #[derive(Debug)]
-pub struct Window {
+pub struct SlidingWindow {
     began: Instant,
     step_ns: u64,
     /// Number of the current step since `began`.
@@ -30,7 +30,7 @@ pub struct Window {
     sum: Tally,
 }
 
-impl Window {
+impl SlidingWindow {
     /// An empty window of this length.
     pub fn new(length: Duration, now: Instant) -> Self {
         Self {
@@ -90,7 +90,7 @@ mod tests {
     fn what_is_older_than_the_window_is_dropped_step_by_step() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        let mut window = Window::new(Duration::from_secs(1), began);
+        let mut window = SlidingWindow::new(Duration::from_secs(1), began);
         window.add(true, false, at(0));
         window.add(false, true, at(950));
         assert_eq!(window.tally(at(999)), Tally { calls: 2, failed: 1, slow: 1 });

@@ -19,7 +19,7 @@ use lru::LruCache;
 use tokio::time::{Duration, Instant};
 
 use super::config::{AdmissionPolicy, Config};
-use super::entry::Entry;
+use super::entry::CachedAnswer;
 use super::size;
 use super::sketch::Sketch;
 use super::stats::{Bound, Evicted};
@@ -75,7 +75,7 @@ impl Entries {
 
     /// Inserts an answer with this time to live, if it is admitted.
     pub fn insert(&mut self, key: CacheKey, answer: Arc<Answer>, ttl: Duration, now: Instant) {
-        let entry = Entry { size: size::of_entry(&answer), answer, expires_at: now + ttl };
+        let entry = CachedAnswer { size: size::of_entry(&answer), answer, expires_at: now + ttl };
         self.remove(&key);
         if entry.size > self.window.max_bytes {
             return self.leave_window(key, entry, Bound::Bytes, now);
@@ -88,7 +88,7 @@ impl Entries {
     }
 
     /// Moves an entry that left the window to the main list, if it is admitted there.
-    fn leave_window(&mut self, key: CacheKey, entry: Entry, bound: Bound, now: Instant) {
+    fn leave_window(&mut self, key: CacheKey, entry: CachedAnswer, bound: Bound, now: Instant) {
         if entry.expires_at <= now {
             self.evicted.age += 1;
         } else if let Some(sketch) = &self.sketch {
@@ -127,7 +127,7 @@ impl Entries {
 /// Entries, the one asked for last in front.
 #[derive(Debug)]
 struct List {
-    lru: LruCache<CacheKey, Entry>,
+    lru: LruCache<CacheKey, CachedAnswer>,
     bytes: usize,
     max_entries: usize,
     max_bytes: usize,
@@ -139,7 +139,7 @@ impl List {
         Self { lru: LruCache::new(capacity), bytes: 0, max_entries, max_bytes }
     }
 
-    fn push(&mut self, key: CacheKey, entry: Entry) {
+    fn push(&mut self, key: CacheKey, entry: CachedAnswer) {
         self.bytes += entry.size;
         self.lru.put(key, entry);
     }
@@ -150,7 +150,7 @@ impl List {
         entry.is_some()
     }
 
-    fn pop_oldest(&mut self) -> Option<(CacheKey, Entry)> {
+    fn pop_oldest(&mut self) -> Option<(CacheKey, CachedAnswer)> {
         let (key, entry) = self.lru.pop_lru()?;
         self.bytes -= entry.size;
         Some((key, entry))
@@ -167,7 +167,13 @@ impl List {
     }
 
     /// How many of the oldest make room for this entry; `None` where it is not worth them.
-    fn losers_to(&self, key: &CacheKey, entry: &Entry, sketch: &Sketch, now: Instant) -> Option<usize> {
+    fn losers_to(
+        &self,
+        key: &CacheKey,
+        entry: &CachedAnswer,
+        sketch: &Sketch,
+        now: Instant,
+    ) -> Option<usize> {
         let too_many = |losers, freed| {
             self.lru.len() - losers >= self.max_entries || self.bytes - freed + entry.size > self.max_bytes
         };

@@ -8,7 +8,7 @@ use crate::outcome::Answer;
 
 /// A cached answer.
 #[derive(Debug)]
-pub struct Entry {
+pub struct CachedAnswer {
     /// The answer.
     pub answer: Arc<Answer>,
     /// When it is too old.

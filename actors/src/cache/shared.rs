@@ -30,12 +30,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Bounded access to the second level.
 #[derive(Debug)]
 pub struct Shared {
-    port: Port,
+    port: SharedCachePort,
     timeout: Duration,
     lookups: Arc<Semaphore>,
     pause: Mutex<Pause>,
     writes: mpsc::Sender<Write>,
-    counters: Arc<Counters>,
+    counters: Arc<SharedCounters>,
     _writing: Task,
 }
 
@@ -46,7 +46,7 @@ pub struct Lookup {
 }
 
 #[derive(Clone)]
-struct Port(Arc<dyn SharedCache>);
+struct SharedCachePort(Arc<dyn SharedCache>);
 
 #[derive(Debug)]
 struct Write {
@@ -74,7 +74,7 @@ pub struct SharedStats {
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct SharedCounters {
     hits: AtomicU64,
     misses: AtomicU64,
     timeouts: AtomicU64,
@@ -100,7 +100,7 @@ impl Shared {
     /// Starts the writing task.
     pub fn start(port: Arc<dyn SharedCache>, timeout: Duration) -> Arc<Self> {
         let (writes, writing) = mpsc::channel(WRITES);
-        let (port, counters) = (Port(port), Arc::<Counters>::default());
+        let (port, counters) = (SharedCachePort(port), Arc::<SharedCounters>::default());
         let writing = Task::spawn(write_all(port.clone(), writing, Arc::clone(&counters)));
         let lookups = Arc::new(Semaphore::new(LOOKUPS));
         Arc::new(Self {
@@ -161,7 +161,8 @@ impl Shared {
 
     /// Counts since the start.
     pub fn stats(&self) -> SharedStats {
-        let Counters { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } = &*self.counters;
+        let SharedCounters { hits, misses, timeouts, errors, not_asked, writes, dropped_writes } =
+            &*self.counters;
         let [hits, misses, timeouts, errors, not_asked, writes, dropped_writes] =
             [hits, misses, timeouts, errors, not_asked, writes, dropped_writes]
                 .map(|count| count.load(Relaxed));
@@ -173,7 +174,7 @@ impl Shared {
     }
 }
 
-async fn write_all(port: Port, mut writes: mpsc::Receiver<Write>, counters: Arc<Counters>) {
+async fn write_all(port: SharedCachePort, mut writes: mpsc::Receiver<Write>, counters: Arc<SharedCounters>) {
     while let Some(Write { key, answer }) = writes.recv().await {
         match timeout(WRITE_TIMEOUT, port.0.put(key, answer)).await {
             Ok(Ok(())) => drop(counters.writes.fetch_add(1, Relaxed)),
@@ -187,9 +188,9 @@ async fn write_all(port: Port, mut writes: mpsc::Receiver<Write>, counters: Arc<
     }
 }
 
-impl std::fmt::Debug for Port {
+impl std::fmt::Debug for SharedCachePort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Port")
+        f.write_str("SharedCachePort")
     }
 }
 

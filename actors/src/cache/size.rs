@@ -1,6 +1,6 @@
 //! Memory of a cached answer.
 
-use super::entry::Entry;
+use super::entry::CachedAnswer;
 use crate::frame::CacheKey;
 use crate::outcome::{Answer, Label, NamedTensor};
 
@@ -29,7 +29,7 @@ pub fn of_entry(answer: &Answer) -> usize {
 /// Minimum memory of an entry: the node of the list with key, entry and two links, and the shared answer with
 /// its two counts.
 pub const LEAST: usize = {
-    let node = size_of::<CacheKey>() + size_of::<Entry>() + 2 * size_of::<usize>();
+    let node = size_of::<CacheKey>() + size_of::<CachedAnswer>() + 2 * size_of::<usize>();
     let answer = 2 * size_of::<usize>() + size_of::<Answer>();
     (node + 8).next_multiple_of(16) + (answer + 8).next_multiple_of(16)
 };

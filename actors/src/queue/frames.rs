@@ -14,14 +14,14 @@ use crate::job::{RawFrame, Shed};
 /// The queue. It outlives the actor, so a restart loses no frame; the permits bound it.
 #[derive(Debug, Default)]
 pub struct FrameQueue {
-    state: Mutex<QueueState>,
+    state: Mutex<FrameQueueState>,
     changed: Condvar,
     /// Frames that were shed.
     shed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct QueueState {
+struct FrameQueueState {
     levels: [VecDeque<(Instant, RawFrame)>; 4],
     /// Workers that wait for a frame.
     idle: usize,
@@ -128,12 +128,12 @@ impl FrameQueue {
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
+    fn lock(&self) -> MutexGuard<'_, FrameQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl QueueState {
+impl FrameQueueState {
     /// Inserts a frame among those of its current priority, by the time since when it waits.
     fn put_back(&mut self, since: Instant, frame: RawFrame) {
         let level = &mut self.levels[frame.job.priority() as usize];

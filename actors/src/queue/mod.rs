@@ -4,6 +4,8 @@
 //! Invariant: frames enter a queue and threads pull them without waking an actor. The queues outlive the
 //! actors, so that a restart loses no frame.
 
+#[cfg(test)]
+mod closing_tests;
 mod config;
 mod frames;
 mod lane;
@@ -17,6 +19,6 @@ mod work;
 
 pub use config::Config;
 pub use frames::{FrameQueue, WorkerGeneration};
-pub use scheduler::{Load, Next, Refusal, Schedulable, Scheduler};
+pub use scheduler::{Load, Next, NotQueued, Schedulable, Scheduler};
 pub use stats::{NotBegun, PoolStats, WAIT_BUCKETS_MS};
 pub use work::{RunEnd, WorkQueue};

@@ -40,7 +40,7 @@ pub struct Load {
 
 /// Why an item is not queued.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum NotQueued {
     /// The queue is full.
     Full,
     /// By the measured service time it would finish after its deadline.
@@ -103,7 +103,7 @@ impl<T: Schedulable> Scheduler<T> {
         cost: Duration,
         load: Load,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), NotQueued> {
         let own = rank(priority as usize, now, now);
         let (mut ahead, mut waiting) = (0, Duration::ZERO);
         let (as_urgent, others) = self.lanes.split_at(priority as usize + 1);
@@ -124,7 +124,7 @@ impl<T: Schedulable> Scheduler<T> {
         let wait = (waiting + load.left) / u32::try_from(load.sessions.max(1)).unwrap_or(u32::MAX);
         let after = wait.mul_f64(HEADROOM) + cost;
         let budget = deadline.saturating_duration_since(now);
-        if after > budget { Err(Refusal::TooLate { after, budget, ahead }) } else { Ok(()) }
+        if after > budget { Err(NotQueued::TooLate { after, budget, ahead }) } else { Ok(()) }
     }
 
     /// Whether an item of this priority can be queued: there is room, or another item can be shed.

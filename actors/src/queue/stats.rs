@@ -50,7 +50,7 @@ pub struct NotBegun {
 
 /// The counters behind [`PoolStats`].
 #[derive(Debug)]
-pub struct Counters {
+pub struct PoolCounters {
     pub acquires: AtomicU64,
     pub timeouts: AtomicU64,
     pub cancelled: AtomicU64,
@@ -64,7 +64,7 @@ pub struct Counters {
     busy_ns: Vec<AtomicU64>,
 }
 
-impl Counters {
+impl PoolCounters {
     /// All zero.
     pub fn new(sessions: usize, max_batch: usize) -> Self {
         let zeros = |count| std::iter::repeat_with(AtomicU64::default).take(count).collect();

@@ -117,7 +117,7 @@ fn an_item_that_would_miss_its_deadline_is_refused() {
     // Half of the remaining time, a tenth more, and its own ten.
     assert_eq!(check(&scheduler, Priority::Normal, ms(27), busy), Ok(()));
     let too_late = |after_us, budget, ahead| {
-        Err(Refusal::TooLate { after: Duration::from_micros(after_us), budget: ms(budget), ahead })
+        Err(NotQueued::TooLate { after: Duration::from_micros(after_us), budget: ms(budget), ahead })
     };
     assert_eq!(check(&scheduler, Priority::Normal, ms(26), busy), too_late(26_500, 26, 0));
     for id in 0..4 {
@@ -367,7 +367,7 @@ proptest! {
                     let after = ((waiting + load.left) / 2).mul_f64(HEADROOM) + cost;
                     let in_time = ahead + busy < 2 || after <= budget;
                     let expected =
-                        if in_time { Ok(()) } else { Err(Refusal::TooLate { after, budget, ahead }) };
+                        if in_time { Ok(()) } else { Err(NotQueued::TooLate { after, budget, ahead }) };
                     prop_assert_eq!(scheduler.check(levels[level], now + budget, cost, load, now), expected);
                 }
                 Step::Wait { ms } => now += Duration::from_millis(ms),

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::config::Config;
-use super::scheduler::{Load, Next, Refusal, Schedulable, Scheduler};
+use super::scheduler::{Load, Next, NotQueued, Schedulable, Scheduler};
 use super::service_times::ServiceTimes;
-use super::stats::{Counters, PoolStats};
+use super::stats::{PoolCounters, PoolStats};
 use crate::frame::{ModelId, Priority};
 use crate::job::{Job, PreparedFrame, Shed, displaced};
 use crate::outcome::{Failure, FailureCode, ShedReason};
@@ -49,10 +49,10 @@ impl Schedulable for PreparedFrame {
 #[derive(Debug)]
 pub struct WorkQueue {
     config: Config,
-    state: Mutex<QueueState>,
+    state: Mutex<WorkQueueState>,
     pushed: Condvar,
     to_watch: Notify,
-    counters: Counters,
+    counters: PoolCounters,
     runs: AtomicU64,
 }
 
@@ -68,7 +68,7 @@ pub enum RunEnd {
 }
 
 #[derive(Debug)]
-struct QueueState {
+struct WorkQueueState {
     scheduler: Scheduler<PreparedFrame>,
     times: ServiceTimes,
     /// Predicted end of the run of each session; `None` between runs.
@@ -80,7 +80,7 @@ struct QueueState {
     watched: bool,
 }
 
-impl QueueState {
+impl WorkQueueState {
     fn load(&self, now: Instant) -> Load {
         let busy = self.busy_until.iter().flatten();
         Load {
@@ -90,7 +90,7 @@ impl QueueState {
         }
     }
 
-    fn check(&self, job: &Job, now: Instant) -> Result<Duration, Refusal> {
+    fn check(&self, job: &Job, now: Instant) -> Result<Duration, NotQueued> {
         let cost = self.times.of(job.model.id(), job.model.expected_run());
         self.scheduler.check(job.priority(), job.deadline(), cost, self.load(now), now).map(|()| cost)
     }
@@ -99,7 +99,7 @@ impl QueueState {
 impl WorkQueue {
     /// Nothing waits.
     pub fn new(config: Config) -> Arc<Self> {
-        let state = QueueState {
+        let state = WorkQueueState {
             scheduler: Scheduler::new(config.clone()),
             times: ServiceTimes::default(),
             busy_until: vec![None; config.sessions],
@@ -107,7 +107,7 @@ impl WorkQueue {
             closed: false,
             watched: false,
         };
-        let counters = Counters::new(config.sessions, config.max_batch);
+        let counters = PoolCounters::new(config.sessions, config.max_batch);
         Arc::new(Self {
             config,
             state: Mutex::new(state),
@@ -125,7 +125,7 @@ impl WorkQueue {
         let checked = if state.scheduler.has_room(job.priority()) {
             state.check(job, Instant::now())
         } else {
-            Err(Refusal::Full)
+            Err(NotQueued::Full)
         };
         drop(state);
         checked.map(drop).map_err(|refusal| self.refused(&refusal))
@@ -163,7 +163,7 @@ impl WorkQueue {
                 }
                 Err(frame) => {
                     drop(state);
-                    frame.job.fail(self.refused(&Refusal::Full));
+                    frame.job.fail(self.refused(&NotQueued::Full));
                 }
             },
             Err(refusal) => {
@@ -205,16 +205,16 @@ impl WorkQueue {
         self.counters.shed.fetch_add(1, Relaxed);
     }
 
-    fn refused(&self, refusal: &Refusal) -> Failure {
+    fn refused(&self, refusal: &NotQueued) -> Failure {
         match refusal {
-            Refusal::Full => {
+            NotQueued::Full => {
                 self.counters.full.fetch_add(1, Relaxed);
                 Failure::overloaded(
                     ShedReason::QueueFull,
                     format!("{0} of {0} frames wait for a session", self.config.queue),
                 )
             }
-            Refusal::TooLate { after, budget, ahead } => {
+            NotQueued::TooLate { after, budget, ahead } => {
                 self.counters.too_late.fetch_add(1, Relaxed);
                 let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
                 let (after, budget) = (ms(after), ms(budget));
@@ -364,7 +364,7 @@ impl WorkQueue {
         self.pushed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
+    fn lock(&self) -> MutexGuard<'_, WorkQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

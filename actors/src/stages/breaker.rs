@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-use crate::breaker::{Circuits, State};
+use crate::breaker::{CircuitState, Circuits};
 use crate::task::Task;
 
 /// Address of the breaker.
@@ -37,7 +37,7 @@ impl BreakerState {
         let mut due: Option<Instant> = None;
         for circuit in self.circuits.all() {
             let (state, epoch) = circuit.state();
-            if let State::Open { until: Some(until) } = state {
+            if let CircuitState::Open { until: Some(until) } = state {
                 due = Some(due.map_or(until, |due| due.min(until)));
             }
             if !circuit.mark_announced(epoch) {
@@ -45,12 +45,12 @@ impl BreakerState {
             }
             let (model, reason) = (circuit.model(), circuit.reason().map(tracing::field::display));
             match state {
-                State::Open { until } => {
+                CircuitState::Open { until } => {
                     let open_for_s = until.map(|until| (until - now).as_secs_f64());
                     tracing::warn!(%model, reason, open_for_s, "circuit opened");
                 }
-                State::HalfOpen => tracing::info!(%model, "circuit half-open, probing"),
-                State::Closed => tracing::info!(%model, "circuit closed"),
+                CircuitState::HalfOpen => tracing::info!(%model, "circuit half-open, probing"),
+                CircuitState::Closed => tracing::info!(%model, "circuit closed"),
             }
         }
         self.alarm = due.map(|due| {

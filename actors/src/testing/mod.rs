@@ -4,6 +4,8 @@
 //! `<behaviour>!<priority>!<budget in ms>:<id>`; see [`Behaviour`].
 
 mod fakes;
+mod outcome;
+mod snapshot;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -12,6 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 pub use fakes::fake_model;
 use fakes::{Behaviours, FakeDecoder, FakeExtractor, FakeModel, FakeRunner, FakeSink};
+pub use outcome::OutcomeBuilder;
+pub use snapshot::assert_snapshot;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 

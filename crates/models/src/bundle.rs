@@ -100,7 +100,7 @@ fn nearest(message: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::output_section::{Origin, Scale, Units};
+    use super::super::output_section::{LocalOrigin, Scale, Units};
     use super::*;
 
     const OUTPUT: &str = "[output]\nkind = \"tensors\"\n";
@@ -155,7 +155,7 @@ mod tests {
         };
         assert_eq!(
             (origin, uncertainty_scale),
-            (Some(Origin { latitude: 45.0, longitude: 7.6 }), Scale::Log)
+            (Some(LocalOrigin { latitude: 45.0, longitude: 7.6 }), Scale::Log)
         );
         let text = "[output]\nkind = \"classification\"\nlogits = \"l\"\nlabels = [\"a\", \"b\"]\n";
         assert_eq!(

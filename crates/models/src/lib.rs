@@ -21,6 +21,6 @@ pub use error::BundleError;
 pub use head::{CONFIDENCE_INTERVAL, Head, ellipse_scale};
 pub use input::{Input, frame_failure, width};
 pub use onnx_file::{ExternalFile, OnnxFile, hexadecimal};
-pub use output_section::{Activation, Origin, OutputConfig, Scale, Units};
+pub use output_section::{Activation, LocalOrigin, OutputConfig, Scale, Units};
 pub use port::{Axis, Dtype, Elements, Port};
 pub use values::{Class, Output, Reading, ScoreMap, Values};

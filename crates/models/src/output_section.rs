@@ -10,7 +10,7 @@ pub enum OutputConfig {
         /// Output `[B, 2]`: latitude, longitude in degrees, or metres east, north of the origin.
         position: String,
         /// With metres: their origin; `None` with degrees.
-        origin: Option<Origin>,
+        origin: Option<LocalOrigin>,
         /// Output `[B, 2]`: sigma_x, sigma_y, or `[B, 3]` with theta, degrees.
         uncertainty: String,
         /// Units of the sigmas.
@@ -38,7 +38,7 @@ pub enum OutputConfig {
 /// Origin of positions in metres, degrees WGS 84.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Origin {
+pub struct LocalOrigin {
     /// Degrees north, in [-90, 90].
     pub latitude: f64,
     /// Degrees east, in [-180, 180].
@@ -85,7 +85,7 @@ pub(crate) struct OutputSection {
     kind: OutputKind,
     position: Option<String>,
     position_units: Option<Units>,
-    origin: Option<Origin>,
+    origin: Option<LocalOrigin>,
     uncertainty: Option<String>,
     uncertainty_units: Option<Units>,
     uncertainty_scale: Option<Scale>,
@@ -157,7 +157,7 @@ impl OutputSection {
                 );
             }
         };
-        if let Some(Origin { latitude, longitude }) = origin {
+        if let Some(LocalOrigin { latitude, longitude }) = origin {
             if !(-90.0..=90.0).contains(&latitude) {
                 return Err(format!("[output] origin.latitude is {latitude}, must be -90 to 90 degrees"));
             }

@@ -30,10 +30,10 @@ pub use gather::{Gather, Receiver, ReceiverPosition};
 pub use guards::{Breaker, Buffers, Limits, WhenFull};
 pub use jetstream::{Jetstream, LONGEST_RETRY_DELAY};
 pub use load::{load, load_with_env};
-pub use models::{ModelSource, Models, SourceKind};
+pub use models::{ModelRepository, ModelSource, SourceKind};
 pub use operation::{LogFormat, Onnx, Shutdown, Telemetry};
 pub use pipeline::{Cache, Output, Pool, Preprocess};
-pub use shared_cache::{SharedCache, SharedKind};
+pub use shared_cache::{SharedCacheSettings, SharedKind};
 pub use transport::{Http, Mode, Nats};
 pub use unbuilt::UNBUILT;
 pub use values::{available_cores, given};
@@ -49,7 +49,7 @@ pub struct Settings {
     /// Streams and consumer, where `nats.mode` is `jetstream`.
     pub jetstream: Jetstream,
     /// The model repository.
-    pub models: Models,
+    pub models: ModelRepository,
     /// The workers that turn samples into features.
     pub preprocess: Preprocess,
     /// The sessions that run the models.

@@ -11,7 +11,7 @@ use super::values::given;
 /// The model repository.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
-pub struct Models {
+pub struct ModelRepository {
     /// Folder of `<name>/<version>/model.onnx`, each with its `model.toml`.
     pub repository: PathBuf,
     /// The model of a frame that names none: `name` or `name@version`.
@@ -30,7 +30,7 @@ pub struct Models {
     pub sources: Vec<ModelSource>,
 }
 
-impl Default for Models {
+impl Default for ModelRepository {
     fn default() -> Self {
         Self {
             repository: "config/models".into(),
@@ -45,7 +45,7 @@ impl Default for Models {
     }
 }
 
-impl Models {
+impl ModelRepository {
     pub(super) fn validate(&self, check: &mut Check) {
         check.section("models");
         check.rule(!self.repository.as_os_str().is_empty(), "repository", "is empty, must be a folder");

@@ -10,7 +10,7 @@ use sferic_onnx::ExecutionProvider;
 use sferic_samples::{Number, units};
 
 use super::check::Check;
-use super::shared_cache::SharedCache;
+use super::shared_cache::SharedCacheSettings;
 use super::values::available_cores;
 
 /// The workers that turn samples into features.
@@ -109,7 +109,7 @@ pub struct Cache {
     /// Which answers are kept where there is no room for all.
     pub admission: AdmissionPolicy,
     /// The second level, shared by daemons.
-    pub shared: SharedCache,
+    pub shared: SharedCacheSettings,
 }
 
 impl Default for Cache {
@@ -122,7 +122,7 @@ impl Default for Cache {
             max_entries,
             max_bytes: max_bytes as u64,
             admission,
-            shared: SharedCache::default(),
+            shared: SharedCacheSettings::default(),
         }
     }
 }

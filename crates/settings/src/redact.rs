@@ -3,11 +3,11 @@
 use std::fmt;
 
 use super::Settings;
-use super::models::{ModelSource, Models};
+use super::models::{ModelRepository, ModelSource};
 use super::operation::Telemetry;
 use super::pipeline::Cache;
 use super::secrets::{debug, hide, hide_contents, hide_userinfo};
-use super::shared_cache::SharedCache;
+use super::shared_cache::SharedCacheSettings;
 use super::transport::{Http, Nats};
 
 impl Settings {
@@ -25,7 +25,7 @@ impl Settings {
     }
 }
 
-impl Models {
+impl ModelRepository {
     fn redacted(&self) -> Self {
         Self { sources: self.sources.iter().map(ModelSource::redacted).collect(), ..self.clone() }
     }
@@ -43,7 +43,7 @@ impl Http {
     }
 }
 
-impl SharedCache {
+impl SharedCacheSettings {
     fn redacted(&self) -> Self {
         Self { url: hide_userinfo(&self.url), ..self.clone() }
     }
@@ -85,9 +85,9 @@ impl fmt::Debug for Http {
     }
 }
 
-impl fmt::Debug for SharedCache {
+impl fmt::Debug for SharedCacheSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug("SharedCache", &self.redacted(), f)
+        debug("SharedCacheSettings", &self.redacted(), f)
     }
 }
 

@@ -14,7 +14,7 @@ use super::values::given;
 /// Answers kept outside the daemon, for the others of its queue group and for its own next start.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
-pub struct SharedCache {
+pub struct SharedCacheSettings {
     /// What keeps them.
     pub kind: SharedKind,
     /// Where it is; empty with `nats_kv`: `nats.url`. May hold `user:password@`.
@@ -42,7 +42,7 @@ pub enum SharedKind {
     Redis,
 }
 
-impl Default for SharedCache {
+impl Default for SharedCacheSettings {
     fn default() -> Self {
         Self {
             kind: SharedKind::None,
@@ -54,7 +54,7 @@ impl Default for SharedCache {
     }
 }
 
-impl SharedCache {
+impl SharedCacheSettings {
     pub(super) fn validate(&self, check: &mut Check) {
         let shown = quoted(&hide_userinfo(&self.url));
         let is_nats = |url: &str| url.split(',').all(|server| server.trim().parse::<ServerAddr>().is_ok());

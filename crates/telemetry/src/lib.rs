@@ -6,6 +6,7 @@
 //!
 //! It names no broker, no model and no settings: [`ExportOptions`] and [`TraceOptions`] configure it.
 
+mod causes;
 #[cfg(test)]
 mod docs;
 mod events;
@@ -17,6 +18,7 @@ mod stages;
 mod throttle;
 pub mod traces;
 
+pub use causes::with_causes;
 pub use options::{ExportOptions, OtlpProtocol, TraceOptions};
 pub use sink::Observed;
 pub use throttle::Throttle;

@@ -15,6 +15,7 @@ use crate::cli::outcome::{Outcome, is_acknowledgement};
 use crate::cli::output::Output;
 use crate::cli::refusal;
 use crate::nats::{Action, Connection};
+use sferic_telemetry::with_causes;
 
 /// Maximum number of unanswered frames.
 const MAX_OUTSTANDING: usize = 32;
@@ -30,7 +31,7 @@ const RESEND_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Counts of the frames by result.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct FrameCounts {
     /// Frames sent.
     pub sent: u64,
     /// Predictions.
@@ -69,7 +70,7 @@ pub struct InFlight<'a> {
     /// When the last frame was sent or answered.
     pub last_event: Instant,
     /// Counts of the finished frames.
-    pub tally: Tally,
+    pub counts: FrameCounts,
 }
 
 /// The frames whose outcome is awaited.
@@ -99,9 +100,9 @@ impl<'a> InFlight<'a> {
             pending: BTreeMap::new(),
             lost: BTreeSet::new(),
         });
-        let (subjects, last_event, tally) = (BTreeSet::new(), Instant::now(), Tally::default());
+        let (subjects, last_event, counts) = (BTreeSet::new(), Instant::now(), FrameCounts::default());
         let in_flight =
-            Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, tally };
+            Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, counts };
         if in_flight.waiting.is_some() {
             in_flight.settle().await?;
         }
@@ -140,7 +141,7 @@ impl<'a> InFlight<'a> {
             }
             self.subjects.insert(subject);
         }
-        self.tally.sent += 1;
+        self.counts.sent += 1;
         self.last_event = Instant::now();
         if self.waiting.is_none() {
             self.output.advance();
@@ -149,7 +150,7 @@ impl<'a> InFlight<'a> {
     }
 
     async fn publish(&mut self, subject: &str, message: Bytes, as_request: bool) -> anyhow::Result<()> {
-        let number = self.tally.sent;
+        let number = self.counts.sent;
         if let Some(waiting) = &mut self.waiting {
             waiting.pending.insert(number, Instant::now() + waiting.patience);
         }
@@ -168,7 +169,7 @@ impl<'a> InFlight<'a> {
     /// whether there is one; a user who may not subscribe to an inbox gets no answer, and the frame counts as
     /// received.
     async fn has_subscriber(&mut self, subject: &str, message: &Bytes) -> anyhow::Result<bool> {
-        let number = self.tally.sent;
+        let number = self.counts.sent;
         self.publish(subject, message.clone(), true).await?;
         self.settle().await?;
         let refused = refusal::of_any(self.connection, Action::Publish, [&subject.to_owned()]).now_or_never();
@@ -280,7 +281,8 @@ impl<'a> InFlight<'a> {
             Err(error) if !is_unheard => {
                 // Its outcome may still come.
                 if !is_acknowledgement(message) {
-                    self.output.say(format!("an answer to frame {number} is not an outcome: {error:#}"));
+                    let error = with_causes(&error);
+                    self.output.say(format!("an answer to frame {number} is not an outcome: {error}"));
                 }
                 return Ok(());
             }
@@ -289,17 +291,17 @@ impl<'a> InFlight<'a> {
         if waiting.pending.remove(&number).is_some() {
             self.output.advance();
         } else if !waiting.lost.remove(&number) {
-            self.tally.repeated += 1;
+            self.counts.repeated += 1;
             return Ok(());
         }
         self.last_event = Instant::now();
         let Some(outcome) = outcome else {
-            self.tally.without_subscriber += 1;
+            self.counts.without_subscriber += 1;
             return Ok(());
         };
         match outcome.code() {
-            Some(code) => *self.tally.failures.entry(code.to_owned()).or_default() += 1,
-            None => self.tally.predictions += 1,
+            Some(code) => *self.counts.failures.entry(code.to_owned()).or_default() += 1,
+            None => self.counts.predictions += 1,
         }
         let written = if self.json { self.output.line(outcome.json()) } else { self.output.line(&outcome) };
         written.context("cannot write to standard output")

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 use sferic_recording::RecordedFrame;
 use sferic_settings::Settings;
+use sferic_telemetry::with_causes;
 use sferic_wire::FrameMessage;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -59,13 +60,13 @@ impl PublishArgs {
             done = in_flight.confirm().await;
         }
         output.finish();
-        if in_flight.tally.sent > 0 && !in_flight.is_refused() {
+        if in_flight.counts.sent > 0 && !in_flight.is_refused() {
             self.summarise(&in_flight, &pacer, &output, patience);
         }
         done?;
 
         let reconnects = connection.traffic().connects.saturating_sub(1);
-        if in_flight.tally.without_subscriber > 0 {
+        if in_flight.counts.without_subscriber > 0 {
             let prefix = &settings.nats.prefix;
             let mut sources: Vec<_> =
                 plan.recordings.iter().map(|planned| format!("{prefix}.frames.{}", planned.source)).collect();
@@ -75,7 +76,7 @@ impl PublishArgs {
         if reconnects > 0 && !self.wait {
             anyhow::bail!("the connection was lost {reconnects} times meanwhile, and with it perhaps frames");
         }
-        let is_complete = in_flight.lost() == 0 && in_flight.tally.repeated == 0;
+        let is_complete = in_flight.lost() == 0 && in_flight.counts.repeated == 0;
         connection.close(settings.nats.publish_timeout).await;
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -92,7 +93,8 @@ impl PublishArgs {
                         && began.elapsed() + RETRY < patience =>
                 {
                     if !std::mem::replace(&mut said, true) {
-                        Output::plain().say(format!("{error:#}; waiting up to {patience:?} for it"));
+                        let error = with_causes(&error);
+                        Output::plain().say(format!("{error}; waiting up to {patience:?} for it"));
                     }
                     tokio::time::sleep(RETRY).await;
                 }
@@ -119,9 +121,9 @@ impl PublishArgs {
                 let frame = frame?;
                 let seconds =
                     recording.sample_rate.map_or(0.0, |rate| starts_at + frame.position as f64 / rate);
-                let due = pacer.due(in_flight.tally.sent, seconds);
+                let due = pacer.due(in_flight.counts.sent, seconds);
                 in_flight.until(due).await?;
-                if in_flight.tally.without_subscriber > 0 {
+                if in_flight.counts.without_subscriber > 0 {
                     return Ok(());
                 }
                 let frame_id = Uuid::now_v7().to_string();
@@ -167,35 +169,35 @@ impl PublishArgs {
     }
 
     fn summarise(&self, in_flight: &InFlight<'_>, pacer: &Pacer, output: &Output, patience: Duration) {
-        let tally = &in_flight.tally;
+        let counts = &in_flight.counts;
         let elapsed = pacer.until(in_flight.last_event).as_secs_f64();
         let mut line = format!(
             "{} frames sent in {elapsed:.2} s ({:.1} frames/s)",
-            tally.sent,
-            tally.sent as f64 / elapsed.max(1e-6)
+            counts.sent,
+            counts.sent as f64 / elapsed.max(1e-6)
         );
         if self.wait {
             let codes: Vec<_> =
-                tally.failures.iter().map(|(code, count)| format!("{code} {count}")).collect();
+                counts.failures.iter().map(|(code, count)| format!("{code} {count}")).collect();
             let codes = if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
-            let failures: u64 = tally.failures.values().sum();
+            let failures: u64 = counts.failures.values().sum();
             line += &format!(
                 ": {} predictions, {failures} failures{codes}, {} lost",
-                tally.predictions,
+                counts.predictions,
                 in_flight.lost()
             );
         }
         output.say(line);
-        if tally.without_subscriber > 0 {
-            output.say(format!("{} frames had no subscriber", tally.without_subscriber));
+        if counts.without_subscriber > 0 {
+            output.say(format!("{} frames had no subscriber", counts.without_subscriber));
         }
         if in_flight.lost() > 0 {
             output.say(format!("{} frames got no outcome within {patience:?}", in_flight.lost()));
         }
-        if tally.repeated > 0 {
+        if counts.repeated > 0 {
             output.say(format!(
                 "{} outcomes came for frames that had theirs: is there more than one queue group?",
-                tally.repeated
+                counts.repeated
             ));
         }
         if pacer.late > 0 {

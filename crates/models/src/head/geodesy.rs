@@ -3,7 +3,7 @@
 use geographiclib_rs::{DirectGeodesic, Geodesic};
 use sferic_actors::outcome::Position;
 
-use super::super::output_section::Origin;
+use super::super::output_section::LocalOrigin;
 use super::ellipse::normalise_degrees;
 
 /// Equatorial radius, metres.
@@ -15,7 +15,7 @@ pub(super) const HALF_MERIDIAN: f64 = 20_003_931.458_6;
 
 /// Where one comes to from `origin` on the geodesic that starts towards `east`, `north` (metres) and is as
 /// long as they are.
-pub(super) fn displaced(origin: Origin, east: f64, north: f64) -> Position {
+pub(super) fn displaced(origin: LocalOrigin, east: f64, north: f64) -> Position {
     let azimuth = east.atan2(north).to_degrees();
     let (latitude, longitude): (f64, f64) =
         Geodesic::wgs84().direct(origin.latitude, origin.longitude, azimuth, east.hypot(north));
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     fn from(latitude: f64, longitude: f64, east: f64, north: f64) -> Position {
-        displaced(Origin { latitude, longitude }, east, north)
+        displaced(LocalOrigin { latitude, longitude }, east, north)
     }
 
     #[test]

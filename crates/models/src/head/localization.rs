@@ -2,7 +2,7 @@
 
 use sferic_actors::outcome::{Failure, Localization, Position, Uncertainty};
 
-use super::super::output_section::{Origin, Scale, Units};
+use super::super::output_section::{LocalOrigin, Scale, Units};
 use super::ellipse::{ellipse, normalise_degrees, principal_axes};
 use super::failed::failed;
 use super::geodesy::{HALF_MERIDIAN, displaced, metres_per_degree};
@@ -11,7 +11,7 @@ use super::geodesy::{HALF_MERIDIAN, displaced, metres_per_degree};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Localizer {
     /// Origin of positions in metres; `None`: latitude, longitude in degrees.
-    pub origin: Option<Origin>,
+    pub origin: Option<LocalOrigin>,
     /// Of the sigmas.
     pub units: Units,
     /// Of the sigmas.
@@ -149,7 +149,7 @@ mod tests {
 
     const DEGREES: Localizer =
         Localizer { origin: None, units: Units::Metres, scale: Scale::Linear, confidence_interval: 0.68 };
-    const ORIGIN: Origin = Origin { latitude: 45.0, longitude: 7.6 };
+    const ORIGIN: LocalOrigin = LocalOrigin { latitude: 45.0, longitude: 7.6 };
 
     #[track_caller]
     fn refused(

@@ -1,6 +1,6 @@
 use sferic_actors::outcome::FailureCode;
 
-use super::super::output_section::{Activation, Origin, Scale, Units};
+use super::super::output_section::{Activation, LocalOrigin, Scale, Units};
 use super::super::values::{Class, ScoreMap};
 use super::*;
 
@@ -15,7 +15,7 @@ fn port(name: &str, dtype: Dtype, axes: &str) -> Port {
 fn localization(confidence: Option<&str>) -> OutputConfig {
     OutputConfig::Localization {
         position: "position".into(),
-        origin: Some(Origin { latitude: 45.0, longitude: 7.6 }),
+        origin: Some(LocalOrigin { latitude: 45.0, longitude: 7.6 }),
         uncertainty: "sigma".into(),
         uncertainty_units: Units::Metres,
         uncertainty_scale: Scale::Linear,

@@ -30,8 +30,8 @@ use self::scope::scope;
 use self::spans::Spans;
 use self::transport::Transport;
 use super::metrics::ReadMetrics;
-use crate::ExportOptions;
 use crate::throttle::Throttle;
+use crate::{ExportOptions, with_causes};
 
 /// Time for which a request gathers frames.
 const LINGER: Duration = Duration::from_millis(50);
@@ -184,7 +184,7 @@ impl Link {
             Ok(rejected) => rejected
                 .as_ref()
                 .map(|part| format!("{} refused: {}", part.rejected_spans, part.error_message)),
-            Err(failed) => Some(format!("{:#}", failed.error)),
+            Err(failed) => Some(with_causes(&failed.error)),
         };
         if let Some(error) = complaint
             && let Some(suppressed) = self.complaints.pass(tokio::time::Instant::now())

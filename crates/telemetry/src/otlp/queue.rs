@@ -39,7 +39,7 @@ pub struct Reservation<'a> {
 
 impl TraceQueue {
     /// An empty queue.
-    pub(super) fn new(counts: Arc<ExportCounts>) -> Self {
+    pub(crate) fn new(counts: Arc<ExportCounts>) -> Self {
         Self(Arc::new(Shared { waiting: Mutex::default(), bell: Notify::new(), counts }))
     }
 
@@ -65,7 +65,7 @@ impl TraceQueue {
     }
 
     /// Takes all queued spans in exchange for this empty buffer; returns the number of frames.
-    pub(super) fn take(&self, spans: &mut Spans) -> u64 {
+    pub(crate) fn take(&self, spans: &mut Spans) -> u64 {
         let mut waiting = self.0.lock();
         std::mem::swap(&mut waiting.spans, spans);
         self.0.counts.waiting.store(0, Relaxed);

@@ -90,7 +90,7 @@ impl Transport {
     ///
     /// # Errors
     /// The request was not taken.
-    pub async fn send(&self, signal: Signal, body: Bytes) -> Result<Option<Rejected>, Failed> {
+    pub async fn send(&self, signal: Signal, body: Bytes) -> Result<Option<PartialSuccess>, Failed> {
         let sending = async {
             match self {
                 Self::Grpc(channel, metadata) => call(channel.clone(), metadata.clone(), signal, body).await,
@@ -107,7 +107,7 @@ impl Transport {
 }
 
 /// What a collector rejected of a request, and why.
-pub type Rejected = ExportTracePartialSuccess;
+pub type PartialSuccess = ExportTracePartialSuccess;
 
 async fn call(channel: Channel, metadata: MetadataMap, signal: Signal, body: Bytes) -> Result<Bytes, Failed> {
     let mut client = tonic::client::Grpc::new(channel);
@@ -254,7 +254,7 @@ mod tests {
 
     async fn over_grpc(
         answer: Result<ExportTraceServiceResponse, Status>,
-    ) -> Result<Option<Rejected>, Failed> {
+    ) -> Result<Option<PartialSuccess>, Failed> {
         let (endpoint, listener) = listen().await;
         let server =
             tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector(answer)));
@@ -264,14 +264,14 @@ mod tests {
 
     async fn over_http<R: IntoResponse + Clone + Send + Sync + 'static>(
         answer: R,
-    ) -> Result<Option<Rejected>, Failed> {
+    ) -> Result<Option<PartialSuccess>, Failed> {
         let (endpoint, listener) = listen().await;
         let router = Router::new().route("/v1/traces", post(async move || answer.clone()));
         tokio::spawn(async { axum::serve(listener, router).await });
         Transport::new(&endpoint, OtlpProtocol::Http).unwrap().send(Signal::Traces, Bytes::new()).await
     }
 
-    fn retry(answer: Result<Option<Rejected>, Failed>) -> Option<Duration> {
+    fn retry(answer: Result<Option<PartialSuccess>, Failed>) -> Option<Duration> {
         answer.expect_err("taken").retry
     }
 

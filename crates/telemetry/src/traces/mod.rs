@@ -10,6 +10,8 @@ mod frame;
 mod kept;
 mod runs;
 mod sampler;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
