@@ -1,10 +1,13 @@
 //! The actors of sferic, their messages, their supervision, and the *ports* to the outside.
 //!
 //! ```text
-//! NATS ─► Ingest ─► Cache ─miss─► Preprocess ─► ModelPool ─► sessions (one thread each)
-//!           │ permit  │ hit                        │  ▲           │
-//!           └ refused ┴──────────► Publish ◄───────┘  └ circuit ◄─┘ outcomes
+//! NATS ─► Ingest ─► Cache ─miss─► FrameQueue ─► feature workers ─► WorkQueue ─► sessions
+//!           │ permit  │ hit                                                       │ circuit, cache
+//!           └ refused ┴──────────────────────► Publish ◄──────────────────────────┘ outcomes
 //! ```
+//!
+//! Preprocess spawns the feature workers, ModelPool fails what is overdue in the work queue, and Breaker logs
+//! and wakes circuits: no frame passes through their mailboxes.
 //!
 //! Nothing here names a broker, an inference library or an FFT: those stand behind [`ports`] and are
 //! implemented by crates beside this one and by the root package. So the tests of this crate need neither a

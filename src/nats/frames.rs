@@ -328,7 +328,7 @@ async fn confirmed(connection: &Connection) {
     }
 }
 
-/// Waits for what is awaited and forgets it; for ever where nothing is.
+/// Awaits the pending future and clears it; never resolves without one.
 async fn arrive<T>(waiting: &mut Pending<T>) -> T {
     let arrived = match waiting {
         Some(awaited) => awaited.await,
@@ -378,7 +378,7 @@ fn from_headers(headers: &HeaderMap) -> Envelope {
     }
 }
 
-/// MessagePack where nothing else is said; what is neither is read as MessagePack, and fails as that.
+/// The encoding that a content type names. An unknown content type is read as MessagePack.
 fn encoding(content_type: Option<&str>) -> Encoding {
     let kind = content_type.and_then(|text| text.split(';').next()).map(str::trim).unwrap_or_default();
     if kind.eq_ignore_ascii_case("application/json") { Encoding::Json } else { Encoding::MessagePack }

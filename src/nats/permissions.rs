@@ -16,8 +16,7 @@ use super::refusals::Action;
 /// Maximum number of subjects known to be allowed; beyond it all are checked again.
 const MAX_ALLOWED: usize = 65_536;
 
-/// Time after its last refusal for which a subject keeps the daemon from being ready, if others are published
-/// to and it is not.
+/// How long a refused subject keeps the daemon not ready while only other subjects are published to.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// What is known of the subjects.

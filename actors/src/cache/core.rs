@@ -161,12 +161,12 @@ impl List {
         if self.lru.len() > self.max_entries { Some(Bound::Entries) } else { past_bytes }
     }
 
-    /// What there is too little of, where one more entry does not fit.
+    /// The bound that prevents another entry.
     fn short_of(&self) -> Bound {
         if self.lru.len() >= self.max_entries { Bound::Entries } else { Bound::Bytes }
     }
 
-    /// How many of the oldest make room for this entry; `None` where it is not worth them.
+    /// How many of the oldest make room for this entry; `None` where those are used at least as often.
     fn losers_to(
         &self,
         key: &CacheKey,

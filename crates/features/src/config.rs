@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::FrameError;
 
-/// Kind of the model's input.
+/// Kind of the features that a model is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -218,7 +218,10 @@ impl FeatureConfig {
 
     /// The normalisation, with the default of the kind.
     pub fn normalize(&self) -> Normalize {
-        self.normalize.unwrap_or(if self.kind == Kind::Iq { Normalize::None } else { Normalize::Frame })
+        self.normalize.unwrap_or(match self.kind {
+            Kind::Iq => Normalize::None,
+            Kind::LogMel | Kind::LogSpectrum => Normalize::Frame,
+        })
     }
 
     /// Rows of the tensor.
@@ -238,14 +241,18 @@ impl FeatureConfig {
         self.min_samples.unwrap_or(match (self.kind, self.frames) {
             (Kind::Iq, Some(frames)) => frames.div_ceil(2),
             (Kind::Iq, None) => MIN_IQ_SAMPLES,
-            _ => self.n_fft,
+            (Kind::LogMel | Kind::LogSpectrum, _) => self.n_fft,
         })
     }
 
     /// Whether the bands depend on the rate: every filterbank but a linear one over the whole half-spectrum.
     fn bands_in_hertz(&self) -> bool {
-        self.kind == Kind::LogMel
-            && !(self.mel_scale == MelScale::Linear && self.f_min_hz == 0.0 && self.f_max_hz.is_none())
+        match self.kind {
+            Kind::LogMel => {
+                !(self.mel_scale == MelScale::Linear && self.f_min_hz == 0.0 && self.f_max_hz.is_none())
+            }
+            Kind::LogSpectrum | Kind::Iq => false,
+        }
     }
 
     /// Whether a frame must state its sample rate: the bands are in hertz, or the model states a rate to

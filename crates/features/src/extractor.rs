@@ -54,15 +54,7 @@ impl Extractor {
     pub fn new(config: &FeatureConfig, sample_rate_hz: Option<f64>) -> Result<Self, FrameError> {
         config.validate()?;
         let rate = config.plan_rate(sample_rate_hz)?;
-        let features = if config.kind == Kind::Iq {
-            Features::Iq
-        } else {
-            let to_rows = match (config.kind, config.sides) {
-                // Without bands in hertz the bank has no scale, and any rate gives the same.
-                (Kind::LogMel, _) => BinsToRows::Bank(Bank::new(config, rate.unwrap_or(1.0))?),
-                (_, Sides::TwoSided) => BinsToRows::Rotated(config.n_fft - config.n_fft / 2),
-                _ => BinsToRows::Bins,
-            };
+        let spectral = |to_rows| {
             Features::Spectral(Box::new(Spectral {
                 spectrum: Spectrum::new(config),
                 to_rows,
@@ -70,6 +62,15 @@ impl Extractor {
                 floor: config.floor as f32,
                 block: vec![0.0; BLOCK * config.rows()],
             }))
+        };
+        let features = match (config.kind, config.sides) {
+            (Kind::Iq, _) => Features::Iq,
+            // Without bands in hertz the bank has no scale, and any rate gives the same.
+            (Kind::LogMel, _) => spectral(BinsToRows::Bank(Bank::new(config, rate.unwrap_or(1.0))?)),
+            (Kind::LogSpectrum, Sides::TwoSided) => {
+                spectral(BinsToRows::Rotated(config.n_fft - config.n_fft / 2))
+            }
+            (Kind::LogSpectrum, Sides::Positive | Sides::Folded) => spectral(BinsToRows::Bins),
         };
         Ok(Self {
             channels: config.num_channels,

@@ -21,13 +21,15 @@ impl FeatureConfig {
             number("sample_rate_hz", rate, rate > 0.0, "a positive number of hertz")?;
         }
         self.validate_normalize()?;
-        if self.kind == Kind::Iq {
-            return count("min_samples", self.min_samples(), 1, MAX_N_FFT);
-        }
+        let has_bank = match self.kind {
+            Kind::Iq => return count("min_samples", self.min_samples(), 1, MAX_N_FFT),
+            Kind::LogMel => true,
+            Kind::LogSpectrum => false,
+        };
         self.validate_transform()?;
         // A transform is never padded, so a frame can't be shorter than one.
         count("min_samples", self.min_samples(), self.n_fft, MAX_N_FFT)?;
-        if self.kind == Kind::LogMel { self.validate_bank() } else { Ok(()) }
+        if has_bank { self.validate_bank() } else { Ok(()) }
     }
 
     fn validate_normalize(&self) -> Result<(), ConfigError> {

@@ -150,7 +150,7 @@ impl Input {
 pub fn width(features: &FeatureConfig, instants: usize) -> usize {
     features.frames.unwrap_or_else(|| match features.kind {
         Kind::Iq => instants,
-        _ => {
+        Kind::LogMel | Kind::LogSpectrum => {
             let pad = if features.center { features.n_fft / 2 } else { 0 };
             1 + (instants + 2 * pad - features.n_fft) / features.hop_length()
         }

@@ -121,7 +121,7 @@ impl Values<'_> {
         }
     }
 
-    /// The whole numbers; none of other types. What is beyond a signed one is the largest.
+    /// Integers as i64, saturating; empty for other types.
     pub fn integers(self) -> Vec<i64> {
         let Self::Bytes(dtype, bytes) = self else { return Vec::new() };
         match dtype {

@@ -110,7 +110,7 @@ impl SharedSession {
         if let Some(profile) = profile {
             builder = builder.with_profiling(profile)?;
         }
-        // On the threads of its own; those that call it see to theirs, see `subnormals`.
+        // Sets it on ONNX Runtime's own threads; calling threads set it in `subnormals`.
         builder = builder.with_config_entry("session.set_denormal_as_zero", "1")?;
         for file in &onnx.external {
             builder =

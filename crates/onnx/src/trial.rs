@@ -78,7 +78,10 @@ impl<'a> Trial<'a> {
         let options = SessionOptions {
             threads: Threads { sessions: options.sessions, intra: options.intra_threads },
             // Spectra have as many widths as hops in the longest frame, raw samples as many as samples.
-            memory_pattern: features.kind != Kind::Iq || features.frames.is_some(),
+            memory_pattern: match features.kind {
+                Kind::Iq => features.frames.is_some(),
+                Kind::LogMel | Kind::LogSpectrum => true,
+            },
         };
         let mut cpu = SharedSession::open(runtime.environment(), &bundle.onnx, options, &[], None)
             .map_err(|error| format!("onnx runtime can't load model.onnx: {error}"))?;

@@ -7,7 +7,7 @@ use sferic_samples::Datatype;
 
 use super::files::{extension, stem};
 
-/// Faster than the receivers whose files are met sample, Hz: a number over it is no rate and no bandwidth.
+/// Above every known receiver's sample rate, Hz: a number over it is no rate and no bandwidth.
 const OVER_ANY_RATE: f64 = 250e6;
 
 /// A centre frequency is this many times the rate beside it at least; bit rates and bandwidths are nearer to

@@ -19,9 +19,9 @@ pub struct Stream {
     pub frequency: Option<f64>,
     /// Where the samples are; headers inside the data file part them.
     pub spans: Vec<ByteSpan>,
-    /// When the instant of an offset was sampled, by rising offset.
+    /// Timestamps by sample offset, ascending.
     pub stamps: Vec<(u64, Timestamp)>,
-    /// Where the receiver was from an offset on, by rising offset; `None` where that is not known.
+    /// Where the receiver was from a sample offset on, ascending; `None` where that is not known.
     pub places: Vec<(u64, Option<Geolocation>)>,
 }
 

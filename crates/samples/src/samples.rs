@@ -65,7 +65,12 @@ impl<'a> Samples<'a> {
             Datatype::Cf32Le => self.check_components::<Cf32Le>(|b| f64::from(Cf32Le::read(b))),
             Datatype::Cf32Be => self.check_components::<Cf32Be>(|b| f64::from(Cf32Be::read(b))),
             Datatype::Cf64Le => self.check_components::<Cf64Le>(Cf64Le::read_wide),
-            _ => Ok(()),
+            Datatype::Ci32Le
+            | Datatype::Ci16Le
+            | Datatype::Ci16Be
+            | Datatype::Cu16Le
+            | Datatype::Ci8
+            | Datatype::Cu8 => Ok(()),
         }
     }
 

@@ -3,6 +3,8 @@
 //! [`places`] takes a file of that folder and gives the paths where it may be; [`skip`] and [`not_run`]
 //! are for tests that cannot run. It names no tool.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))] // a test may panic
+
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -66,5 +68,36 @@ mod tests {
             ["/opt/lib/sferic", "/opt/bin/.tools", "/opt/.tools", "/.tools"]
         );
         assert_eq!(beside("/target/debug/sferic"), ["/target/debug/.tools", "/target/.tools", "/.tools"]);
+    }
+
+    #[test]
+    fn a_file_is_looked_for_below_the_working_directory_first() {
+        let first = places("bin/nats-server").next().unwrap();
+        assert_eq!(first, std::env::current_dir().unwrap().join(".tools/bin/nats-server"));
+    }
+
+    #[test]
+    fn a_test_that_does_not_run_is_listed_or_fails() {
+        // It runs itself, in processes with other environments.
+        if std::env::var_os("SFERIC_MISSES_A_TOOL").is_some() {
+            return skip("no such tool");
+        }
+        let list = std::env::temp_dir().join(format!("sferic-tools-{}", std::process::id()));
+        let run = |required: bool| {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "tests::a_test_that_does_not_run_is_listed_or_fails"]);
+            command.env("SFERIC_MISSES_A_TOOL", "").env("SFERIC_SKIPPED", &list);
+            command.env("NEXTEST_TEST_NAME", "it").env_remove("SFERIC_REQUIRE_TOOLS");
+            if required {
+                command.env("SFERIC_REQUIRE_TOOLS", "1");
+            }
+            command.output().unwrap().status.success()
+        };
+        assert!(run(false) && run(false));
+        let listed = std::fs::read_to_string(&list).unwrap();
+        std::fs::remove_file(&list).unwrap();
+        assert_eq!(listed, "it: no such tool\n".repeat(2));
+        assert!(!run(true), "a missing tool is a failure");
+        assert!(!list.exists(), "it failed, and is not listed");
     }
 }

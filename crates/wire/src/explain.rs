@@ -20,7 +20,7 @@ pub struct ReadError(String);
 /// Bytes of an error's text: it quotes what the frame holds, which may be as long as the frame.
 const MAX_MESSAGE: usize = 400;
 
-/// The encoding in which this begins as a map does.
+/// The encoding whose map marker this payload begins with.
 fn begins_as(payload: &[u8]) -> Option<Encoding> {
     match payload.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => Some(Encoding::Json),

@@ -84,6 +84,11 @@ impl<'de> Visitor<'de> for AnyScalar {
         Ok(Scalar::Other)
     }
 
+    // As `Text` has it: some senders know no other type for text.
+    fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(str::from_utf8(bytes).map_or(Scalar::Other, |text| Scalar::Text(text.into())))
+    }
+
     fn visit_bytes<E>(self, _: &[u8]) -> Result<Self::Value, E> {
         Ok(Scalar::Other)
     }

@@ -172,6 +172,11 @@ fn the_readable_part_of_a_broken_frame_is_salvaged() {
         let info = salvage(&message, encoding);
         assert_eq!((info.frame_id.as_str(), info.seq), ("f-2", None));
     }
+    // Text as `bin`, which a frame that is read may have too.
+    let bin = |text: &str| rmpv::Value::Binary(text.into());
+    let message = map(vec![("frame_id", bin("b-1")), ("session_id", bin("s"))]);
+    let info = salvage(&message, MessagePack);
+    assert_eq!((info.frame_id.as_str(), info.session_id.as_deref()), ("b-1", Some("s")));
     assert_eq!(salvage(b"\xc1nonsense", MessagePack).frame_id, "");
     assert_eq!(
         salvage(&map(vec![("frame_id", "line\nbreak".into())]), MessagePack).frame_id,

@@ -32,8 +32,7 @@ pub(super) struct Classifier {
     activation: Activation,
     /// In the order of the output.
     labels: Vec<Arc<str>>,
-    /// The labels as numbers, where all of them are: then a class that is a number is the label that says so,
-    /// else a place among them.
+    /// The labels parsed as numbers, if all are; then a class is matched by value, else it is an index.
     numbers: Option<Vec<i64>>,
     /// Number of labels in an answer.
     top_k: usize,

@@ -184,7 +184,7 @@ impl Head {
                 };
                 self.outputs.iter().zip(tensors).map(own).collect::<Option<_>>().map(Answer::Tensors)
             }
-            _ => None,
+            (HeadKind::Localization(_) | HeadKind::Classification(_) | HeadKind::Tensors, _) => None,
         }
     }
 }

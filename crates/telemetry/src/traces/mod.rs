@@ -93,7 +93,7 @@ impl Traces {
         };
         let (root, publish) = (new_span_id(), new_span_id());
         if parent.is_none() {
-            // The state belongs to the trace that the other header did not name.
+            // `tracestate` without a valid `traceparent` is dropped: it belongs to a trace that is not known.
             headers.tracestate = None;
         }
         // Without spans of this frame, the span of the sender stays the parent.
