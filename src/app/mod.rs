@@ -229,11 +229,16 @@ impl App {
             exporter.close(self.bound).await;
         }
         let counts = shared_state.ledger.counts();
+        if !counts.balance() {
+            tracing::error!(?counts, "the ledger does not balance");
+        }
         tracing::info!(
             received = counts.received,
             predictions = counts.predictions,
             failures = counts.failures,
             lost = counts.lost,
+            redelivered = counts.redelivered,
+            duplicates_dropped = counts.duplicates_dropped,
             "stopped"
         );
     }

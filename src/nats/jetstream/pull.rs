@@ -116,7 +116,17 @@ struct Inbox {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Request {
     frames: usize,
+    /// No frame has come for it yet.
+    is_untouched: bool,
+    asked: Instant,
     heard: Instant,
+}
+
+impl Request {
+    fn of(frames: usize) -> Self {
+        let now = Instant::now();
+        Self { frames, is_untouched: true, asked: now, heard: now }
+    }
 }
 
 /// What a message on the inbox says.
@@ -204,7 +214,7 @@ impl Puller {
         match client.subscribe(subject.clone()).await {
             Ok(subscriber) => {
                 self.consumer = self.streams.rebound(&self.consumer);
-                let request = Request { frames: 0, heard: Instant::now() };
+                let request = Request::of(0);
                 self.reading = Reading::Inbox(Inbox { subject, subscriber, epoch, generation, request });
             }
             Err(_) => drop(tokio::time::timeout(RETRY, self.connection.renewed(generation)).await),
@@ -245,7 +255,7 @@ impl Puller {
                 self.again(RETRY).await;
                 return None;
             }
-            inbox.request = Request { frames, heard: Instant::now() };
+            inbox.request = Request::of(frames);
             if self.state.borrow().0 != Input::Reading && self.connection.echo().await.is_ok() {
                 self.state.send_replace((Input::Reading, None));
             }
@@ -294,10 +304,18 @@ impl Puller {
         match word(&message) {
             Word::Frame => {
                 inbox.request.frames = inbox.request.frames.saturating_sub(1);
+                inbox.request.is_untouched = false;
                 return Some(message);
             }
             Word::Heartbeat => {}
-            Word::Over => inbox.request.frames = 0,
+            Word::Over => {
+                inbox.request.frames = 0;
+                // Refused at once, because too many requests wait for example.
+                if inbox.request.is_untouched && inbox.request.asked.elapsed() < RETRY {
+                    tracing::debug!(description = message.description, "the request for frames is refused");
+                    self.again(RETRY).await;
+                }
+            }
             Word::Gone(reason) => {
                 tracing::warn!(reason, "the consumer is gone");
                 self.state.send_replace((Input::Joining, Some(reason)));
