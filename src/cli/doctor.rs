@@ -8,12 +8,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use sferic_onnx::{Catalog, Examination, ExecutionProvider, Runtime, compiled_in, examine, usable};
 use sferic_settings::{Settings, available_cores, given};
+use sferic_telemetry::with_causes;
 
 use super::ConnectArgs;
 use super::output::Output;
 use crate::app::{check_threads, load_models, options};
 use crate::nats::{self, NoConnection};
-use sferic_telemetry::with_causes;
 
 /// Checks NATS, the ONNX Runtime library, its execution providers and the models, and says what to do about
 /// what is missing. Exits 1 where something is.

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use futures::StreamExt;
 use futures::stream::select_all;
+use sferic_telemetry::with_causes;
 use tokio::time::Instant;
 
 use super::outcome::Outcome;
@@ -16,7 +17,6 @@ use super::output::Output;
 use super::stages::Breakdown;
 use super::{ConnectArgs, geojson, refusal};
 use crate::nats::{self, Action};
-use sferic_telemetry::with_causes;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -11,10 +11,10 @@ use futures::future::BoxFuture;
 use sferic_actors::ports::SharedCacheError;
 use sferic_actors::task::Task;
 use sferic_settings::{Nats, SharedCacheSettings, given};
+use sferic_telemetry::with_causes;
 
 use super::backend::{Backend, failed};
 use crate::nats;
-use sferic_telemetry::with_causes;
 
 /// Time after a failure until the bucket is opened again.
 const RETRY: Duration = Duration::from_secs(1);

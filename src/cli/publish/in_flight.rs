@@ -8,6 +8,7 @@ use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use sferic_telemetry::with_causes;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
@@ -15,7 +16,6 @@ use crate::cli::outcome::{Outcome, is_acknowledgement};
 use crate::cli::output::Output;
 use crate::cli::refusal;
 use crate::nats::{Action, Connection};
-use sferic_telemetry::with_causes;
 
 /// Maximum number of unanswered frames.
 const MAX_OUTSTANDING: usize = 32;
