@@ -10,7 +10,7 @@ use super::tests::{config, finish, lenient, start};
 use super::*;
 use crate::account::ledger::End;
 use crate::frame::Envelope;
-use crate::outcome::{FailureCode, Origin, PublishError};
+use crate::outcome::{Failure, FailureCode, Origin, Prediction, PublishError};
 use crate::ports::{Arrival, LoadedModel};
 use crate::routing::Generation;
 use crate::testing::*;
