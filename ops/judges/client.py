@@ -95,9 +95,9 @@ async def failures(client):
         found = (outcome.get("code"), set(outcome), outcome.get("retryable"))
         expected = (code, keys, codes[code][1] == "yes")
         is_right = equal(f"{name} is {code}, with the page's keys", found, expected)
-        told = (headers.get("Nats-Service-Error-Code"), bool(headers.get("Nats-Service-Error")))
+        service_error = (headers.get("Nats-Service-Error-Code"), bool(headers.get("Nats-Service-Error")))
         if is_right:
-            equal(f"{name} has the service code in its headers", told, (codes[code][0], True))
+            equal(f"{name} has the service code in its headers", service_error, (codes[code][0], True))
 
 
 async def service(client):
