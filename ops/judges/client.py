@@ -123,7 +123,7 @@ async def many(client):
     ids = sorted(unpacked(reply.data)["frame_id"] for reply in await asyncio.gather(*waiting))
     equal(f"{MANY} requests at once get one answer each", ids, sorted(f"many-{n}" for n in range(MANY)))
     health = json.loads((await client.request("sferic.health", b"", timeout=10)).data)
-    equal("the daemon is well after all this", health["status"], "ok")
+    equal("the daemon is ok after all this", health["status"], "ok")
     ledger = health["ledger"]
     parts = sum(ledger[key] for key in ("predictions", "failures", "lost", "in_flight"))
     equal("received = predictions + failures + lost + in flight", ledger["received"], parts)
