@@ -1,17 +1,21 @@
 //! Holds the documentation to the code: the tables of `docs/protocol.md` to the types and to real messages,
-//! in both directions, and the relative links of every page to files and headings that exist.
+//! in both directions; and the links and paths of every page, see `pages`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
+#[path = "docs/pages.rs"]
+mod pages;
 #[path = "daemon/support.rs"]
 #[allow(dead_code, reason = "shared with the daemon's tests, which use the rest")]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_nats::HeaderMap;
 use futures::StreamExt;
 use serde_json::{Value, json};
+use sferic::nats::HealthStatus;
+use sferic_actors::breaker::CircuitState;
 use sferic_actors::frame::Encoding;
 use sferic_actors::outcome::FailureCode;
 use sferic_samples::Datatype;
@@ -37,7 +41,11 @@ fn table(heading: &str) -> BTreeMap<String, Vec<String>> {
     for row in rows {
         let mut cells = row.split(" | ");
         let name = cells.next().unwrap().trim_end_matches('`').to_owned();
-        let cells = cells.map(|cell| cell.trim_matches('`').to_owned()).collect();
+        let word = |cell: &str| {
+            let word = cell.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+            word.filter(|word| !word.contains('`')).unwrap_or(cell).to_owned()
+        };
+        let cells = cells.map(word).collect();
         assert_eq!(table.insert(name, cells), None, "twice under {heading:?}: {row}");
     }
     assert!(!table.is_empty(), "no table under {heading:?}");
@@ -56,6 +64,11 @@ fn assert_documented(heading: &str, found: &Names, documented: &Names) {
         missing.is_empty() && surplus.is_empty(),
         "{heading:?}: not documented {missing:?}, documented only {surplus:?}"
     );
+}
+
+/// The words in back-ticks.
+fn quoted(cell: &str) -> Names {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 fn keys(object: &Value) -> Names {
@@ -212,6 +225,16 @@ async fn outcomes_have_the_documented_keys_and_headers() {
         &["all", "localization", "classification", "tensors"].map(str::to_owned).into(),
     );
 
+    // What a frame's headers do: those that are passed on are on the outcomes above, one is the frame's id.
+    let (_, mut headers) = full("headers", "degrees");
+    headers.insert("Nats-Msg-Id", "by-its-header");
+    let (payload, _) = as_json(&json!({"iq_data": vec![[0.5, 0.25]; 64]}));
+    let sent: Names = headers.iter().map(|(name, _)| name.to_string()).collect();
+    assert_documented("## Headers", &sent, &documented_headers(0));
+    let reply = world.ask_raw(payload, headers).await;
+    assert_eq!(reply.body["frame_id"], "by-its-header");
+    outcome().await;
+
     let (payload, headers) = full("failed", "no-such-model");
     let reply = world.ask_raw(payload, headers).await;
     assert_documented("## Failure", &keys(&reply.body), &names("## Failure"));
@@ -233,6 +256,16 @@ async fn control_answers_have_the_documented_keys() {
     in_health.insert("reason".to_owned());
     assert_documented("## Health", &in_health, &names("## Health"));
     assert_documented("### ledger", &keys(&health["ledger"]), &names("### ledger"));
+    let statuses: Names = HealthStatus::ALL.map(|status| status.as_str().to_owned()).into();
+    assert_documented("status", &statuses, &quoted(&table("## Health")["status"][0]));
+    let [closed, open, half_open] =
+        [CircuitState::Closed, CircuitState::Open { until: None }, CircuitState::HalfOpen]
+            .map(|state| state.name().to_owned());
+    let mut of_models = keys(&health["models"][0]);
+    of_models.extend([open.clone(), half_open.clone()]);
+    of_models.extend(["reason", "ready", "failed"].map(str::to_owned));
+    assert_documented("models", &of_models, &quoted(&table("## Health")["models"][0]));
+    assert_documented("state", &[closed, open, half_open].into(), &quoted(&table("## Circuits")["state"][0]));
 
     let ask = async |subject: &str| -> Value {
         let answer = world.client.request(subject.to_owned(), "".into()).await.unwrap();
@@ -255,123 +288,14 @@ async fn control_answers_have_the_documented_keys() {
         .map(|line| line.trim_start_matches("| `").split('`').next().unwrap().to_owned())
         .collect();
     assert_documented("## Subjects", &endpoints, &subjects);
+    let documented = names("## Subjects");
+    let others =
+        documented.iter().flat_map(|names| names.split("`, `")).filter(|name| !name.starts_with("sferic."));
+    let frames = ["frames", "predictions", "failures"].map(|kind| format!("iq.{kind}.<source>"));
+    let service = ["PING", "INFO", "STATS"].map(|verb| format!("$SRV.{verb}"));
+    let expected = frames.into_iter().chain(service).collect();
+    assert_documented("## Subjects", &expected, &others.map(str::to_owned).collect());
     for name in keys(&world.statistics().await) {
         assert!(page.contains(&format!("`{name}`")), "`{name}` of $SRV.STATS is not in the page");
-    }
-}
-
-/// Every page of the repository but those of other projects.
-fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir()
-            && !path.is_symlink()
-            && !name.starts_with('.')
-            && !["target", "shared"].contains(&name.as_str())
-        {
-            pages(&path, found);
-        } else if name.ends_with(".md") {
-            found.push(path);
-        }
-    }
-}
-
-/// As a heading is linked to: lower case, hyphens for spaces, and nothing but letters, digits, `-` and `_`.
-fn anchor(heading: &str) -> String {
-    let text = heading.trim_start_matches('#').trim().to_lowercase();
-    text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>().replace(' ', "-")
-}
-
-#[test]
-fn relative_links_lead_somewhere() {
-    let mut found = Vec::new();
-    pages(&root(), &mut found);
-    let mut broken = Vec::new();
-    for page in &found {
-        let text = std::fs::read_to_string(page).unwrap();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if target.contains("://") || target.contains(char::is_whitespace) {
-                continue;
-            }
-            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-            let path = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            let leads = path.exists()
-                && (heading.is_empty()
-                    || std::fs::read_to_string(&path).is_ok_and(|text| {
-                        text.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == heading)
-                    }));
-            if !leads {
-                broken.push(format!("{}: {target}", page.display()));
-            }
-        }
-    }
-    assert!(found.len() > 20 && broken.is_empty(), "{broken:#?}");
-}
-
-#[test]
-fn the_container_is_built_from_every_member_of_the_workspace() {
-    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
-    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
-    let members = manifest["workspace"]["members"].as_array().unwrap();
-    let ignored = read("ops/Dockerfile.dockerignore");
-    let copied: Vec<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
-    for member in members.iter().map(|member| member.as_str().unwrap().trim_end_matches("/*")) {
-        assert!(
-            copied.iter().any(|folder| Path::new(member).starts_with(folder)),
-            "{member} is a member, but ops/Dockerfile.dockerignore keeps it out of the build"
-        );
-    }
-    let dockerfile = read("ops/Dockerfile");
-    let from_here = dockerfile.lines().filter(|line| !line.contains("--from="));
-    for source in from_here.filter_map(|line| line.strip_prefix("COPY ")?.split(' ').next()) {
-        assert!(root().join(source).exists(), "COPY {source}");
-        let is_copied = |folder: &&str| Path::new(source).starts_with(folder);
-        assert!(source == "." || copied.iter().any(is_copied), "COPY {source} is kept out of the build");
-    }
-}
-
-/// The files a page links to by the name of a type, each with that name.
-fn linked_types(page: &str) -> Vec<(String, PathBuf)> {
-    let text = std::fs::read_to_string(root().join("docs").join(page)).unwrap();
-    let links = text.split("[`").skip(1).filter_map(|rest| {
-        let (name, rest) = rest.split_once("`](")?;
-        let (file, _) = rest.split_once(')')?;
-        Some((name.to_owned(), root().join("docs").join(file)))
-    });
-    links.filter(|(name, _)| name.starts_with(char::is_uppercase)).collect()
-}
-
-#[test]
-fn types_are_defined_where_the_page_says() {
-    let types = linked_types("where-to-change.md");
-    assert!(types.len() > 20, "{types:?}");
-    for (name, file) in types {
-        let code = std::fs::read_to_string(&file).unwrap();
-        let is_defined = ["struct", "enum", "trait", "type"].iter().any(|kind| {
-            let start = format!("{kind} {name}");
-            code.split(&start)
-                .skip(1)
-                .any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
-        });
-        assert!(is_defined, "{} does not define {name}", file.display());
-    }
-}
-
-/// Files and folders of the source that [`ARCHITECTURE.md`] names, relative to the folders of sources.
-#[test]
-fn files_that_the_map_names_are_there() {
-    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let mut sources = vec![root(), root().join("src"), root().join("actors/src")];
-    let crates = std::fs::read_dir(root().join("crates")).unwrap();
-    sources.extend(crates.map(|entry| entry.unwrap().path().join("src")));
-    let is_a_path = |name: &&str| {
-        let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
-        is_plain && !name.starts_with('/') && (name.ends_with(".rs") || name.ends_with('/'))
-    };
-    let named: Vec<_> = map.split('`').skip(1).step_by(2).filter(is_a_path).collect();
-    assert!(named.len() > 10, "{named:?}");
-    for name in named {
-        assert!(sources.iter().any(|folder| folder.join(name).exists()), "there is no {name}");
     }
 }

@@ -95,9 +95,9 @@ async def failures(client):
         found = (outcome.get("code"), set(outcome), outcome.get("retryable"))
         expected = (code, keys, codes[code][1] == "yes")
         is_right = equal(f"{name} is {code}, with the page's keys", found, expected)
-        told = (headers.get("Nats-Service-Error-Code"), bool(headers.get("Nats-Service-Error")))
+        service_error = (headers.get("Nats-Service-Error-Code"), bool(headers.get("Nats-Service-Error")))
         if is_right:
-            equal(f"{name} has the service code in its headers", told, (codes[code][0], True))
+            equal(f"{name} has the service code in its headers", service_error, (codes[code][0], True))
 
 
 async def service(client):
@@ -123,7 +123,7 @@ async def many(client):
     ids = sorted(unpacked(reply.data)["frame_id"] for reply in await asyncio.gather(*waiting))
     equal(f"{MANY} requests at once get one answer each", ids, sorted(f"many-{n}" for n in range(MANY)))
     health = json.loads((await client.request("sferic.health", b"", timeout=10)).data)
-    equal("the daemon is well after all this", health["status"], "ok")
+    equal("the daemon is ok after all this", health["status"], "ok")
     ledger = health["ledger"]
     parts = sum(ledger[key] for key in ("predictions", "failures", "lost", "in_flight"))
     equal("received = predictions + failures + lost + in flight", ledger["received"], parts)

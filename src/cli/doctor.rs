@@ -112,10 +112,11 @@ async fn server(settings: &Settings) -> Finding {
         }
         Err(error) => {
             let text = with_causes(&error);
-            // Another kind means that the server was found; the error says what to set.
-            let is_away = matches!(error.downcast_ref(), None | Some(NoConnection::Away { .. }));
+            // These mean that the server was found; the error says what to set.
+            let is_found =
+                matches!(error.downcast_ref(), Some(NoConnection::Refused { .. } | NoConnection::Tls { .. }));
             let advice = "; start a nats-server there, or set nats.url or --url";
-            Err(text + if is_away { advice } else { "" })
+            Err(text + if is_found { "" } else { advice })
         }
     };
     Finding::new("NATS server", result)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use async_nats::ConnectOptions;
 use sferic_settings::{Nats, given};
 
@@ -13,7 +14,7 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(500);
 /// The options of a client that the server lists as `name`.
 ///
 /// # Errors
-/// The credentials cannot be read.
+/// The credentials, or a file of TLS, cannot be read.
 pub(super) async fn of(nats: &Nats, name: &str, sign_in: &SignIn) -> anyhow::Result<ConnectOptions> {
     let mut options = ConnectOptions::new()
         .name(name)
@@ -22,6 +23,12 @@ pub(super) async fn of(nats: &Nats, name: &str, sign_in: &SignIn) -> anyhow::Res
     options = sign_in.apply(options).await?;
     if let Some(prefix) = given(&nats.inbox_prefix) {
         options = options.custom_inbox_prefix(prefix);
+    }
+    let files = [("tls_ca", &nats.tls_ca), ("tls_cert", &nats.tls_cert), ("tls_key", &nats.tls_key)];
+    for (key, file) in files.into_iter().filter(|(_, file)| given(file).is_some()) {
+        // The library's error names neither.
+        let opened = tokio::fs::File::open(file).await;
+        opened.with_context(|| format!("nats.{key}, {file}, cannot be read"))?;
     }
     if let Some(file) = given(&nats.tls_ca) {
         options = options.add_root_certificates(file.into()).require_tls(true);

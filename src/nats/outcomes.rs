@@ -56,8 +56,9 @@ impl Outcomes {
         results
     }
 
-    /// Sends all outcomes and waits for the flush. If the client ends meanwhile, all go to the next one with
-    /// the same `Nats-Msg-Id`: which of them it had sent is not known, and a duplicate is better than a loss.
+    /// Sends all outcomes and waits for the flush. If the client ends meanwhile, or was already the next one
+    /// when it was asked for, all go to the next one with the same `Nats-Msg-Id`: which of them were sent, or
+    /// answered, is not known, and a duplicate is better than a loss.
     async fn send_all(
         &self,
         outcomes: &mut [Outcome],
@@ -81,8 +82,8 @@ impl Outcomes {
                 client.flush().await.map(|()| results)
             };
             match tokio::time::timeout(self.bound, sending).await {
-                Ok(Ok(results)) => return Ok(results),
-                Ok(Err(_)) => {
+                Ok(Ok(results)) if self.connection.generation() == generation => return Ok(results),
+                Ok(_) => {
                     outcomes.iter_mut().for_each(|outcome| {
                         (outcome.published.subject, outcome.published.origin) = (false, false)
                     });

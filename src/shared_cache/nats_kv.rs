@@ -41,7 +41,7 @@ impl NatsKv {
         let store = Arc::<OnceLock<Store>>::default();
         let found = Arc::clone(&store);
         let opening = async move {
-            let mut is_told = false;
+            let mut is_logged = false;
             loop {
                 match open(&nats, &config).await {
                     Ok(bucket) => {
@@ -49,8 +49,8 @@ impl NatsKv {
                         let _ = found.set(bucket);
                         return;
                     }
-                    Err(error) if !is_told => {
-                        is_told = true;
+                    Err(error) if !is_logged => {
+                        is_logged = true;
                         tracing::warn!(
                             bucket = config.bucket,
                             error = with_causes(&error),

@@ -22,12 +22,26 @@ async fn assert_no_connection(url: &str, message: &str, advice: &str) {
 async fn nothing_listens() {
     // Port 1 is that of a service nobody runs.
     let url = "nats://127.0.0.1:1";
+    let refused = std::net::TcpStream::connect("127.0.0.1:1").unwrap_err();
     assert_no_connection(
         url,
-        "no NATS server answers at nats://127.0.0.1:1: IO error: Connection refused (os error 111)",
+        &format!("no NATS server answers at nats://127.0.0.1:1: IO error: {refused}"),
         "; start a nats-server there, or set nats.url or --url",
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_file_of_tls_that_is_not_there() {
+    for (variable, key) in [("TLS_CA", "tls_ca"), ("TLS_CERT", "tls_cert")] {
+        let mut watch = sferic(&["watch", "--url", "nats://127.0.0.1:1"]);
+        watch.env(format!("SFERIC__NATS__{variable}"), "/nope.pem");
+        watch.env("SFERIC__NATS__TLS_KEY", if key == "tls_cert" { "/nope.key" } else { "" });
+        let (code, out, err) = output(&mut watch).await;
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        let expected = format!("nats.{key}, /nope.pem, cannot be read: No such file or directory");
+        assert!(err.contains(&expected), "{err}");
+    }
 }
 
 #[tokio::test]

@@ -35,12 +35,12 @@ pub(super) async fn start(config: Config) -> (Pipeline, Fakes) {
     (Pipeline::start(config, ports).await.unwrap(), fakes)
 }
 
-/// Waits until the condition holds, for ten seconds of real time at most. A paused clock stands still
+/// Waits until the condition holds, for five seconds of real time at most. A paused clock stands still
 /// meanwhile, however long the threads of the pipeline take; it goes on where a test waits for an outcome.
 pub(super) async fn until(mut holds: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(10), "it does not happen");
+        assert!(began.elapsed() < Duration::from_secs(5), "it does not happen");
         tokio::task::yield_now().await;
     }
 }
@@ -310,7 +310,7 @@ async fn too_many_restarts_end_the_pipeline() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), killing).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(10), pipeline.failed()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(1), pipeline.failed()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,7 +91,7 @@ fn race(source: &Source, push: impl Fn() + Sync, close: impl FnOnce() + Send) ->
 fn a_frame_that_meets_the_closing_of_its_queue_was_dropped_and_not_refused() {
     for _ in 0..100 {
         let source = Source::new();
-        // There is room for all of them, so none may be told that the queue is full.
+        // There is room for all of them, so no failure may say that the queue is full.
         let queue = WorkQueue::new(Config { queue: FRAMES, ..Config::default() });
         let push = || {
             let frame = source.prepared();

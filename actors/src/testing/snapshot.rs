@@ -10,6 +10,7 @@ const WRITE: &str = "SFERIC_WRITE_SNAPSHOTS";
 pub fn assert_snapshot(path: impl AsRef<Path>, text: &str) {
     let path = path.as_ref();
     if std::env::var_os(WRITE).is_some() {
+        assert!(std::env::var_os("CI").is_none(), "{WRITE} is set where files are to be compared");
         std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         return;
     }

@@ -31,7 +31,7 @@ pub struct Model {
     providers: Vec<ExecutionProvider>,
     dispatch: Option<Dispatch>,
     warm_up: WarmUp,
-    empty_bands_told: Once,
+    empty_bands_logged: Once,
 }
 
 impl Model {
@@ -78,7 +78,7 @@ impl Model {
             providers,
             dispatch,
             warm_up,
-            empty_bands_told: Once::new(),
+            empty_bands_logged: Once::new(),
         };
         if let Some(rate) = model.features.sample_rate_hz {
             let extractor =
@@ -91,7 +91,7 @@ impl Model {
     /// Logs a warning about bands that catch no bin, once: at load, or at the first frame where only frames
     /// have a sample rate.
     pub fn warn_of_empty_bands(&self, extractor: &Extractor) {
-        self.empty_bands_told.call_once(|| extractor.warn_of_empty_bands(&self.id.to_string()));
+        self.empty_bands_logged.call_once(|| extractor.warn_of_empty_bands(&self.id.to_string()));
     }
 
     /// The model behind the port; `None` where it is another implementation.

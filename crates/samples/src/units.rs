@@ -10,24 +10,28 @@ pub mod duration {
     use serde::Deserializer;
     use serde::de::{Error, Unexpected, Visitor};
 
+    /// What can be added to any instant: 100 years of 365.25 days.
+    const LONGEST: Duration = Duration::from_secs(3_155_760_000);
+
     struct DurationText;
 
     impl Visitor<'_> for DurationText {
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a duration with its unit, such as \"500ms\"")
+            f.write_str("a duration of at most 100 years with its unit, such as \"500ms\"")
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-            humantime::parse_duration(text).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= LONGEST);
+            duration.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
         }
     }
 
     /// Reads a text such as `500ms`.
     ///
     /// # Errors
-    /// It is no text, or has no unit.
+    /// It is no text, has no unit, is negative or longer than 100 years.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         deserializer.deserialize_str(DurationText)
     }
@@ -47,7 +51,7 @@ pub mod size {
         type Value = u64;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a size such as \"64MiB\", or a number of bytes")
+            f.write_str("a size below 16EiB such as \"64MiB\", or a number of bytes")
         }
 
         fn visit_u64<E: Error>(self, bytes: u64) -> Result<u64, E> {
@@ -59,15 +63,16 @@ pub mod size {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
-            let size: Result<ByteSize, _> = text.parse();
-            size.map(|size| size.as_u64()).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            // What is too large is parsed as the largest.
+            let size = text.parse().ok().map(|size: ByteSize| size.as_u64()).filter(|size| *size < u64::MAX);
+            size.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
         }
     }
 
     /// Reads a text such as `64MiB`, or a number of bytes.
     ///
     /// # Errors
-    /// It is neither.
+    /// It is neither, or too large.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         deserializer.deserialize_any(SizeText)
     }

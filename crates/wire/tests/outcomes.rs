@@ -58,6 +58,10 @@ fn a_prediction_of_each_head_has_its_keys() {
     assert_published("classification.json", &published(OutcomeBuilder::default));
     let tensors = || OutcomeBuilder::default().answer(Answer::Tensors(vec![tensor.clone()]));
     assert_published("tensors.json", &published(tensors));
+    // As JSON, `bin` and base64 look alike.
+    let packed = encode(&tensors().build()).unwrap();
+    let message = rmpv::decode::read_value(&mut packed.as_slice()).unwrap();
+    assert!(message["tensors"]["y"]["data"].is_bin(), "{message}");
 }
 
 #[test]

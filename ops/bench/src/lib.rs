@@ -1,9 +1,11 @@
-//! What the measuring programs share: figures with their spread, what a process uses, where the daemon is.
+//! What the measuring programs share: figures with their spread, what a process uses, where the daemon is and
+//! when it is ready.
 
 pub mod statistics;
 pub mod usage;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
@@ -15,4 +17,22 @@ pub fn daemon() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe().context("this program has no path")?.with_file_name("sferic");
     ensure!(program.is_file(), "{} is not there: `cargo build --release --bin sferic`", program.display());
     Ok(program)
+}
+
+/// Waits until the daemon says that it is ready: it answers before frames reach it.
+///
+/// # Errors
+/// It is not within a minute.
+pub async fn ready(client: &async_nats::Client) -> anyhow::Result<()> {
+    let is_ready = async || {
+        let answer = client.request("sferic.health", "".into()).await.ok()?;
+        let health: serde_json::Value = serde_json::from_slice(&answer.payload).ok()?;
+        (health["status"] == "ok").then_some(())
+    };
+    let ready = async {
+        while is_ready().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), ready).await.context("the daemon does not get ready")
 }

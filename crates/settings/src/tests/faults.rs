@@ -64,12 +64,24 @@ fn a_wrong_type_names_the_key_the_value_and_the_place() {
         ("[pool]\nqueue = -1", "`pool.queue` is -1, must be a whole number from 0 (in my.toml)"),
         (
             "[limits]\ntimeout = 500",
-            "`limits.timeout` is 500, must be a duration with its unit, such as \"500ms\" (in my.toml)",
+            "`limits.timeout` is 500, must be a duration of at most 100 years with its unit, such as \
+             \"500ms\" (in my.toml)",
+        ),
+        (
+            // Added to an instant, it would overflow.
+            "[cache]\nttl = '500000000000y'",
+            "`cache.ttl` is \"500000000000y\", must be a duration of at most 100 years with its unit, such \
+             as \"500ms\" (in my.toml)",
+        ),
+        (
+            "[limits]\nin_flight_bytes = '99999999999999999999GiB'",
+            "`limits.in_flight_bytes` is \"99999999999999999999GiB\", must be a size below 16EiB such as \
+             \"64MiB\", or a number of bytes (in my.toml)",
         ),
         (
             "[cache]\nmax_bytes = 'lots'",
-            "`cache.max_bytes` is \"lots\", must be a size such as \"64MiB\", or a number of bytes (in \
-             my.toml)",
+            "`cache.max_bytes` is \"lots\", must be a size below 16EiB such as \"64MiB\", or a number of \
+             bytes (in my.toml)",
         ),
         (
             "[cache.shared]\nkind = 'memcached'",
@@ -273,7 +285,8 @@ fn a_number_is_quoted_as_it_was_written() {
     );
     assert_eq!(
         fault("[limits]\ntimeout = 0x1F4"),
-        "`limits.timeout` is 0x1F4, must be a duration with its unit, such as \"500ms\" (in my.toml)"
+        "`limits.timeout` is 0x1F4, must be a duration of at most 100 years with its unit, such as \"500ms\" \
+         (in my.toml)"
     );
     assert_eq!(
         fault("[pool]\nqueue = 1_000.0"),

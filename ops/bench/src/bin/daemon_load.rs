@@ -3,7 +3,7 @@
 #![allow(missing_docs)] // a program
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -100,8 +100,7 @@ async fn start(server: &PrivateServer, client: &async_nats::Client) -> anyhow::R
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot start {}", program.display()))?;
-    let ready = async { while client.request("sferic.health", "".into()).await.is_err() {} };
-    tokio::time::timeout(Duration::from_secs(30), ready).await.context("the daemon does not get ready")?;
+    sferic_bench::ready(client).await?;
     Ok(daemon)
 }
 

@@ -164,10 +164,7 @@ impl Bench {
         }
         let daemon = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
         let daemon = daemon.with_context(|| format!("cannot start {}", program.display()))?;
-        let ready = async { while self.client.request("sferic.health", "".into()).await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(60), ready)
-            .await
-            .context("the daemon does not get ready")?;
+        sferic_bench::ready(&self.client).await?;
         Ok(daemon)
     }
 
