@@ -1,230 +1,236 @@
-"""nats-server and daemons on streams, frames for them, and the count of what became of each."""
+"""A nats-server and daemons on streams, frames for them, and the count of what became of each."""
 
 import asyncio
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgpack
 import nats
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "watch"))
-from programs import free_port
+import frames
+import report
+from process import PASSING, PATIENCE, Failed, Process, Refused, free_port, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 120
-HEADERS = {"Content-Type": "application/msgpack"}
-
-
-class Failed(Exception):
-    """The fault could not be carried out."""
-
-
-async def until(what, check, seconds=PATIENCE):
-    """Waits until `check` gives something true; an error of the connection counts as false."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if found := await check():
-                return found
-        except (nats.errors.Error, OSError, asyncio.TimeoutError):
-            pass
-        await asyncio.sleep(0.05)
-    raise Failed(f"{what}: not within {seconds} s")
-
-
-class Process:
-    """A program that is ended with the world it belongs to."""
-
-    def __init__(self, log, *command, **environment):
-        self.command, self.environment, self.log = command, environment, log
-        self.start()
-
-    def start(self):
-        environment = {**os.environ, **self.environment}
-        streams = {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
-        self.process = subprocess.Popen(self.command, env=environment, **streams)
-
-    def kill(self, name="KILL"):
-        if self.process.poll() is None:
-            os.kill(self.process.pid, getattr(signal, f"SIG{name}"))
-
-    def wait(self, seconds=60):
-        return self.process.wait(seconds)
-
-    def restart(self):
-        self.kill()
-        self.wait()
-        self.start()
-
-    def end(self):
-        self.kill("CONT")
-        self.kill()
-        self.wait()
-
-
-@dataclass
-class Report:
-    """What became of the frames that the stream has acknowledged to their sender."""
-
-    sent: int
-    ok: int
-    lost: int
-    duplicated: int
-    unexpected: int
-    notes: list = field(default_factory=list)
-
-    @property
-    def is_clean(self):
-        return self.lost == self.duplicated == self.unexpected == 0 and self.ok == self.sent
+NATS_SERVER = ROOT / ".tools/bin/nats-server"
+FRAMES, OUTCOMES, DURABLE = "IQ_FRAMES", "IQ_OUTCOMES", "sferic"
+MODELS = ROOT / "tests/models"
 
 
 class World:
     """A server with a store, daemons and a client; everything ends with it."""
 
-    def __init__(self, sferic, models="degrees", default="degrees", **settings):
+    def __init__(self, sferic, models=(MODELS / "degrees",), **settings):
         self.folder = Path(tempfile.mkdtemp(prefix="sferic-faults-"))
-        self.sferic, self.port, self.sent, self.daemons = sferic, free_port(), {}, []
-        self.log = open(self.folder / "log", "w+")
+        self.sferic, self.client = sferic, None
+        self.servers, self.daemons, self.sent, self.clashes, self.seen = [], [], {}, [], Counter()
+        self.is_clean = True
         repository = self.folder / "models"
         repository.mkdir()
-        for model in models.split(","):
-            (repository / model).symlink_to(ROOT / "tests/models" / model)
+        for model in models:
+            (repository / model.name).symlink_to(model)
         self.settings = {
             "NATS__MODE": "jetstream",
             "MODELS__REPOSITORY": str(repository),
-            "MODELS__DEFAULT": default,
+            "MODELS__DEFAULT": models[0].name,
             "JETSTREAM__MAX_BYTES": "256MiB",
             "JETSTREAM__ACK_WAIT": "2s",
             "HTTP__LISTEN": "",
             **settings,
         }
-        self.server = None
+
+    async def start_servers(self):
+        port = free_port()
+        self.urls = [f"nats://127.0.0.1:{port}"]
+        store = self.folder / "store"
+        command = [NATS_SERVER, "-a", "127.0.0.1", "-p", port, "-js", "-sd", store]
+        self.servers = [Process("nats-server", self.folder / "nats-server.log", *map(str, command))]
 
     @property
-    def url(self):
-        return f"nats://127.0.0.1:{self.port}"
+    def server(self):
+        return self.servers[0]
 
     async def __aenter__(self):
-        store = self.folder / "store"
-        self.server = Process(
-            self.log, str(ROOT / ".tools/bin/nats-server"), "-a", "127.0.0.1", "-p", str(self.port),
-            "-js", "-sd", str(store),
-        )
-        self.client = await until("nats-server", self.connect)
-        self.js = self.client.jetstream(timeout=10)
+        try:
+            await self.start_servers()
+            self.client = await until("nats-server", self.connect)
+            self.js = self.client.jetstream(timeout=10)
+            for kind in ("predictions", "failures"):
+                await self.client.subscribe(f"iq.{kind}.>", cb=self.see)
+        except BaseException:
+            await self.__aexit__(*sys.exc_info())
+            raise
         return self
 
     async def connect(self):
-        return await nats.connect(
-            self.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet, connect_timeout=2
-        )
+        options = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.1, "connect_timeout": 2}
+        connecting = nats.connect(self.urls, error_cb=quiet, **options)
+        return await asyncio.wait_for(connecting, 10)
 
-    async def __aexit__(self, *_):
-        for process in [*self.daemons, self.server]:
+    async def see(self, message):
+        """Keeps the ids of outcomes that pass by, whether or not their stream stores them."""
+        self.seen[(message.headers or {}).get("Nats-Msg-Id")] += 1
+
+    async def __aexit__(self, kind, error, _):
+        for process in [*self.daemons, *self.servers]:
             process.end()
-        try:
-            await asyncio.wait_for(self.client.close(), 5)
-        except (nats.errors.Error, asyncio.TimeoutError):
-            pass
-        self.log.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.client:
+            try:
+                await asyncio.wait_for(self.client.close(), 5)
+            except PASSING:
+                pass
+        if self.is_clean and kind is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        for name in ("store", "models"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        print(f"    logs are kept in {self.folder}", file=sys.stderr, flush=True)
 
     def said(self):
-        self.log.flush()
-        return (self.folder / "log").read_text()[-3000:]
+        """The ends of all logs."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
 
-    async def daemon(self, wait=True, **more):
-        environment = {f"SFERIC__{key}": value for key, value in {**self.settings, **more}.items()}
-        daemon = Process(self.log, str(self.sferic), "run", "--url", self.url, **environment)
+    async def daemon(self, wait=True, url=None, environment=None, **more):
+        settings = {f"SFERIC__{key}": value for key, value in {**self.settings, **more}.items()}
+        name = f"daemon-{len(self.daemons) + 1}"
+        command = [str(self.sferic), "run", "--url", url or ",".join(self.urls)]
+        daemon = Process(name, self.folder / f"{name}.log", *command, **settings, **(environment or {}))
         self.daemons.append(daemon)
         if wait:
-            await until("the daemon", self.is_ready)
+            await self.ready()
         return daemon
 
-    async def is_ready(self):
-        reply = await self.client.request("sferic.health", b"", timeout=1)
-        return json.loads(reply.data)["status"] == "ok"
+    async def ready(self, seconds=PATIENCE):
+        """Waits until every daemon is ready that runs."""
+        await until("the daemons", self.is_ready, seconds)
 
-    async def publish(self, count, source="rx", first=0, pause=0.0, **keys):
-        """Puts frames into the stream, each again until the stream has acknowledged it."""
-        for number in range(first, first + count):
-            body = {"frame_id": str(number), "datatype": "ci8", "samples": bytes([64, 32] * 128), **keys}
-            headers = {**HEADERS, "Nats-Msg-Id": f"{source}-{number}"}
-            while True:
-                try:
-                    ack = await self.js.publish(
-                        f"iq.frames.{source}", msgpack.packb(body), headers=headers, timeout=2
-                    )
+    async def is_ready(self):
+        self.check_alive()
+        alive = sum(daemon.is_alive and not daemon.is_stopped for daemon in self.daemons)
+        healths = await self.healths(alive)
+        return len(healths) == alive and all(health["status"] == "ok" for health in healths)
+
+    def check_alive(self):
+        for process in [*self.daemons, *self.servers]:
+            process.check_alive()
+
+    async def healths(self, daemons):
+        """The health of as many daemons, or of those that answer within a second or two."""
+        inbox = self.client.new_inbox()
+        subscription = await self.client.subscribe(inbox)
+        found, deadline = [], time.monotonic() + 2
+        try:
+            await self.client.publish("$SRV.PING.sferic", reply=inbox)
+            while len(found) < daemons and time.monotonic() < deadline:
+                message = await subscription.next_msg(timeout=1)
+                if not message.data:
                     break
-                except (nats.errors.Error, asyncio.TimeoutError, OSError):
-                    await asyncio.sleep(0.1)
-            self.sent[ack.seq] = (source, str(number))
+                id = json.loads(message.data)["id"]
+                reply = await self.client.request(f"sferic.health.{id}", b"", timeout=2)
+                found.append(json.loads(reply.data))
+        except nats.errors.TimeoutError:
+            pass
+        finally:
+            await subscription.unsubscribe()
+        return found
+
+    async def api(self, subject, timeout=5, **body):
+        """A request to JetStream."""
+        payload = json.dumps(body).encode() if body else b""
+        reply = await self.client.request(f"$JS.API.{subject}", payload, timeout=timeout)
+        answer = json.loads(reply.data)
+        if "error" in answer:
+            raise Refused(f"{subject}: {answer['error'].get('description', answer['error'])}")
+        return answer
+
+    async def publish(self, count, source="rx", first=0, pause=0.0, meanwhile=None, **keys):
+        """Puts frames into the stream, `count` at least and more while the task `meanwhile` runs."""
+        number = first
+        while number < first + count or meanwhile and not meanwhile.done():
+            await self.put(source, number, **keys)
+            number += 1
             if pause:
                 await asyncio.sleep(pause)
 
-    async def settled(self, seconds=PATIENCE):
-        async def check():
-            info = await self.js.consumer_info("IQ_FRAMES", "sferic")
-            return info.num_pending == 0 and info.num_ack_pending == 0
+    async def put(self, source, number, **keys):
+        """Puts a frame into the stream, again until the stream has acknowledged it; gives its sequence."""
+        payload = msgpack.packb(frames.body(number, **keys))
+        headers = {**frames.HEADERS, "Nats-Msg-Id": f"{source}-{number}"}
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                ack = await self.js.publish(f"iq.frames.{source}", payload, headers=headers, timeout=2)
+            except PASSING:
+                await asyncio.sleep(0.1)
+                continue
+            sent = frames.Sent(source, number)
+            if ack.seq in self.sent:
+                self.clashes.append(self.sent[ack.seq])
+            self.sent[ack.seq] = sent
+            return ack.seq
+        raise Failed(f"no frame was taken within {PATIENCE} s")
 
-        await until("every frame acknowledged", check, seconds)
+    async def consumer(self):
+        return await self.api(f"CONSUMER.INFO.{FRAMES}.{DURABLE}")
+
+    async def settled(self, seconds=PATIENCE):
+        """Waits until every frame is acknowledged, and is still a while later."""
+        async def check():
+            self.check_alive()
+            for _ in range(3):
+                info = await self.consumer()
+                if info["num_pending"] or info["num_ack_pending"]:
+                    return False
+                await asyncio.sleep(0.2)
+            return True
+
+        await until("every frame acknowledged", check, seconds, pause=0.2)
 
     async def outcomes(self):
         """Every outcome in its stream: (message id, subject, body)."""
-        info = await self.js.stream_info("IQ_OUTCOMES")
+        async def check():
+            return (await self.read_outcomes(),)
+
+        return (await until("the outcomes", check, 60, pause=1))[0]
+
+    async def read_outcomes(self):
+        info = await self.api(f"STREAM.INFO.{OUTCOMES}")
         found = []
-        if info.state.messages == 0:
+        if info["state"]["messages"] == 0:
             return found
         config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
-        subscription = await self.js.subscribe("", stream="IQ_OUTCOMES", ordered_consumer=True, config=config)
-        while len(found) < info.state.messages:
-            message = await subscription.next_msg(timeout=10)
-            body = msgpack.unpackb(message.data)
-            found.append((message.headers["Nats-Msg-Id"], message.subject, body))
-        await subscription.unsubscribe()
+        subscription = await self.js.subscribe("", stream=OUTCOMES, ordered_consumer=True, config=config)
+        try:
+            while len(found) < info["state"]["messages"]:
+                message = await subscription.next_msg(timeout=10)
+                found.append((message.headers["Nats-Msg-Id"], message.subject, msgpack.unpackb(message.data)))
+        finally:
+            await subscription.unsubscribe()
         return found
 
-    async def report(self):
+    async def report(self, failures=None):
+        """Counts; `failures` are the codes that are allowed, None: all."""
         outcomes = await self.outcomes()
-        counts = Counter(id for id, _, _ in outcomes)
-        expected = {f"IQ_FRAMES:{seq}": frame for seq, frame in self.sent.items()}
-        ok = lost = duplicated = 0
-        for id in expected:
-            ok += counts[id] == 1
-            lost += counts[id] == 0
-            duplicated += counts[id] > 1
-        report = Report(len(expected), ok, lost, duplicated, sum(id not in expected for id in counts))
-        wrong = [
-            id for id, subject, body in outcomes
-            if id in expected and (subject.split(".", 2)[2], body["frame_id"]) != expected[id]
-        ]
-        report.unexpected += len(wrong)
-        failures = Counter(body["code"] for _, subject, body in outcomes if subject.startswith("iq.failures."))
-        if failures:
-            report.notes.append(", ".join(f"{count} {code}" for code, count in sorted(failures.items())))
-        try:
-            reply = await self.client.request("sferic.health", b"", timeout=2)
-            ledger = json.loads(reply.data)["ledger"]
-            ended = sum(count for key, count in ledger.items() if key != "received")
-            if ledger["received"] != ended:
-                report.unexpected += 1
-                report.notes.append(f"the ledger does not balance: {ledger}")
-            for key in ("redelivered", "duplicates_dropped", "lost"):
-                if ledger[key]:
-                    report.notes.append(f"{key} {ledger[key]}")
-        except nats.errors.Error:
-            report.notes.append("no daemon")
-        return report
+        made = report.of(self.sent, self.clashes, outcomes)
+        report.note_failures(made, outcomes, failures)
+        await report.note_lost(made, self, outcomes)
+        await report.note_ledgers(made, self)
+        report.note_ends(made, self)
+        return self.judged(made)
+
+    def judged(self, made):
+        """Keeps the logs where something is wrong."""
+        if not made.is_clean:
+            self.is_clean = False
+            made.note(f"logs in {self.folder}")
+        return made
 
 
 async def quiet(_):

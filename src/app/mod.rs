@@ -29,7 +29,7 @@ use sferic_actors::task::Task;
 use sferic_actors::{cache, queue};
 use sferic_onnx::{Catalog, Options, Runtime, runners};
 use sferic_samples::BufferPool;
-use sferic_settings::{Settings, WhenFull, available_cores, given};
+use sferic_settings::{Mode, Settings, WhenFull, available_cores, given};
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
 use sferic_telemetry::traces::Traces;
 use sferic_telemetry::{ExportOptions, TraceOptions, otlp};
@@ -72,7 +72,12 @@ impl App {
         let (probe, probing) = Probe::start(connection.clone());
         let catalog = Arc::new(load_models(settings).await?);
         let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
-        let (prefix, queue_group) = (&settings.nats.prefix, &settings.nats.queue_group);
+        let prefix = &settings.nats.prefix;
+        // What daemons share their frames by.
+        let queue_group = match settings.nats.mode {
+            Mode::Core => &settings.nats.queue_group,
+            Mode::Jetstream => &settings.jetstream.durable,
+        };
         let circuits = Circuits::new(breaker_config(settings));
         let mut exporter = match given(&settings.telemetry.otlp_endpoint) {
             Some(endpoint) => Some(otlp::Exporter::start(endpoint, &export_options(settings))?),
@@ -86,7 +91,7 @@ impl App {
         let accounts = config.accounts();
         let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
         let Transport { source, frames, sink, permissions, streams } =
-            transport::open(settings, &connection, &accounts.admission, &accounts.ledger, records).await?;
+            transport::open(settings, &connection, &accounts.admission, records).await?;
         let readiness = Arc::new(Readiness {
             lifecycle: Lifecycle::default(),
             connection: connection.clone(),
@@ -121,6 +126,14 @@ impl App {
         // Before the subscription: other members find this one by its service.
         let service = control.serve(&connection).await?;
         frames.switch().pause(false);
+        let peers = Peers::new(connection.clone(), service.id(), &instance, prefix, queue_group);
+        let (monitor, watching) = streams
+            .as_ref()
+            .map(|streams| {
+                let ledger = Arc::clone(&pipeline.shared_state().ledger);
+                streams.watch(peers.clone(), ledger, Arc::clone(&recorded))
+            })
+            .unzip();
         let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || control.health());
         let metrics = Metrics {
             recorded: Arc::clone(&recorded),
@@ -131,7 +144,7 @@ impl App {
             probe,
             unseen: Arc::clone(&unseen),
             settings: settings.clone(),
-            monitor: streams.as_ref().map(|streams| streams.monitor.clone()),
+            monitor,
             exports: exporter.as_ref().map(otlp::Exporter::counts),
             health: Arc::clone(&health),
             started,
@@ -142,7 +155,6 @@ impl App {
         }
         pages.open(http::Daemon { health, metrics });
         readiness.lifecycle.started();
-        let peers = Peers::new(connection.clone(), service.id(), &instance, prefix, queue_group);
         let shared_state = pipeline.shared_state();
         let accounting = missed::account(
             Arc::clone(&shared_state.gaps),
@@ -153,6 +165,7 @@ impl App {
         );
         let mut background =
             vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
+        background.extend(watching);
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
         if settings.breaker.pause_input {
             background.push(Task::spawn(pause::while_all_are_open(circuits, frames.switch().clone(), peers)));
@@ -199,9 +212,9 @@ impl App {
 
     /// Returns the reason when the supervisor has given up or a background task has panicked.
     pub async fn failed(&mut self) -> &'static str {
-        let tasks = self.streams.iter_mut().flat_map(|streams| &mut streams.tasks);
-        let background =
-            future::select_all(self.background.iter_mut().chain(tasks).map(|task| task.ended().boxed()));
+        let acknowledging = self.streams.iter_mut().map(|streams| &mut streams.acknowledging);
+        let tasks = self.background.iter_mut().chain(acknowledging);
+        let background = future::select_all(tasks.map(|task| task.ended().boxed()));
         tokio::select! {
             () = self.pipeline.failed() => "the actors ended more often than supervision.max_restarts allows",
             _ = background => "a task of the daemon panicked",

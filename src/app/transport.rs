@@ -13,7 +13,7 @@ use sferic_telemetry::metrics::Recorded;
 use sferic_telemetry::traces::Traces;
 
 use crate::nats::jetstream::{Acks, Monitor, RetryPolicy, StreamOutcomes, Streams, pull};
-use crate::nats::{self, Connection, Frames, Outcomes, Permissions};
+use crate::nats::{self, Connection, Frames, Outcomes, Peers, Permissions};
 
 /// The two ends of the pipeline.
 pub struct Transport {
@@ -28,9 +28,9 @@ pub struct Transport {
 
 /// What else belongs to streams.
 pub struct StreamParts {
-    pub acks: Acks,
-    pub monitor: Monitor,
-    pub tasks: Vec<Task>,
+    streams: Streams,
+    acks: Acks,
+    pub acknowledging: Task,
 }
 
 /// What is recorded of outcomes.
@@ -47,7 +47,6 @@ pub async fn open(
     settings: &Settings,
     connection: &Connection,
     admission: &Arc<Admission>,
-    ledger: &Arc<Ledger>,
     records: Records,
 ) -> anyhow::Result<Transport> {
     let (nats, Records { recorded, traces }) = (&settings.nats, records);
@@ -60,22 +59,25 @@ pub async fn open(
     }
     let streams = Streams::new(connection.clone(), &settings.jetstream, &nats.prefix);
     connection.reconnected(0).await;
-    let consumer = streams.ensure().await?;
+    streams.ensure().await?;
     let policy = RetryPolicy::new(&settings.jetstream);
     let (acks, acknowledging) = Acks::start(connection.clone(), settings.jetstream.ack_wait, policy);
-    let (ledger, missed) = (Arc::clone(ledger), Arc::clone(&recorded));
-    let (monitor, monitoring) = Monitor::start(streams.clone(), move |frames| {
-        ledger.missed(frames);
-        missed.missed("retention", "", frames);
-    });
-    let (source, frames) = pull(connection, streams.clone(), consumer, Arc::clone(admission), acks.clone());
-    let outcomes = StreamOutcomes::new(connection.clone(), streams, nats.publish_timeout);
+    let (source, frames) = pull(connection, &streams, admission, &acks);
+    let outcomes = StreamOutcomes::new(connection.clone(), streams.clone(), nats.publish_timeout);
     let sink = Arc::new(Observed::new(outcomes, recorded, traces));
-    let streams = Some(StreamParts { acks, monitor, tasks: vec![acknowledging, monitoring] });
+    let streams = Some(StreamParts { streams, acks, acknowledging });
     Ok(Transport { source, frames, sink, permissions: None, streams })
 }
 
 impl StreamParts {
+    /// Starts to watch the streams; counts frames that were removed before they were read as lost.
+    pub fn watch(&self, peers: Peers, ledger: Arc<Ledger>, recorded: Arc<Recorded>) -> (Monitor, Task) {
+        Monitor::start(self.streams.clone(), peers, move |frames| {
+            ledger.missed(frames);
+            recorded.missed("retention", "", frames);
+        })
+    }
+
     /// Waits, at most `bound`, until every acknowledgement was sent.
     pub async fn flush(&self, bound: Duration) {
         if tokio::time::timeout(bound, self.acks.flush()).await.is_err() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subscriber};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sferic_actors::frame::{Encoding, Envelope, TraceHeaders};
@@ -40,7 +40,8 @@ pub enum Input {
 #[derive(Debug, Clone)]
 pub struct InputSwitch {
     wanted: watch::Sender<Input>,
-    state: watch::Receiver<InputState>,
+    /// Of each reader.
+    states: Vec<watch::Receiver<InputState>>,
 }
 
 /// State of the input, and the error text of the server where it refuses the subscription.
@@ -52,17 +53,19 @@ impl InputSwitch {
         self.want(if pause { Input::Paused } else { Input::Reading });
     }
 
-    /// The current state: `Reading` only once the server has confirmed the subscription.
+    /// The current state: `Reading` only once the server has confirmed every subscription.
     pub fn state(&self) -> Input {
-        match (*self.wanted.borrow(), self.state.borrow().0) {
+        let wanted = *self.wanted.borrow();
+        let mut states = self.states.iter().map(|state| state.borrow().0);
+        match (wanted, states.find(|state| *state != wanted).unwrap_or(wanted)) {
             (Input::Reading, Input::Paused) => Input::Joining,
             (_, state) => state,
         }
     }
 
-    /// The error text of the server, while it refuses the subscription.
+    /// The error text of the server, while it refuses a subscription.
     pub fn refused(&self) -> Option<String> {
-        self.state.borrow().1.clone()
+        self.states.iter().find_map(|state| state.borrow().1.clone())
     }
 
     fn want(&self, input: Input) {
@@ -80,10 +83,10 @@ impl InputSwitch {
 #[derive(Debug)]
 pub struct Frames {
     switch: InputSwitch,
-    ended: oneshot::Receiver<()>,
+    ended: Vec<oneshot::Receiver<()>>,
 }
 
-/// The reader's side of [`Frames`].
+/// A reader's side of [`Frames`].
 pub(super) struct InputSeat {
     pub(super) wanted: watch::Receiver<Input>,
     pub(super) state: watch::Sender<InputState>,
@@ -92,13 +95,18 @@ pub(super) struct InputSeat {
 }
 
 impl Frames {
-    /// Paused.
-    pub(super) fn new() -> (Self, InputSeat) {
-        let (wanted, wanting) = watch::channel(Input::Paused);
-        let (state, observed) = watch::channel((Input::Joining, None));
-        let (ending, ended) = oneshot::channel();
-        let seat = InputSeat { wanted: wanting, state, ending };
-        (Self { switch: InputSwitch { wanted, state: observed }, ended }, seat)
+    /// Paused; with so many readers.
+    pub(super) fn new(readers: usize) -> (Self, Vec<InputSeat>) {
+        let wanted = watch::Sender::new(Input::Paused);
+        let (mut states, mut ended, mut seats) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..readers {
+            let (state, observed) = watch::channel((Input::Joining, None));
+            let (ending, end) = oneshot::channel();
+            states.push(observed);
+            ended.push(end);
+            seats.push(InputSeat { wanted: wanted.subscribe(), state, ending });
+        }
+        (Self { switch: InputSwitch { wanted, states }, ended }, seats)
     }
 
     /// The switch that pauses the input.
@@ -106,11 +114,11 @@ impl Frames {
         &self.switch
     }
 
-    /// Ends the subscription and waits, at most `bound`, until every message already sent to it is read.
+    /// Ends the subscriptions and waits, at most `bound`, until every message already sent to them is read.
     pub async fn stop(self, bound: Duration) {
         self.switch.want(Input::Stopped);
         tokio::select! {
-            _ = self.ended => {}
+            _ = join_all(self.ended) => {}
             () = tokio::time::sleep(bound) => tracing::warn!("the subscription did not end in time"),
         }
     }
@@ -121,22 +129,25 @@ impl Frames {
 /// server has confirmed it.
 pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (FrameSource, Frames) {
     let subject = format!("{prefix}.frames.>");
-    let (frames, InputSeat { wanted, state, ending }) = Frames::new();
     let skip = prefix.len() + ".frames.".len();
-    let reader = Reader {
-        connection: connection.clone(),
-        subject,
-        queue_group: queue_group.to_owned(),
-        membership: Membership::Left,
-        wanted,
-        state,
-        _ending: ending,
-    };
-    let source = stream::unfold(reader, move |mut reader| async move {
-        let message = reader.next().await?;
-        Some((arrival(message, skip, &reader.connection), reader))
+    let (frames, seats) = Frames::new(1);
+    let readers = seats.into_iter().map(|InputSeat { wanted, state, ending }| {
+        let reader = Reader {
+            connection: connection.clone(),
+            subject: subject.clone(),
+            queue_group: queue_group.to_owned(),
+            membership: Membership::Left,
+            wanted,
+            state,
+            _ending: ending,
+        };
+        stream::unfold(reader, move |mut reader| async move {
+            let message = reader.next().await?;
+            Some((arrival(message, skip, &reader.connection), reader))
+        })
+        .boxed()
     });
-    (source.boxed(), frames)
+    (stream::select_all(readers).boxed(), frames)
 }
 
 /// Membership of the queue group. Frames are read in the first two states.

@@ -111,9 +111,20 @@ impl Peers {
         was_seen || self.ask(SHORT_PATIENCE).await
     }
 
+    /// Whether no other member that answers has been running for longer.
+    pub async fn is_eldest(&self) -> bool {
+        let is_elder = |answer: &[u8]| {
+            // The ids begin with the time.
+            member(&self.own, answer).is_some_and(|instance| instance < self.instance)
+        };
+        !self.any_answers("$SRV.PING.sferic", PATIENCE, is_elder).await
+    }
+
     async fn ask(&mut self, patience: Duration) -> bool {
         let is_there = self
-            .any_answers("$SRV.PING.sferic", patience, |answer| is_member(&self.own, &self.instance, answer))
+            .any_answers("$SRV.PING.sferic", patience, |answer| {
+                member(&self.own, answer).is_some_and(|instance| instance != self.instance)
+            })
             .await;
         if is_there {
             self.last_seen = Some(Instant::now());
@@ -145,12 +156,12 @@ impl Peers {
     }
 }
 
-fn is_member(own: &MemberInput, instance: &str, answer: &[u8]) -> bool {
-    let Ok(Pong { metadata: Some(metadata) }) = serde_json::from_slice(answer) else { return false };
-    let is_own = |text: Option<String>, own: &str| text.as_deref() == Some(own);
-    !is_own(metadata.instance, instance)
-        && is_own(metadata.prefix, &own.prefix)
-        && is_own(metadata.queue_group, &own.queue_group)
+/// The instance that answered, where it is a member of the group.
+fn member(own: &MemberInput, answer: &[u8]) -> Option<String> {
+    let Pong { metadata } = serde_json::from_slice(answer).ok()?;
+    let PongMetadata { prefix, queue_group, instance } = metadata?;
+    let is_own = prefix.as_ref() == Some(&own.prefix) && queue_group.as_ref() == Some(&own.queue_group);
+    instance.filter(|_| is_own)
 }
 
 fn is_healthy(own: &MemberInput, own_id: &str, answer: &[u8]) -> bool {
@@ -191,14 +202,13 @@ mod tests {
             let found = is_healthy(&own, "own", answer(id, group, input, circuits).as_bytes());
             assert_eq!(found, well, "{id} {group} {input} {circuits:?}");
         }
-        for (id, group, member) in
-            [("other", "sferic", true), ("other", "another", false), ("own", "sferic", false)]
-        {
-            let metadata = json!({"prefix": "iq", "queue_group": group, "instance": id});
-            let pong = json!({"name": "sferic", "id": id, "version": "1.0.0", "metadata": metadata});
-            assert_eq!(is_member(&own, "own", pong.to_string().as_bytes()), member, "{id} {group}");
+        for (group, is_member) in [("sferic", true), ("another", false)] {
+            let metadata = json!({"prefix": "iq", "queue_group": group, "instance": "other"});
+            let pong = json!({"name": "sferic", "id": "x", "version": "1.0.0", "metadata": metadata});
+            let expected = is_member.then(|| "other".to_owned());
+            assert_eq!(member(&own, pong.to_string().as_bytes()), expected, "{group}");
         }
-        assert!(!is_member(&own, "own", br#"{"id": "other"}"#) && !is_member(&own, "own", b"no JSON"));
+        assert_eq!((member(&own, br#"{"id": "other"}"#), member(&own, b"no JSON")), (None, None));
         assert!(!is_healthy(&own, "own", b"{}") && !is_healthy(&own, "own", b"no JSON"));
     }
 }

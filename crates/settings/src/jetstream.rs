@@ -14,6 +14,15 @@ pub const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// The most copies of a stream that NATS keeps.
 const MOST_REPLICAS: usize = 5;
 
+/// Each partition is a consumer, which costs the server memory and a request every few seconds.
+const MOST_PARTITIONS: usize = 64;
+
+/// The last of the priorities of NATS.
+const LAST_PRIORITY: usize = 9;
+
+/// The longest name of a group that NATS takes.
+const GROUP_NAME: usize = 16;
+
 /// Streams and consumer, where `nats.mode` is `jetstream`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
@@ -47,8 +56,31 @@ pub struct Jetstream {
     pub max_backlog_age: Duration,
     /// The failure of a frame that was delivered `max_deliver` times holds its payload, where it fits.
     pub dead_letter_payload: bool,
-    /// Frames of one source are run in their order.
+    /// Frames of one source are run in their order, one of each partition at a time.
     pub ordered: bool,
+    /// Partitions of the sources, where `ordered`.
+    pub partitions: usize,
+    /// Name of the consumer's priority group; empty: all daemons are alike.
+    pub group: String,
+    /// What the group is for.
+    pub group_policy: GroupPolicy,
+    /// The lower, the sooner this daemon gets frames.
+    pub priority: usize,
+    /// This daemon gets frames only while so many wait.
+    pub min_pending: usize,
+}
+
+/// Which daemons of a group get frames, by the names of NATS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupPolicy {
+    /// Those for whom enough frames wait: a spare one helps when there is a backlog.
+    #[default]
+    Overflow,
+    /// Those of the lowest `priority` that ask: a far one gets what the near ones leave.
+    Prioritized,
+    /// One, until it is gone.
+    Pinned,
 }
 
 impl Default for Jetstream {
@@ -67,6 +99,11 @@ impl Default for Jetstream {
             max_backlog_age: Duration::ZERO,
             dead_letter_payload: true,
             ordered: false,
+            partitions: 8,
+            group: String::new(),
+            group_policy: GroupPolicy::Overflow,
+            priority: 0,
+            min_pending: 0,
         }
     }
 }
@@ -107,6 +144,47 @@ impl Jetstream {
             (1..=MOST_REPLICAS).contains(&replicas),
             "replicas",
             format_args!("is {replicas}, must be from 1 to {MOST_REPLICAS}"),
+        );
+        let partitions = self.partitions;
+        check.rule(
+            (1..=MOST_PARTITIONS).contains(&partitions),
+            "partitions",
+            format_args!("is {partitions}, must be from 1 to {MOST_PARTITIONS}"),
+        );
+        self.validate_group(check);
+    }
+
+    fn validate_group(&self, check: &mut Check) {
+        let (group, policy) = (&self.group, self.group_policy);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-_/=".contains(c);
+        check.rule(
+            group.len() <= GROUP_NAME && group.chars().all(is_name),
+            "group",
+            format_args!(
+                "is {}, must be at most {GROUP_NAME} letters, digits or any of - _ / =",
+                quoted(group)
+            ),
+        );
+        check.rule(
+            group.is_empty() || !self.ordered,
+            "group",
+            "is set, but jetstream.ordered has a group of its own: leave one of them out",
+        );
+        let priority = self.priority;
+        check.rule(
+            priority == 0 || !group.is_empty() && policy == GroupPolicy::Prioritized,
+            "priority",
+            "is for a jetstream.group whose jetstream.group_policy is \"prioritized\"",
+        );
+        check.rule(
+            priority <= LAST_PRIORITY,
+            "priority",
+            format_args!("is {priority}, must be from 0 to {LAST_PRIORITY}"),
+        );
+        check.rule(
+            self.min_pending == 0 || !group.is_empty() && policy == GroupPolicy::Overflow,
+            "min_pending",
+            "is for a jetstream.group whose jetstream.group_policy is \"overflow\"",
         );
     }
 }

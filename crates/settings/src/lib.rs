@@ -28,7 +28,7 @@ use check::Check;
 pub use error::{Problem, SettingsError};
 pub use gather::{Gather, Receiver, ReceiverPosition};
 pub use guards::{Breaker, Buffers, Limits, WhenFull};
-pub use jetstream::{Jetstream, LONGEST_RETRY_DELAY};
+pub use jetstream::{GroupPolicy, Jetstream, LONGEST_RETRY_DELAY};
 pub use load::{load, load_with_env};
 pub use models::{ModelRepository, ModelSource, SourceKind};
 pub use operation::{LogFormat, Onnx, Shutdown, Telemetry};

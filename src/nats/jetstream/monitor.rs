@@ -1,5 +1,6 @@
 //! Watches the streams: how much waits, what was removed before it was read, and what may be removed.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,7 @@ use sferic_telemetry::Throttle;
 use tokio::time::Instant;
 
 use super::streams::Streams;
+use crate::nats::Peers;
 
 /// Interval of the look.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,23 +35,26 @@ pub struct Backlog {
 pub struct Monitor(Arc<Mutex<Backlog>>);
 
 impl Monitor {
-    /// Looks every second, until the task is dropped. `lost` is called with the number of frames that were
-    /// removed before they were read.
-    pub fn start(streams: Streams, lost: impl Fn(u64) + Send + Sync + 'static) -> (Self, Task) {
+    /// Looks every second, until the task is dropped. What concerns all daemons of the consumer is done by the
+    /// eldest of them: it calls `lost` with the number of frames that were removed before they were read, and
+    /// removes what may go.
+    pub fn start(streams: Streams, peers: Peers, lost: impl Fn(u64) + Send + Sync + 'static) -> (Self, Task) {
         let monitor = Self::default();
         let watching = monitor.clone();
         let task = Task::spawn(async move {
-            let mut retention = Retention::default();
+            let mut watch = Watch { streams, peers, before: HashMap::new() };
             let throttle = Throttle::new(Duration::from_secs(10));
             loop {
                 tokio::time::sleep(LOOK).await;
-                match watching.look(&streams, &mut retention).await {
+                match watch.look(&watching).await {
                     Ok(0) => {}
                     Ok(frames) => {
                         tracing::warn!(frames, "frames were removed from their stream before they were read");
                         lost(frames);
                     }
                     Err(error) => {
+                        // What happened meanwhile is not known.
+                        watch.before.clear();
                         if let Some(suppressed) = throttle.pass(Instant::now()) {
                             tracing::debug!(
                                 error = format!("{error:#}"),
@@ -68,27 +73,76 @@ impl Monitor {
     pub fn backlog(&self) -> Backlog {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+struct Watch {
+    streams: Streams,
+    peers: Peers,
+    /// How far each consumer was at the last look.
+    before: HashMap<String, Position>,
+}
+
+/// How far a consumer is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Position {
+    /// Sequence in the stream of the last frame that was delivered or passed over.
+    stream: u64,
+    /// Deliveries.
+    deliveries: u64,
+    /// Frames not delivered yet.
+    pending: u64,
+}
+
+impl Watch {
     /// Returns how many frames were removed unread since the last look.
-    async fn look(&self, streams: &Streams, retention: &mut Retention) -> anyhow::Result<u64> {
-        let (context, settings) = (streams.context(), streams.settings());
+    async fn look(&mut self, monitor: &Monitor) -> anyhow::Result<u64> {
+        let (context, settings) = (self.streams.context(), self.streams.settings());
         let frames = context.get_stream(&settings.frames_stream).await?;
         let outcomes = context.get_stream(&settings.outcomes_stream).await?;
-        let consumer = frames.consumer_info(&settings.durable).await?;
         let (info, outcomes) = (frames.cached_info(), &outcomes.cached_info().state);
-        let is_waiting = consumer.num_pending > 0 || consumer.num_ack_pending > 0;
-        let oldest = if is_waiting { oldest_unacknowledged(&frames, &consumer).await } else { None };
-        let backlog = Backlog {
-            pending: consumer.num_pending,
-            unacknowledged: consumer.num_ack_pending as u64,
-            oldest: oldest.map(age).unwrap_or_default(),
+        let mut backlog = Backlog {
             oldest_outcome: (outcomes.messages > 0).then(|| age(outcomes.first_timestamp)),
+            ..Backlog::default()
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
-        let removed = retention.removed(info.state.first_sequence, consumer.delivered.stream_sequence);
-        make_room(&frames, info).await?;
+        let mut removed = 0;
+        for name in self.streams.consumers().into_iter().map(|(name, _)| name) {
+            let consumer = frames.consumer_info(&name).await?;
+            if consumer.num_pending > 0 || consumer.num_ack_pending > 0 {
+                let oldest = oldest_unacknowledged(&frames, &consumer).await;
+                backlog.oldest = backlog.oldest.max(oldest.map(age).unwrap_or_default());
+            }
+            backlog.pending += consumer.num_pending;
+            backlog.unacknowledged += consumer.num_ack_pending as u64;
+            let position = Position {
+                stream: consumer.delivered.stream_sequence,
+                deliveries: consumer.delivered.consumer_sequence,
+                pending: consumer.num_pending,
+            };
+            if let Some(before) = self.before.insert(name, position) {
+                removed += removed_unread(before, position, info.state.first_sequence);
+            }
+        }
+        *monitor.0.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
+        let is_half_full = info.state.bytes > u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX) / 2;
+        if (removed == 0 && !is_half_full) || !self.peers.is_eldest().await {
+            return Ok(0);
+        }
+        if is_half_full {
+            make_room(&frames, info).await?;
+        }
         Ok(removed)
     }
+}
+
+/// How many frames a consumer passed over without delivering them, because they were gone: `first` is the
+/// lowest sequence in the stream now. What is delivered again meanwhile counts against it, so it may be too
+/// few, and never more than waited.
+fn removed_unread(before: Position, now: Position, first: u64) -> u64 {
+    if first <= before.stream + 1 {
+        return 0;
+    }
+    let passed = now.stream.saturating_sub(before.stream).max(first - 1 - before.stream);
+    passed.saturating_sub(now.deliveries.saturating_sub(before.deliveries)).min(before.pending)
 }
 
 async fn oldest_unacknowledged(frames: &Stream, consumer: &consumer::Info) -> Option<time::OffsetDateTime> {
@@ -103,16 +157,15 @@ fn age(then: time::OffsetDateTime) -> Duration {
     SystemTime::now().duration_since(then.into()).unwrap_or_default()
 }
 
-/// Removes what every consumer has acknowledged once the stream is half full, so that full means unread.
+/// Removes what every consumer has acknowledged, so that full means unread.
 async fn make_room(frames: &Stream, info: &Info) -> anyhow::Result<()> {
-    let limit = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
-    if info.state.bytes <= limit / 2 {
-        return Ok(());
-    }
     let mut floor = u64::MAX;
     let mut consumers = frames.consumers();
     while let Some(consumer) = consumers.try_next().await? {
-        floor = floor.min(consumer.ack_floor.stream_sequence);
+        // One that has everything of its subjects holds nothing up, wherever its last frame was.
+        let is_done = consumer.num_pending == 0 && consumer.num_ack_pending == 0;
+        let done = if is_done { info.state.last_sequence } else { consumer.ack_floor.stream_sequence };
+        floor = floor.min(done);
     }
     if floor != u64::MAX && floor >= info.state.first_sequence {
         frames.purge().sequence(floor + 1).await?;
@@ -120,36 +173,27 @@ async fn make_room(frames: &Stream, info: &Info) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Finds frames that were removed before they were delivered.
-#[derive(Debug, Default)]
-struct Retention {
-    /// The highest sequence that was delivered or counted.
-    counted: u64,
-}
-
-impl Retention {
-    /// `first`: the lowest sequence in the stream; `delivered`: the highest that was delivered.
-    fn removed(&mut self, first: u64, delivered: u64) -> u64 {
-        self.counted = self.counted.max(delivered);
-        let removed = first.saturating_sub(self.counted + 1);
-        self.counted += removed;
-        removed
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn frames_removed_before_they_were_delivered_are_counted_once() {
-        let mut retention = Retention::default();
-        assert_eq!(retention.removed(1, 0), 0, "an empty stream begins at 1");
-        assert_eq!(retention.removed(1, 10), 0);
-        assert_eq!(retention.removed(11, 10), 0, "what was delivered may go");
-        assert_eq!(retention.removed(15, 10), 4, "11 to 14");
-        assert_eq!(retention.removed(15, 10), 0);
-        assert_eq!(retention.removed(16, 14), 1);
-        assert_eq!(retention.removed(16, 40), 0);
+    fn frames_removed_before_they_were_delivered_are_counted() {
+        let at = |stream, deliveries, pending| Position { stream, deliveries, pending };
+        for (before, now, first, removed) in [
+            (at(10, 10, 0), at(10, 10, 0), 1, 0),
+            (at(10, 10, 0), at(40, 40, 0), 11, 0),
+            // A consumer passes over what is gone at once,
+            (at(10, 10, 50), at(60, 10, 0), 61, 50),
+            // or when it delivers next; here two were read before the rest was removed.
+            (at(10, 10, 50), at(70, 22, 0), 61, 48),
+            (at(10, 10, 50), at(10, 10, 0), 61, 50),
+            // What was read and removed within a second.
+            (at(10, 10, 5), at(90, 90, 0), 81, 0),
+            // Frames of other subjects, which never waited here.
+            (at(10, 10, 0), at(60, 10, 0), 61, 0),
+        ] {
+            assert_eq!(removed_unread(before, now, first), removed, "{before:?} {now:?} {first}");
+        }
     }
 }

@@ -75,8 +75,10 @@ impl StreamOutcomes {
             if results[index].is_ok() {
                 continue;
             }
-            if self.may_be_forgotten(outcome) && self.is_published(outcome).await {
-                results[index] = Ok(End::Duplicate);
+            if self.may_be_forgotten(outcome)
+                && let Some(end) = self.known(outcome).await
+            {
+                results[index] = Ok(end);
                 continue;
             }
             match self.encode(outcome) {
@@ -179,20 +181,20 @@ impl StreamOutcomes {
         })
     }
 
-    /// Looks the outcome up among those since the frame was published.
-    async fn is_published(&self, outcome: &Outcome) -> bool {
-        let Some(delivery) = &outcome.envelope.delivery else { return false };
-        match tokio::time::timeout(LOOK_UP, self.look_up(&outcome.envelope.source, delivery)).await {
-            Ok(Ok(is_there)) => is_there,
-            Ok(Err(error)) => {
-                tracing::warn!(error = format!("{error:#}"), "an earlier outcome could not be looked for");
-                false
-            }
-            Err(_) => {
-                tracing::warn!("an earlier outcome could not be looked for within {LOOK_UP:?}");
-                false
-            }
+    /// How the frame ends whose outcome is in the stream already, or cannot be looked for.
+    async fn known(&self, outcome: &Outcome) -> Option<End> {
+        let delivery = outcome.envelope.delivery.as_ref()?;
+        let looked = tokio::time::timeout(LOOK_UP, self.look_up(&outcome.envelope.source, delivery)).await;
+        let error = match looked {
+            Ok(Ok(is_there)) => return is_there.then_some(End::Duplicate),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("no answer within {LOOK_UP:?}"),
+        };
+        // Published without a look, it might be there twice.
+        if let Some(suppressed) = self.unanswered.pass(Instant::now()) {
+            tracing::warn!(error, suppressed, "an earlier outcome cannot be looked for; trying again later");
         }
+        Some(End::Redelivered(self.streams.settings().ack_wait))
     }
 
     async fn look_up(&self, source: &str, delivery: &Delivery) -> anyhow::Result<bool> {

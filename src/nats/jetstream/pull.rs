@@ -1,17 +1,18 @@
 //! The pull loop: asks the stream for as many frames and bytes as the pipeline has room for.
 //!
-//! Written on `request_batch`, because of what async-nats 0.51's own loops do: `fetch` and `batch` may hang
-//! after a heartbeat, `stream` asks for up to one and a half batches whatever there is room for, and a request
-//! is lost with the connection.
+//! With requests of its own, because of what async-nats 0.51's loops do: `fetch` and `batch` may hang after a
+//! heartbeat, `stream` asks for up to one and a half batches whatever there is room for, and a request is lost
+//! with the connection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::Consumer;
-use async_nats::jetstream::consumer::pull::{BatchConfig, Config};
+use async_nats::header::NATS_PIN_ID;
+use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
+use serde::Serialize;
 use sferic_actors::account::admission::Admission;
 use sferic_actors::frame::Delivery;
 use sferic_actors::outcome::{Failure, FailureCode};
@@ -49,44 +50,58 @@ const RETRY: Duration = Duration::from_millis(500);
 /// `false`.
 pub fn pull(
     connection: &Connection,
-    streams: Streams,
-    consumer: Consumer<Config>,
-    admission: Arc<Admission>,
-    acks: Acks,
+    streams: &Streams,
+    admission: &Arc<Admission>,
+    acks: &Acks,
 ) -> (FrameSource, Frames) {
-    let (frames, InputSeat { wanted, state, ending }) = Frames::new();
-    let settings = streams.settings();
-    let puller = Puller {
-        connection: connection.clone(),
-        skip: streams.prefix().len() + ".frames.".len(),
-        policy: RetryPolicy::new(settings),
-        max_backlog_age: settings.max_backlog_age,
-        consumer,
-        streams,
-        admission,
-        acks,
-        reading: Reading::Not,
-        wanted,
-        state,
-        _ending: ending,
-    };
-    let source = stream::unfold(puller, |mut puller| async move {
-        let arrival = puller.next().await?;
-        Some((arrival, puller))
+    let consumers = streams.consumers();
+    let (frames, seats) = Frames::new(consumers.len());
+    let pullers = consumers.into_iter().zip(seats).map(|((consumer, subject), seat)| {
+        let InputSeat { wanted, state, ending } = seat;
+        let puller = Puller {
+            connection: connection.clone(),
+            // All but its `>`.
+            skip: subject.len() - 1,
+            policy: RetryPolicy::new(streams.settings()),
+            consumer,
+            streams: streams.clone(),
+            admission: Arc::clone(admission),
+            acks: acks.clone(),
+            pin: None,
+            reading: Reading::Not,
+            wanted,
+            state,
+            _ending: ending,
+        };
+        stream::unfold(puller, |mut puller| async move {
+            let arrival = puller.next().await?;
+            Some((arrival, puller))
+        })
+        .boxed()
     });
-    (source.boxed(), frames)
+    (stream::select_all(pullers).boxed(), frames)
+}
+
+/// A request for frames as the server reads it; the library's has no place for a pin.
+#[derive(Serialize)]
+struct PullRequest<'a> {
+    #[serde(flatten)]
+    batch: BatchConfig,
+    #[serde(rename = "id", skip_serializing_if = "Option::is_none")]
+    pin: Option<&'a str>,
 }
 
 struct Puller {
     connection: Connection,
     streams: Streams,
-    consumer: Consumer<Config>,
+    consumer: String,
     admission: Arc<Admission>,
     acks: Acks,
     policy: RetryPolicy,
-    max_backlog_age: Duration,
     /// Length of the subject before the source.
     skip: usize,
+    /// What the server has pinned the consumer to this daemon by.
+    pin: Option<String>,
     reading: Reading,
     wanted: watch::Receiver<Input>,
     state: watch::Sender<InputState>,
@@ -213,7 +228,6 @@ impl Puller {
         let subject = client.new_inbox();
         match client.subscribe(subject.clone()).await {
             Ok(subscriber) => {
-                self.consumer = self.streams.rebound(&self.consumer);
                 let request = Request::of(0);
                 self.reading = Reading::Inbox(Inbox { subject, subscriber, epoch, generation, request });
             }
@@ -242,24 +256,18 @@ impl Puller {
                 }
                 return None;
             };
-            // A server's maximum message is larger than its payload by the headers' framing.
-            let batch = BatchConfig {
-                batch: frames,
-                expires: Some(EXPIRES),
-                max_bytes: bytes.max(1),
-                idle_heartbeat: HEARTBEAT,
-                ..BatchConfig::default()
-            };
-            if let Err(error) = self.consumer.request_batch(batch, inbox.subject.clone().into()).await {
-                tracing::debug!(%error, "no frames could be asked for");
+            let answers_to = inbox.subject.clone();
+            inbox.request = Request::of(frames);
+            if let Err(error) = self.ask(frames, bytes, answers_to).await {
+                tracing::debug!(error = format!("{error:#}"), "no frames could be asked for");
                 self.again(RETRY).await;
                 return None;
             }
-            inbox.request = Request::of(frames);
             if self.state.borrow().0 != Input::Reading && self.connection.echo().await.is_ok() {
                 self.state.send_replace((Input::Reading, None));
             }
         }
+        let Reading::Inbox(inbox) = &mut self.reading else { return None };
         let silent = inbox.request.heard + SILENCE;
         tokio::select! {
             message = inbox.subscriber.next() => match message {
@@ -295,6 +303,25 @@ impl Puller {
         }
     }
 
+    async fn ask(&mut self, frames: usize, bytes: usize, answers_to: String) -> anyhow::Result<()> {
+        let settings = self.streams.settings();
+        let group = self.streams.group();
+        let batch = BatchConfig {
+            batch: frames,
+            expires: Some(EXPIRES),
+            max_bytes: bytes.max(1),
+            idle_heartbeat: HEARTBEAT,
+            group: group.map(str::to_owned),
+            min_pending: (settings.min_pending > 0).then_some(settings.min_pending),
+            priority: (settings.priority > 0).then_some(settings.priority),
+            ..BatchConfig::default()
+        };
+        let request = serde_json::to_vec(&PullRequest { batch, pin: self.pin.as_deref() })?;
+        let (stream, consumer) = (&settings.frames_stream, &self.consumer);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+        Ok(self.connection.client().publish_with_reply(subject, answers_to, request.into()).await?)
+    }
+
     async fn heard(&mut self, message: Message) -> Option<Message> {
         let Reading::Inbox(inbox) = &mut self.reading else { return None };
         inbox.request.heard = Instant::now();
@@ -305,11 +332,19 @@ impl Puller {
             Word::Frame => {
                 inbox.request.frames = inbox.request.frames.saturating_sub(1);
                 inbox.request.is_untouched = false;
+                if let Some(pin) = message.headers.as_ref().and_then(|headers| headers.get_last(NATS_PIN_ID))
+                {
+                    self.pin = Some(pin.as_str().to_owned());
+                }
                 return Some(message);
             }
             Word::Heartbeat => {}
             Word::Over => {
                 inbox.request.frames = 0;
+                if message.status == Some(StatusCode::PIN_ID_MISMATCH) {
+                    self.pin = None;
+                    return None;
+                }
                 // Refused at once, because too many requests wait for example.
                 if inbox.request.is_untouched && inbox.request.asked.elapsed() < RETRY {
                     tracing::debug!(description = message.description, "the request for frames is refused");
@@ -319,9 +354,8 @@ impl Puller {
             Word::Gone(reason) => {
                 tracing::warn!(reason, "the consumer is gone");
                 self.state.send_replace((Input::Joining, Some(reason)));
-                match self.streams.ensure().await {
-                    Ok(consumer) => self.consumer = consumer,
-                    Err(error) => tracing::warn!(error = format!("{error:#}"), "the streams cannot be had"),
+                if let Err(error) = self.streams.ensure().await {
+                    tracing::warn!(error = format!("{error:#}"), "the streams cannot be had");
                 }
                 self.again(RETRY).await;
             }
@@ -346,8 +380,12 @@ impl Puller {
             std::mem::replace(&mut self.reading, Reading::Not)
             && subscriber.unsubscribe_after(u64::MAX).await.is_ok()
         {
-            let connection = self.connection.clone();
+            let (connection, streams) = (self.connection.clone(), self.streams.clone());
+            let pinned = self.pin.take().map(|_| self.consumer.clone());
             let echo = async move {
+                if let Some(consumer) = pinned {
+                    streams.unpin(&consumer).await;
+                }
                 let _ = connection.echo().await;
             };
             self.reading = Reading::Leaving(subscriber, Some(echo.boxed()));
@@ -385,11 +423,10 @@ impl Puller {
             let message = format!("delivered {before} times, and no daemon lived to answer it");
             return Some(Failure::new(FailureCode::Internal, message));
         }
-        let age = delivery.age();
-        (!self.max_backlog_age.is_zero() && age > self.max_backlog_age).then(|| {
+        let (age, most) = (delivery.age(), self.streams.settings().max_backlog_age);
+        (!most.is_zero() && age > most).then(|| {
             let message = format!(
-                "it was in the stream for {age:.1?}, longer than jetstream.max_backlog_age, {:?}",
-                self.max_backlog_age
+                "it was in the stream for {age:.1?}, longer than jetstream.max_backlog_age, {most:?}"
             );
             Failure::new(FailureCode::DeadlineExceeded, message)
         })

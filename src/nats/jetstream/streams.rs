@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::consumer::pull::Config as ConsumerConfig;
-use async_nats::jetstream::consumer::{AckPolicy, Consumer};
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream};
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, PriorityPolicy};
+use async_nats::jetstream::stream::{
+    Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream, SubjectTransform,
+};
 use async_nats::jetstream::{self, Context};
-use sferic_settings::Jetstream;
+use sferic_settings::{GroupPolicy, Jetstream, given};
 
 use super::super::Connection;
 
@@ -17,6 +19,12 @@ const OUTCOMES_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Frames that may wait for their acknowledgement, those that wait for their next delivery included.
 const MAX_ACK_PENDING: i64 = 10_000;
+
+/// After this long without a request a pinned daemon is gone. Longer than a request lasts.
+const PINNED_FOR: Duration = Duration::from_secs(15);
+
+/// Group of the consumer of a partition.
+const ORDERED: &str = "ordered";
 
 /// Timeout of a request to JetStream.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,34 +58,83 @@ impl Streams {
         &self.prefix
     }
 
-    /// Makes what is missing, compares the rest, and returns the consumer on the frames.
+    /// Makes what is missing and compares the rest.
     ///
     /// # Errors
     /// JetStream cannot be asked; something is missing and `jetstream.create` is false; or something differs,
     /// with each key, what it is and what it has to be.
-    pub async fn ensure(&self) -> anyhow::Result<Consumer<ConsumerConfig>> {
+    pub async fn ensure(&self) -> anyhow::Result<()> {
         let context = self.context();
         self.stream(&context, self.outcomes()).await?;
         let frames = self.stream(&context, self.frames()).await?;
-        self.consumer(&frames).await
+        for wanted in self.consumer_configs() {
+            self.consumer(&frames, wanted).await?;
+        }
+        Ok(())
     }
 
-    /// The same consumer over the current client.
-    pub fn rebound(&self, consumer: &Consumer<ConsumerConfig>) -> Consumer<ConsumerConfig> {
-        Consumer::new(self.consumer_config(), consumer.cached_info().clone(), self.context())
+    /// Names of the consumers on the frames, and the subjects that each delivers: one consumer, or one a
+    /// partition.
+    pub fn consumers(&self) -> Vec<(String, String)> {
+        let configs = self.consumer_configs().into_iter();
+        configs.map(|config| (config.durable_name.unwrap_or_default(), config.filter_subject)).collect()
     }
 
-    fn consumer_config(&self) -> ConsumerConfig {
-        ConsumerConfig {
-            durable_name: Some(self.settings.durable.clone()),
+    /// Name of the priority group, where there is one.
+    pub fn group(&self) -> Option<&str> {
+        if self.settings.ordered { Some(ORDERED) } else { given(&self.settings.group) }
+    }
+
+    /// Lets the consumer deliver to another daemon at once.
+    pub async fn unpin(&self, consumer: &str) {
+        let (stream, group) = (&self.settings.frames_stream, self.group().unwrap_or_default());
+        let unpinned = async {
+            let stream = self.context().get_stream_no_info(stream).await?;
+            stream.unpin_consumer(consumer, group).await?;
+            anyhow::Ok(())
+        };
+        if let Err(error) = unpinned.await {
+            tracing::debug!(
+                error = format!("{error:#}"),
+                consumer,
+                "not unpinned; others wait {PINNED_FOR:?}"
+            );
+        }
+    }
+
+    fn consumer_configs(&self) -> Vec<ConsumerConfig> {
+        let Jetstream { durable, ordered, partitions, group_policy, .. } = &self.settings;
+        let frames = format!("{}.frames", self.prefix);
+        let each = |name: String, filter_subject, max_ack_pending, priority_policy| ConsumerConfig {
+            durable_name: Some(name),
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.settings.ack_wait,
             // The daemon counts: past its own bound a frame still ends in an outcome.
             max_deliver: -1,
-            filter_subject: format!("{}.frames.>", self.prefix),
-            max_ack_pending: MAX_ACK_PENDING,
+            filter_subject,
+            max_ack_pending,
+            priority_groups: self.group().into_iter().map(str::to_owned).collect(),
+            priority_timeout: match priority_policy {
+                PriorityPolicy::PinnedClient => PINNED_FOR,
+                _ => Duration::ZERO,
+            },
+            priority_policy,
             ..ConsumerConfig::default()
+        };
+        if *ordered {
+            let one = |partition| {
+                let filter_subject = format!("{frames}.{partition}.>");
+                each(format!("{durable}-{partition}"), filter_subject, 1, PriorityPolicy::PinnedClient)
+            };
+            return (0..*partitions).map(one).collect();
         }
+        let policy = match (self.group(), group_policy) {
+            (None, _) => PriorityPolicy::None,
+            (Some(_), GroupPolicy::Overflow) => PriorityPolicy::Overflow,
+            (Some(_), GroupPolicy::Prioritized) => PriorityPolicy::Prioritized,
+            (Some(_), GroupPolicy::Pinned) => PriorityPolicy::PinnedClient,
+        };
+        vec![each(durable.clone(), format!("{frames}.>"), MAX_ACK_PENDING, policy)]
     }
 
     async fn stream(&self, context: &Context, wanted: StreamConfig) -> anyhow::Result<Stream> {
@@ -100,13 +157,13 @@ impl Streams {
         differences.compare("max_age", &has.max_age, &wanted.max_age);
         differences.compare("num_replicas", &has.num_replicas, &wanted.num_replicas);
         differences.compare("duplicate_window", &has.duplicate_window, &wanted.duplicate_window);
+        differences.compare("subject_transform", &has.subject_transform, &wanted.subject_transform);
         differences.into_result(format_args!("the stream {name}"))?;
         Ok(stream)
     }
 
-    async fn consumer(&self, frames: &Stream) -> anyhow::Result<Consumer<ConsumerConfig>> {
-        let wanted = self.consumer_config();
-        let durable = &self.settings.durable;
+    async fn consumer(&self, frames: &Stream, wanted: ConsumerConfig) -> anyhow::Result<()> {
+        let durable = wanted.durable_name.as_deref().unwrap_or_default();
         let consumer = if self.settings.create {
             frames.get_or_create_consumer(durable, wanted.clone()).await.map_err(anyhow::Error::from)
         } else {
@@ -121,9 +178,10 @@ impl Streams {
         differences.compare("max_deliver", &has.max_deliver, &wanted.max_deliver);
         differences.compare("filter_subject", &has.filter_subject, &wanted.filter_subject);
         differences.compare("max_ack_pending", &has.max_ack_pending, &wanted.max_ack_pending);
+        differences.compare("priority_policy", &has.priority_policy, &wanted.priority_policy);
+        differences.compare("priority_groups", &has.priority_groups, &wanted.priority_groups);
         let stream = &self.settings.frames_stream;
-        differences.into_result(format_args!("the consumer {durable} of the stream {stream}"))?;
-        Ok(consumer)
+        differences.into_result(format_args!("the consumer {durable} of the stream {stream}"))
     }
 
     /// Holds what was not read: full means unread, and a sender is told so.
@@ -133,6 +191,11 @@ impl Streams {
             name: self.settings.frames_stream.clone(),
             subjects: vec![format!("{prefix}.frames.>"), format!("{prefix}.sessions.>")],
             discard: DiscardPolicy::New,
+            // By the whole subject, so that frames of one source are of one partition.
+            subject_transform: self.settings.ordered.then(|| SubjectTransform {
+                source: format!("{prefix}.frames.>"),
+                destination: format!("{prefix}.frames.{{{{partition({})}}}}.>", self.settings.partitions),
+            }),
             ..self.both()
         }
     }

@@ -152,6 +152,23 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
             "`jetstream.duplicate_window` is 0s, must be longer than 0s",
         ),
         ("[jetstream]\nreplicas = 6", "`jetstream.replicas` is 6, must be from 1 to 5"),
+        ("[jetstream]\npartitions = 65", "`jetstream.partitions` is 65, must be from 1 to 64"),
+        (
+            "[jetstream]\ngroup = 'a b'",
+            "`jetstream.group` is \"a b\", must be at most 16 letters, digits or any of - _ / =",
+        ),
+        (
+            "[jetstream]\ngroup = 'near'\nordered = true",
+            "`jetstream.group` is set, but jetstream.ordered has a group of its own: leave one of them out",
+        ),
+        (
+            "[jetstream]\ngroup = 'near'\npriority = 2",
+            "`jetstream.priority` is for a jetstream.group whose jetstream.group_policy is \"prioritized\"",
+        ),
+        (
+            "[jetstream]\nmin_pending = 2",
+            "`jetstream.min_pending` is for a jetstream.group whose jetstream.group_policy is \"overflow\"",
+        ),
         ("[jetstream]\nmax_bytes = 0", "`jetstream.max_bytes` is 0, must be from 1 to 9223372036854775807"),
         (
             "[nats]\ninbox_prefix = 'me.>'",

@@ -137,10 +137,9 @@ fn keys_without_effect_are_listed_and_marked() {
 #[test]
 fn set_keys_without_effect_are_named() {
     assert_eq!(Settings::default().set_but_unbuilt(), [""; 0]);
-    let file = "[models]\nwatch = true\nkeep_warm = 3\nrepository = 'x'\n[jetstream]\nreplicas = 3\n\
-                ordered = true\n[[receivers]]\nsource = 'a'";
+    let file = "[models]\nwatch = true\nkeep_warm = 3\nrepository = 'x'\n[[receivers]]\nsource = 'a'";
     let settings = load_from(file, &[("SFERIC__HTTP__TOKEN", "t")], &[]).unwrap();
-    let expected = ["receivers", "jetstream.ordered", "jetstream.replicas", "models.keep_warm", "http.token"];
+    let expected = ["receivers", "models.keep_warm", "http.token"];
     assert_eq!(settings.set_but_unbuilt(), expected);
 }
 

@@ -1,0 +1,135 @@
+"""What became of each frame."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+import frames
+from process import PASSING, Failed, until
+
+
+@dataclass
+class Report:
+    """What became of the frames that the stream has acknowledged to their sender."""
+
+    sent: int
+    ok: int
+    lost: int
+    duplicated: int
+    unexpected: int
+    notes: list = field(default_factory=list)
+
+    @property
+    def is_clean(self):
+        return self.lost == self.duplicated == self.unexpected == 0 and self.ok == self.sent
+
+    def note(self, text):
+        if text:
+            self.notes.append(text)
+
+    def wrong(self, text, times=1):
+        """Counts something that no fault excuses."""
+        self.unexpected += times
+        self.note(text)
+
+
+def of(sent, clashes, outcomes):
+    """`outcomes` are (message id, subject, body); `clashes` are frames whose place was given to another."""
+    counts = Counter(id for id, _, _ in outcomes)
+    expected = {f"IQ_FRAMES:{seq}": frame for seq, frame in sent.items()}
+    values = [counts[id] for id in expected]
+    ok, lost, duplicated = (sum(map(rule, values)) for rule in (
+        lambda count: count == 1, lambda count: count == 0, lambda count: count > 1,
+    ))
+    report = Report(len(expected) + len(clashes), ok, lost + len(clashes), duplicated, 0)
+    if clashes:
+        report.note(f"{len(clashes)} sequences were acknowledged for two frames")
+    if strangers := sorted(set(counts) - set(expected)):
+        report.wrong(f"{len(strangers)} outcomes of no frame, {strangers[0]} first", len(strangers))
+    wrong = [id for id, subject, body in outcomes if id in expected and not fits(expected[id], subject, body)]
+    if wrong:
+        report.wrong(f"{len(wrong)} outcomes of another frame, {wrong[0]} first", len(wrong))
+    return report
+
+
+def fits(frame, subject, body):
+    """Whether an outcome is of this frame."""
+    _, kind, source = subject.split(".", 2)
+    is_of_it = (source, body["frame_id"]) == (frame.source, str(frame.number))
+    return is_of_it and (kind == "failures" or frames.has_position_of(frame.number, body))
+
+
+def note_failures(report, outcomes, allowed):
+    """Names the failures; those not `allowed` are unexpected. None: all are allowed."""
+    codes = Counter(body["code"] for _, subject, body in outcomes if subject.startswith("iq.failures."))
+    report.note(", ".join(f"{count} {code}" for code, count in sorted(codes.items())))
+    if allowed is not None and (others := sum(codes[code] for code in set(codes) - set(allowed))):
+        report.wrong(f"{others} of these failures nothing excuses", others)
+
+
+async def note_lost(report, world, outcomes):
+    """Says of lost frames where they are, which shows who has lost them."""
+    there = {id for id, _, _ in outcomes}
+    lost = [seq for seq in world.sent if f"IQ_FRAMES:{seq}" not in there]
+    if not lost:
+        return
+    gone = 0
+    for seq in lost[:500]:
+        try:
+            await world.api("STREAM.MSG.GET.IQ_FRAMES", seq=seq)
+        except PASSING:
+            gone += 1
+    published = sum(f"IQ_FRAMES:{seq}" in world.seen for seq in lost)
+    report.note(
+        f"lost are {shown(lost)}: of {min(len(lost), 500)} asked for {gone} are not in IQ_FRAMES,"
+        f" and outcomes of {published} were seen on their way to IQ_OUTCOMES"
+    )
+
+
+def shown(numbers):
+    """[1, 2, 3, 7] as "1-3, 7", not more than five ranges."""
+    ranges = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    text = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:5]]
+    return ", ".join(text) + (" …" if len(ranges) > 5 else "")
+
+
+async def note_ledgers(report, world):
+    """Checks the ledger of every daemon that should be there, once nothing is in flight."""
+    alive = sum(daemon.is_alive and not daemon.is_stopped for daemon in world.daemons)
+    found = {}
+
+    async def at_rest():
+        found["ledgers"] = [health["ledger"] for health in await world.healths(alive)]
+        return len(found["ledgers"]) == alive and not any(each["in_flight"] for each in found["ledgers"])
+
+    try:
+        await until("every daemon's ledger at rest", at_rest, 20, pause=0.5)
+    except Failed as error:
+        report.wrong(f"{error}: {json.dumps(found.get('ledgers'))}")
+    sums = Counter()
+    for ledger in found.get("ledgers", []):
+        if ledger["received"] != sum(count for key, count in ledger.items() if key != "received"):
+            report.wrong(f"a ledger does not balance: {json.dumps(ledger)}")
+        sums.update(ledger)
+    for key in ("redelivered", "duplicates_dropped", "lost"):
+        if sums[key]:
+            report.note(f"{key} {sums[key]}")
+    return sums
+
+
+def note_ends(report, world):
+    """A program that ended by itself is a defect, whatever became of the frames."""
+    for each in [*world.daemons, *world.servers]:
+        if not each.is_alive and not each.may_end:
+            report.wrong(f"{each.name} ended by itself with {each.process.returncode}")
+    for each in world.daemons:
+        said = each.log.read_text(errors="replace")
+        if panics := said.count("panicked at"):
+            report.wrong(f"{each.name} panicked {panics} times", panics)
+        if errors := said.count(" ERROR "):
+            report.note(f"{each.name} logged {errors} errors")
