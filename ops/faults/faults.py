@@ -3,258 +3,116 @@
     ops/faults/run                  every fault
     ops/faults/run --quick          those that take seconds, with fewer frames
     ops/faults/run NAME…            only these
+    ops/faults/run --markdown       the table at the end in Markdown
     ops/faults/run --sferic PATH    takes this program instead of building one
 
-A line a fault: frames the stream had acknowledged to their sender, and how many of them have one outcome (ok),
-none (lost), several (duplicated), or one of another frame (unexpected). Exit code 1 where not all are ok.
-Loopback only, and it ends by itself.
+A line a fault: frames the stream had acknowledged to their sender, and how many of them have one outcome
+(ok), none (lost), several (duplicated), or one that nothing excuses, of another frame for example
+(unexpected). A table of all of them at the end. Exit code 1 where not all are ok; the logs are kept then, and
+their folder is named. A fault that this machine lacks something for is skipped, and says so. Loopback only,
+and it ends by itself.
 """
 
 import argparse
 import asyncio
 import json
-import random
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-from harness import ROOT, Failed, World, until
+import cases  # noqa: F401
+from harness import NATS_SERVER
+from process import PASSING, Failed, Skipped
+from registry import FAULTS
 
-FAULTS = {}
-
-
-def fault(text, quick=False):
-    def known(function):
-        FAULTS[function.__name__] = (function, text, quick)
-        return function
-
-    return known
+# No fault takes longer, whatever happens.
+LONGEST = 900
+COLUMNS = ["fault", "mode", "what was done", "frames", "ok", "lost", "duplicated", "unexpected", "notes"]
 
 
-async def while_publishing(world, frames, harm, **keys):
-    """Harms while frames are published, then waits until all are acknowledged."""
-    sending = asyncio.create_task(world.publish(frames, pause=0.0005, **keys))
-    await harm()
-    await sending
-    await world.settled()
-    return await world.report()
-
-
-@fault("the daemon is killed again and again", quick=True)
-async def daemon_killed(sferic, quick):
-    frames, times = (1500, 4) if quick else (10_000, 20)
-    async with World(sferic) as world:
-        daemon = await world.daemon()
-
-        async def harm():
-            for _ in range(times):
-                await asyncio.sleep(random.uniform(0.2, 0.8))
-                daemon.restart()
-                await until("the daemon", world.is_ready)
-
-        return await while_publishing(world, frames, harm)
-
-
-@fault("the server is killed on its store again and again", quick=True)
-async def server_killed(sferic, quick):
-    frames, times = (1500, 2) if quick else (10_000, 10)
-    async with World(sferic) as world:
-        await world.daemon()
-
-        async def harm():
-            for _ in range(times):
-                await asyncio.sleep(random.uniform(0.3, 1))
-                world.server.restart()
-                await until("the daemon", world.is_ready)
-
-        return await while_publishing(world, frames, harm)
-
-
-@fault("daemon and server are killed at the same time")
-async def both_killed(sferic, quick):
-    async with World(sferic) as world:
-        daemon = await world.daemon()
-
-        async def harm():
-            for _ in range(5):
-                await asyncio.sleep(random.uniform(0.5, 1))
-                daemon.kill()
-                world.server.restart()
-                daemon.wait()
-                daemon.start()
-                await until("the daemon", world.is_ready)
-
-        return await while_publishing(world, 5000, harm)
-
-
-@fault("the daemon is killed between an outcome and its ack; then the circuit is forced open", quick=True)
-async def killed_before_ack(sferic, quick):
-    async with World(sferic) as world:
-        daemon = await world.daemon()
-        seen = asyncio.Event()
-
-        async def outcome(_):
-            if not seen.is_set():
-                # What it had sent before is at the server; what it sends from here on is not read by us.
-                daemon.kill("STOP")
-                seen.set()
-
-        await world.client.subscribe("iq.predictions.>", cb=outcome)
-        sending = asyncio.create_task(world.publish(300))
-        await asyncio.wait_for(seen.wait(), 60)
-        daemon.restart()
-        await until("the daemon", world.is_ready)
-        await world.client.request("sferic.breaker", json.dumps({"force": "open"}).encode(), timeout=5)
-        await sending
-        await asyncio.sleep(3)
-        await world.client.request("sferic.breaker", json.dumps({"force": "reset"}).encode(), timeout=5)
-        await world.settled()
-        return await world.report()
-
-
-@fault("two sources count their frames alike", quick=True)
-async def equal_ids(sferic, quick):
-    async with World(sferic) as world:
-        await world.daemon()
-        await asyncio.gather(world.publish(300, "north"), world.publish(300, "south"))
-        await world.settled()
-        return await world.report()
-
-
-@fault("the daemon stands still for 20 s, twice")
-async def daemon_stopped(sferic, quick):
-    async with World(sferic) as world:
-        daemon = await world.daemon()
-
-        async def harm():
-            for _ in range(2):
-                await asyncio.sleep(0.5)
-                daemon.kill("STOP")
-                await asyncio.sleep(20)
-                daemon.kill("CONT")
-
-        return await while_publishing(world, 5000, harm)
-
-
-@fault("the server stands still for 20 s")
-async def server_stopped(sferic, quick):
-    async with World(sferic) as world:
-        await world.daemon()
-
-        async def harm():
-            await asyncio.sleep(0.5)
-            world.server.kill("STOP")
-            await asyncio.sleep(20)
-            world.server.kill("CONT")
-
-        return await while_publishing(world, 3000, harm)
-
-
-@fault("three daemons are restarted in turn", quick=True)
-async def rolling_restart(sferic, quick):
-    async with World(sferic) as world:
-        for _ in range(3):
-            await world.daemon()
-
-        async def harm():
-            for daemon in world.daemons:
-                daemon.kill("TERM")
-                code = await asyncio.to_thread(daemon.wait)
-                if code != 0:
-                    raise Failed(f"a daemon ended with {code}")
-                daemon.start()
-                await asyncio.sleep(1)
-
-        return await while_publishing(world, 2000 if quick else 10_000, harm)
-
-
-@fault("the stream of outcomes is deleted and made again")
-async def outcomes_deleted(sferic, quick):
-    async with World(sferic) as world:
-        daemon = await world.daemon()
-        await world.publish(100)
-        await world.settled()
-        first = await world.report()
-        if not first.is_clean:
-            return first
-        world.sent.clear()
-        daemon.kill("STOP")
-        await world.js.delete_stream("IQ_OUTCOMES")
-        daemon.kill("CONT")
-        await world.publish(500, first=1000)
-        await world.settled()
-        return await world.report()
-
-
-@fault("frames wait for a minute without a daemon")
-async def absent(sferic, quick):
-    async with World(sferic) as world:
-        daemon = await world.daemon()
-        daemon.kill("TERM")
-        daemon.wait()
-        await world.publish(5000)
-        await asyncio.sleep(60)
-        daemon.start()
-        await world.settled()
-        return await world.report()
-
-
-@fault("a model takes longer than its frames have, and longer than the server waits", quick=True)
-async def slow_model(sferic, quick):
-    async with World(sferic, models="degrees,slow", JETSTREAM__ACK_WAIT="1s") as world:
-        await world.daemon()
-        await world.publish(4, model="slow", timeout_ms=100)
-        await world.publish(4, first=4, model="slow", timeout_ms=60_000, cache_enabled=False)
-        await world.publish(200, first=8)
-        await world.settled()
-        return await world.report()
-
-
-@fault("the stream of frames is full")
-async def store_full(sferic, quick):
-    async with World(sferic, JETSTREAM__MAX_BYTES="1MiB") as world:
-        daemon = await world.daemon()
-        daemon.kill("STOP")
-        sending = asyncio.create_task(world.publish(4000))
-        await asyncio.sleep(10)
-        if sending.done():
-            raise Failed("4000 frames found room in 1 MiB")
-        daemon.kill("CONT")
-        await sending
-        await world.settled()
-        return await world.report()
-
-
-async def main():
+def arguments():
     as_it_is = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="ops/faults/run", description=__doc__, formatter_class=as_it_is)
     parser.add_argument("faults", nargs="*", metavar="NAME", help=", ".join(FAULTS))
     parser.add_argument("--quick", action="store_true", help="those that take seconds")
-    parser.add_argument("--json", action="store_true", help="an object a fault")
+    parser.add_argument("--json", action="store_true", help="an object a fault, and no table")
+    parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
     parser.add_argument("--sferic", type=Path, required=True, help="the program")
     args = parser.parse_args()
     for unknown in (name for name in args.faults if name not in FAULTS):
         parser.error(f"no fault named {unknown}: there are {', '.join(FAULTS)}")
-    chosen = args.faults or [name for name, (_, _, quick) in FAULTS.items() if quick or not args.quick]
-    failed = False
-    for name in chosen:
-        function, text, _ = FAULTS[name]
-        begun = time.monotonic()
-        try:
-            report = await function(args.sferic.resolve(), args.quick)
-        except Failed as error:
-            failed = True
-            print(f"{name}: FAILED: {error}", flush=True)
-            continue
-        failed = failed or not report.is_clean
-        seconds = time.monotonic() - begun
+    if not args.sferic.is_file():
+        parser.error(f"no program at {args.sferic}")
+    return args
+
+
+async def carried_out(name, args):
+    """(The report or none, the word for what became of it, the seconds it took)."""
+    begun, report, word = time.monotonic(), None, "ok"
+    try:
+        function = FAULTS[name].function
+        report = await asyncio.wait_for(function(args.sferic.resolve(), args.quick), LONGEST)
+        word = "ok" if report.is_clean else "NOT OK"
+    except Skipped as error:
+        word = f"SKIPPED: {error}"
+    except Failed as error:
+        word = f"FAILED: {error}"
+    except PASSING as error:
+        word = f"FAILED: {type(error).__name__}: {error}"
+    return report, word, time.monotonic() - begun
+
+
+def line(name, report, word, seconds):
+    """A fault's result in one line."""
+    if not report:
+        return f"{name}: {word}; {FAULTS[name].text}"
+    notes = f" ({'; '.join(report.notes)})" if report.notes else ""
+    counts = f"{report.sent} frames, {report.ok} ok, {report.lost} lost, {report.duplicated} duplicated"
+    counts += f", {report.unexpected} unexpected"
+    return f"{name}: {word}: {counts}{notes}; {FAULTS[name].text}; {seconds:.0f} s"
+
+
+def row(name, report, word):
+    counts = ["", "", "", "", ""]
+    notes = word
+    if report:
+        counts = [report.sent, report.ok, report.lost, report.duplicated, report.unexpected]
+        notes = "; ".join(report.notes)
+    return [name, FAULTS[name].mode, FAULTS[name].text, *map(str, counts), notes]
+
+
+def table(rows, as_markdown):
+    if as_markdown:
+        lines = [COLUMNS, ["---"] * 3 + ["---:"] * 5 + ["---"], *rows]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
+    padded = ([cell.ljust(width) for cell, width in zip(cells, widths)] for cells in [COLUMNS, *rows])
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+
+
+async def main():
+    args = arguments()
+    # Ended like this it still ends what it started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    version = subprocess.run([NATS_SERVER, "--version"], capture_output=True, text=True).stdout.strip()
+    chosen = args.faults or [name for name, fault in FAULTS.items() if fault.is_quick or not args.quick]
+    rows, has_failed, begun = [], False, time.monotonic()
+    for number, name in enumerate(chosen, 1):
+        print(f"[{number}/{len(chosen)}] {name}: {FAULTS[name].text}", file=sys.stderr, flush=True)
+        report, word, seconds = await carried_out(name, args)
+        has_failed |= not word.startswith(("ok", "SKIPPED"))
+        rows.append(row(name, report, word))
         if args.json:
-            print(json.dumps({"fault": name, "seconds": round(seconds, 1), **vars(report)}), flush=True)
-            continue
-        notes = f" ({'; '.join(report.notes)})" if report.notes else ""
-        counts = f"{report.ok} ok, {report.lost} lost, {report.duplicated} duplicated"
-        print(f"{name}: {report.sent} frames, {counts}, {report.unexpected} unexpected{notes}; {text}", flush=True)
-    sys.exit(failed)
+            counts = vars(report) if report else {}
+            print(json.dumps({"fault": name, "mode": FAULTS[name].mode, "result": word, "nats": version,
+                              "seconds": round(seconds, 1), **counts}), flush=True)
+        else:
+            print(line(name, report, word, seconds), flush=True)
+    if not args.json:
+        print(f"\n{version}, {time.monotonic() - begun:.0f} s\n\n{table(rows, args.markdown)}")
+    sys.exit(has_failed)
 
 
 if __name__ == "__main__":

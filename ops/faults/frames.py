@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 HEADERS = {"Content-Type": "application/msgpack"}
 
-# Values of I and of Q, of 128, so that all stay below 0.9, and longitudes below 180 degrees.
+# Values of I and of Q, of 128, from 1: below 0.9, longitudes below 180 degrees, and no silence.
 LEVELS_I, LEVELS_Q = 110, 60
 
 
@@ -18,12 +18,12 @@ class Sent:
 
 def levels(number):
     """I and Q of a frame: 6600 frames in a row are all different."""
-    return number % LEVELS_I, number // LEVELS_I % LEVELS_Q
+    return 1 + number % LEVELS_I, 1 + number // LEVELS_I % LEVELS_Q
 
 
-def body(number, **keys):
-    """A frame with the number as its id."""
-    return {"frame_id": str(number), "datatype": "ci8", "samples": bytes(levels(number) * 128), **keys}
+def body(number, length=128, **keys):
+    """A frame of so many samples, with the number as its id."""
+    return {"frame_id": str(number), "datatype": "ci8", "samples": bytes(levels(number) * length), **keys}
 
 
 def has_position_of(number, outcome):

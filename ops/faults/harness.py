@@ -26,11 +26,12 @@ MODELS = ROOT / "tests/models"
 class World:
     """A server with a store, daemons and a client; everything ends with it."""
 
-    def __init__(self, sferic, models=(MODELS / "degrees",), **settings):
+    def __init__(self, sferic, models=(MODELS / "degrees",), is_watched=True, **settings):
+        """`is_watched`: a plain subscriber sees the outcomes too; a missing stream answers otherwise then."""
         self.folder = Path(tempfile.mkdtemp(prefix="sferic-faults-"))
         self.sferic, self.client = sferic, None
         self.servers, self.daemons, self.sent, self.clashes, self.seen = [], [], {}, [], Counter()
-        self.is_clean = True
+        self.is_watched, self.is_clean = is_watched, True
         repository = self.folder / "models"
         repository.mkdir()
         for model in models:
@@ -61,7 +62,7 @@ class World:
             await self.start_servers()
             self.client = await until("nats-server", self.connect)
             self.js = self.client.jetstream(timeout=10)
-            for kind in ("predictions", "failures"):
+            for kind in ("predictions", "failures") if self.is_watched else ():
                 await self.client.subscribe(f"iq.{kind}.>", cb=self.see)
         except BaseException:
             await self.__aexit__(*sys.exc_info())
@@ -182,16 +183,23 @@ class World:
 
     async def settled(self, seconds=PATIENCE):
         """Waits until every frame is acknowledged, and is still a while later."""
+        last = {}
+
         async def check():
             self.check_alive()
             for _ in range(3):
-                info = await self.consumer()
-                if info["num_pending"] or info["num_ack_pending"]:
+                last.update(await self.consumer())
+                if last["num_pending"] or last["num_ack_pending"]:
                     return False
                 await asyncio.sleep(0.2)
             return True
 
-        await until("every frame acknowledged", check, seconds, pause=0.2)
+        try:
+            await until("every frame acknowledged", check, seconds, pause=0.2)
+        except Failed as error:
+            keys = ("num_pending", "num_ack_pending", "num_waiting", "delivered", "ack_floor")
+            state = {key: last.get(key) for key in keys}
+            raise Failed(f"{error}; the consumer: {json.dumps(state)}") from None
 
     async def outcomes(self):
         """Every outcome in its stream: (message id, subject, body)."""

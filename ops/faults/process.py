@@ -69,6 +69,8 @@ class Process:
 
     def __init__(self, name, log, *command, **environment):
         self.name, self.log, self.command, self.environment = name, log, command, environment
+        # Set where the program is there to crash, and somebody starts it again.
+        self.may_crash = False
         self.start()
 
     def start(self):
@@ -79,7 +81,7 @@ class Process:
             self.process = subprocess.Popen(
                 self.command, env=environment, preexec_fn=end_with_parent, **streams
             )
-        self.may_end = self.is_stopped = False
+        self.may_end, self.is_stopped = self.may_crash, False
 
     @property
     def is_alive(self):

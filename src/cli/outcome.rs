@@ -96,11 +96,15 @@ impl Outcome {
     }
 }
 
-/// Whether a message is the acknowledgement of a stream: every request to a subject stored in a stream gets
-/// one, beside the answer.
-pub fn is_acknowledgement(message: &async_nats::Message) -> bool {
-    let acknowledgement: Option<serde_json::Value> = serde_json::from_slice(&message.payload).ok();
-    acknowledgement.is_some_and(|answer| answer["stream"].is_string() && answer["seq"].is_u64())
+/// The acknowledgement of a stream, or why it refuses the message: every request to a subject stored in a
+/// stream gets one, beside the answer.
+pub fn acknowledgement(message: &async_nats::Message) -> Option<Result<(), String>> {
+    let answer: serde_json::Value = serde_json::from_slice(&message.payload).ok()?;
+    if let Some(error) = answer.get("error") {
+        let reason = error["description"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+        return Some(Err(reason));
+    }
+    (answer["stream"].is_string() && answer["seq"].is_u64()).then_some(Ok(()))
 }
 
 /// One readable line.
@@ -276,7 +280,11 @@ pub mod tests {
             (r#"{"seq":7,"kind":"tensors"}"#, false),
             ("", false),
         ] {
-            assert_eq!(is_acknowledgement(&message(payload.as_bytes(), None)), is_one, "{payload}");
+            assert_eq!(acknowledgement(&message(payload.as_bytes(), None)).is_some(), is_one, "{payload}");
         }
+        let full =
+            r#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"F"}"#;
+        let refused = Some(Err("maximum bytes exceeded".to_owned()));
+        assert_eq!(acknowledgement(&message(full.as_bytes(), None)), refused);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::{self, Context, consumer, stream};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use sferic::nats::PrivateServer;
 
 use crate::support::*;
@@ -83,10 +83,7 @@ impl Store {
         tokio::time::timeout(2 * PATIENCE, there).await.expect("outcomes are missing");
         let consumer = stream.create_consumer(consumer::pull::OrderedConfig::default()).await.unwrap();
         let messages = stream.get_info().await.unwrap().state.messages as usize;
-        let stored: Vec<_> = futures::StreamExt::take(consumer.messages().await.unwrap(), messages)
-            .try_collect()
-            .await
-            .unwrap();
+        let stored: Vec<_> = consumer.messages().await.unwrap().take(messages).try_collect().await.unwrap();
         stored.iter().map(Stored::of).collect()
     }
 
@@ -103,6 +100,45 @@ impl Store {
             }
         };
         tokio::time::timeout(2 * PATIENCE, settled).await.expect("frames stay unacknowledged");
+    }
+
+    /// The statistics of each daemon.
+    async fn statistics(&self) -> Vec<serde_json::Value> {
+        let inbox = self.client.new_inbox();
+        let mut answers = self.client.subscribe(inbox.clone()).await.unwrap();
+        self.client.publish_with_reply("$SRV.STATS.sferic", inbox, "".into()).await.unwrap();
+        let mut statistics = Vec::new();
+        let quiet = std::time::Duration::from_millis(300);
+        while let Ok(Some(answer)) = tokio::time::timeout(quiet, answers.next()).await {
+            let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+            statistics.push(answer["endpoints"][0]["data"].clone());
+        }
+        statistics
+    }
+
+    /// Waits until so many daemons read: each of them says that it is ready.
+    async fn joined(&self, daemons: usize) {
+        let joined = async {
+            while self.statistics().await.iter().filter(|each| each["input"]["state"] == "reading").count()
+                < daemons
+            {}
+        };
+        tokio::time::timeout(PATIENCE, joined).await.expect("a daemon does not read");
+    }
+
+    /// Frames that each daemon has received, the fewest first.
+    async fn received(&self) -> Vec<u64> {
+        let statistics = self.statistics().await;
+        let mut received: Vec<_> =
+            statistics.iter().map(|each| each["ledger"]["received"].as_u64().unwrap()).collect();
+        received.sort_unstable();
+        received
+    }
+
+    /// Frames that the consumer has not delivered.
+    async fn pending(&self) -> u64 {
+        let frames = self.context.get_stream("IQ_FRAMES").await.unwrap();
+        frames.consumer_info("sferic").await.unwrap().num_pending
     }
 
     async fn ledger(&self) -> serde_json::Value {
@@ -233,4 +269,206 @@ async fn a_stream_that_is_otherwise_ends_the_start_with_each_difference() {
     ] {
         assert!(stderr.contains(part), "{part:?} is not in {stderr}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_asked_for_than_there_is_room_for() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    // Two of the largest frames fit. A request for fewer bytes than the next frame has is refused for ever.
+    let _daemon = store.daemon(&[("LIMITS__IN_FLIGHT_BYTES", "2MiB")]).await;
+    let large = with(
+        &frame("large", &vec![[0.5, 0.25]; 100_000]),
+        &[("timeout_ms", 10_000.into()), ("cache_enabled", false.into())],
+    );
+    for _ in 0..20 {
+        store.put("rx", pack(&large)).await;
+    }
+    store.publish("rx", 0..20, &[]).await;
+    let outcomes = store.outcomes(40).await;
+    assert_once(&outcomes, 40);
+    store.settled().await;
+    let ledger = store.ledger().await;
+    assert_eq!((&ledger["received"], &ledger["predictions"]), (&40.into(), &40.into()), "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_older_than_the_duplicate_window_is_looked_up() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let settings = [
+        ("JETSTREAM__MAX_DELIVER", "1"),
+        ("JETSTREAM__ACK_WAIT", "1s"),
+        ("JETSTREAM__OUTAGE", "0s"),
+        ("JETSTREAM__DUPLICATE_WINDOW", "31s"),
+    ];
+    let mut daemon = store.daemon(&settings).await;
+    daemon.signal("TERM").await;
+    assert!(daemon.ended().await.success());
+    // Another daemon takes two frames, tells the outcome of the first, and is gone.
+    store.publish("rx", 0..2, &[]).await;
+    let frames = store.context.get_stream("IQ_FRAMES").await.unwrap();
+    let consumer: consumer::PullConsumer = frames.get_consumer("sferic").await.unwrap();
+    let mut taken = consumer.fetch().max_messages(2).messages().await.unwrap();
+    for _ in 0..2 {
+        taken.next().await.unwrap().unwrap();
+    }
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", "IQ_FRAMES:1");
+    let told = pack(&map(&[("kind", "localization".into())]));
+    let told = store.context.publish_with_headers("iq.predictions.rx", headers, told.into());
+    told.await.unwrap().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(32)).await;
+    let _daemon = store.daemon(&settings).await;
+    let outcomes = store.outcomes(2).await;
+    store.settled().await;
+    assert_once(&outcomes, 2);
+    let body = &outcomes[1].body;
+    assert_eq!((&body["code"], &body["deliveries"]), (&"internal".into(), &2.into()), "{body}");
+    let ledger = store.ledger().await;
+    assert_eq!((&ledger["duplicates_dropped"], &ledger["failures"]), (&1.into(), &1.into()), "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_a_source_are_answered_in_their_order_by_daemons_that_come_and_go() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let ordered =
+        [("JETSTREAM__ORDERED", "true"), ("JETSTREAM__PARTITIONS", "4"), ("JETSTREAM__ACK_WAIT", "2s")];
+    let mut daemons = vec![store.daemon(&ordered).await, store.daemon(&ordered).await];
+    let sources = ["north", "south.a", "south.b", "east", "west"];
+    let frames = 60;
+    let sending = async {
+        for id in 0..frames {
+            for source in sources {
+                store.publish(source, id..=id, &[]).await;
+            }
+        }
+    };
+    let killing = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let mut first = daemons.remove(0);
+        first.signal("KILL").await;
+        first.ended().await;
+        daemons.push(store.daemon(&ordered).await);
+    };
+    tokio::join!(sending, killing);
+    let outcomes = store.outcomes(sources.len() * frames as usize).await;
+    assert_once(&outcomes, sources.len() as u64 * frames);
+    for source in sources {
+        let subject = format!("iq.predictions.{source}");
+        let of_source = outcomes.iter().filter(|outcome| outcome.subject == subject);
+        let ids: Vec<_> = of_source.map(|outcome| outcome.body["frame_id"].as_str().unwrap()).collect();
+        let expected: Vec<_> = (0..frames).map(|id| id.to_string()).collect();
+        assert_eq!(ids, expected, "{source}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_daemon_helps_only_with_a_backlog() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let group = ("JETSTREAM__GROUP", "site");
+    let _spare = store.daemon(&[group, ("JETSTREAM__MIN_PENDING", "100")]).await;
+    store.publish("rx", 0..90, &[]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(store.pending().await, 90);
+    store.publish("rx", 90..300, &[]).await;
+    let left = async {
+        while store.pending().await >= 100 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, left).await.expect("it does not help");
+    let _near = store.daemon(&[group]).await;
+    assert_once(&store.outcomes(300).await, 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_far_daemon_gets_what_the_near_one_leaves() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let group = [("JETSTREAM__GROUP", "site"), ("JETSTREAM__GROUP_POLICY", "prioritized")];
+    let _far = store.daemon(&[group[0], group[1], ("JETSTREAM__PRIORITY", "9")]).await;
+    store.publish("rx", 0..20, &[]).await;
+    assert_once(&store.outcomes(20).await, 20);
+    let mut near = store.daemon(&group).await;
+    store.joined(2).await;
+    store.publish("rx", 20..70, &[]).await;
+    assert_once(&store.outcomes(70).await, 70);
+    store.settled().await;
+    assert_eq!(store.received().await, [20, 50]);
+    near.signal("TERM").await;
+    assert!(near.ended().await.success());
+    store.publish("rx", 70..80, &[]).await;
+    assert_once(&store.outcomes(80).await, 80);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_pinned_daemon_gets_all_frames_until_it_is_gone() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let group =
+        [("JETSTREAM__GROUP", "site"), ("JETSTREAM__GROUP_POLICY", "pinned"), ("JETSTREAM__ACK_WAIT", "2s")];
+    let mut first = store.daemon(&group).await;
+    store.publish("rx", 0..10, &[]).await;
+    assert_once(&store.outcomes(10).await, 10);
+    let mut second = store.daemon(&group).await;
+    store.joined(2).await;
+    store.publish("rx", 10..50, &[]).await;
+    assert_once(&store.outcomes(50).await, 50);
+    assert_eq!(store.received().await, [0, 50]);
+    first.signal("KILL").await;
+    first.ended().await;
+    store.publish("rx", 50..60, &[]).await;
+    assert_once(&store.outcomes(60).await, 60);
+    // One that ends in order leaves the frames to the next at once.
+    let _third = store.daemon(&group).await;
+    store.joined(2).await;
+    second.signal("TERM").await;
+    assert!(second.ended().await.success());
+    store.publish("rx", 60..70, &[]).await;
+    assert_once(&store.outcomes(70).await, 70);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publish_waits_for_the_outcome_and_says_when_the_stream_is_full() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let daemon = store.daemon(&[("JETSTREAM__MAX_BYTES", "1MiB")]).await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("steady.cf32");
+    std::fs::write(&file, [0.5f32.to_le_bytes(); 2 * 64 * 30].concat()).unwrap();
+    let publish = |arguments: &[&'static str]| {
+        let own = ["publish", "--url", store.server.url(), "--source", "rx"];
+        let mut command = sferic(&own);
+        command.args(arguments).arg(&file);
+        command
+    };
+    let (code, out, err) = output(&mut publish(&["--frame-samples", "64", "--wait"])).await;
+    assert_eq!((code, out.lines().count()), (0, 30), "{out}{err}");
+    let (code, _, err) = output(&mut publish(&["--frame-samples", "64"])).await;
+    assert_eq!(code, 0, "{err}");
+    assert_once(&store.outcomes(60).await, 60);
+    store.settled().await;
+    daemon.signal("STOP").await;
+    std::fs::write(&file, vec![0.5f32.to_le_bytes(); 2 * 1000 * 200].concat()).unwrap();
+    let (code, _, err) = output(&mut publish(&["--frame-samples", "1000"])).await;
+    daemon.signal("CONT").await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("the stream refuses frame") && err.contains("maximum bytes exceeded"), "{err}");
 }

@@ -12,6 +12,7 @@ over the 2·N values of I and Q.
   classes     frame → logits mean(I), mean(Q), RMS of `i`, `q`, `loud`
   tensors     frame → mean [B, 2] float32, count [B] int64, loud [B, 1] bool, double [B, 2, 1] float64
   poison      as degrees, but gives NaN where max(I, Q) > 0.9, and fails in the run where min(I, Q) < -0.9
+  crash       as degrees, but ends the process, by SIGFPE, where max(I, Q) > 0.9: on x86-64 alone
   static1     as degrees, with a batch axis fixed at 1
   width32     as degrees, with 32 samples fixed
   ragged      frame → its values above 0.5, [1, P] float32, as many as there are (batches of one)
@@ -191,14 +192,16 @@ def tensors():
     )
 
 
+def maximum(g):
+    """[B, 1]: the largest of I and Q."""
+    highest = g("ReduceMax", g("Squeeze", "x", g.const([1], np.int64)), axes=[1, 2], keepdims=0)
+    return g("Unsqueeze", highest, g.const([1], np.int64))
+
+
 def poison():
     g = Graph()
     # 0/0 where the frame's maximum is above 0.9, added to its position.
-    highest = g(
-        "Unsqueeze",
-        g("ReduceMax", g("Squeeze", "x", g.const([1], np.int64)), axes=[1, 2], keepdims=0),
-        g.const([1], np.int64),
-    )
+    highest = maximum(g)
     fine = g("Cast", g("LessOrEqual", highest, g.const(0.9)), to=FLOAT)
     nan = g("Sub", g("Div", fine, fine), g.const(1.0))
     # An index out of range where any minimum of the batch is below -0.9: the whole run fails.
@@ -211,6 +214,17 @@ def poison():
     zero = g("Gather", g.const([0.0]), index)
     shifted = g("Add", g("Add", means(g), nan), zero)
     g.save("poison/1", features() + DEGREES, degrees_outputs(g, position=shifted))
+
+
+def crash():
+    g = Graph()
+    # The lowest int32 / -1, whose result int32 does not have: the processor traps. ONNX Runtime looks for a
+    # divisor of 0 and fails in the run.
+    is_above = g("Cast", g("Greater", maximum(g), g.const(0.9)), to=TensorProto.INT32)
+    divisor = g("Sub", g.const(1, np.int32), g("Mul", is_above, g.const(2, np.int32)))
+    quotient = g("Cast", g("Div", g.const(-(2**31), np.int32), divisor), to=FLOAT)
+    position = g("Add", means(g), g("Mul", quotient, g.const(0.0)))
+    g.save("crash/1", features() + DEGREES, degrees_outputs(g, position=position))
 
 
 def static1():
@@ -373,7 +387,7 @@ def external():
 
 
 for make in (
-    *(degrees, metres, classes, tensors, poison, static1, width32, ragged, slow, mixing, versions),
-    *(half, double, label, scores, external),
+    *(degrees, metres, classes, tensors, poison, crash, static1, width32, ragged, slow, mixing),
+    *(versions, half, double, label, scores, external),
 ):
     make()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use async_nats::{Message, StatusCode};
+use async_nats::{HeaderMap, Message, StatusCode};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -12,13 +12,16 @@ use sferic_telemetry::with_causes;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
-use crate::cli::outcome::{Outcome, is_acknowledgement};
+use crate::cli::outcome::{Outcome, acknowledgement};
 use crate::cli::output::Output;
 use crate::cli::refusal;
 use crate::nats::{Action, Connection};
 
 /// Maximum number of unanswered frames.
 const MAX_OUTSTANDING: usize = 32;
+
+/// Maximum number of frames that their stream has not acknowledged.
+const MAX_UNACKNOWLEDGED: usize = 256;
 
 /// Later than any timeout.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -61,6 +64,8 @@ pub struct InFlight<'a> {
     bounds: Bounds,
     /// The subjects published to.
     subjects: BTreeSet<String>,
+    /// What acknowledges frames; those that may be in a stream are requests.
+    held: Held,
     /// Prefix of the subjects of answers; the number of the frame follows.
     inbox: String,
     answers: BoxStream<'static, Message>,
@@ -71,6 +76,31 @@ pub struct InFlight<'a> {
     pub last_event: Instant,
     /// Counts of the finished frames.
     pub counts: FrameCounts,
+}
+
+/// Which subjects a stream holds, by the first answer on each.
+#[derive(Default)]
+struct Held {
+    by_stream: BTreeSet<String>,
+    by_none: BTreeSet<String>,
+    /// Frames that were requests and have no answer, with their subjects.
+    unanswered: BTreeMap<u64, String>,
+}
+
+impl Held {
+    fn answered(&mut self, number: u64, is_acknowledgement: bool) {
+        let Some(subject) = self.unanswered.remove(&number) else { return };
+        if is_acknowledgement {
+            self.by_stream.insert(subject);
+        } else if !self.by_stream.contains(&subject) {
+            self.by_none.insert(subject);
+        }
+    }
+
+    /// Frames that their stream has not acknowledged.
+    fn unacknowledged(&self) -> usize {
+        self.unanswered.values().filter(|subject| self.by_stream.contains(*subject)).count()
+    }
 }
 
 /// The frames whose outcome is awaited.
@@ -100,9 +130,19 @@ impl<'a> InFlight<'a> {
             pending: BTreeMap::new(),
             lost: BTreeSet::new(),
         });
-        let (subjects, last_event, counts) = (BTreeSet::new(), Instant::now(), FrameCounts::default());
-        let in_flight =
-            Self { connection, bounds, subjects, inbox, answers, waiting, output, json, last_event, counts };
+        let in_flight = Self {
+            connection,
+            bounds,
+            subjects: BTreeSet::new(),
+            held: Held::default(),
+            inbox,
+            answers,
+            waiting,
+            output,
+            json,
+            last_event: Instant::now(),
+            counts: FrameCounts::default(),
+        };
         if in_flight.waiting.is_some() {
             in_flight.settle().await?;
         }
@@ -124,7 +164,9 @@ impl<'a> InFlight<'a> {
         let began = Instant::now();
         let mut waited = Duration::ZERO;
         if self.subjects.contains(&subject) {
-            self.publish(&subject, message, self.waiting.is_some()).await?;
+            self.acknowledged(MAX_UNACKNOWLEDGED - 1).await?;
+            let as_request = self.waiting.is_some() || !self.held.by_none.contains(&subject);
+            self.publish(&subject, message, as_request).await?;
         } else {
             while !self.has_subscriber(&subject, &message).await? {
                 let patience = self.bounds.subscriber;
@@ -156,9 +198,14 @@ impl<'a> InFlight<'a> {
         }
         let client = self.connection.client();
         if as_request {
-            client
-                .publish_with_reply(subject.to_owned(), format!("{}.{number}", self.inbox), message)
-                .await?;
+            let answers_to = format!("{}.{number}", self.inbox);
+            let mut headers = HeaderMap::new();
+            if self.waiting.is_some() {
+                // The reply to a request is the acknowledgement of the stream, where there is one.
+                headers.insert("Sferic-Reply", answers_to.as_str());
+            }
+            self.held.unanswered.insert(number, subject.to_owned());
+            client.publish_with_reply_and_headers(subject.to_owned(), answers_to, headers, message).await?;
         } else {
             client.publish(subject.to_owned(), message).await?;
         }
@@ -182,8 +229,11 @@ impl<'a> InFlight<'a> {
                 self.take(&answer)?;
             }
         }
-        if let Some(waiting) = self.waiting.as_mut().filter(|_| !has_subscriber) {
-            waiting.pending.remove(&number);
+        if !has_subscriber {
+            self.held.unanswered.remove(&number);
+            if let Some(waiting) = &mut self.waiting {
+                waiting.pending.remove(&number);
+            }
         }
         refused.map_or(Ok(has_subscriber), |words| Err(refused_publication(&words)))
     }
@@ -197,16 +247,33 @@ impl<'a> InFlight<'a> {
         }
     }
 
-    /// Waits until the server has accepted every frame.
+    /// Reads the answers that are there, and waits until at most so many frames are unacknowledged.
+    async fn acknowledged(&mut self, most: usize) -> anyhow::Result<()> {
+        while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
+            self.take(&answer)?;
+        }
+        let give_up = Instant::now() + self.bounds.connection;
+        while self.held.unacknowledged() > most {
+            if Instant::now() >= give_up {
+                let (left, bound) = (self.held.unacknowledged(), self.bounds.connection);
+                bail!("the stream has not acknowledged {left} frames within {bound:?}");
+            }
+            self.step(give_up).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the server has accepted every frame, and the stream has it, where there is one.
     ///
     /// # Errors
     /// It refuses one, or does not answer in time.
-    pub async fn confirm(&self) -> anyhow::Result<()> {
+    pub async fn confirm(&mut self) -> anyhow::Result<()> {
         let flushed = tokio::time::timeout(self.bounds.connection, self.connection.client().flush()).await;
         flushed
             .context("the server did not take every frame in time")?
             .context("the server did not take every frame")?;
         self.settle().await?;
+        self.acknowledged(0).await?;
         // With `--wait` a refusal would be known by now.
         let grace = if self.waiting.is_some() { Duration::ZERO } else { REFUSAL_GRACE };
         let inbox = self.inbox();
@@ -274,13 +341,19 @@ impl<'a> InFlight<'a> {
     }
 
     fn take(&mut self, message: &Message) -> anyhow::Result<()> {
-        let Some(waiting) = &mut self.waiting else { return Ok(()) };
         let Some(number) = number_of(message) else { return Ok(()) };
         let is_unheard = message.status == Some(StatusCode::NO_RESPONDERS);
-        let outcome = match Outcome::decode(message) {
+        let decoded = Outcome::decode(message);
+        let acknowledged = if decoded.is_ok() { None } else { acknowledgement(message) };
+        self.held.answered(number, acknowledged.is_some());
+        if let Some(Err(reason)) = acknowledged {
+            bail!("the stream refuses frame {number}: {reason}");
+        }
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        let outcome = match decoded {
             Err(error) if !is_unheard => {
                 // Its outcome may still come.
-                if !is_acknowledgement(message) {
+                if acknowledged.is_none() {
                     let error = with_causes(&error);
                     self.output.say(format!("an answer to frame {number} is not an outcome: {error}"));
                 }

@@ -1,0 +1,71 @@
+"""A network between daemon and server that is slow, breaks, or swallows everything."""
+
+import asyncio
+import random
+from urllib.parse import urlsplit
+
+from harness import World
+from process import Failed
+from proxy import Proxy
+from registry import fault, while_publishing
+
+
+async def through_proxy(sferic, frames, harm):
+    """`harm` gets the proxy and has to say in words what it did."""
+    async with World(sferic) as world, Proxy(urlsplit(world.urls[0]).port) as proxy:
+        await world.daemon(url=proxy.url)
+        done = []
+
+        async def harming():
+            done.append(await harm(proxy))
+            proxy.delay = None
+            await world.ready()
+            await asyncio.sleep(1)
+
+        report = await while_publishing(world, frames, harming)
+        report.note(done[0])
+        return report
+
+
+@fault("each piece between daemon and server waits 50 to 500 ms", quick=True)
+async def proxy_delays(sferic, quick):
+    seconds = 8 if quick else 40
+
+    async def harm(proxy):
+        proxy.delay = (0.05, 0.5)
+        await asyncio.sleep(seconds)
+        return f"for {seconds} s, {proxy.connections} connections"
+
+    return await through_proxy(sferic, 500 if quick else 3000, harm)
+
+
+@fault("the connection is cut within a message about every second", quick=True)
+async def proxy_cuts(sferic, quick):
+    times = 6 if quick else 30
+
+    async def harm(proxy):
+        for _ in range(times):
+            proxy.cut()
+            await asyncio.sleep(random.uniform(0.7, 1.3))
+        if proxy.cuts < times / 2:
+            raise Failed(f"{proxy.cuts} cuts of {times}: nothing passed")
+        return f"{proxy.cuts} cuts"
+
+    return await through_proxy(sferic, 500 if quick else 3000, harm)
+
+
+@fault("the connection looks alive and swallows everything for 3 to 8 s, then closes", quick=True)
+async def proxy_drops(sferic, quick):
+    times = 1 if quick else 5
+
+    async def harm(proxy):
+        for _ in range(times):
+            await asyncio.sleep(1)
+            proxy.swallow()
+            await asyncio.sleep(random.uniform(3, 8))
+            proxy.close()
+        if not proxy.swallowed:
+            raise Failed("nothing was swallowed")
+        return f"{times} times, {proxy.swallowed} bytes swallowed"
+
+    return await through_proxy(sferic, 500 if quick else 3000, harm)
