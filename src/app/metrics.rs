@@ -86,6 +86,8 @@ impl Metrics {
             to.count(&metrics::STREAM_PENDING, [], backlog.pending);
             to.count(&metrics::STREAM_UNACKNOWLEDGED, [], backlog.unacknowledged);
             to.number(&metrics::STREAM_OLDEST, [], backlog.oldest.as_secs_f64());
+            let window = self.settings.jetstream.duplicate_window;
+            to.number(&metrics::STREAM_DUPLICATE_WINDOW, [], window.as_secs_f64());
             if let Some(age) = backlog.oldest_outcome {
                 to.number(&metrics::STREAM_OUTCOMES_KEPT, [], age.as_secs_f64());
             }

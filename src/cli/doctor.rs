@@ -1,5 +1,7 @@
 //! `sferic doctor`: finds what is missing, and says what to do about it.
 
+mod streams;
+
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,7 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 use sferic_onnx::{Catalog, Examination, ExecutionProvider, Runtime, compiled_in, examine, usable};
-use sferic_settings::{Settings, available_cores, given};
+use sferic_settings::{Mode, Settings, available_cores, given};
 use sferic_telemetry::with_causes;
 
 use super::ConnectArgs;
@@ -26,6 +28,9 @@ use crate::nats::{self, NoConnection};
 pub struct DoctorArgs {
     #[command(flatten)]
     connect: ConnectArgs,
+    /// The NATS server's monitoring address, such as http://127.0.0.1:8222, to ask how it stores streams.
+    #[arg(long, value_name = "URL")]
+    monitor: Option<http::Uri>,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -74,6 +79,11 @@ impl DoctorArgs {
             finding.print(self.json)
         };
         report(server(&settings).await)?;
+        if settings.nats.mode == Mode::Jetstream {
+            for finding in streams::examine(&settings, self.monitor.as_ref()).await {
+                report(finding)?;
+            }
+        }
         report(threads(&settings))?;
         match Runtime::open(given(&settings.onnx.library).map(Path::new)) {
             Err(error) => report(Finding::new("ONNX Runtime", Err(error.to_string())))?,

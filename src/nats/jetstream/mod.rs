@@ -7,6 +7,7 @@ mod acks;
 mod monitor;
 mod outcomes;
 mod pull;
+mod replies;
 mod retry;
 mod streams;
 

@@ -26,7 +26,7 @@ pub struct Backlog {
     pub unacknowledged: u64,
     /// Age of the oldest frame that is not acknowledged; zero without one.
     pub oldest: Duration,
-    /// Age of the oldest outcome that its stream still has; `None` without one.
+    /// Age of the oldest outcome that its stream still has; `None` while none was removed.
     pub oldest_outcome: Option<Duration>,
 }
 
@@ -101,7 +101,8 @@ impl Watch {
         let outcomes = context.get_stream(&settings.outcomes_stream).await?;
         let (info, outcomes) = (frames.cached_info(), &outcomes.cached_info().state);
         let mut backlog = Backlog {
-            oldest_outcome: (outcomes.messages > 0).then(|| age(outcomes.first_timestamp)),
+            oldest_outcome: (outcomes.messages > 0 && outcomes.first_sequence > 1)
+                .then(|| age(outcomes.first_timestamp)),
             ..Backlog::default()
         };
         let mut removed = 0;

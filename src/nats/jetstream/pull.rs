@@ -22,6 +22,7 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::acks::Acks;
+use super::replies::{Info, Word, word};
 use super::retry::RetryPolicy;
 use super::streams::Streams;
 use crate::nats::Connection;
@@ -141,30 +142,6 @@ impl Request {
     fn of(frames: usize) -> Self {
         let now = Instant::now();
         Self { frames, is_untouched: true, asked: now, heard: now }
-    }
-}
-
-/// What a message on the inbox says.
-#[derive(Debug, PartialEq, Eq)]
-enum Word {
-    Frame,
-    Heartbeat,
-    /// The request has ended.
-    Over,
-    /// The consumer cannot be had; with the reason.
-    Gone(String),
-}
-
-fn word(message: &Message) -> Word {
-    let description = || message.description.clone().unwrap_or_default();
-    match message.status {
-        None | Some(StatusCode::OK) => Word::Frame,
-        Some(StatusCode::IDLE_HEARTBEAT) => Word::Heartbeat,
-        Some(StatusCode::NO_RESPONDERS) => Word::Gone("JetStream does not answer".to_owned()),
-        Some(status) if status.as_u16() == 409 && description().contains("Deleted") => {
-            Word::Gone(description())
-        }
-        Some(_) => Word::Over,
     }
 }
 
@@ -433,32 +410,6 @@ impl Puller {
     }
 }
 
-/// What the subject of a frame's acknowledgement says of its delivery.
-struct Info<'a> {
-    stream: &'a str,
-    sequence: u64,
-    deliveries: u64,
-    published_ns: u64,
-}
-
-impl<'a> Info<'a> {
-    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer's>.<time>.<pending>`, by ADR-15 also
-    /// with a domain and an account's hash before the stream.
-    fn of(message: &'a Message) -> Option<Self> {
-        let tokens: Vec<&str> = message.reply.as_ref()?.split('.').collect();
-        let at = if tokens.len() >= 11 { 4 } else { 2 };
-        if tokens.len() < 9 || tokens[..2] != ["$JS", "ACK"] {
-            return None;
-        }
-        Some(Self {
-            stream: tokens[at],
-            sequence: tokens[at + 3].parse().ok()?,
-            deliveries: tokens[at + 2].parse().ok()?,
-            published_ns: tokens[at + 5].parse().ok()?,
-        })
-    }
-}
-
 fn header(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
     headers?.get(name).map(|value| value.as_str().to_owned())
 }
@@ -473,50 +424,11 @@ async fn changed(wanted: &mut watch::Receiver<Input>) {
 mod tests {
     use super::*;
 
-    fn message(status: Option<u16>, description: Option<&str>, reply: &str) -> Message {
-        Message {
-            subject: "_INBOX.1".into(),
-            reply: Some(reply.into()),
-            payload: Default::default(),
-            headers: None,
-            status: status.map(|code| StatusCode::from_u16(code).unwrap()),
-            description: description.map(str::to_owned),
-            length: 0,
-        }
-    }
-
     #[test]
     fn only_as_much_is_asked_for_as_there_is_room_for() {
         assert_eq!(to_ask((3, 5000), 1000, 10_000), Some((3, 5000)));
         assert_eq!(to_ask((0, 5000), 1000, 10_000), None);
         assert_eq!(to_ask((3, 999), 1000, 10_000), None, "the next frame may have 1000 bytes");
         assert_eq!(to_ask((3, 500), 1000, 500), Some((3, 500)), "no larger frame is admitted at all");
-    }
-
-    #[test]
-    fn words_of_the_server() {
-        let read = |status, description| word(&message(status, description, "r"));
-        assert_eq!(read(None, None), Word::Frame);
-        assert_eq!(read(Some(100), Some("Idle Heartbeat")), Word::Heartbeat);
-        assert_eq!(read(Some(404), Some("No Messages")), Word::Over);
-        assert_eq!(read(Some(408), Some("Request Timeout")), Word::Over);
-        assert_eq!(read(Some(409), Some("Message Size Exceeds MaxBytes")), Word::Over);
-        assert_eq!(read(Some(409), Some("Consumer Deleted")), Word::Gone("Consumer Deleted".to_owned()));
-        assert!(matches!(read(Some(503), None), Word::Gone(_)));
-    }
-
-    #[test]
-    fn a_delivery_is_read_in_both_forms() {
-        for reply in [
-            "$JS.ACK.IQ_FRAMES.sferic.3.100.7.1790230470084404000.42",
-            "$JS.ACK.hub.HASH.IQ_FRAMES.sferic.3.100.7.1790230470084404000.42",
-            "$JS.ACK._.HASH.IQ_FRAMES.sferic.3.100.7.1790230470084404000.42.token",
-        ] {
-            let message = message(None, None, reply);
-            let Info { stream, sequence, deliveries, published_ns } = Info::of(&message).unwrap();
-            let expected = ("IQ_FRAMES", 100, 3, 1_790_230_470_084_404_000);
-            assert_eq!((stream, sequence, deliveries, published_ns), expected, "{reply}");
-        }
-        assert!(Info::of(&message(None, None, "_INBOX.a.b")).is_none());
     }
 }

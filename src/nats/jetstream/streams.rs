@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::consumer::pull::Config as ConsumerConfig;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, PriorityPolicy};
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream, SubjectTransform,
 };
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use humantime_serde::re::humantime::format_duration;
 use sferic_settings::{GroupPolicy, Jetstream, given};
 
 use super::super::Connection;
@@ -137,28 +139,54 @@ impl Streams {
         vec![each(durable.clone(), format!("{frames}.>"), MAX_ACK_PENDING, policy)]
     }
 
+    /// What is there of streams and consumers, and what is otherwise than it has to be; makes nothing.
+    pub async fn examine(&self) -> Vec<(String, anyhow::Result<String>)> {
+        let context = self.context();
+        let mut found = Vec::new();
+        for wanted in [self.frames(), self.outcomes()] {
+            let what = format!("stream {}", wanted.name);
+            let state = match context.get_stream(&wanted.name).await {
+                Ok(stream) => compare_stream(&stream, &wanted).map(|()| promises(&stream)),
+                Err(error) => match error.kind() {
+                    GetStreamErrorKind::JetStream(error)
+                        if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                    {
+                        self.not_there()
+                    }
+                    _ => Err(error.into()),
+                },
+            };
+            found.push((what, state));
+        }
+        let frames = context.get_stream_no_info(&self.settings.frames_stream).await;
+        for wanted in self.consumer_configs() {
+            let name = wanted.durable_name.clone().unwrap_or_default();
+            let state = match &frames {
+                Ok(frames) => match frames.get_consumer::<ConsumerConfig>(&name).await {
+                    Ok(consumer) => self.compare_consumer(&consumer, &wanted).map(|()| waiting(&consumer)),
+                    Err(_) => self.not_there(),
+                },
+                Err(error) => Err(anyhow::anyhow!("{error}")),
+            };
+            found.push((format!("consumer {name}"), state));
+        }
+        found
+    }
+
+    fn not_there(&self) -> anyhow::Result<String> {
+        anyhow::ensure!(self.settings.create, "not there; make it, or set jetstream.create");
+        Ok("not there yet; the daemon makes it at its start".to_owned())
+    }
+
     async fn stream(&self, context: &Context, wanted: StreamConfig) -> anyhow::Result<Stream> {
-        let name = wanted.name.clone();
+        let name = &wanted.name;
         let stream = if self.settings.create {
             context.get_or_create_stream(wanted.clone()).await.map_err(anyhow::Error::from)
         } else {
-            context.get_stream(&name).await.map_err(anyhow::Error::from)
+            context.get_stream(name).await.map_err(anyhow::Error::from)
         };
         let stream = stream.with_context(|| format!("the stream {name} cannot be had"))?;
-        let has = &stream.cached_info().config;
-        let (mut subjects, mut wanted_subjects) = (has.subjects.clone(), wanted.subjects.clone());
-        subjects.sort();
-        wanted_subjects.sort();
-        let mut differences = Differences::default();
-        differences.compare("subjects", &subjects, &wanted_subjects);
-        differences.compare("retention", &has.retention, &wanted.retention);
-        differences.compare("discard", &has.discard, &wanted.discard);
-        differences.compare("max_bytes", &has.max_bytes, &wanted.max_bytes);
-        differences.compare("max_age", &has.max_age, &wanted.max_age);
-        differences.compare("num_replicas", &has.num_replicas, &wanted.num_replicas);
-        differences.compare("duplicate_window", &has.duplicate_window, &wanted.duplicate_window);
-        differences.compare("subject_transform", &has.subject_transform, &wanted.subject_transform);
-        differences.into_result(format_args!("the stream {name}"))?;
+        compare_stream(&stream, &wanted)?;
         Ok(stream)
     }
 
@@ -171,6 +199,15 @@ impl Streams {
         };
         let consumer: Consumer<ConsumerConfig> =
             consumer.with_context(|| format!("the consumer {durable} cannot be had"))?;
+        self.compare_consumer(&consumer, &wanted)
+    }
+
+    fn compare_consumer(
+        &self,
+        consumer: &Consumer<ConsumerConfig>,
+        wanted: &ConsumerConfig,
+    ) -> anyhow::Result<()> {
+        let (stream, name) = (&self.settings.frames_stream, &consumer.cached_info().name);
         let has = &consumer.cached_info().config;
         let mut differences = Differences::default();
         differences.compare("ack_policy", &has.ack_policy, &wanted.ack_policy);
@@ -180,8 +217,7 @@ impl Streams {
         differences.compare("max_ack_pending", &has.max_ack_pending, &wanted.max_ack_pending);
         differences.compare("priority_policy", &has.priority_policy, &wanted.priority_policy);
         differences.compare("priority_groups", &has.priority_groups, &wanted.priority_groups);
-        let stream = &self.settings.frames_stream;
-        differences.into_result(format_args!("the consumer {durable} of the stream {stream}"))
+        differences.into_result(format_args!("the consumer {name} of the stream {stream}"))
     }
 
     /// Holds what was not read: full means unread, and a sender is told so.
@@ -220,6 +256,44 @@ impl Streams {
             ..StreamConfig::default()
         }
     }
+}
+
+fn compare_stream(stream: &Stream, wanted: &StreamConfig) -> anyhow::Result<()> {
+    let has = &stream.cached_info().config;
+    let (mut subjects, mut wanted_subjects) = (has.subjects.clone(), wanted.subjects.clone());
+    subjects.sort();
+    wanted_subjects.sort();
+    let mut differences = Differences::default();
+    differences.compare("subjects", &subjects, &wanted_subjects);
+    differences.compare("retention", &has.retention, &wanted.retention);
+    differences.compare("discard", &has.discard, &wanted.discard);
+    differences.compare("max_bytes", &has.max_bytes, &wanted.max_bytes);
+    differences.compare("max_age", &has.max_age, &wanted.max_age);
+    differences.compare("num_replicas", &has.num_replicas, &wanted.num_replicas);
+    differences.compare("duplicate_window", &has.duplicate_window, &wanted.duplicate_window);
+    differences.compare("subject_transform", &has.subject_transform, &wanted.subject_transform);
+    differences.into_result(format_args!("the stream {}", wanted.name))
+}
+
+/// What a stream promises.
+fn promises(stream: &Stream) -> String {
+    let info = stream.cached_info();
+    let (config, state) = (&info.config, &info.state);
+    format!(
+        "{} messages, {} of at most {} bytes, {} {}, duplicates within {}",
+        state.messages,
+        state.bytes,
+        config.max_bytes,
+        config.num_replicas,
+        if config.num_replicas == 1 { "copy" } else { "copies" },
+        format_duration(config.duplicate_window),
+    )
+}
+
+/// What waits at a consumer.
+fn waiting(consumer: &Consumer<ConsumerConfig>) -> String {
+    let info = consumer.cached_info();
+    format!("{} frames wait, {} are not acknowledged", info.num_pending, info.num_ack_pending)
 }
 
 /// What is otherwise than it has to be.

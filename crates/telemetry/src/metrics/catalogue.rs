@@ -79,7 +79,9 @@ catalogue! {
         "Frames that were delivered, to any daemon, and are not acknowledged";
     STREAM_OLDEST: Gauge "sferic.stream.oldest" "s" [] "Age of the oldest frame that is not acknowledged";
     STREAM_OUTCOMES_KEPT: Gauge "sferic.stream.outcomes.kept" "s" []
-        "Age of the oldest outcome in its stream; below jetstream.duplicate_window duplicates may pass";
+        "Age of the oldest outcome in its stream, once older ones were removed";
+    STREAM_DUPLICATE_WINDOW: Gauge "sferic.stream.duplicate_window" "s" []
+        "jetstream.duplicate_window: with outcomes removed sooner, one may be published twice";
     // What bounds them.
     IN_FLIGHT_FRAMES: Gauge "sferic.in_flight.frames" "{frame}" [] "Frames in the pipeline";
     IN_FLIGHT_FRAMES_LIMIT: Gauge "sferic.in_flight.frames.limit" "{frame}" [] "limits.in_flight_frames";
