@@ -6,7 +6,9 @@ use async_nats::jetstream::{self, Context, consumer, stream};
 use futures::{StreamExt, TryStreamExt};
 use sferic::nats::PrivateServer;
 
+use crate::odd_messages::{READABLE, UNREADABLE};
 use crate::support::*;
+use crate::wire::Wire;
 
 /// A nats-server with a store, a client, and JetStream over it.
 struct Store {
@@ -471,4 +473,36 @@ async fn publish_waits_for_the_outcome_and_says_when_the_stream_is_full() {
     daemon.signal("CONT").await;
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("the stream refuses frame") && err.contains("maximum bytes exceeded"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_the_client_cannot_read_fail_and_do_not_come_back() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let _daemon = store.daemon(&[("JETSTREAM__ACK_WAIT", "1s")]).await;
+    let mut wire = Wire::connect(store.server.url()).await;
+    for (n, (_, subject, headers)) in UNREADABLE.iter().chain(&READABLE).enumerate() {
+        let n = n as u64;
+        store.publish("good", 10 * n..10 * n + 5, &[]).await;
+        wire.send(&Wire::message(subject, b"", *headers, &pack(&steady("odd")))).await;
+        wire.ping().await;
+        store.publish("good", 10 * n + 5..10 * n + 10, &[]).await;
+    }
+    let frames = store.context.get_stream("IQ_FRAMES").await.unwrap();
+    let stored = frames.cached_info().state.last_sequence;
+    let (good, odd) = (10 * (UNREADABLE.len() + READABLE.len()), READABLE.len() + UNREADABLE.len());
+    assert_eq!(stored, (good + odd) as u64, "the stream takes them all");
+    let outcomes = store.outcomes(good + odd).await;
+    store.settled().await;
+    assert_once(&outcomes, stored);
+    let predictions = outcomes.iter().filter(|outcome| outcome.subject.starts_with("iq.predictions."));
+    assert_eq!(predictions.count(), good + READABLE.len());
+    let failures = outcomes.iter().filter(|outcome| outcome.subject.starts_with("iq.failures.odd"));
+    for failure in failures {
+        let message = failure.body["message"].as_str().unwrap();
+        assert!(failure.body["code"] == "invalid_frame" && message.contains("cannot be read"), "{message}");
+        assert_eq!(failure.body["frame_id"], "odd");
+    }
 }

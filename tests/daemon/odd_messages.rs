@@ -26,10 +26,10 @@ const ODD_EVERY: Duration = Duration::from_secs(5);
 const DEAF: Duration = Duration::from_secs(2);
 
 /// What is odd about it, its subject and its header block.
-type Odd = (&'static str, &'static [u8], Option<&'static [u8]>);
+pub type Odd = (&'static str, &'static [u8], Option<&'static [u8]>);
 
 /// Header blocks and subjects that end the client or its connection.
-const UNREADABLE: [Odd; 9] = [
+pub const UNREADABLE: [Odd; 9] = [
     ("a lone CR in a value", b"iq.frames.odd", Some(b"NATS/1.0\r\nSite: a\rb\r\n\r\n")),
     ("a value in Latin-1", b"iq.frames.odd", Some(b"NATS/1.0\r\nSite: M\xfcnchen\r\n\r\n")),
     ("a line without a colon", b"iq.frames.odd", Some(b"NATS/1.0\r\nSite\r\n\r\n")),
@@ -46,7 +46,7 @@ const UNREADABLE: [Odd; 9] = [
 ];
 
 /// Odd ones that the client survives.
-const READABLE: [Odd; 6] = [
+pub const READABLE: [Odd; 6] = [
     ("an empty name", b"iq.frames.odd", Some(b"NATS/1.0\r\n: x\r\n\r\n")),
     ("a value that is continued", b"iq.frames.odd", Some(b"NATS/1.0\r\nSite: x\r\n\ty\r\n\r\n")),
     ("a status", b"iq.frames.odd", Some(b"NATS/1.0 503 none\r\n\r\n")),

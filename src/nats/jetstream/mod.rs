@@ -10,6 +10,7 @@ mod pull;
 mod replies;
 mod retry;
 mod streams;
+mod unreadable;
 
 pub use acks::Acks;
 pub use monitor::{Backlog, Monitor};

@@ -4,6 +4,7 @@
 //! heartbeat, `stream` asks for up to one and a half batches whatever there is room for, and a request is lost
 //! with the connection.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use super::acks::Acks;
 use super::replies::{Info, Word, word};
 use super::retry::RetryPolicy;
 use super::streams::Streams;
+use super::unreadable::unreadable;
 use crate::nats::Connection;
 use crate::nats::frames::{Frames, Input, InputSeat, InputState, envelope};
 use crate::nats::reply::Reply;
@@ -68,6 +70,8 @@ pub fn pull(
             streams: streams.clone(),
             admission: Arc::clone(admission),
             acks: acks.clone(),
+            unreadable: VecDeque::new(),
+            looked_into: connection.unreadable(),
             pin: None,
             reading: Reading::Not,
             wanted,
@@ -101,6 +105,9 @@ struct Puller {
     policy: RetryPolicy,
     /// Length of the subject before the source.
     skip: usize,
+    /// Frames that the client could not read, and how many ends of it were looked into.
+    unreadable: VecDeque<Arrival>,
+    looked_into: u64,
     /// What the server has pinned the consumer to this daemon by.
     pin: Option<String>,
     reading: Reading,
@@ -160,6 +167,12 @@ impl Puller {
             match &mut self.reading {
                 Reading::Inbox(_) if wanted != Input::Reading => self.leave(wanted).await,
                 Reading::Inbox(_) => {
+                    if self.connection.unreadable() > self.looked_into {
+                        self.look_into().await;
+                    }
+                    if let Some(arrival) = self.unreadable.pop_front() {
+                        return Some(arrival);
+                    }
                     if let Some(message) = self.read().await {
                         return Some(self.arrival(message));
                     }
@@ -209,6 +222,21 @@ impl Puller {
                 self.reading = Reading::Inbox(Inbox { subject, subscriber, epoch, generation, request });
             }
             Err(_) => drop(tokio::time::timeout(RETRY, self.connection.renewed(generation)).await),
+        }
+    }
+
+    /// Finds the frame that has ended the client, before the server delivers it again.
+    async fn look_into(&mut self) {
+        let ends = self.connection.unreadable();
+        match unreadable(&self.streams, &self.consumer, self.skip).await {
+            Ok(found) => {
+                self.unreadable.extend(found);
+                self.looked_into = ends;
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "what ended the client cannot be looked for");
+                self.again(RETRY).await;
+            }
         }
     }
 

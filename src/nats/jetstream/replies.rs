@@ -19,6 +19,8 @@ pub enum Word {
 pub fn word(message: &Message) -> Word {
     let description = || message.description.clone().unwrap_or_default();
     match message.status {
+        // A frame may have been published with a status, too.
+        _ if Info::of(message).is_some() => Word::Frame,
         None | Some(StatusCode::OK) => Word::Frame,
         Some(StatusCode::IDLE_HEARTBEAT) => Word::Heartbeat,
         Some(StatusCode::NO_RESPONDERS) => Word::Gone("JetStream does not answer".to_owned()),
