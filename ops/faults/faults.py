@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import cases  # noqa: F401
-from harness import NATS_SERVER
+from harness import NATS_SERVER, World
 from process import PASSING, Failed, Skipped
 from registry import FAULTS
 
@@ -39,6 +39,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="those that take seconds")
     parser.add_argument("--json", action="store_true", help="an object a fault, and no table")
     parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
+    parser.add_argument("--keep-logs", action="store_true", help="also where all is ok")
     parser.add_argument("--sferic", type=Path, required=True, help="the program")
     args = parser.parse_args()
     for unknown in (name for name in args.faults if name not in FAULTS):
@@ -94,6 +95,7 @@ def table(rows, as_markdown):
 
 async def main():
     args = arguments()
+    World.keeps_logs = args.keep_logs
     # Ended like this it still ends what it started.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     version = subprocess.run([NATS_SERVER, "--version"], capture_output=True, text=True).stdout.strip()

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Callable
 
+from report import LATE
+
 FAULTS = {}
 
 
@@ -26,7 +28,7 @@ def fault(text, mode="1 server", quick=False):
     return register
 
 
-async def while_publishing(world, count, harm, failures=None, **keys):
+async def while_publishing(world, count, harm, failures=LATE, **keys):
     """Harms for as long as frames are published and the other way round, then counts."""
     harming = asyncio.create_task(harm())
     sending = asyncio.create_task(world.publish(count, pause=0.0005, meanwhile=harming, **keys))

@@ -10,9 +10,16 @@ import subprocess
 import time
 import urllib.parse
 
+from programs import start
+
 FRAME = 8192
 # Frames that begin this many samples apart are not equal, and a small file holds many.
 HOP = 16
+# Of the daemon with streams.
+STREAMS_PREFIX = "st"
+# Small and few enough for streams of 64 KiB, from which what is answered is removed once a second.
+SMALL_FRAME = 256
+SMALL_FRAMES_A_SECOND = 10
 
 
 def play(sferic, nats, folder, seconds):
@@ -45,6 +52,20 @@ def play(sferic, nats, folder, seconds):
         publish("hurried", flood, *rate, "--model", "modulation", "--timeout", "1ms", "--rate", "2000")
         publish("flood", flood, *rate, "--model", "modulation")
         garbage(nats)
+
+
+def trickle(stack, log, sferic, nats, folder, seconds):
+    """Starts sending small frames to the daemon with streams, for `seconds`; exits 0 once all are stored."""
+    small = folder / "small.cs8"
+    frames = SMALL_FRAMES_A_SECOND * seconds
+    small.write_bytes(random.Random(2).randbytes(2 * SMALL_FRAME * frames))
+    return start(
+        stack, log, sferic, "publish", "--url", nats, "--source", "trickle", small, "--sample-rate", "250e3",
+        "--frame-samples", str(SMALL_FRAME), "--rate", str(SMALL_FRAMES_A_SECOND), "--model", "modulation",
+        # The load takes all cores.
+        "--timeout", "10s",
+        SFERIC__NATS__PREFIX=STREAMS_PREFIX,
+    )  # fmt: skip
 
 
 def garbage(nats):

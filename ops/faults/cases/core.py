@@ -75,7 +75,7 @@ async def restart_in_turn(world, seconds):
     return times
 
 
-@fault("500 requests a second for 20 s; three daemons are restarted in turn by SIGTERM", mode="core")
+@fault("500 requests a second while three daemons are restarted in turn by SIGTERM", mode="core", quick=True)
 async def core_rolling(sferic, quick):
     if not MODEL.is_dir():
         raise Skipped(f"{MODEL} is missing")
@@ -85,8 +85,9 @@ async def core_rolling(sferic, quick):
         await world.ready()
         requests = Requests(world.client)
         await requests.start()
-        harming = asyncio.create_task(restart_in_turn(world, 20))
-        sending = asyncio.create_task(requests.run(20, harming))
+        seconds = 10 if quick else 20
+        harming = asyncio.create_task(restart_in_turn(world, seconds))
+        sending = asyncio.create_task(requests.run(seconds, harming))
         try:
             times, _ = await asyncio.gather(harming, sending)
         finally:

@@ -60,7 +60,7 @@ async def proxy_drops(sferic, quick):
 
     async def harm(proxy):
         for _ in range(times):
-            await asyncio.sleep(1)
+            await asyncio.sleep(random.uniform(0.7, 1.5))
             proxy.swallow()
             await asyncio.sleep(random.uniform(3, 8))
             proxy.close()

@@ -120,7 +120,7 @@ async def with_other_stream(sferic, subjects):
             await world.api(f"STREAM.DELETE.{OUTCOMES}")
             await world.api("STREAM.CREATE.OTHER", name="OTHER", subjects=subjects, storage="memory")
             daemon.kill("CONT")
-            await asyncio.sleep(8)
+            await asyncio.sleep(7)
             streams = (await world.api("STREAM.NAMES"))["streams"]
             world.elsewhere = await held(world, "OTHER")
             await world.api("STREAM.DELETE.OTHER")
@@ -143,12 +143,12 @@ async def with_other_stream(sferic, subjects):
         return report
 
 
-@fault("the stream of outcomes is deleted and cannot be made for 8 s: a subject of it is taken", quick=True)
+@fault("the stream of outcomes is deleted and cannot be made for 7 s: a subject of it is taken", quick=True)
 async def outcomes_missing(sferic, quick):
     return await with_other_stream(sferic, ["iq.predictions.nobody", "iq.failures.nobody"])
 
 
-@fault("another stream takes the subjects of outcomes for 8 s, and their outcomes with it", quick=True)
+@fault("another stream takes the subjects of outcomes for 7 s, and their outcomes with it", quick=True)
 async def outcomes_elsewhere(sferic, quick):
     return await with_other_stream(sferic, ["iq.predictions.>", "iq.failures.>"])
 
