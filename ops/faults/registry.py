@@ -28,10 +28,10 @@ def fault(text, mode="1 server", quick=False):
     return register
 
 
-async def while_publishing(world, count, harm, failures=LATE, **keys):
+async def while_publishing(world, count, harm, failures=LATE, pause=0.0005):
     """Harms for as long as frames are published and the other way round, then counts."""
     harming = asyncio.create_task(harm())
-    sending = asyncio.create_task(world.publish(count, pause=0.0005, meanwhile=harming, **keys))
+    sending = asyncio.create_task(world.publish(count, pause=pause, meanwhile=harming))
     try:
         await asyncio.gather(harming, sending)
     finally:

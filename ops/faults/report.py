@@ -8,7 +8,7 @@ import frames
 from process import PASSING, Failed, until
 
 
-# Failures that a frame may end in when it was too late or there was no room for it each time it was delivered.
+# Failures that a frame may end in when it was too late, or there was no room for it, at each delivery.
 # `internal` is not among them: only a frame that ended the daemon each time may end so.
 LATE = ("deadline_exceeded", "model_unavailable", "overloaded")
 

@@ -82,7 +82,7 @@ impl Metrics {
         to.count(&metrics::FRAMES, ["lost"], counts.lost);
         to.count(&metrics::FRAMES, ["redelivered"], counts.redelivered);
         to.count(&metrics::FRAMES, ["duplicate"], counts.duplicates_dropped);
-        if let Some(backlog) = self.monitor.as_ref().map(Monitor::backlog) {
+        if let Some(backlog) = self.monitor.as_ref().and_then(Monitor::backlog) {
             to.count(&metrics::STREAM_PENDING, [], backlog.pending);
             to.count(&metrics::STREAM_UNACKNOWLEDGED, [], backlog.unacknowledged);
             to.number(&metrics::STREAM_OLDEST, [], backlog.oldest.as_secs_f64());

@@ -22,12 +22,14 @@ pub struct Events {
     recorded: Arc<Recorded>,
     lost: Throttle,
     faults: Throttle,
+    retried: Throttle,
 }
 
 impl Events {
     /// Counts in `recorded`.
     pub fn new(recorded: Arc<Recorded>) -> Self {
-        Self { recorded, lost: Throttle::new(INTERVAL), faults: Throttle::new(INTERVAL) }
+        let [lost, faults, retried] = [(); 3].map(|()| Throttle::new(INTERVAL));
+        Self { recorded, lost, faults, retried }
     }
 
     /// The outcome of a frame was published. A failure of the model or of the daemon itself is logged as a
@@ -61,7 +63,18 @@ impl Events {
         let code = outcome.result.as_ref().err().map(|failure| failure.code.as_str());
         let deliveries = outcome.envelope.delivery.as_ref().map(|delivery| delivery.deliveries);
         let trace_id = trace_id(outcome, begun);
-        tracing::debug!(frame_id, source, trace_id, code, deliveries, ?delay, "to be delivered again");
+        if let Some(suppressed) = self.retried.pass(Instant::now()) {
+            tracing::warn!(
+                frame_id,
+                source,
+                trace_id,
+                code,
+                deliveries,
+                ?delay,
+                suppressed,
+                "to be delivered again"
+            );
+        }
     }
 
     /// The outcome of a frame could not be published.

@@ -65,7 +65,7 @@ async def server_lame_duck(sferic, quick):
                 await world.healed()
                 await world.ready()
 
-        return await while_publishing(world, 3000, harm)
+        return await while_publishing(world, 2000, harm, pause=0.01)
 
 
 @fault("a server is removed from both streams, three times; a fourth takes its place", mode="4 servers, R3")

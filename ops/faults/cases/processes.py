@@ -114,7 +114,7 @@ async def daemon_stopped(sferic, quick):
                 await asyncio.sleep(20)
                 daemon.kill("CONT")
 
-        return await while_publishing(world, 5000, harm)
+        return await while_publishing(world, 2000, harm, pause=0.01)
 
 
 @fault("the server stands still for 20 s")
@@ -130,7 +130,7 @@ async def server_stopped(sferic, quick):
             await world.ready()
             await asyncio.sleep(1)
 
-        return await while_publishing(world, 3000, harm)
+        return await while_publishing(world, 2000, harm, pause=0.005)
 
 
 @fault("three daemons are restarted in turn", quick=True)

@@ -92,7 +92,7 @@ async def with_full_outcomes(sferic, seconds, **settings):
             waiting.append(await without_room(world, seconds))
             await asyncio.sleep(1)
 
-        report = await while_publishing(world, 2000, harm)
+        report = await while_publishing(world, 2000, harm, pause=0.01)
         report.note(f"refused for {seconds} s while {waiting[0]} frames waited for an ack")
         return report
 

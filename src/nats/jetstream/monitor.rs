@@ -17,6 +17,9 @@ use crate::nats::Peers;
 /// Interval of the look.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long what a look has shown is taken for true.
+const HOLDS: Duration = Duration::from_secs(5);
+
 /// What waits in the stream of frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Backlog {
@@ -26,13 +29,13 @@ pub struct Backlog {
     pub unacknowledged: u64,
     /// Age of the oldest frame that is not acknowledged; zero without one.
     pub oldest: Duration,
-    /// Age of the oldest outcome that its stream still has; `None` while none was removed.
+    /// Age of the oldest outcome that its stream still has; `None` while it has room for more.
     pub oldest_outcome: Option<Duration>,
 }
 
-/// What the last look showed; clones share it.
+/// What the last look showed, and when it was; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Monitor(Arc<Mutex<Backlog>>);
+pub struct Monitor(Arc<Mutex<Option<(Instant, Backlog)>>>);
 
 impl Monitor {
     /// Looks every second, until the task is dropped. What concerns all daemons of the consumer is done by the
@@ -43,7 +46,7 @@ impl Monitor {
         let watching = monitor.clone();
         let task = Task::spawn(async move {
             let mut watch = Watch { streams, peers, before: HashMap::new() };
-            let throttle = Throttle::new(Duration::from_secs(10));
+            let throttle = Throttle::new(Duration::from_secs(60));
             loop {
                 tokio::time::sleep(LOOK).await;
                 match watch.look(&watching).await {
@@ -56,10 +59,10 @@ impl Monitor {
                         // What happened meanwhile is not known.
                         watch.before.clear();
                         if let Some(suppressed) = throttle.pass(Instant::now()) {
-                            tracing::debug!(
+                            tracing::warn!(
                                 error = format!("{error:#}"),
                                 suppressed,
-                                "no look at the streams"
+                                "the streams cannot be looked at"
                             );
                         }
                     }
@@ -69,9 +72,10 @@ impl Monitor {
         (monitor, task)
     }
 
-    /// What waits.
-    pub fn backlog(&self) -> Backlog {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What waits; `None` where that is not known.
+    pub fn backlog(&self) -> Option<Backlog> {
+        let looked = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.filter(|(at, _)| at.elapsed() < HOLDS).map(|(_, backlog)| backlog)
     }
 }
 
@@ -99,10 +103,9 @@ impl Watch {
         let (context, settings) = (self.streams.context(), self.streams.settings());
         let frames = context.get_stream(&settings.frames_stream).await?;
         let outcomes = context.get_stream(&settings.outcomes_stream).await?;
-        let (info, outcomes) = (frames.cached_info(), &outcomes.cached_info().state);
+        let (info, kept) = (frames.cached_info(), outcomes.cached_info());
         let mut backlog = Backlog {
-            oldest_outcome: (outcomes.messages > 0 && outcomes.first_sequence > 1)
-                .then(|| age(outcomes.first_timestamp)),
+            oldest_outcome: is_full(kept).then(|| age(kept.state.first_timestamp)),
             ..Backlog::default()
         };
         let mut removed = 0;
@@ -123,8 +126,8 @@ impl Watch {
                 removed += removed_unread(before, position, info.state.first_sequence);
             }
         }
-        *monitor.0.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
-        let is_half_full = info.state.bytes > u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX) / 2;
+        *monitor.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), backlog));
+        let is_half_full = info.state.bytes > capacity(info) / 2;
         if (removed == 0 && !is_half_full) || !self.peers.is_eldest().await {
             return Ok(0);
         }
@@ -152,6 +155,15 @@ async fn oldest_unacknowledged(frames: &Stream, consumer: &consumer::Info) -> Op
     let subject = consumer.config.filter_subject.as_str();
     let next = frames.raw_message_builder().sequence(from).next_by_subject(subject).send();
     Some(next.await.ok()?.time)
+}
+
+fn capacity(info: &Info) -> u64 {
+    u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX)
+}
+
+/// Whether the stream removes old messages for new ones.
+fn is_full(info: &Info) -> bool {
+    info.state.first_sequence > 1 && info.state.bytes > capacity(info) / 10 * 9
 }
 
 fn age(then: time::OffsetDateTime) -> Duration {

@@ -122,6 +122,7 @@ impl StreamOutcomes {
         outcomes: &[Outcome],
         results: &mut [Result<End, PublishError>],
     ) -> Result<(), String> {
+        let epoch = self.connection.epoch();
         let mut context = self.streams.context();
         context.set_timeout(ACK_TIMEOUT);
         let acks = sending.iter().map(|each| {
@@ -134,22 +135,37 @@ impl StreamOutcomes {
         for ack in acks {
             sent.push(ack.await);
         }
-        let acks = future::join_all(sent.into_iter().map(|sent| async move { sent?.await })).await;
+        // What was not acknowledged when the connection was lost will not be.
+        let lost = self.connection.reconnected(epoch).boxed().shared();
+        let acks = sent.into_iter().map(|sent| async {
+            let ack = async { sent?.await };
+            tokio::select! {
+                biased;
+                ack = ack => Some(ack),
+                () = lost.clone() => None,
+            }
+        });
+        let acks = future::join_all(acks).await;
         let (mut failed, mut left) = (None, Vec::new());
         for (mut each, ack) in std::mem::take(sending).into_iter().zip(acks) {
             let outcome = &outcomes[each.index];
             match ack {
-                Ok(PublishAck { duplicate, .. }) => {
+                Some(Ok(PublishAck { duplicate, .. })) => {
                     if let Some(origin) = &outcome.origin {
                         origin.answer(outcome, &each.payload).await;
                     }
                     results[each.index] = Ok(end(outcome, &each, duplicate));
                 }
-                Err(error) => {
-                    if error.kind() == PublishErrorKind::StreamNotFound {
+                unacknowledged => {
+                    if let Some(Err(error)) = &unacknowledged
+                        && error.kind() == PublishErrorKind::StreamNotFound
+                    {
                         self.remake().await;
                     }
-                    failed = Some(in_words(&error));
+                    failed = Some(match unacknowledged {
+                        Some(Err(error)) => in_words(&error),
+                        _ => "the connection was lost".to_owned(),
+                    });
                     each.is_repeated = true;
                     left.push(each);
                 }

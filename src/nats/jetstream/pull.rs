@@ -26,7 +26,7 @@ use super::acks::Acks;
 use super::replies::{Info, Word, word};
 use super::retry::RetryPolicy;
 use super::streams::Streams;
-use super::unreadable::unreadable;
+use super::unreadable::{Found, unreadable};
 use crate::nats::Connection;
 use crate::nats::frames::{Frames, Input, InputSeat, InputState, envelope};
 use crate::nats::reply::Reply;
@@ -71,6 +71,7 @@ pub fn pull(
             admission: Arc::clone(admission),
             acks: acks.clone(),
             unreadable: VecDeque::new(),
+            found: Found::default(),
             looked_into: connection.unreadable(),
             pin: None,
             reading: Reading::Not,
@@ -107,6 +108,7 @@ struct Puller {
     skip: usize,
     /// Frames that the client could not read, and how many ends of it were looked into.
     unreadable: VecDeque<Arrival>,
+    found: Found,
     looked_into: u64,
     /// What the server has pinned the consumer to this daemon by.
     pin: Option<String>,
@@ -228,9 +230,9 @@ impl Puller {
     /// Finds the frame that has ended the client, before the server delivers it again.
     async fn look_into(&mut self) {
         let ends = self.connection.unreadable();
-        match unreadable(&self.streams, &self.consumer, self.skip).await {
-            Ok(found) => {
-                self.unreadable.extend(found);
+        match unreadable(&self.streams, &self.consumer, self.skip, &self.found).await {
+            Ok(arrivals) => {
+                self.unreadable.extend(arrivals);
                 self.looked_into = ends;
             }
             Err(error) => {
@@ -428,8 +430,8 @@ impl Puller {
             let message = format!("delivered {before} times, and no daemon lived to answer it");
             return Some(Failure::new(FailureCode::Internal, message));
         }
-        let (age, most) = (delivery.age(), self.streams.settings().max_backlog_age);
-        (!most.is_zero() && age > most).then(|| {
+        self.policy.is_too_old(delivery).then(|| {
+            let (age, most) = (delivery.age(), self.streams.settings().max_backlog_age);
             let message = format!(
                 "it was in the stream for {age:.1?}, longer than jetstream.max_backlog_age, {most:?}"
             );

@@ -13,12 +13,15 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
     max_deliver: u64,
+    /// Zero: none.
+    max_backlog_age: Duration,
 }
 
 impl RetryPolicy {
     /// The rule in the settings.
     pub fn new(settings: &Jetstream) -> Self {
-        Self { max_deliver: settings.max_deliver.into() }
+        let Jetstream { max_deliver, max_backlog_age, .. } = *settings;
+        Self { max_deliver: max_deliver.into(), max_backlog_age }
     }
 
     /// How long the stream waits before it delivers the frame again; `None` where the failure is final.
@@ -27,7 +30,8 @@ impl RetryPolicy {
     /// A frame that was too slow once is retried once: it would hold a session each time.
     pub fn retry_after(&self, delivery: &Delivery, failure: &Failure, chance: f64) -> Option<Duration> {
         let most = if failure.code == FailureCode::DeadlineExceeded { 2 } else { self.max_deliver };
-        if !failure.code.is_retryable() || delivery.deliveries >= most.min(self.max_deliver) {
+        let is_final = delivery.deliveries >= most.min(self.max_deliver) || self.is_too_old(delivery);
+        if is_final || !failure.code.is_retryable() {
             return None;
         }
         let doublings = delivery.deliveries.saturating_sub(1).min(16) as u32;
@@ -38,6 +42,11 @@ impl RetryPolicy {
     /// Whether the delivery is one too many: a daemon died with the frame each time before.
     pub fn is_exhausted(&self, delivery: &Delivery) -> bool {
         delivery.deliveries > self.max_deliver
+    }
+
+    /// Whether the frame has been in its stream for longer than `max_backlog_age`.
+    pub fn is_too_old(&self, delivery: &Delivery) -> bool {
+        !self.max_backlog_age.is_zero() && delivery.age() > self.max_backlog_age
     }
 
     /// Whether a failure of this delivery ends the frame though its code is retryable.

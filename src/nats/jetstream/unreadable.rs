@@ -1,9 +1,10 @@
 //! Frames that end the client whenever the stream delivers them, because it cannot read their headers or
 //! subject: found by their sequence, so that they fail and go, instead of coming back for ever.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::pull;
@@ -46,18 +47,26 @@ struct Question<'a> {
     next_by_subj: &'a str,
 }
 
-/// The unreadable ones among the frames that `consumer` has delivered and nobody has acknowledged. `skip` is
-/// the length of their subjects before the source.
+/// Sequences of the frames that were found and are still in the stream.
+pub type Found = Arc<Mutex<HashSet<u64>>>;
+
+/// The unreadable ones among the frames that `consumer` has delivered and nobody has acknowledged, but those
+/// found before. `skip` is the length of their subjects before the source.
 ///
 /// # Errors
 /// JetStream cannot be asked.
-pub async fn unreadable(streams: &Streams, consumer: &str, skip: usize) -> anyhow::Result<Vec<Arrival>> {
+pub async fn unreadable(
+    streams: &Streams,
+    consumer: &str,
+    skip: usize,
+    found: &Found,
+) -> anyhow::Result<Vec<Arrival>> {
     let (context, stream) = (streams.context(), &streams.settings().frames_stream);
     let consumer = context.get_stream_no_info(stream).await?.get_consumer::<pull::Config>(consumer).await;
     let consumer = consumer.map_err(|error| anyhow::anyhow!("{error}"))?;
     let info = consumer.cached_info();
     let (mut next, last) = (info.ack_floor.stream_sequence + 1, info.delivered.stream_sequence);
-    let mut found = Vec::new();
+    let mut arrivals = Vec::new();
     while next <= last {
         let question = Question { seq: next, next_by_subj: &info.config.filter_subject };
         let message = match context.request(format!("STREAM.MSG.GET.{stream}"), &question).await? {
@@ -67,16 +76,28 @@ pub async fn unreadable(streams: &Streams, consumer: &str, skip: usize) -> anyho
         };
         next = message.seq + 1;
         let headers = BASE64_STANDARD.decode(&message.hdrs)?;
-        if let Err(why) = check_subject(&message.subject).and_then(|()| check_headers(&headers)) {
-            let sequence = message.seq;
+        let sequence = message.seq;
+        if let Err(why) = check_subject(&message.subject).and_then(|()| check_headers(&headers))
+            && locked(found).insert(sequence)
+        {
             tracing::warn!(stream, sequence, why, "a frame that the NATS client cannot read; it fails");
-            found.push(arrival(streams, message, &why, skip)?);
+            arrivals.push(arrival(streams, message, &why, skip, found)?);
         }
     }
-    Ok(found)
+    Ok(arrivals)
 }
 
-fn arrival(streams: &Streams, message: Message, why: &str, skip: usize) -> anyhow::Result<Arrival> {
+fn locked(found: &Found) -> MutexGuard<'_, HashSet<u64>> {
+    found.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn arrival(
+    streams: &Streams,
+    message: Message,
+    why: &str,
+    skip: usize,
+    found: &Found,
+) -> anyhow::Result<Arrival> {
     let Message { seq, subject, data, time, .. } = message;
     let published = OffsetDateTime::parse(&time, &Rfc3339)?.unix_timestamp_nanos();
     let delivery = Delivery {
@@ -94,7 +115,7 @@ fn arrival(streams: &Streams, message: Message, why: &str, skip: usize) -> anyho
             delivery: Some(delivery),
             ..Envelope::default()
         },
-        origin: Some(Arc::new(Removed { streams: streams.clone(), sequence: seq })),
+        origin: Some(Arc::new(Removed { streams: streams.clone(), sequence: seq, found: Arc::clone(found) })),
         received_at: Instant::now(),
         refused: Some(Failure::new(FailureCode::InvalidFrame, format!("the message cannot be read: {why}"))),
     })
@@ -105,14 +126,16 @@ fn arrival(streams: &Streams, message: Message, why: &str, skip: usize) -> anyho
 struct Removed {
     streams: Streams,
     sequence: u64,
+    found: Found,
 }
 
 impl Origin for Removed {
     fn ended(&self, end: Result<End, &PublishError>, _: &Result<Prediction, Failure>) {
+        let (streams, sequence, found) = (self.streams.clone(), self.sequence, Arc::clone(&self.found));
         if !matches!(end, Ok(End::Failure | End::Duplicate)) {
+            locked(&found).remove(&sequence);
             return;
         }
-        let (streams, sequence) = (self.streams.clone(), self.sequence);
         tokio::spawn(async move {
             let stream = &streams.settings().frames_stream;
             let removed = async {
@@ -123,6 +146,7 @@ impl Origin for Removed {
             if let Err(error) = removed.await {
                 tracing::warn!(stream, sequence, error = format!("{error:#}"), "it cannot be removed");
             }
+            locked(&found).remove(&sequence);
         });
     }
 }

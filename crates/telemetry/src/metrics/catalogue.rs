@@ -79,7 +79,7 @@ catalogue! {
         "Frames that were delivered, to any daemon, and are not acknowledged";
     STREAM_OLDEST: Gauge "sferic.stream.oldest" "s" [] "Age of the oldest frame that is not acknowledged";
     STREAM_OUTCOMES_KEPT: Gauge "sferic.stream.outcomes.kept" "s" []
-        "Age of the oldest outcome in its stream, once older ones were removed";
+        "Age of the oldest outcome in its stream, while that is full";
     STREAM_DUPLICATE_WINDOW: Gauge "sferic.stream.duplicate_window" "s" []
         "jetstream.duplicate_window: with outcomes removed sooner, one may be published twice";
     // What bounds them.
