@@ -129,6 +129,7 @@ enum Reading {
 
 /// A subscription on which frames arrive, and the request for them.
 struct Inbox {
+    /// Of all requests; the number of each follows.
     subject: String,
     subscriber: Subscriber,
     /// The connection it was made on: a request does not outlive it.
@@ -137,9 +138,17 @@ struct Inbox {
     request: Request,
 }
 
+impl Inbox {
+    /// The subject of what the server says to the request.
+    fn answers_to(&self) -> String {
+        format!("{}.{}", self.subject, self.request.number)
+    }
+}
+
 /// What is still to come of the one request that is out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Request {
+    number: u64,
     frames: usize,
     /// No frame has come for it yet.
     is_untouched: bool,
@@ -148,9 +157,9 @@ struct Request {
 }
 
 impl Request {
-    fn of(frames: usize) -> Self {
+    fn new(number: u64, frames: usize) -> Self {
         let now = Instant::now();
-        Self { frames, is_untouched: true, asked: now, heard: now }
+        Self { number, frames, is_untouched: true, asked: now, heard: now }
     }
 }
 
@@ -218,9 +227,9 @@ impl Puller {
         let (epoch, generation) = (self.connection.epoch(), self.connection.generation());
         let client = self.connection.client();
         let subject = client.new_inbox();
-        match client.subscribe(subject.clone()).await {
+        match client.subscribe(format!("{subject}.*")).await {
             Ok(subscriber) => {
-                let request = Request::of(0);
+                let request = Request::new(0, 0);
                 self.reading = Reading::Inbox(Inbox { subject, subscriber, epoch, generation, request });
             }
             Err(_) => drop(tokio::time::timeout(RETRY, self.connection.renewed(generation)).await),
@@ -237,7 +246,7 @@ impl Puller {
             }
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "what ended the client cannot be looked for");
-                self.again(RETRY).await;
+                self.pause(RETRY).await;
             }
         }
     }
@@ -263,8 +272,8 @@ impl Puller {
                 }
                 return None;
             };
-            let answers_to = inbox.subject.clone();
-            inbox.request = Request::of(frames);
+            inbox.request = Request::new(inbox.request.number + 1, frames);
+            let answers_to = inbox.answers_to();
             if let Err(error) = self.ask(frames, bytes, answers_to).await {
                 tracing::debug!(error = format!("{error:#}"), "no frames could be asked for");
                 self.again(RETRY).await;
@@ -346,6 +355,8 @@ impl Puller {
                 return Some(message);
             }
             Word::Heartbeat => {}
+            // The server also says that a request is over whose frames are all here, when the next is out.
+            Word::Over if *message.subject != *inbox.answers_to() => {}
             Word::Over => {
                 inbox.request.frames = 0;
                 if message.status == Some(StatusCode::PIN_ID_MISMATCH) {
@@ -355,7 +366,7 @@ impl Puller {
                 // Refused at once, because too many requests wait for example.
                 if inbox.request.is_untouched && inbox.request.asked.elapsed() < RETRY {
                     tracing::debug!(description = message.description, "the request for frames is refused");
-                    self.again(RETRY).await;
+                    self.pause(RETRY).await;
                 }
             }
             Word::Gone(reason) => {
@@ -370,11 +381,15 @@ impl Puller {
         None
     }
 
-    /// Gives the inbox up, so that a late answer to its request is not taken for one to the next.
+    /// Gives the inbox up, with whatever the server still sends to it.
     async fn again(&mut self, pause: Duration) {
         self.reading = Reading::Not;
+        self.pause(pause).await;
+    }
+
+    async fn pause(&mut self, time: Duration) {
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(time) => {}
             () = changed(&mut self.wanted) => {}
         }
     }
