@@ -313,9 +313,9 @@ pub fn check_threads(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
-    let (pool, cache) = (&settings.pool, &settings.cache);
+    let (pool, cache, in_flight_frames) = (&settings.pool, &settings.cache, settings.limits.in_flight_frames);
     Ok(Config {
-        in_flight_frames: settings.limits.in_flight_frames,
+        in_flight_frames,
         in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
         per_source_share: settings.limits.per_source_share,
         workers: settings.preprocess.workers,
@@ -323,7 +323,11 @@ fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
             sessions: pool.sessions,
             max_batch: pool.max_batch,
             max_batch_delay: pool.max_batch_delay,
-            queue: pool.queue,
+            queue: match settings.nats.mode {
+                Mode::Core => pool.queue,
+                // As many are asked for as are admitted; to refuse some of them would only bring them back.
+                Mode::Jetstream => pool.queue.max(in_flight_frames),
+            },
             acquire_timeout: pool.acquire_timeout,
             shed_oldest: settings.limits.when_full == WhenFull::ShedOldest,
         },

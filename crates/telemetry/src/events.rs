@@ -60,7 +60,9 @@ impl Events {
     /// The frame has no outcome yet: its stream delivers it again after this time.
     pub fn redelivered(&self, outcome: &Outcome, delay: Duration, begun: Option<&Begun>) {
         let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
-        let code = outcome.result.as_ref().err().map(|failure| failure.code.as_str());
+        let failure = outcome.result.as_ref().err();
+        let code = failure.map(|failure| failure.code.as_str());
+        let error = failure.map(|failure| failure.message.as_str());
         let deliveries = outcome.envelope.delivery.as_ref().map(|delivery| delivery.deliveries);
         let trace_id = trace_id(outcome, begun);
         if let Some(suppressed) = self.retried.pass(Instant::now()) {

@@ -7,6 +7,7 @@ from cluster import Cluster
 from harness import DURABLE, FRAMES, OUTCOMES
 from process import PASSING, Failed, until
 from registry import fault, while_publishing
+from report import readable
 
 R3 = "3 servers, R3"
 
@@ -131,7 +132,7 @@ async def with_damage(sferic, damage):
         await world.ready()
         await world.publish(500, first=5000)
         await world.settled()
-        report = await world.report(failures=())
+        report = await world.report(failures=(), may_nats_lose=True)
         report.note(f"{done} of {name}, which {leads}")
         await note_stores(report, world, name)
         return report
@@ -160,8 +161,10 @@ async def note_stores(report, world, name):
             seen.append(f"{server.name} could not lead")
             continue
         mark = " (damaged)" if server.name == name else ""
-        ends = f"{state['first_seq']}-{state['last_seq']}"
-        seen.append(f"{server.name}{mark} {state['messages']} of {ends}")
+        has = f"{server.name}{mark} {state['messages']} of {state['first_seq']}-{state['last_seq']}"
+        if lost := report.lost_sequences:
+            has += f" and can read {await readable(world, lost)} of the lost"
+        seen.append(has)
     report.note("IQ_FRAMES by leader: " + ", ".join(seen))
 
 

@@ -65,20 +65,22 @@ struct Bench {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let bench = Bench::start(Args::parse()).await?;
-    let bar = ProgressBar::new(2 * bench.args.pairs as u64 + 2)
+    let bar = ProgressBar::new(bench.args.pairs as u64 + 1)
         .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}")?);
     // The bare loop publishes what the daemon publishes.
     let outcome = bench.warm_up().await?;
-    let (mut daemon, mut bare, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut daemon, mut bare, mut one, mut ratio) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for pair in 0..bench.args.pairs {
-        let (ours, theirs) = if pair % 2 == 0 {
-            let ours = bench.daemon_rate().await?;
-            bar.inc(1);
-            (ours, bench.bare_rate(&outcome).await?)
-        } else {
-            let theirs = bench.bare_rate(&outcome).await?;
-            bar.inc(1);
-            (bench.daemon_rate().await?, theirs)
+        // Each side is first as often as it is last.
+        let mut ours = None;
+        if pair % 2 == 0 {
+            ours = Some(bench.daemon_rate().await?);
+        }
+        let theirs = bench.bare_rate(&outcome, OUTSTANDING).await?;
+        one.push(bench.bare_rate(&outcome, 1).await?);
+        let ours = match ours {
+            Some(ours) => ours,
+            None => bench.daemon_rate().await?,
         };
         bar.inc(1);
         bar.set_message(format!("{ours:.0} of {theirs:.0} frames/s"));
@@ -96,6 +98,7 @@ async fn main() -> anyhow::Result<()> {
         "daemon_frames_per_second": median(&daemon),
         "bare_frames_per_second": median(&bare),
         "daemon_to_bare": median(&ratio),
+        "bare_one_at_a_time_frames_per_second": median(&one),
         "after_absence": {
             "seconds": bench.args.absent,
             "frames_per_second": absent.rate,
@@ -184,7 +187,7 @@ impl Bench {
     }
 
     /// The same by a loop that knows nothing of models: pulls, publishes an outcome, acknowledges.
-    async fn bare_rate(&self, outcome: &Bytes) -> anyhow::Result<f64> {
+    async fn bare_rate(&self, outcome: &Bytes, outstanding: usize) -> anyhow::Result<f64> {
         let before = self.fill(self.args.frames).await?;
         let frames = self.context.get_stream("IQ_FRAMES").await?;
         let consumer: PullConsumer = frames.get_consumer("sferic").await.map_err(anyhow::Error::msg)?;
@@ -202,7 +205,7 @@ impl Bench {
                 published.await?.await?;
                 message.ack().await.map_err(anyhow::Error::msg)
             })
-            .try_buffer_unordered(OUTSTANDING)
+            .try_buffer_unordered(outstanding)
             .take(count)
             .try_for_each(|()| async { Ok(()) })
             .await?;
