@@ -86,7 +86,8 @@ async def note_lost(report, world, outcomes):
     report.lost_sequences = lost = [seq for seq in world.sent if f"IQ_FRAMES:{seq}" not in there]
     if not lost:
         return
-    report.note(f"lost are {shown(lost)}; IQ_FRAMES has {await readable(world, lost)} of {min(len(lost), MANY)}")
+    there = f"{await readable(world, lost)} of {min(len(lost), MANY)} can be read from IQ_FRAMES"
+    report.note(f"lost are {shown(lost)}; {there}")
     if world.is_watched:
         published = sum(f"IQ_FRAMES:{seq}" in world.seen for seq in lost)
         report.note(f"outcomes of {published} of them were seen on their way to IQ_OUTCOMES")

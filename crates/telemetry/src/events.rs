@@ -71,6 +71,7 @@ impl Events {
                 source,
                 trace_id,
                 code,
+                error,
                 deliveries,
                 ?delay,
                 suppressed,
