@@ -29,6 +29,7 @@ from registry import FAULTS
 
 # No fault takes longer, whatever happens.
 LONGEST = 900
+SHOWN = ["sent", "ok", "lost", "excused", "duplicated", "unexpected", "notes"]
 COLUMNS = ["fault", "mode", "what was done", "frames", "ok", "lost", "duplicated", "unexpected", "notes"]
 
 
@@ -107,7 +108,7 @@ async def main():
         has_failed |= not word.startswith(("ok", "SKIPPED"))
         rows.append(row(name, report, word))
         if args.json:
-            counts = vars(report) if report else {}
+            counts = {key: value for key, value in vars(report).items() if key in SHOWN} if report else {}
             print(json.dumps({"fault": name, "mode": FAULTS[name].mode, "result": word, "nats": version,
                               "seconds": round(seconds, 1), **counts}), flush=True)
         else:

@@ -25,7 +25,7 @@ class Proxy:
     def __init__(self, port):
         self.target, self.port, self.links = port, free_port(), set()
         self.delay = None
-        self.cuts = self.swallowed = self.connections = 0
+        self.cuts = self.swallowed = self.connections = self.delayed = 0
 
     async def __aenter__(self):
         self.server = await asyncio.start_server(self.connected, "127.0.0.1", self.port)
@@ -82,6 +82,7 @@ class Proxy:
                 writer.write(piece[: random.randrange(1, len(piece))])
                 break
             if self.delay:
+                self.delayed += 1
                 await asyncio.sleep(random.uniform(*self.delay))
             writer.write(piece)
             await writer.drain()

@@ -73,11 +73,7 @@ impl App {
         let catalog = Arc::new(load_models(settings).await?);
         let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
         let prefix = &settings.nats.prefix;
-        // What daemons share their frames by.
-        let queue_group = match settings.nats.mode {
-            Mode::Core => &settings.nats.queue_group,
-            Mode::Jetstream => &settings.jetstream.durable,
-        };
+        let queue_group = settings.group();
         let circuits = Circuits::new(breaker_config(settings));
         let mut exporter = match given(&settings.telemetry.otlp_endpoint) {
             Some(endpoint) => Some(otlp::Exporter::start(endpoint, &export_options(settings))?),
@@ -120,7 +116,7 @@ impl App {
             buffers: buffers.clone(),
             input: frames.switch().clone(),
             prefix: prefix.clone(),
-            queue_group: queue_group.clone(),
+            queue_group: queue_group.to_owned(),
             instance: instance.clone(),
         });
         // Before the subscription: other members find this one by its service.

@@ -1,5 +1,6 @@
 //! `sferic doctor`: finds what is missing, and says what to do about it.
 
+mod finding;
 mod streams;
 
 use std::io;
@@ -11,6 +12,8 @@ use serde_json::{Value, json};
 use sferic_onnx::{Catalog, Examination, ExecutionProvider, Runtime, compiled_in, examine, usable};
 use sferic_settings::{Mode, Settings, available_cores, given};
 use sferic_telemetry::with_causes;
+
+use finding::Finding;
 
 use super::ConnectArgs;
 use super::output::Output;
@@ -34,36 +37,6 @@ pub struct DoctorArgs {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
-}
-
-/// Result of one check.
-struct Finding {
-    what: String,
-    result: Result<String, String>,
-    /// Details for programs.
-    details: Value,
-}
-
-impl Finding {
-    fn new(what: impl Into<String>, result: Result<String, String>) -> Self {
-        Self { what: what.into(), result, details: json!({}) }
-    }
-
-    fn print(&self, as_json: bool) -> io::Result<()> {
-        let (mark, text) = match &self.result {
-            Ok(text) => ("ok", text),
-            Err(text) => ("missing", text),
-        };
-        if as_json {
-            let mut line = json!({"check": self.what, "ok": self.result.is_ok(), "message": text});
-            if let (Some(line), Some(details)) = (line.as_object_mut(), self.details.as_object()) {
-                line.extend(details.clone());
-            }
-            Output::plain().line(line)
-        } else {
-            Output::plain().line(format_args!("{mark:<8} {:<24} {text}", self.what))
-        }
-    }
 }
 
 impl DoctorArgs {

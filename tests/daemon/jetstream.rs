@@ -402,3 +402,37 @@ async fn frames_that_the_client_cannot_read_fail_and_do_not_come_back() {
         assert_eq!(failure.body["frame_id"], "odd");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_shows_what_is_there_of_streams_and_what_the_server_promises() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let doctor = || {
+        let mut command = sferic(&["doctor", "--url", store.server.url()]);
+        command.envs(store.settings(&[]).iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
+        command
+    };
+    let (code, out, err) = output(&mut doctor()).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("a power cut costs") && out.contains("the daemon makes it at its start"), "{out}");
+    assert!(store.context.get_stream("IQ_FRAMES").await.is_err(), "it makes nothing");
+    let mut daemon = store.daemon(&[]).await;
+    store.publish("rx", 0..3, &[]).await;
+    store.settled().await;
+    daemon.signal("TERM").await;
+    assert!(daemon.ended().await.success());
+    let (code, out, err) = output(&mut doctor()).await;
+    assert_eq!(code, 0, "{out}{err}");
+    for part in ["stream IQ_FRAMES", "3 messages, ", "1 copy, duplicates within 10m", "0 frames wait"] {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+    let (code, out, _) = output(doctor().env("SFERIC__JETSTREAM__REPLICAS", "3")).await;
+    assert_eq!(code, 1);
+    assert!(out.contains("num_replicas is 1, must be 3"), "{out}");
+    let (code, out, _) =
+        output(doctor().arg("--monitor").arg(store.server.url().replace("nats", "http"))).await;
+    assert_eq!(code, 1);
+    assert!(out.contains("does not show /jsz of a nats-server"), "{out}");
+}

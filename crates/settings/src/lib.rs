@@ -87,6 +87,14 @@ impl Settings {
         SettingsError::unless_empty(self.problems())
     }
 
+    /// What daemons have in common that share their frames: the queue group, or with streams the consumer.
+    pub fn group(&self) -> &str {
+        match self.nats.mode {
+            Mode::Core => &self.nats.queue_group,
+            Mode::Jetstream => &self.jetstream.durable,
+        }
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut check = Check::default();
         Receiver::validate_all(&self.receivers, &mut check);

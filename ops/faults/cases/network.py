@@ -34,7 +34,9 @@ async def proxy_delays(sferic, quick):
     async def harm(proxy):
         proxy.delay = (0.05, 0.5)
         await asyncio.sleep(seconds)
-        return f"for {seconds} s, {proxy.connections} connections"
+        if proxy.delayed < seconds:
+            raise Failed(f"{proxy.delayed} pieces waited in {seconds} s: nothing passed")
+        return f"{proxy.delayed} pieces waited in {seconds} s, {proxy.connections} connections"
 
     return await through_proxy(sferic, 500 if quick else 3000, harm)
 

@@ -202,6 +202,6 @@ async def retention(sferic, quick):
     return await with_purge(sferic, 0)
 
 
-@fault("an admin purges 50 frames that two daemons have not read, and 100 more wait behind them", quick=True)
+@fault("an admin purges 50 frames that two daemons have not read, and 100 more wait behind them")
 async def retention_backlog(sferic, quick):
     return await with_purge(sferic, 100)

@@ -14,7 +14,7 @@ use serde_json::json;
 use sferic_settings::Settings;
 use sferic_telemetry::with_causes;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::nats::jetstream::Streams;
 use crate::nats::{self, Connection};
 
@@ -79,8 +79,8 @@ fn promise(config: Option<&StoreConfig>) -> String {
             format!("sync_interval {interval}: {survives}; a power cut costs what is younger, without copies")
         }
         None => format!(
-            "{survives}; a power cut costs what is younger than its sync_interval, {} where its configuration \
-             does not say: --monitor asks for it",
+            "{survives}; a power cut costs what is younger than its sync_interval, {} where its \
+             configuration does not say: --monitor asks for it",
             format_duration(SYNC_INTERVAL)
         ),
     }

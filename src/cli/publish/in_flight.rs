@@ -12,6 +12,7 @@ use sferic_telemetry::with_causes;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
+use super::held::Held;
 use crate::cli::outcome::{Outcome, acknowledgement};
 use crate::cli::output::Output;
 use crate::cli::refusal;
@@ -76,31 +77,6 @@ pub struct InFlight<'a> {
     pub last_event: Instant,
     /// Counts of the finished frames.
     pub counts: FrameCounts,
-}
-
-/// Which subjects a stream holds, by the first answer on each.
-#[derive(Default)]
-struct Held {
-    by_stream: BTreeSet<String>,
-    by_none: BTreeSet<String>,
-    /// Frames that were requests and have no answer, with their subjects.
-    unanswered: BTreeMap<u64, String>,
-}
-
-impl Held {
-    fn answered(&mut self, number: u64, is_acknowledgement: bool) {
-        let Some(subject) = self.unanswered.remove(&number) else { return };
-        if is_acknowledgement {
-            self.by_stream.insert(subject);
-        } else if !self.by_stream.contains(&subject) {
-            self.by_none.insert(subject);
-        }
-    }
-
-    /// Frames that their stream has not acknowledged.
-    fn unacknowledged(&self) -> usize {
-        self.unanswered.values().filter(|subject| self.by_stream.contains(*subject)).count()
-    }
 }
 
 /// The frames whose outcome is awaited.

@@ -1,6 +1,7 @@
 //! `sferic publish`: publishes recordings as frames.
 
 mod args;
+mod held;
 mod in_flight;
 mod pace;
 mod plan;

@@ -4,10 +4,12 @@
 //! frame's stream and sequence, so a frame that is delivered again cannot get a second outcome.
 
 mod acks;
+mod arrivals;
 mod monitor;
 mod outcomes;
 mod pull;
 mod replies;
+mod request;
 mod retry;
 mod streams;
 mod unreadable;

@@ -1,41 +1,32 @@
 //! The pull loop: asks the stream for as many frames and bytes as the pipeline has room for.
 //!
 //! With requests of its own, because of what async-nats 0.51's loops do: `fetch` and `batch` may hang after a
-//! heartbeat, `stream` asks for up to one and a half batches whatever there is room for, and a request is lost
-//! with the connection.
+//! heartbeat, `stream` asks for up to one and a half batches whatever there is room for, and a request is
+//! lost with the connection.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::header::NATS_PIN_ID;
-use async_nats::jetstream::consumer::pull::BatchConfig;
-use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
+use async_nats::{Message, StatusCode, Subscriber};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use serde::Serialize;
 use sferic_actors::account::admission::Admission;
-use sferic_actors::frame::Delivery;
-use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Arrival, FrameSource};
 use tokio::sync::{oneshot, watch};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::acks::Acks;
-use super::replies::{Info, Word, word};
+use super::arrivals::Arrivals;
+use super::replies::{Word, word};
+use super::request::{self, Request, to_ask};
 use super::retry::RetryPolicy;
 use super::streams::Streams;
 use super::unreadable::{Found, unreadable};
 use crate::nats::Connection;
-use crate::nats::frames::{Frames, Input, InputSeat, InputState, envelope};
-use crate::nats::reply::Reply;
-
-/// How long the server keeps a request that it cannot fill.
-const EXPIRES: Duration = Duration::from_secs(10);
-
-/// How often it says that it still has the request.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+use crate::nats::frames::{Frames, Input, InputSeat, InputState};
 
 /// Time without any word from the server after which the request counts as lost.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -63,13 +54,16 @@ pub fn pull(
         let InputSeat { wanted, state, ending } = seat;
         let puller = Puller {
             connection: connection.clone(),
-            // All but its `>`.
-            skip: subject.len() - 1,
-            policy: RetryPolicy::new(streams.settings()),
+            arrivals: Arrivals {
+                connection: connection.clone(),
+                acks: acks.clone(),
+                policy: RetryPolicy::new(streams.settings()),
+                // All but its `>`.
+                skip: subject.len() - 1,
+            },
             consumer,
             streams: streams.clone(),
             admission: Arc::clone(admission),
-            acks: acks.clone(),
             unreadable: VecDeque::new(),
             found: Found::default(),
             looked_into: connection.unreadable(),
@@ -88,24 +82,12 @@ pub fn pull(
     (stream::select_all(pullers).boxed(), frames)
 }
 
-/// A request for frames as the server reads it; the library's has no place for a pin.
-#[derive(Serialize)]
-struct PullRequest<'a> {
-    #[serde(flatten)]
-    batch: BatchConfig,
-    #[serde(rename = "id", skip_serializing_if = "Option::is_none")]
-    pin: Option<&'a str>,
-}
-
 struct Puller {
     connection: Connection,
     streams: Streams,
     consumer: String,
     admission: Arc<Admission>,
-    acks: Acks,
-    policy: RetryPolicy,
-    /// Length of the subject before the source.
-    skip: usize,
+    arrivals: Arrivals,
     /// Frames that the client could not read, and how many ends of it were looked into.
     unreadable: VecDeque<Arrival>,
     found: Found,
@@ -145,31 +127,6 @@ impl Inbox {
     }
 }
 
-/// What is still to come of the one request that is out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Request {
-    number: u64,
-    frames: usize,
-    /// No frame has come for it yet.
-    is_untouched: bool,
-    asked: Instant,
-    heard: Instant,
-}
-
-impl Request {
-    fn new(number: u64, frames: usize) -> Self {
-        let now = Instant::now();
-        Self { number, frames, is_untouched: true, asked: now, heard: now }
-    }
-}
-
-/// How many frames and bytes to ask for. Only while the largest frame fits: the server answers a request whose
-/// bytes the next frame exceeds with an error, again and again.
-fn to_ask(free: (usize, usize), largest: usize, limit: usize) -> Option<(usize, usize)> {
-    let (frames, bytes) = free;
-    (frames > 0 && bytes >= largest.min(limit)).then_some((frames, bytes))
-}
-
 impl Puller {
     /// The next frame; `None` once the input is stopped and everything is read, or the connection is closed.
     async fn next(&mut self) -> Option<Arrival> {
@@ -185,7 +142,7 @@ impl Puller {
                         return Some(arrival);
                     }
                     if let Some(message) = self.read().await {
-                        return Some(self.arrival(message));
+                        return Some(self.arrivals.of(message));
                     }
                 }
                 Reading::Leaving(subscriber, echo @ Some(_)) => {
@@ -196,7 +153,9 @@ impl Puller {
                     };
                     tokio::select! {
                         message = subscriber.next() => match message {
-                            Some(message) if word(&message) == Word::Frame => return Some(self.arrival(message)),
+                            Some(message) if word(&message) == Word::Frame => {
+                                return Some(self.arrivals.of(message));
+                            }
                             Some(_) => {}
                             None => self.reading = Reading::Not,
                         },
@@ -207,7 +166,7 @@ impl Puller {
                 // Unconstrained, because an exhausted task budget would look like the end.
                 Reading::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
                     Some(Some(message)) if word(&message) == Word::Frame => {
-                        return Some(self.arrival(message));
+                        return Some(self.arrivals.of(message));
                     }
                     Some(Some(_)) => {}
                     Some(None) | None => self.reading = Reading::Not,
@@ -239,7 +198,7 @@ impl Puller {
     /// Finds the frame that has ended the client, before the server delivers it again.
     async fn look_into(&mut self) {
         let ends = self.connection.unreadable();
-        match unreadable(&self.streams, &self.consumer, self.skip, &self.found).await {
+        match unreadable(&self.streams, &self.consumer, self.arrivals.skip, &self.found).await {
             Ok(arrivals) => {
                 self.unreadable.extend(arrivals);
                 self.looked_into = ends;
@@ -320,21 +279,9 @@ impl Puller {
     }
 
     async fn ask(&mut self, frames: usize, bytes: usize, answers_to: String) -> anyhow::Result<()> {
-        let settings = self.streams.settings();
-        let group = self.streams.group();
-        let batch = BatchConfig {
-            batch: frames,
-            expires: Some(EXPIRES),
-            max_bytes: bytes.max(1),
-            idle_heartbeat: HEARTBEAT,
-            group: group.map(str::to_owned),
-            min_pending: (settings.min_pending > 0).then_some(settings.min_pending),
-            priority: (settings.priority > 0).then_some(settings.priority),
-            ..BatchConfig::default()
-        };
-        let request = serde_json::to_vec(&PullRequest { batch, pin: self.pin.as_deref() })?;
-        let (stream, consumer) = (&settings.frames_stream, &self.consumer);
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+        let request = request::encode(&self.streams, frames, bytes, self.pin.as_deref())?;
+        let stream = &self.streams.settings().frames_stream;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", self.consumer);
         Ok(self.connection.client().publish_with_reply(subject, answers_to, request.into()).await?)
     }
 
@@ -413,67 +360,10 @@ impl Puller {
             self.reading = Reading::Leaving(subscriber, Some(echo.boxed()));
         }
     }
-
-    fn arrival(&self, message: Message) -> Arrival {
-        let received_at = Instant::now();
-        let mut envelope = envelope(&message, self.skip);
-        let info = Info::of(&message);
-        let Some(Info { stream, sequence, deliveries, published_ns }) = info else {
-            return Arrival { payload: message.payload, envelope, origin: None, received_at, refused: None };
-        };
-        let delivery = Delivery {
-            id: format!("{stream}:{sequence}"),
-            stream_seq: sequence,
-            deliveries,
-            // A first delivery never ends the frame's deliveries.
-            payload: (deliveries > 1).then(|| message.payload.clone()),
-            published_ns,
-        };
-        let reply = header(message.headers.as_ref(), "Sferic-Reply")
-            .map(|subject| Reply::new(self.connection.clone(), subject));
-        let subject = message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
-        let origin = self.acks.origin(subject, &delivery, reply);
-        let refused = self.refusal(&delivery);
-        envelope.delivery = Some(delivery);
-        Arrival { payload: message.payload, envelope, origin: Some(origin), received_at, refused }
-    }
-
-    /// The failure of a frame that is not run.
-    fn refusal(&self, delivery: &Delivery) -> Option<Failure> {
-        if self.policy.is_exhausted(delivery) {
-            let before = delivery.deliveries - 1;
-            let message = format!("delivered {before} times, and no daemon lived to answer it");
-            return Some(Failure::new(FailureCode::Internal, message));
-        }
-        self.policy.is_too_old(delivery).then(|| {
-            let (age, most) = (delivery.age(), self.streams.settings().max_backlog_age);
-            let message = format!(
-                "it was in the stream for {age:.1?}, longer than jetstream.max_backlog_age, {most:?}"
-            );
-            Failure::new(FailureCode::DeadlineExceeded, message)
-        })
-    }
-}
-
-fn header(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
-    headers?.get(name).map(|value| value.as_str().to_owned())
 }
 
 async fn changed(wanted: &mut watch::Receiver<Input>) {
     if wanted.changed().await.is_err() {
         std::future::pending().await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_as_much_is_asked_for_as_there_is_room_for() {
-        assert_eq!(to_ask((3, 5000), 1000, 10_000), Some((3, 5000)));
-        assert_eq!(to_ask((0, 5000), 1000, 10_000), None);
-        assert_eq!(to_ask((3, 999), 1000, 10_000), None, "the next frame may have 1000 bytes");
-        assert_eq!(to_ask((3, 500), 1000, 500), Some((3, 500)), "no larger frame is admitted at all");
     }
 }

@@ -12,9 +12,9 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// The rule.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
-    max_deliver: u64,
+    pub(super) max_deliver: u64,
     /// Zero: none.
-    max_backlog_age: Duration,
+    pub(super) max_backlog_age: Duration,
 }
 
 impl RetryPolicy {

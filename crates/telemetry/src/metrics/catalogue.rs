@@ -58,8 +58,8 @@ macro_rules! catalogue {
 catalogue! {
     // Frames.
     FRAMES: Counter "sferic.frames" "{frame}" ["outcome"]
-        "Frames that ended: as a prediction, with a failure's code, or lost; of a stream also deliveries that \
-         ended without an outcome (redelivered), or whose outcome was there (duplicate)";
+        "Frames that ended: as a prediction, with a failure's code, or lost; of a stream also deliveries \
+         that ended without an outcome (redelivered), or whose outcome was there (duplicate)";
     FRAMES_RECEIVED: Counter "sferic.frames.received" "{frame}" []
         "Frames that arrived; always those that ended and those in flight";
     FRAMES_SHED: Counter "sferic.frames.shed" "{frame}" ["reason" "source"]
@@ -74,7 +74,8 @@ catalogue! {
     STAGE_DURATION: Histogram "sferic.stage.duration" "s" ["stage"] "Time of one frame in one stage";
     FRAME_PAYLOAD: Counter "sferic.frame.payload" "By" [] "Bytes of the messages of frames that ended";
     FRAME_SAMPLES: Counter "sferic.frame.samples" "{sample}" [] "Samples a channel of frames that were read";
-    STREAM_PENDING: Gauge "sferic.stream.pending" "{frame}" [] "Frames in the stream that were not delivered yet";
+    STREAM_PENDING: Gauge "sferic.stream.pending" "{frame}" []
+        "Frames in the stream that were not delivered yet";
     STREAM_UNACKNOWLEDGED: Gauge "sferic.stream.unacknowledged" "{frame}" []
         "Frames that were delivered, to any daemon, and are not acknowledged";
     STREAM_OLDEST: Gauge "sferic.stream.oldest" "s" [] "Age of the oldest frame that is not acknowledged";

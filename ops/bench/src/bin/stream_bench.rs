@@ -1,5 +1,5 @@
-//! Frames from a stream: the daemon against a bare loop that pulls, publishes and acknowledges, alternated on one
-//! server; then frames that have waited without a daemon. `ops/bench/streams` builds and starts this.
+//! Frames from a stream: the daemon against a bare loop that pulls, publishes and acknowledges, alternated on
+//! one server; then frames that have waited without a daemon. `ops/bench/streams` builds and starts this.
 #![allow(missing_docs)] // a program
 
 use std::path::PathBuf;

@@ -1,0 +1,73 @@
+//! Makes arrivals of a stream's messages.
+
+use async_nats::{HeaderMap, Message};
+use sferic_actors::frame::Delivery;
+use sferic_actors::outcome::{Failure, FailureCode};
+use sferic_actors::ports::Arrival;
+use tokio::time::Instant;
+
+use super::acks::Acks;
+use super::replies::Info;
+use super::retry::RetryPolicy;
+use crate::nats::Connection;
+use crate::nats::frames::envelope;
+use crate::nats::reply::Reply;
+
+/// What is the same for all frames of a consumer.
+pub struct Arrivals {
+    /// Where replies go.
+    pub connection: Connection,
+    /// Acknowledges.
+    pub acks: Acks,
+    /// Says which are not run.
+    pub policy: RetryPolicy,
+    /// Length of the subject before the source.
+    pub skip: usize,
+}
+
+impl Arrivals {
+    /// The arrival of a message that is a frame.
+    pub fn of(&self, message: Message) -> Arrival {
+        let received_at = Instant::now();
+        let mut envelope = envelope(&message, self.skip);
+        let info = Info::of(&message);
+        let Some(Info { stream, sequence, deliveries, published_ns }) = info else {
+            return Arrival { payload: message.payload, envelope, origin: None, received_at, refused: None };
+        };
+        let delivery = Delivery {
+            id: format!("{stream}:{sequence}"),
+            stream_seq: sequence,
+            deliveries,
+            // For the failure that ends its deliveries, which those of a first one are not.
+            payload: (deliveries > 1 || self.policy.max_deliver == 1).then(|| message.payload.clone()),
+            published_ns,
+        };
+        let reply = header(message.headers.as_ref(), "Sferic-Reply")
+            .map(|subject| Reply::new(self.connection.clone(), subject));
+        let subject = message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
+        let origin = self.acks.origin(subject, &delivery, reply);
+        let refused = self.refusal(&delivery);
+        envelope.delivery = Some(delivery);
+        Arrival { payload: message.payload, envelope, origin: Some(origin), received_at, refused }
+    }
+
+    /// The failure of a frame that is not run.
+    fn refusal(&self, delivery: &Delivery) -> Option<Failure> {
+        if self.policy.is_exhausted(delivery) {
+            let before = delivery.deliveries - 1;
+            let message = format!("delivered {before} times, and no daemon lived to answer it");
+            return Some(Failure::new(FailureCode::Internal, message));
+        }
+        self.policy.is_too_old(delivery).then(|| {
+            let (age, most) = (delivery.age(), self.policy.max_backlog_age);
+            let message = format!(
+                "it was in the stream for {age:.1?}, longer than jetstream.max_backlog_age, {most:?}"
+            );
+            Failure::new(FailureCode::DeadlineExceeded, message)
+        })
+    }
+}
+
+fn header(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
+    headers?.get(name).map(|value| value.as_str().to_owned())
+}
