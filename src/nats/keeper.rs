@@ -158,9 +158,10 @@ impl Shared {
             std::future::ready(())
         });
         let options = if wait { options.retry_on_initial_connect() } else { options };
-        let connecting = options.connect(sign_in::addresses(&shared.nats)).await;
-        let client = connecting.map_err(|error| sign_in.explain(&error, &shared.nats.shown_url()))?;
-        Ok((client, ended))
+        match options.connect(sign_in::addresses(&shared.nats)).await {
+            Ok(client) => Ok((client, ended)),
+            Err(error) => Err(sign_in.explain(&error, &shared.nats.shown_url()).await.into()),
+        }
     }
 
     fn on_event(&self, generation: u64, event: Event) {

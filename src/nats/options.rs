@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::ConnectOptions;
+use async_nats::rustls::pki_types::pem::PemObject;
+use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sferic_settings::{Nats, given};
 
 use super::sign_in::SignIn;
@@ -27,8 +29,13 @@ pub(super) async fn of(nats: &Nats, name: &str, sign_in: &SignIn) -> anyhow::Res
     let files = [("tls_ca", &nats.tls_ca), ("tls_cert", &nats.tls_cert), ("tls_key", &nats.tls_key)];
     for (key, file) in files.into_iter().filter(|(_, file)| given(file).is_some()) {
         // The library's error names neither.
-        let opened = tokio::fs::File::open(file).await;
-        opened.with_context(|| format!("nats.{key}, {file}, cannot be read"))?;
+        let read = tokio::fs::read(file).await;
+        let pem = read.with_context(|| format!("nats.{key}, {file}, cannot be read"))?;
+        let (holds_it, what) = match key {
+            "tls_key" => (PrivateKeyDer::from_pem_slice(&pem).is_ok(), "private key without a password"),
+            _ => (CertificateDer::from_pem_slice(&pem).is_ok(), "certificate"),
+        };
+        anyhow::ensure!(holds_it, "nats.{key}, {file}, holds no {what} as PEM");
     }
     if let Some(file) = given(&nats.tls_ca) {
         options = options.add_root_certificates(file.into()).require_tls(true);

@@ -1,12 +1,16 @@
 //! Authentication of the client: by the URL, as in `nats://user:password@host`, else by the keys of `[nats]`.
 
-use std::error::Error;
-use std::{fmt, io};
+use std::fmt;
+use std::time::SystemTime;
 
 use anyhow::Context;
-use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, rustls};
+use async_nats::{ConnectError, ConnectOptions};
+use humantime_serde::re::humantime::format_rfc3339_seconds;
 use percent_encoding::percent_decode_str;
 use sferic_settings::{Nats, given};
+
+use super::no_connection::NoConnection;
+use super::secret_files;
 
 /// Credentials of the client. It has no `Debug`, because it holds secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub enum SignIn {
     Password(String, String),
     /// The path of a `.creds` file.
     Credentials(String),
+    /// The path of a file with the NKey seed of a user.
+    Nkey(String),
 }
 
 impl SignIn {
@@ -40,6 +46,7 @@ impl SignIn {
         let owned = str::to_owned;
         Ok(given(&nats.credentials)
             .map(|file| Self::Credentials(owned(file)))
+            .or_else(|| given(&nats.nkey).map(|file| Self::Nkey(owned(file))))
             .or_else(|| given(&nats.user).map(|user| Self::Password(owned(user), nats.password.clone())))
             .or_else(|| given(&nats.token).map(|token| Self::Token(owned(token))))
             .unwrap_or(Self::None))
@@ -56,95 +63,59 @@ impl SignIn {
     /// The options with this sign-in.
     ///
     /// # Errors
-    /// The credentials file cannot be read.
+    /// The file of the credentials or of the seed cannot be read.
     pub async fn apply(&self, options: ConnectOptions) -> anyhow::Result<ConnectOptions> {
         Ok(match self {
             Self::None => options,
             Self::Token(token) => options.token(token.clone()),
             Self::Password(user, password) => options.user_and_password(user.clone(), password.clone()),
             Self::Credentials(file) => {
-                let read = options.credentials_file(file).await;
-                read.with_context(|| format!("nats.credentials, {file}, cannot be read"))?
+                let text = secret_files::read("nats.credentials", file).await?;
+                if let Some(expiry) = passed(secret_files::expiry(&text)) {
+                    tracing::warn!(file, expiry, "the credentials of nats.credentials have expired");
+                }
+                let parsed = options.credentials(&text);
+                parsed.with_context(|| format!("nats.credentials, {file}, is no credentials file"))?
+            }
+            Self::Nkey(file) => {
+                let text = secret_files::read("nats.nkey", file).await?;
+                let needed = "a line of 58 letters and digits that begins with SU";
+                let seed = secret_files::seed(&text)
+                    .with_context(|| format!("nats.nkey, {file}, holds no NKey seed of a user: {needed}"))?;
+                options.nkey(seed.to_owned())
             }
         })
     }
 
     /// The error of a failed connection to `shown`, with its cause once.
-    pub fn explain(&self, error: &ConnectError, shown: &str) -> NoConnection {
-        let (server, cause) = (shown.to_owned(), error.to_string());
-        if let Some(cause) = of_tls(error) {
-            return NoConnection::Tls { server, cause };
-        }
-        match error.kind() {
-            ConnectErrorKind::AuthorizationViolation => {
-                NoConnection::Refused { server, what: self.to_string() }
+    pub async fn explain(&self, error: &ConnectError, shown: &str) -> NoConnection {
+        let mut what = self.to_string();
+        if let Self::Credentials(file) = self {
+            let text = secret_files::read("nats.credentials", file).await.unwrap_or_default();
+            if let Some(expiry) = passed(secret_files::expiry(&text)) {
+                what = format!("{what}, which expired at {expiry}");
             }
-            ConnectErrorKind::Io | ConnectErrorKind::TimedOut => NoConnection::Away { server, cause },
-            _ => NoConnection::Other { server, cause },
         }
+        NoConnection::new(error, shown, what)
     }
+}
+
+/// The time as text, if it has passed.
+fn passed(time: Option<SystemTime>) -> Option<String> {
+    time.filter(|time| *time <= SystemTime::now()).map(|time| format_rfc3339_seconds(time).to_string())
 }
 
 /// The kind of credentials, without the secret.
 impl fmt::Display for SignIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("a client without user, token or credentials"),
+            Self::None => f.write_str("a client without user, token, NKey or credentials"),
             Self::Token(_) => f.write_str("the token"),
             Self::Password(user, _) => write!(f, "the user {user:?} or the password"),
             Self::Credentials(file) => write!(f, "the credentials in {file}"),
+            Self::Nkey(file) => write!(f, "the NKey in {file}"),
         }
     }
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum NoConnection {
-    /// The server rejected the credentials.
-    #[error(
-        "the NATS server at {server} refuses {what} (authorization violation): set nats.user and \
-         nats.password, nats.token or nats.credentials, or put user:password@ or token@ before the \
-         host in the address"
-    )]
-    Refused {
-        /// Its address.
-        server: String,
-        /// The kind of credentials.
-        what: String,
-    },
-    /// The server does not answer, perhaps not yet.
-    #[error("no NATS server answers at {server}: {cause}")]
-    Away {
-        /// Its address.
-        server: String,
-        /// The library's words.
-        cause: String,
-    },
-    /// The server answers, but client and server cannot agree on TLS.
-    #[error(
-        "no TLS with the NATS server at {server}: {cause}; set nats.tls_ca, and nats.tls_cert and \
-         nats.tls_key where the server asks for them"
-    )]
-    Tls {
-        /// Its address.
-        server: String,
-        /// The library's words.
-        cause: String,
-    },
-    /// Another error, of the address for example.
-    #[error("cannot connect to NATS at {server}: {cause}")]
-    Other {
-        /// Its address.
-        server: String,
-        /// The library's words.
-        cause: String,
-    },
-}
-
-/// What is wrong with TLS, where that is what failed: the library gives it as an error of input and output.
-fn of_tls(error: &ConnectError) -> Option<String> {
-    let inner = error.source()?.downcast_ref::<io::Error>()?.get_ref()?;
-    inner.downcast_ref::<rustls::Error>().map(ToString::to_string)
 }
 
 /// The servers of `nats.url` without credentials: the library does not read tokens there and might log them.
@@ -217,22 +188,17 @@ mod tests {
             SignIn::of(&Nats { credentials: "f".into(), ..nats("") }).unwrap()
                 == SignIn::Credentials("f".into())
         );
+        assert!(SignIn::of(&Nats { nkey: "f".into(), ..nats("") }).unwrap() == SignIn::Nkey("f".into()));
     }
 
     #[test]
-    fn a_refusal_names_the_keys_and_shows_no_secret() {
-        let error = ConnectError::new(ConnectErrorKind::AuthorizationViolation);
-        for sign_in in [SignIn::None, SignIn::Token("s3cr3t".into()), password("ann", "s3cr3t")] {
-            let refused = sign_in.explain(&error, "nats://***@host");
-            assert!(matches!(refused, NoConnection::Refused { .. }));
-            let text = refused.to_string();
-            assert!(
-                text.contains("nats.user") && text.contains("nats://***@host") && !text.contains("s3cr3t"),
-                "{text}"
-            );
-            assert_eq!(text.matches("authorization violation").count(), 1, "{text}");
+    fn a_sign_in_is_described_without_its_secret() {
+        for (sign_in, shown) in [
+            (SignIn::Token("s3cr3t".into()), "the token"),
+            (password("ann", "s3cr3t"), "the user \"ann\" or the password"),
+            (SignIn::Nkey("ann.nk".into()), "the NKey in ann.nk"),
+        ] {
+            assert_eq!(sign_in.to_string(), shown);
         }
-        let away = SignIn::None.explain(&ConnectError::with_source(ConnectErrorKind::Io, "refused"), "x");
-        assert_eq!(away.to_string(), "no NATS server answers at x: IO error: refused");
     }
 }

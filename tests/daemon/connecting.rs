@@ -53,8 +53,8 @@ async fn a_wrong_password() {
     let shown = sign_in(server.url(), "***");
     let message = format!(
         "the NATS server at {shown} refuses the user \"ann\" or the password (authorization violation): set \
-         nats.user and nats.password, nats.token or nats.credentials, or put user:password@ or token@ before \
-         the host in the address"
+         nats.user and nats.password, nats.token, nats.nkey or nats.credentials, or put user:password@ or \
+         token@ before the host in the address"
     );
     assert_no_connection(&sign_in(server.url(), "ann:wrong"), &message, "").await;
 }
@@ -72,8 +72,8 @@ async fn a_server_whose_certificate_is_not_known() {
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
     let server = PrivateServer::start(&["--tls", "--tlscert", cert, "--tlskey", key]).await.unwrap();
     let message = format!(
-        "no TLS with the NATS server at {}: invalid peer certificate: UnknownIssuer; set nats.tls_ca, and \
-         nats.tls_cert and nats.tls_key where the server asks for them",
+        "no TLS with the NATS server at {}: invalid peer certificate: UnknownIssuer; set nats.tls_ca to the \
+         certificate of the authority that issued the server's",
         server.url()
     );
     assert_no_connection(server.url(), &message, "").await;

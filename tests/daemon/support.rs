@@ -181,10 +181,14 @@ impl Daemon {
     async fn spawn(url: &str, settings: &[(&str, &str)], mut command: Command) -> Self {
         command.env("SFERIC__HTTP__LISTEN", "");
         command.envs(settings.iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
+        Self::spawn_for(&client(url).await, command).await
+    }
+
+    /// Starts the command and waits until it is ready for that client.
+    pub async fn spawn_for(client: &Client, mut command: Command) -> Self {
         let mut daemon = Self { process: command.spawn().unwrap() };
-        let client = client(url).await;
         let ready = async {
-            while health(&client).await.is_none_or(|health| health["status"] != "ok") {
+            while health(client).await.is_none_or(|health| health["status"] != "ok") {
                 assert_eq!(daemon.process.try_wait().unwrap(), None, "the daemon ended at its start");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -54,8 +54,10 @@ impl Nats {
         Self {
             url: hide_userinfo(&self.url),
             credentials: hide_contents(&self.credentials),
+            nkey: hide_contents(&self.nkey),
             password: hide(&self.password),
             token: hide(&self.token),
+            tls_key: hide_contents(&self.tls_key),
             ..self.clone()
         }
     }

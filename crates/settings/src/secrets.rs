@@ -7,10 +7,12 @@ use serde::Serialize;
 const HIDDEN: &str = "***";
 
 /// The keys whose value is not shown in an error either. A URL may hold a password.
-const SECRET_KEYS: [&str; 8] = [
+const SECRET_KEYS: [&str; 10] = [
     "nats.password",
     "nats.token",
     "nats.credentials",
+    "nats.nkey",
+    "nats.tls_key",
     "nats.url",
     "cache.shared.url",
     "http.token",
@@ -34,10 +36,18 @@ pub(super) fn hide(secret: &str) -> String {
     if secret.is_empty() { String::new() } else { HIDDEN.to_owned() }
 }
 
-/// A path is shown; the contents of a credentials file, set here by mistake, are not.
-pub(super) fn hide_contents(credentials: &str) -> String {
-    let is_path = !credentials.contains("-----") && !credentials.contains('\n');
-    if is_path { credentials.to_owned() } else { HIDDEN.to_owned() }
+/// A path is shown; the contents of the file, set here by mistake, are not.
+pub(super) fn hide_contents(path: &str) -> String {
+    if is_contents(path) { HIDDEN.to_owned() } else { path.to_owned() }
+}
+
+/// Whether this is the secret and not the path of its file: PEM, the text of a `.creds` file, a JWT or an
+/// NKey seed. A seed has 58 letters and digits; one that lost some of them counts too.
+pub(super) fn is_contents(path: &str) -> bool {
+    let is_secret =
+        |word: &str| word.len() >= 50 && (word.starts_with(['S', 's']) || word.starts_with("eyJ"));
+    let mut words = path.split(|c: char| !c.is_ascii_alphanumeric());
+    path.contains("-----") || path.contains('\n') || words.any(is_secret)
 }
 
 /// Hides all from the first `://` to the last `@`. In a list of servers that may hide a host too, but a

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sferic_samples::units;
 
 use super::check::{Check, quoted};
-use super::secrets::hide_userinfo;
+use super::secrets::{hide_userinfo, is_contents};
 use super::values::given;
 
 /// The connection to NATS and the subjects.
@@ -27,6 +27,8 @@ pub struct Nats {
     pub mode: Mode,
     /// Path of a `.creds` file; empty: none.
     pub credentials: String,
+    /// Path of a file with the NKey seed of a user; empty: none.
+    pub nkey: String,
     /// User name; empty: none.
     pub user: String,
     /// The user's password; empty: none. Never shown.
@@ -56,6 +58,7 @@ impl Default for Nats {
             queue_group: "sferic".to_owned(),
             mode: Mode::Core,
             credentials: String::new(),
+            nkey: String::new(),
             user: String::new(),
             password: String::new(),
             token: String::new(),
@@ -99,10 +102,19 @@ impl Nats {
             "password",
             "is given without `nats.user`",
         );
-        let ways: Vec<_> = [("credentials", &self.credentials), ("user", &self.user), ("token", &self.token)]
-            .into_iter()
-            .filter_map(|(key, value)| given(value).map(|_| format!("`nats.{key}`")))
-            .collect();
+        let files = [("credentials", &self.credentials), ("nkey", &self.nkey), ("tls_key", &self.tls_key)];
+        for (key, path) in files {
+            check.rule(!is_contents(path), key, "holds the secret itself, must be the path of its file");
+        }
+        let ways: Vec<_> = [
+            ("credentials", &self.credentials),
+            ("nkey", &self.nkey),
+            ("user", &self.user),
+            ("token", &self.token),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| given(value).map(|_| format!("`nats.{key}`")))
+        .collect();
         if let [first, .., last] = ways.as_slice() {
             let key = last.trim_matches('`').trim_start_matches("nats.");
             check.rule(false, key, format_args!("is given beside {first}: only one way to sign in may be"));

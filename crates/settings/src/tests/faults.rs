@@ -246,6 +246,10 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
             "[nats]\nuser = 'a'\ntoken = 'b'",
             "`nats.token` is given beside `nats.user`: only one way to sign in may be",
         ),
+        (
+            "[nats]\nnkey = 'user.nk'\nuser = 'a'",
+            "`nats.user` is given beside `nats.nkey`: only one way to sign in may be",
+        ),
         ("[nats]\ntls_cert = 'c.pem'", "`nats.tls_cert` and `nats.tls_key` must be given together"),
         (
             "[http]\nlisten = '8003'",

@@ -5,6 +5,11 @@ use std::time::Duration;
 use super::{fault, load_from, with_all_keys};
 use crate::{ModelSource, Settings, SourceKind};
 
+/// As long as an NKey seed, 58 letters and digits.
+fn seed() -> String {
+    format!("SUA{}hunter2", "X".repeat(48))
+}
+
 fn with_secrets() -> Settings {
     let mut settings = Settings::default();
     settings.nats.url = "nats://ann:hunter2@one:4222".to_owned();
@@ -12,6 +17,8 @@ fn with_secrets() -> Settings {
     settings.nats.password = "hunter2".to_owned();
     settings.nats.token = "hunter2".to_owned();
     settings.nats.credentials = "-----BEGIN NATS USER JWT-----\nhunter2".to_owned();
+    settings.nats.nkey = seed();
+    settings.nats.tls_key = "-----BEGIN PRIVATE KEY-----hunter2".to_owned();
     settings.cache.shared.url = "redis://ann:hunter2@two:6379/0".to_owned();
     settings.http.token = "hunter2".to_owned();
     settings.models.sources = vec![ModelSource {
@@ -36,6 +43,8 @@ fn secrets_are_not_shown() {
         "password = \"***\"",
         "token = \"***\"",
         "credentials = \"***\"",
+        "nkey = \"***\"",
+        "tls_key = \"***\"",
         "[http]\nlisten = \"127.0.0.1:8003\"\ntoken = \"***\"",
         "url = \"http://***@registry:5000\"",
         "url = \"redis://***@two:6379/0\"",
@@ -45,6 +54,24 @@ fn secrets_are_not_shown() {
     }
     let debug = format!("{:?}", with_secrets());
     assert!(!debug.contains("hunter2") && debug.contains("***@one:4222"), "{debug}");
+}
+
+#[test]
+fn a_secret_where_the_path_of_its_file_belongs_is_refused() {
+    let jwt = format!("eyJ{}.hunter2.x", "0".repeat(50));
+    let short = seed().replacen("XXX", "", 1);
+    for key in ["credentials", "nkey", "tls_key"] {
+        for secret in [&seed(), &short, &seed().to_lowercase(), &jwt, "-----BEGIN PRIVATE KEY-----\\nhunter2"]
+        {
+            let error = fault(&format!("[nats]\n{key} = \"{secret}\""));
+            let expected = format!("`nats.{key}` holds the secret itself, must be the path of its file");
+            assert!(error.contains(&expected) && !error.contains("hunter2"), "{error}");
+        }
+    }
+    // The files of `nsc` are named after public keys.
+    let public = format!("keys/U/AB/UAB{}.nk", "X".repeat(53));
+    let settings = load_from(&format!("[nats]\nnkey = '{public}'"), &[], &[]).unwrap();
+    assert_eq!((settings.redacted().nats.nkey, settings.nats.nkey), (public.clone(), public));
 }
 
 #[test]
@@ -58,6 +85,7 @@ fn a_wrong_secret_is_not_shown_either() {
     for file in [
         "[nats]\npassword = 31337",
         "[nats]\ntoken = 31337",
+        "[nats]\nnkey = 31337",
         "[nats]\nurl = 'nats://ann:31337@host:bad'",
         "[nats]\nurl = 'nats://ann:a,31337@host'",
         "[cache.shared]\nkind = 'redis'\nurl = 'http://ann:31337@host'",
