@@ -10,6 +10,7 @@ mod faults;
 mod frames;
 mod input;
 mod jetstream;
+mod jetstream_commands;
 mod jetstream_shared;
 mod logs;
 mod metrics;

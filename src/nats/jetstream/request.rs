@@ -70,8 +70,8 @@ impl Request {
     }
 }
 
-/// How many frames and bytes to ask for. Only while the largest frame fits: the server answers a request whose
-/// bytes the next frame exceeds with an error, again and again.
+/// How many frames and bytes to ask for. Only while the largest frame fits: the server answers a request
+/// whose bytes the next frame exceeds with an error, again and again.
 pub fn to_ask(free: (usize, usize), largest: usize, limit: usize) -> Option<(usize, usize)> {
     let (frames, bytes) = free;
     (frames > 0 && bytes >= largest.min(limit)).then_some((frames, bytes))

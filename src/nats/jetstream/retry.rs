@@ -99,14 +99,19 @@ mod tests {
     proptest! {
         #[test]
         fn every_frame_ends_within_the_time_that_the_settings_check(
-            max_deliver in 1u32..50, chances in prop::collection::vec(0.0..=1.0f64, 50), slow in any::<bool>(),
+            max_deliver in 1u32..50,
+            chances in prop::collection::vec(0.0..=1.0f64, 50),
+            slow in any::<bool>(),
         ) {
             let policy = policy(max_deliver);
             let code = if slow { FailureCode::DeadlineExceeded } else { FailureCode::ModelUnavailable };
             let mut failure = Failure::new(code, "why");
             failure.retry_after = Some(Duration::from_secs(3600));
             let (mut deliveries, mut waited) = (1, Duration::ZERO);
-            while let Some(delay) = policy.retry_after(&delivered(deliveries), &failure, chances[deliveries as usize % 50]) {
+            let retry = |deliveries: u64| {
+                policy.retry_after(&delivered(deliveries), &failure, chances[deliveries as usize % 50])
+            };
+            while let Some(delay) = retry(deliveries) {
                 waited += delay;
                 deliveries += 1;
             }
