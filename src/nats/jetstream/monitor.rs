@@ -39,8 +39,8 @@ pub struct Monitor(Arc<Mutex<Option<(Instant, Backlog)>>>);
 
 impl Monitor {
     /// Looks every second, until the task is dropped. What concerns all daemons of the consumer is done by
-    /// the eldest of them: it calls `lost` with the number of frames that were removed before they were read, and
-    /// removes what may go.
+    /// the eldest of them: it calls `lost` with the number of frames that were removed before they were read,
+    /// and removes what may go.
     pub fn start(streams: Streams, peers: Peers, lost: impl Fn(u64) + Send + Sync + 'static) -> (Self, Task) {
         let monitor = Self::default();
         let watching = monitor.clone();
