@@ -70,11 +70,11 @@ pub async fn open(
 }
 
 impl StreamParts {
-    /// Starts to watch the streams; counts frames that were removed before they were read as lost.
+    /// Starts to watch the streams; counts frames that were passed over unread as lost.
     pub fn watch(&self, peers: Peers, ledger: Arc<Ledger>, recorded: Arc<Recorded>) -> (Monitor, Task) {
-        Monitor::start(self.streams.clone(), peers, move |frames| {
+        Monitor::start(self.streams.clone(), peers, move |frames, reason| {
             ledger.missed(frames);
-            recorded.missed("retention", "", frames);
+            recorded.missed(reason, "", frames);
         })
     }
 

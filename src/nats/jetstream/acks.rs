@@ -1,6 +1,6 @@
 //! Acknowledgements of frames: one task sends them all, and tells the server which frames are still in work.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,11 +19,15 @@ use super::super::Connection;
 use super::super::reply::Reply;
 use super::retry::RetryPolicy;
 
+/// The most frames that are remembered as sent back: as many as may be unacknowledged.
+const MAX_SENT_BACK: usize = 10_000;
+
 /// Sends acknowledgements; clones share it. At most one is queued per frame in flight.
 #[derive(Debug, Clone)]
 pub struct Acks {
     sender: mpsc::UnboundedSender<Ack>,
     in_work: InWork,
+    sent_back: Arc<Mutex<HashSet<u64>>>,
     policy: RetryPolicy,
 }
 
@@ -42,14 +46,20 @@ impl Acks {
         let (sender, receiver) = mpsc::unbounded_channel();
         let in_work = InWork::default();
         let task = Task::spawn(run(connection, receiver, Arc::clone(&in_work), ack_wait));
-        (Self { sender, in_work, policy }, task)
+        (Self { sender, in_work, sent_back: Arc::default(), policy }, task)
     }
 
     /// The origin of a frame that was delivered now; it acknowledges on `subject` when the frame ends, and
     /// passes the outcome to `reply`, where there is one.
     pub fn origin(&self, subject: String, delivery: &Delivery, reply: Option<Reply>) -> Arc<dyn Origin> {
-        self.in_work().insert(subject.clone(), Instant::now());
+        locked(&self.in_work).insert(subject.clone(), Instant::now());
         Arc::new(Acknowledged { subject, delivery: delivery.clone(), reply, acks: self.clone() })
+    }
+
+    /// Whether this daemon sent the frame back since its last delivery. Else the daemon that had it ended, or
+    /// its acknowledgement was lost.
+    pub fn sent_back(&self, sequence: u64) -> bool {
+        locked(&self.sent_back).remove(&sequence)
     }
 
     /// Waits until everything before was sent.
@@ -60,18 +70,14 @@ impl Acks {
         }
     }
 
-    fn in_work(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        locked(&self.in_work)
-    }
-
     fn send(&self, subject: &str, payload: Bytes) {
-        self.in_work().remove(subject);
+        locked(&self.in_work).remove(subject);
         let _ = self.sender.send(Ack::Send { subject: subject.to_owned(), payload });
     }
 }
 
-fn locked(in_work: &InWork) -> MutexGuard<'_, HashMap<String, Instant>> {
-    in_work.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A frame of a stream.
@@ -101,7 +107,15 @@ impl Origin for Acknowledged {
                 }
                 _ => AckKind::Ack.into(),
             },
-            Ok(End::Redelivered(delay)) => AckKind::Nak(Some(delay)).into(),
+            Ok(End::Redelivered(delay)) => {
+                let mut sent_back = locked(&self.acks.sent_back);
+                // Others may have got some of them.
+                if sent_back.len() >= MAX_SENT_BACK {
+                    sent_back.clear();
+                }
+                sent_back.insert(self.delivery.stream_seq);
+                AckKind::Nak(Some(delay)).into()
+            }
             // Counted as lost, but the stream still has it.
             Err(_) => AckKind::Nak(None).into(),
         };
@@ -112,7 +126,7 @@ impl Origin for Acknowledged {
 impl Drop for Acknowledged {
     fn drop(&mut self) {
         // Without an end the server delivers it again once `ack_wait` is over.
-        self.acks.in_work().remove(&self.subject);
+        locked(&self.acks.in_work).remove(&self.subject);
     }
 }
 

@@ -58,6 +58,12 @@ impl Arrivals {
             let message = format!("delivered {before} times, and no daemon lived to answer it");
             return Some(Failure::new(FailureCode::Internal, message));
         }
+        let sent_back = self.acks.sent_back(delivery.stream_seq);
+        if !sent_back && self.policy.returns_alone(delivery) {
+            let message =
+                "the daemon that had it ended, maybe over it: it comes back at another time than others";
+            return Some(Failure::new(FailureCode::Internal, message));
+        }
         self.policy.is_too_old(delivery).then(|| {
             let (age, most) = (delivery.age(), self.policy.max_backlog_age);
             let message = format!(

@@ -39,9 +39,13 @@ pub struct Monitor(Arc<Mutex<Option<(Instant, Backlog)>>>);
 
 impl Monitor {
     /// Looks every second, until the task is dropped. What concerns all daemons of the consumer is done by
-    /// the eldest of them: it calls `lost` with the number of frames that were removed before they were read,
-    /// and removes what may go.
-    pub fn start(streams: Streams, peers: Peers, lost: impl Fn(u64) + Send + Sync + 'static) -> (Self, Task) {
+    /// the eldest of them: it calls `lost` with the number of frames that were passed over unread, and why, and
+    /// removes what may go.
+    pub fn start(
+        streams: Streams,
+        peers: Peers,
+        lost: impl Fn(u64, &'static str) + Send + Sync + 'static,
+    ) -> (Self, Task) {
         let monitor = Self::default();
         let watching = monitor.clone();
         let task = Task::spawn(async move {
@@ -50,14 +54,15 @@ impl Monitor {
             loop {
                 tokio::time::sleep(LOOK).await;
                 match watch.look(&watching).await {
-                    Ok(0) => {}
-                    Ok(frames) => {
-                        tracing::warn!(frames, "frames were removed from their stream before they were read");
-                        lost(frames);
+                    Ok(missed) => {
+                        for (frames, reason) in [(missed.removed, "retention"), (missed.skipped, "skipped")] {
+                            if frames > 0 {
+                                tracing::warn!(frames, reason, "the stream passed over frames unread");
+                                lost(frames, reason);
+                            }
+                        }
                     }
                     Err(error) => {
-                        // What happened meanwhile is not known.
-                        watch.before.clear();
                         if let Some(suppressed) = throttle.pass(Instant::now()) {
                             tracing::warn!(
                                 error = format!("{error:#}"),
@@ -98,8 +103,8 @@ struct Position {
 }
 
 impl Watch {
-    /// Returns how many frames were removed unread since the last look.
-    async fn look(&mut self, monitor: &Monitor) -> anyhow::Result<u64> {
+    /// Returns how many frames were passed over unread since the last look.
+    async fn look(&mut self, monitor: &Monitor) -> anyhow::Result<Missed> {
         let (context, settings) = (self.streams.context(), self.streams.settings());
         let frames = context.get_stream(&settings.frames_stream).await?;
         let outcomes = context.get_stream(&settings.outcomes_stream).await?;
@@ -108,7 +113,7 @@ impl Watch {
             oldest_outcome: is_full(kept).then(|| age(kept.state.first_timestamp)),
             ..Backlog::default()
         };
-        let mut removed = 0;
+        let mut missed = Missed::default();
         for name in self.streams.consumers().into_iter().map(|(name, _)| name) {
             let consumer = frames.consumer_info(&name).await?;
             if consumer.num_pending > 0 || consumer.num_ack_pending > 0 {
@@ -123,30 +128,46 @@ impl Watch {
                 pending: consumer.num_pending,
             };
             if let Some(before) = self.before.insert(name, position) {
-                removed += removed_unread(before, position, info.state.first_sequence);
+                missed.add(before, position, info.state.first_sequence, settings.ordered);
             }
         }
         *monitor.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), backlog));
         let is_half_full = info.state.bytes > capacity(info) / 2;
-        if (removed == 0 && !is_half_full) || !self.peers.is_eldest().await {
-            return Ok(0);
+        if (missed == Missed::default() && !is_half_full) || !self.peers.is_eldest().await {
+            return Ok(Missed::default());
         }
         if is_half_full {
             make_room(&frames, info).await?;
         }
-        Ok(removed)
+        Ok(missed)
     }
 }
 
-/// How many frames a consumer passed over without delivering them, because they were gone: `first` is the
-/// lowest sequence in the stream now. What is delivered again meanwhile counts against it, so it may be too
-/// few, and never more than waited.
-fn removed_unread(before: Position, now: Position, first: u64) -> u64 {
-    if first <= before.stream + 1 {
-        return 0;
+/// Frames that a consumer passed over without delivering them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Missed {
+    /// They were removed from the stream.
+    removed: u64,
+    /// The server could not read them, in a store that is damaged for example.
+    skipped: u64,
+}
+
+impl Missed {
+    /// Adds what a consumer has passed over; `first` is the lowest sequence in the stream now. What is
+    /// delivered again meanwhile counts against it, so it may be too few. Sequences between the frames of a
+    /// partition are those of others, so that of them only removed ones are known, at most as many as waited.
+    fn add(&mut self, before: Position, now: Position, first: u64, is_partition: bool) {
+        let are_removed = first > before.stream + 1;
+        let last = if are_removed { now.stream.max(first - 1) } else { now.stream };
+        let deliveries = now.deliveries.saturating_sub(before.deliveries);
+        let missed = last.saturating_sub(before.stream).saturating_sub(deliveries);
+        match (are_removed, is_partition) {
+            (true, true) => self.removed += missed.min(before.pending),
+            (true, false) => self.removed += missed,
+            (false, true) => {}
+            (false, false) => self.skipped += missed,
+        }
     }
-    let passed = now.stream.saturating_sub(before.stream).max(first - 1 - before.stream);
-    passed.saturating_sub(now.deliveries.saturating_sub(before.deliveries)).min(before.pending)
 }
 
 async fn oldest_unacknowledged(frames: &Stream, consumer: &consumer::Info) -> Option<time::OffsetDateTime> {
@@ -191,22 +212,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_removed_before_they_were_delivered_are_counted() {
+    fn frames_that_are_passed_over_are_counted() {
         let at = |stream, deliveries, pending| Position { stream, deliveries, pending };
-        for (before, now, first, removed) in [
-            (at(10, 10, 0), at(10, 10, 0), 1, 0),
-            (at(10, 10, 0), at(40, 40, 0), 11, 0),
+        for (before, now, first, removed, skipped) in [
+            (at(10, 10, 0), at(10, 10, 0), 1, 0, 0),
+            (at(10, 10, 0), at(40, 40, 0), 11, 0, 0),
             // A consumer passes over what is gone at once,
-            (at(10, 10, 50), at(60, 10, 0), 61, 50),
+            (at(10, 10, 0), at(60, 10, 0), 61, 50, 0),
             // or when it delivers next; here two were read before the rest was removed.
-            (at(10, 10, 50), at(70, 22, 0), 61, 48),
-            (at(10, 10, 50), at(10, 10, 0), 61, 50),
+            (at(10, 10, 0), at(70, 22, 0), 61, 48, 0),
+            (at(10, 10, 0), at(10, 10, 0), 61, 50, 0),
             // What was read and removed within a second.
-            (at(10, 10, 5), at(90, 90, 0), 81, 0),
-            // Frames of other subjects, which never waited here.
-            (at(10, 10, 0), at(60, 10, 0), 61, 0),
+            (at(10, 10, 0), at(90, 90, 0), 81, 0, 0),
+            // A stream that was made anew.
+            (at(90, 90, 0), at(3, 3, 0), 1, 0, 0),
+            // What is there and was not delivered.
+            (at(10, 10, 0), at(60, 20, 0), 1, 0, 40),
         ] {
-            assert_eq!(removed_unread(before, now, first), removed, "{before:?} {now:?} {first}");
+            let mut missed = Missed::default();
+            missed.add(before, now, first, false);
+            assert_eq!(missed, Missed { removed, skipped }, "{before:?} {now:?} {first}");
         }
+        let mut missed = Missed::default();
+        missed.add(at(10, 10, 5), at(60, 10, 0), 61, true);
+        missed.add(at(10, 10, 0), at(60, 12, 0), 1, true);
+        assert_eq!(missed, Missed { removed: 5, skipped: 0 });
     }
 }

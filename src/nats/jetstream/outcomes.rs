@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::context::{PublishError as StreamError, PublishErrorKind};
@@ -157,11 +158,6 @@ impl StreamOutcomes {
                     results[each.index] = Ok(end(outcome, &each, duplicate));
                 }
                 unacknowledged => {
-                    if let Some(Err(error)) = &unacknowledged
-                        && error.kind() == PublishErrorKind::StreamNotFound
-                    {
-                        self.remake().await;
-                    }
                     failed = Some(match unacknowledged {
                         Some(Err(error)) => in_words(&error),
                         _ => "the connection was lost".to_owned(),
@@ -172,10 +168,14 @@ impl StreamOutcomes {
             }
         }
         *sending = left;
+        if failed.is_some() {
+            self.remake().await;
+        }
         failed.map_or(Ok(()), Err)
     }
 
-    /// Makes the streams again, where one was deleted.
+    /// Makes the streams again, where one was deleted: that looks like a server that does not answer where
+    /// anybody else listens to outcomes.
     async fn remake(&self) {
         if let Err(error) = self.streams.ensure().await
             && let Some(suppressed) = self.unanswered.pass(Instant::now())
@@ -254,7 +254,9 @@ impl StreamOutcomes {
         let keeps_payload = ends_retries && self.streams.settings().dead_letter_payload;
         let message = |outcome: &Outcome| {
             let payload = wire::encode(outcome)?;
-            let headers = headers(outcome);
+            let mut headers = headers(outcome);
+            // Another stream that has their subjects must not answer for it.
+            headers.insert(NATS_EXPECTED_STREAM, self.streams.settings().outcomes_stream.as_str());
             let largest = with_service_error(headers.clone(), outcome.result.as_ref().err());
             let size = payload.len() + headers_size(&largest);
             Ok(((payload.into(), headers), size))

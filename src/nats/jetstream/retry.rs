@@ -44,6 +44,12 @@ impl RetryPolicy {
         delivery.deliveries > self.max_deliver
     }
 
+    /// Whether the frame, which nobody sent back, goes back unrun. Every other time it does, so that frames of
+    /// a daemon that one of them has ended do not meet that one again and again.
+    pub fn returns_alone(&self, delivery: &Delivery) -> bool {
+        delivery.deliveries.is_multiple_of(2) && delivery.deliveries < self.max_deliver
+    }
+
     /// Whether the frame has been in its stream for longer than `max_backlog_age`.
     pub fn is_too_old(&self, delivery: &Delivery) -> bool {
         !self.max_backlog_age.is_zero() && delivery.age() > self.max_backlog_age

@@ -66,7 +66,7 @@ catalogue! {
         "Frames refused as overloaded, by what was full";
     FRAMES_LOST: Counter "sferic.frames.lost" "{frame}" ["reason" "source"]
         "Frames without a published outcome, by reason: why it could not be published, a number missing \
-         in the source's seq (gap), or removed from the stream before it was read (retention)";
+         in the source's seq (gap), or removed from the stream unread (retention) or not delivered (skipped)";
     FRAMES_UNSEEN: Counter "sferic.frames.unseen" "{frame}" []
         "Frames missing in their sources' seq while another member of the queue group may have received them";
     FRAME_DURATION: Histogram "sferic.frame.duration" "s" ["outcome"]
