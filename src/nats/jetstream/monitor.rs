@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer;
-use async_nats::jetstream::stream::{Info, Stream};
+use async_nats::jetstream::stream::{Info, RawMessageErrorKind, Stream};
 use futures::TryStreamExt;
 use sferic_actors::task::Task;
 use sferic_telemetry::Throttle;
@@ -39,8 +39,8 @@ pub struct Monitor(Arc<Mutex<Option<(Instant, Backlog)>>>);
 
 impl Monitor {
     /// Looks every second, until the task is dropped. What concerns all daemons of the consumer is done by
-    /// the eldest of them: it calls `lost` with the number of frames that were passed over unread, and why, and
-    /// removes what may go.
+    /// the eldest of them: it calls `lost` with the number of frames that were passed over unread, and why,
+    /// and removes what may go.
     pub fn start(
         streams: Streams,
         peers: Peers,
@@ -128,7 +128,14 @@ impl Watch {
                 pending: consumer.num_pending,
             };
             if let Some(before) = self.before.insert(name, position) {
-                missed.add(before, position, info.state.first_sequence, settings.ordered);
+                let mut passed = Missed::default();
+                passed.add(before, position, info.state.first_sequence, settings.ordered);
+                if passed.skipped > 0 {
+                    let others = self.others(&frames, before.stream + 1, position.stream).await?;
+                    passed.skipped = passed.skipped.saturating_sub(others);
+                }
+                missed.removed += passed.removed;
+                missed.skipped += passed.skipped;
             }
         }
         *monitor.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), backlog));
@@ -140,6 +147,24 @@ impl Watch {
             make_room(&frames, info).await?;
         }
         Ok(missed)
+    }
+}
+
+impl Watch {
+    /// Messages of sessions between two sequences, which the stream holds too.
+    async fn others(&self, frames: &Stream, first: u64, last: u64) -> anyhow::Result<u64> {
+        let subject = format!("{}.sessions.>", self.streams.prefix());
+        let (mut next, mut count) = (first, 0);
+        while next <= last {
+            let question = frames.raw_message_builder().sequence(next).next_by_subject(subject.as_str());
+            match question.send().await {
+                Ok(message) if message.sequence <= last => (next, count) = (message.sequence + 1, count + 1),
+                Ok(_) => break,
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(count)
     }
 }
 

@@ -44,8 +44,8 @@ impl RetryPolicy {
         delivery.deliveries > self.max_deliver
     }
 
-    /// Whether the frame, which nobody sent back, goes back unrun. Every other time it does, so that frames of
-    /// a daemon that one of them has ended do not meet that one again and again.
+    /// Whether the frame, which nobody sent back, goes back unrun. Every other time it does, so that frames
+    /// of a daemon that one of them has ended do not meet that one again and again.
     pub fn returns_alone(&self, delivery: &Delivery) -> bool {
         delivery.deliveries.is_multiple_of(2) && delivery.deliveries < self.max_deliver
     }

@@ -131,8 +131,8 @@ impl Recorded {
         counts.lost.entry(publish_error.reason).or_default().count(&outcome.envelope.source, 0, max_sources);
     }
 
-    /// Counts frames that never came: a `gap` in their source's numbers, or passed over by their stream, which
-    /// does not say whose they were.
+    /// Counts frames that never came: a `gap` in their source's numbers, or passed over by their stream,
+    /// which does not say whose they were.
     pub fn missed(&self, reason: &'static str, source: &str, frames: u64) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let max_sources = counts.max_sources;
