@@ -121,15 +121,16 @@ impl App {
         });
         // Before the subscription: other members find this one by its service.
         let service = control.serve(&connection).await?;
-        frames.switch().pause(false);
         let peers = Peers::new(connection.clone(), service.id(), &instance, prefix, queue_group);
-        let (monitor, watching) = streams
-            .as_ref()
-            .map(|streams| {
+        let (monitor, watching) = match &streams {
+            Some(streams) => {
                 let ledger = Arc::clone(&pipeline.shared_state().ledger);
-                streams.watch(peers.clone(), ledger, Arc::clone(&recorded))
-            })
-            .unzip();
+                Some(streams.watch(peers.clone(), ledger, Arc::clone(&recorded)).await)
+            }
+            None => None,
+        }
+        .unzip();
+        frames.switch().pause(false);
         let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || control.health());
         let metrics = Metrics {
             recorded: Arc::clone(&recorded),

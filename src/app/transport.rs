@@ -71,11 +71,12 @@ pub async fn open(
 
 impl StreamParts {
     /// Starts to watch the streams; counts frames that were passed over unread as lost.
-    pub fn watch(&self, peers: Peers, ledger: Arc<Ledger>, recorded: Arc<Recorded>) -> (Monitor, Task) {
-        Monitor::start(self.streams.clone(), peers, move |frames, reason| {
+    pub async fn watch(&self, peers: Peers, ledger: Arc<Ledger>, recorded: Arc<Recorded>) -> (Monitor, Task) {
+        let lost = move |frames, reason| {
             ledger.missed(frames);
             recorded.missed(reason, "", frames);
-        })
+        };
+        Monitor::start(self.streams.clone(), peers, lost).await
     }
 
     /// Waits, at most `bound`, until every acknowledgement was sent.

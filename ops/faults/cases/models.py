@@ -9,7 +9,9 @@ from harness import MODELS, World
 from process import Skipped
 from registry import fault
 
-MAX_DELIVER = 3
+MAX_DELIVER = 5
+# Every other delivery that no daemon sent back goes back unrun.
+CRASHES = 3
 
 
 @fault("a model takes longer than its frames have, and longer than the server waits", quick=True)
@@ -53,8 +55,9 @@ async def model_crashes(sferic, quick):
         report = await world.report(failures=("internal",))
         await judge(report, world, bad)
         report.note(f"the daemon ended {len(codes)} times")
-        if codes != [-signal.SIGFPE] * MAX_DELIVER:
-            report.wrong(f"its exit codes are {codes}, not {MAX_DELIVER} times {-signal.SIGFPE}")
+        # A delivery may send the frame back unrun, so that it comes apart from others.
+        if set(codes) != {-signal.SIGFPE} or not 2 <= len(codes) <= MAX_DELIVER:
+            report.wrong(f"its exit codes are {codes}, not 2 to {MAX_DELIVER} times {-signal.SIGFPE}")
         return world.judged(report)
 
 

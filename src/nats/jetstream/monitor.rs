@@ -38,18 +38,20 @@ pub struct Backlog {
 pub struct Monitor(Arc<Mutex<Option<(Instant, Backlog)>>>);
 
 impl Monitor {
-    /// Looks every second, until the task is dropped. What concerns all daemons of the consumer is done by
+    /// Looks once, and then every second, until the task is dropped. What concerns all daemons of the consumer is done by
     /// the eldest of them: it calls `lost` with the number of frames that were passed over unread, and why,
     /// and removes what may go.
-    pub fn start(
+    pub async fn start(
         streams: Streams,
         peers: Peers,
         lost: impl Fn(u64, &'static str) + Send + Sync + 'static,
     ) -> (Self, Task) {
         let monitor = Self::default();
         let watching = monitor.clone();
+        let mut watch = Watch { streams, peers, before: HashMap::new() };
+        // From here on is counted; the second look shows what could not be seen.
+        let _ = watch.look(&monitor).await;
         let task = Task::spawn(async move {
-            let mut watch = Watch { streams, peers, before: HashMap::new() };
             let throttle = Throttle::new(Duration::from_secs(60));
             loop {
                 tokio::time::sleep(LOOK).await;

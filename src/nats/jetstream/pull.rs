@@ -245,6 +245,8 @@ impl Puller {
         let Reading::Inbox(inbox) = &mut self.reading else { return None };
         let silent = inbox.request.heard + SILENCE;
         tokio::select! {
+            // After a pause of the process everything is due at once, and what was sent goes first.
+            biased;
             message = inbox.subscriber.next() => match message {
                 Some(message) => self.heard(message).await,
                 None => {
