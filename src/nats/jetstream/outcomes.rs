@@ -155,7 +155,8 @@ impl StreamOutcomes {
                     if let Some(origin) = &outcome.origin {
                         origin.answer(outcome, &each.payload).await;
                     }
-                    results[each.index] = Ok(end(outcome, &each, duplicate));
+                    results[each.index] =
+                        Ok(end(outcome, &each, duplicate, self.connection.traffic().connects > 1));
                 }
                 unacknowledged => {
                     failed = Some(match unacknowledged {
@@ -282,13 +283,14 @@ impl StreamOutcomes {
 }
 
 /// How a frame ended whose outcome was acknowledged. A duplicate is expected where the frame was delivered
-/// before, or its outcome sent before, and else a defect: two frames with one id.
-fn end(outcome: &Outcome, sent: &Sending, is_duplicate: bool) -> End {
+/// before, or its outcome sent before, or the server may forget what it has delivered because it was killed;
+/// and else a defect: two frames with one id.
+fn end(outcome: &Outcome, sent: &Sending, is_duplicate: bool, may_forget: bool) -> End {
     if !is_duplicate || sent.is_repeated {
         return sent.end;
     }
     let deliveries = outcome.envelope.delivery.as_ref().map_or(1, |delivery| delivery.deliveries);
-    if deliveries == 1 {
+    if deliveries == 1 && !may_forget {
         let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
         tracing::error!(frame_id, source, "the stream had an outcome of a frame that was delivered once");
     }
