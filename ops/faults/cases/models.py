@@ -10,8 +10,6 @@ from process import Skipped
 from registry import fault
 
 MAX_DELIVER = 5
-# Every other delivery that no daemon sent back goes back unrun.
-CRASHES = 3
 
 
 @fault("a model takes longer than its frames have, and longer than the server waits", quick=True)
