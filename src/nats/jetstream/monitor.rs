@@ -39,8 +39,8 @@ pub struct Monitor(Arc<Mutex<Option<(Instant, Backlog)>>>);
 
 impl Monitor {
     /// Looks once, and then every second, until the task is dropped. What concerns all daemons of the
-    /// consumer is done by the eldest of them: it calls `lost` with the number of frames that were passed over
-    /// unread, and why, and removes what may go.
+    /// consumer is done by the eldest of them: it calls `lost` with the number of frames that were passed
+    /// over unread, and why, and removes what may go.
     pub async fn start(
         streams: Streams,
         peers: Peers,
