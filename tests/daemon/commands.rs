@@ -241,8 +241,10 @@ async fn wrong_usage_and_configuration_exit_with_2_and_say_what_is_valid() {
     let (code, _, err) = output(&mut sferic(&["config", "check"])).await;
     assert!(code == 0 && err.starts_with("the configuration is right\nkeys that do nothing yet: "), "{err}");
     assert!(err.contains("models.watch"), "also those that have their default value: {err}");
-    let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__NATS__MODE", "jetstream")).await;
-    assert!(code == 0 && err.contains("`nats.mode` is \"jetstream\", which is not built yet"), "{err}");
+    let mut short = sferic(&["config", "check"]);
+    let (code, _, err) = output(short.env("SFERIC__JETSTREAM__DUPLICATE_WINDOW", "6m")).await;
+    let sum = "must be at least max_deliver × (ack_wait + 30s) + outage = 5 × (30s + 30s) + 2m = 7m";
+    assert!(code == 2 && err.contains(sum), "{err}");
     let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__GATHER__MAX_SESSIONS", "5")).await;
     assert!(code == 0 && err.contains("\n`gather.max_sessions` is set, but does nothing yet\n"), "{err}");
     let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__POOL__SESSIONS", "1e3")).await;

@@ -24,7 +24,15 @@ async fn the_micro_service_answers_and_reports_its_health() {
     );
     assert_eq!(
         health["ledger"],
-        json!({"received": 1, "predictions": 1, "failures": 0, "lost": 0, "in_flight": 0})
+        json!({
+            "received": 1,
+            "predictions": 1,
+            "failures": 0,
+            "lost": 0,
+            "redelivered": 0,
+            "duplicates_dropped": 0,
+            "in_flight": 0,
+        })
     );
     for subject in ["$SRV.PING", "$SRV.PING.sferic", "$SRV.INFO.sferic", "$SRV.STATS.sferic"] {
         let answer = world.client.request(subject, "".into()).await.unwrap();

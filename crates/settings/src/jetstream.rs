@@ -125,7 +125,7 @@ impl Jetstream {
         let retries = (self.ack_wait + LONGEST_RETRY_DELAY).checked_mul(self.max_deliver);
         let needed = retries.and_then(|retries| retries.checked_add(self.outage)).unwrap_or(Duration::MAX);
         check.rule(
-            self.duplicate_window >= needed,
+            self.duplicate_window.is_zero() || self.duplicate_window >= needed,
             "duplicate_window",
             format_args!(
                 "is {}, must be at least max_deliver × (ack_wait + {}) + outage = {} × ({} + {}) + {} = {}",
