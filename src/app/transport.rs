@@ -59,7 +59,7 @@ pub async fn open(
     }
     let streams = Streams::new(connection.clone(), &settings.jetstream, &nats.prefix);
     connection.reconnected(0).await;
-    streams.ensure().await?;
+    streams.ensure_in_time().await?;
     let policy = RetryPolicy::new(&settings.jetstream);
     let (acks, acknowledging) = Acks::start(connection.clone(), settings.jetstream.ack_wait, policy);
     let (source, frames) = pull(connection, &streams, admission, &acks);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use async_nats::jetstream::consumer::pull::Config as ConsumerConfig;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, PriorityPolicy};
 use async_nats::jetstream::context::GetStreamErrorKind;
@@ -13,6 +13,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{self, Context, ErrorCode};
 use humantime_serde::re::humantime::format_duration;
 use sferic_settings::{GroupPolicy, Jetstream, given};
+use tokio::time::Instant;
 
 use super::super::Connection;
 
@@ -27,6 +28,10 @@ const PINNED_FOR: Duration = Duration::from_secs(15);
 
 /// Group of the consumer of a partition.
 const ORDERED: &str = "ordered";
+
+/// How long the start waits for JetStream, and between two attempts.
+const START: Duration = Duration::from_secs(15);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Timeout of a request to JetStream.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +63,24 @@ impl Streams {
     /// The subjects' prefix.
     pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// [`ensure`](Self::ensure), again for a while where it fails: servers that have just started may not
+    /// have found a leader.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ensure_in_time(&self) -> anyhow::Result<()> {
+        let give_up = Instant::now() + START;
+        loop {
+            match self.ensure().await {
+                Err(error) if !error.is::<Otherwise>() && Instant::now() < give_up => {
+                    tracing::warn!(error = format!("{error:#}"), "the streams cannot be had yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Makes what is missing and compares the rest.
@@ -296,6 +319,11 @@ fn waiting(consumer: &Consumer<ConsumerConfig>) -> String {
     format!("{} frames wait, {} are not acknowledged", info.num_pending, info.num_ack_pending)
 }
 
+/// A stream or consumer is otherwise than the settings say, which waiting does not change.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Otherwise(String);
+
 /// What is otherwise than it has to be.
 #[derive(Default)]
 struct Differences(Vec<String>);
@@ -311,6 +339,6 @@ impl Differences {
         if self.0.is_empty() {
             return Ok(());
         }
-        bail!("{what} is otherwise than [jetstream] says: {}", self.0.join("; "))
+        Err(Otherwise(format!("{what} is otherwise than [jetstream] says: {}", self.0.join("; "))).into())
     }
 }
