@@ -58,6 +58,9 @@ pub async fn open(
         return Ok(Transport { source, frames, sink, permissions, streams: None });
     }
     let streams = Streams::new(connection.clone(), &settings.jetstream, &nats.prefix);
+    if !connection.is_up() {
+        tracing::info!("waiting for the NATS server, which has the streams");
+    }
     connection.reconnected(0).await;
     streams.ensure_in_time().await?;
     let policy = RetryPolicy::new(&settings.jetstream);

@@ -30,7 +30,14 @@ impl RunArgs {
         for key in settings.set_but_unbuilt() {
             tracing::warn!(key, "is set, but does nothing yet");
         }
-        let mut app = App::start(&settings).await?;
+        let mut app = tokio::select! {
+            app = App::start(&settings) => app?,
+            requested = shutdown::requested() => {
+                requested?;
+                tracing::info!("ended before it had started");
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
         let (ready, server) = (app.ready(), settings.nats.shown_url());
         let saying = async {
             ready.await;

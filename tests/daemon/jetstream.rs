@@ -22,7 +22,7 @@ pub struct Store {
 /// An outcome in its stream.
 #[derive(Debug)]
 pub struct Stored {
-    id: String,
+    pub id: String,
     pub subject: String,
     pub body: serde_json::Value,
     /// The frame, in the failure that ended its deliveries.
@@ -76,7 +76,7 @@ impl Store {
         }
     }
 
-    async fn put(&self, source: &str, frame: Vec<u8>) {
+    pub async fn put(&self, source: &str, frame: Vec<u8>) {
         self.context.publish(format!("iq.frames.{source}"), frame.into()).await.unwrap().await.unwrap();
     }
 

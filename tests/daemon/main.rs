@@ -11,6 +11,7 @@ mod frames;
 mod input;
 mod jetstream;
 mod jetstream_commands;
+mod jetstream_guards;
 mod jetstream_shared;
 mod logs;
 mod metrics;

@@ -5,6 +5,7 @@
 
 mod acks;
 mod arrivals;
+mod differences;
 mod monitor;
 mod outcomes;
 mod pull;

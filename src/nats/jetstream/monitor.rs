@@ -48,7 +48,7 @@ impl Monitor {
     ) -> (Self, Task) {
         let monitor = Self::default();
         let watching = monitor.clone();
-        let mut watch = Watch { streams, peers, before: HashMap::new() };
+        let mut watch = Watch { streams, peers, before: HashMap::new(), last: 0 };
         // From here on is counted; the second look shows what could not be seen.
         let _ = watch.look(&monitor).await;
         let task = Task::spawn(async move {
@@ -91,6 +91,8 @@ struct Watch {
     peers: Peers,
     /// How far each consumer was at the last look.
     before: HashMap<String, Position>,
+    /// The last sequence at the look before.
+    last: u64,
 }
 
 /// How far a consumer is.
@@ -142,11 +144,12 @@ impl Watch {
         }
         *monitor.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), backlog));
         let is_half_full = info.state.bytes > capacity(info) / 2;
+        let last = std::mem::replace(&mut self.last, info.state.last_sequence);
         if (missed == Missed::default() && !is_half_full) || !self.peers.is_eldest().await {
             return Ok(Missed::default());
         }
         if is_half_full {
-            make_room(&frames, info).await?;
+            make_room(&frames, info, last).await?;
         }
         Ok(missed)
     }
@@ -218,14 +221,16 @@ fn age(then: time::OffsetDateTime) -> Duration {
     SystemTime::now().duration_since(then.into()).unwrap_or_default()
 }
 
-/// Removes what every consumer has acknowledged, so that full means unread.
-async fn make_room(frames: &Stream, info: &Info) -> anyhow::Result<()> {
+/// Removes what every consumer has acknowledged, so that full means unread; `last` is the last sequence that
+/// there was at the look before.
+async fn make_room(frames: &Stream, info: &Info, last: u64) -> anyhow::Result<()> {
     let mut floor = u64::MAX;
     let mut consumers = frames.consumers();
     while let Some(consumer) = consumers.try_next().await? {
-        // One that has everything of its subjects holds nothing up, wherever its last frame was.
+        // One that has everything of its subjects holds nothing up, wherever its last frame was. What its
+        // leader knows may be behind, though not by a second.
         let is_done = consumer.num_pending == 0 && consumer.num_ack_pending == 0;
-        let done = if is_done { info.state.last_sequence } else { consumer.ack_floor.stream_sequence };
+        let done = if is_done { last } else { 0 }.max(consumer.ack_floor.stream_sequence);
         floor = floor.min(done);
     }
     if floor != u64::MAX && floor >= info.state.first_sequence {

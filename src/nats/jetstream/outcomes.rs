@@ -194,7 +194,7 @@ impl StreamOutcomes {
     /// Whether the stream may have an outcome of this frame that it no longer takes for a duplicate.
     fn may_be_forgotten(&self, outcome: &Outcome) -> bool {
         outcome.envelope.delivery.as_ref().is_some_and(|delivery| {
-            delivery.deliveries > 1 && delivery.age() > self.streams.settings().duplicate_window
+            delivery.deliveries > 1 && self.streams.age(delivery) > self.streams.settings().duplicate_window
         })
     }
 

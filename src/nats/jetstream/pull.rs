@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use sferic_actors::account::admission::Admission;
 use sferic_actors::ports::{Arrival, FrameSource};
+use sferic_telemetry::Throttle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
@@ -58,6 +59,8 @@ pub fn pull(
                 connection: connection.clone(),
                 acks: acks.clone(),
                 policy: RetryPolicy::new(streams.settings()),
+                streams: streams.clone(),
+                refused: Throttle::new(Duration::from_secs(1)),
                 // All but its `>`.
                 skip: subject.len() - 1,
             },
@@ -226,6 +229,7 @@ impl Puller {
             }
             let Some((frames, bytes)) = to_ask(self.admission.free(), largest, limit) else {
                 tokio::select! {
+                    // Of bytes at most all there are.
                     () = self.admission.room(1, largest) => {}
                     () = changed(&mut self.wanted) => {}
                 }

@@ -14,6 +14,9 @@ const EXPIRES: Duration = Duration::from_secs(10);
 /// How often it says that it still has the request.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
+/// What the server adds to a message when it counts the bytes of a request: subjects and headers' framing.
+const FRAMING: usize = 16 << 10;
+
 /// A request for frames as the server reads it; the library's has no place for a pin.
 #[derive(Serialize)]
 struct PullRequest<'a> {
@@ -74,7 +77,10 @@ impl Request {
 /// whose bytes the next frame exceeds with an error, again and again.
 pub fn to_ask(free: (usize, usize), largest: usize, limit: usize) -> Option<(usize, usize)> {
     let (frames, bytes) = free;
-    (frames > 0 && bytes >= largest.min(limit)).then_some((frames, bytes))
+    // With nothing in flight the next frame has to come, even to be refused as too large.
+    let is_idle = bytes >= limit;
+    let bytes = if is_idle { bytes.max(largest + FRAMING) } else { bytes };
+    (frames > 0 && (is_idle || bytes >= largest)).then_some((frames, bytes))
 }
 
 #[cfg(test)]
@@ -86,6 +92,7 @@ mod tests {
         assert_eq!(to_ask((3, 5000), 1000, 10_000), Some((3, 5000)));
         assert_eq!(to_ask((0, 5000), 1000, 10_000), None);
         assert_eq!(to_ask((3, 999), 1000, 10_000), None, "the next frame may have 1000 bytes");
-        assert_eq!(to_ask((3, 500), 1000, 500), Some((3, 500)), "no larger frame is admitted at all");
+        assert_eq!(to_ask((3, 400), 1000, 500), None, "until nothing is in flight");
+        assert_eq!(to_ask((3, 500), 1000, 500), Some((3, 1000 + FRAMING)), "to be refused");
     }
 }

@@ -1,6 +1,7 @@
 //! The streams and the consumer: made where they are missing, compared where they exist.
 
-use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,10 +13,12 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
 use humantime_serde::re::humantime::format_duration;
+use sferic_actors::frame::Delivery;
 use sferic_settings::{GroupPolicy, Jetstream, given};
 use tokio::time::Instant;
 
-use super::super::Connection;
+use super::differences::{Otherwise, compare_consumer, compare_stream};
+use crate::nats::Connection;
 
 /// How long the outcomes stream keeps an outcome.
 const OUTCOMES_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,6 +36,9 @@ const ORDERED: &str = "ordered";
 const START: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Between the sequences of a stream and of the one that is made after it: more than can be in flight.
+const SPACING: u64 = 100_000;
+
 /// Timeout of a request to JetStream.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -42,12 +48,34 @@ pub struct Streams {
     connection: Connection,
     settings: Jetstream,
     prefix: String,
+    seen: Arc<Seen>,
+}
+
+/// The highest sequence and the latest time of a frame that was delivered to this daemon.
+#[derive(Debug, Default)]
+struct Seen {
+    sequence: AtomicU64,
+    published_ns: AtomicU64,
 }
 
 impl Streams {
     /// The streams of these settings.
     pub fn new(connection: Connection, settings: &Jetstream, prefix: &str) -> Self {
-        Self { connection, settings: settings.clone(), prefix: prefix.to_owned() }
+        let (settings, prefix, seen) = (settings.clone(), prefix.to_owned(), Arc::default());
+        Self { connection, settings, prefix, seen }
+    }
+
+    /// Remembers a delivery.
+    pub fn saw(&self, delivery: &Delivery) {
+        self.seen.sequence.fetch_max(delivery.stream_seq, Relaxed);
+        self.seen.published_ns.fetch_max(delivery.published_ns, Relaxed);
+    }
+
+    /// How long the frame has been in its stream, also where this machine's clock is behind: frames were
+    /// published after it.
+    pub fn age(&self, delivery: &Delivery) -> Duration {
+        let later = self.seen.published_ns.load(Relaxed).saturating_sub(delivery.published_ns);
+        delivery.age().max(Duration::from_nanos(later))
     }
 
     /// JetStream over the current client.
@@ -91,7 +119,9 @@ impl Streams {
     pub async fn ensure(&self) -> anyhow::Result<()> {
         let context = self.context();
         self.stream(&context, self.outcomes()).await?;
-        let frames = self.stream(&context, self.frames()).await?;
+        let mut frames = self.frames();
+        frames.first_sequence = self.first_sequence(&context).await;
+        let frames = self.stream(&context, frames).await?;
         for wanted in self.consumer_configs() {
             self.consumer(&frames, wanted).await?;
         }
@@ -186,7 +216,8 @@ impl Streams {
             let name = wanted.durable_name.clone().unwrap_or_default();
             let state = match &frames {
                 Ok(frames) => match frames.get_consumer::<ConsumerConfig>(&name).await {
-                    Ok(consumer) => self.compare_consumer(&consumer, &wanted).map(|()| waiting(&consumer)),
+                    Ok(consumer) => compare_consumer(&consumer, &wanted, &self.settings.frames_stream)
+                        .map(|()| waiting(&consumer)),
                     Err(_) => self.not_there(),
                 },
                 Err(error) => Err(anyhow::anyhow!("{error}")),
@@ -194,6 +225,30 @@ impl Streams {
             found.push((format!("consumer {name}"), state));
         }
         found
+    }
+
+    /// The first sequence of frames, where their stream is made: beyond any that has an outcome, whose id a
+    /// new frame must not have.
+    async fn first_sequence(&self, context: &Context) -> Option<u64> {
+        let id = async {
+            let outcomes = context.get_stream(&self.settings.outcomes_stream).await.ok()?;
+            let last = outcomes.cached_info().state.last_sequence;
+            let last = outcomes.get_raw_message(last).await.ok()?;
+            let id = last.headers.get("Nats-Msg-Id")?.as_str();
+            id.strip_prefix(&self.settings.frames_stream)?.strip_prefix(':')?.parse::<u64>().ok()
+        };
+        let used = self.seen.sequence.load(Relaxed).max(id.await.unwrap_or_default());
+        // The last outcome need not be that of the last frame.
+        (used > 0).then(|| used.next_multiple_of(SPACING) + SPACING)
+    }
+
+    /// What may be wrong, for errors whose cause follows.
+    fn advice(&self) -> &'static str {
+        if self.settings.create {
+            " (nats-server needs --jetstream, the user the rights in docs/configuration.md)"
+        } else {
+            ", and jetstream.create is false"
+        }
     }
 
     fn not_there(&self) -> anyhow::Result<String> {
@@ -208,7 +263,7 @@ impl Streams {
         } else {
             context.get_stream(name).await.map_err(anyhow::Error::from)
         };
-        let stream = stream.with_context(|| format!("the stream {name} cannot be had"))?;
+        let stream = stream.with_context(|| format!("the stream {name} cannot be had{}", self.advice()))?;
         compare_stream(&stream, &wanted)?;
         Ok(stream)
     }
@@ -221,26 +276,8 @@ impl Streams {
             frames.get_consumer(durable).await.map_err(anyhow::Error::msg)
         };
         let consumer: Consumer<ConsumerConfig> =
-            consumer.with_context(|| format!("the consumer {durable} cannot be had"))?;
-        self.compare_consumer(&consumer, &wanted)
-    }
-
-    fn compare_consumer(
-        &self,
-        consumer: &Consumer<ConsumerConfig>,
-        wanted: &ConsumerConfig,
-    ) -> anyhow::Result<()> {
-        let (stream, name) = (&self.settings.frames_stream, &consumer.cached_info().name);
-        let has = &consumer.cached_info().config;
-        let mut differences = Differences::default();
-        differences.compare("ack_policy", &has.ack_policy, &wanted.ack_policy);
-        differences.compare("ack_wait", &has.ack_wait, &wanted.ack_wait);
-        differences.compare("max_deliver", &has.max_deliver, &wanted.max_deliver);
-        differences.compare("filter_subject", &has.filter_subject, &wanted.filter_subject);
-        differences.compare("max_ack_pending", &has.max_ack_pending, &wanted.max_ack_pending);
-        differences.compare("priority_policy", &has.priority_policy, &wanted.priority_policy);
-        differences.compare("priority_groups", &has.priority_groups, &wanted.priority_groups);
-        differences.into_result(format_args!("the consumer {name} of the stream {stream}"))
+            consumer.with_context(|| format!("the consumer {durable} cannot be had{}", self.advice()))?;
+        compare_consumer(&consumer, &wanted, &self.settings.frames_stream)
     }
 
     /// Holds what was not read: full means unread, and a sender is told so.
@@ -281,23 +318,6 @@ impl Streams {
     }
 }
 
-fn compare_stream(stream: &Stream, wanted: &StreamConfig) -> anyhow::Result<()> {
-    let has = &stream.cached_info().config;
-    let (mut subjects, mut wanted_subjects) = (has.subjects.clone(), wanted.subjects.clone());
-    subjects.sort();
-    wanted_subjects.sort();
-    let mut differences = Differences::default();
-    differences.compare("subjects", &subjects, &wanted_subjects);
-    differences.compare("retention", &has.retention, &wanted.retention);
-    differences.compare("discard", &has.discard, &wanted.discard);
-    differences.compare("max_bytes", &has.max_bytes, &wanted.max_bytes);
-    differences.compare("max_age", &has.max_age, &wanted.max_age);
-    differences.compare("num_replicas", &has.num_replicas, &wanted.num_replicas);
-    differences.compare("duplicate_window", &has.duplicate_window, &wanted.duplicate_window);
-    differences.compare("subject_transform", &has.subject_transform, &wanted.subject_transform);
-    differences.into_result(format_args!("the stream {}", wanted.name))
-}
-
 /// What a stream promises.
 fn promises(stream: &Stream) -> String {
     let info = stream.cached_info();
@@ -317,28 +337,4 @@ fn promises(stream: &Stream) -> String {
 fn waiting(consumer: &Consumer<ConsumerConfig>) -> String {
     let info = consumer.cached_info();
     format!("{} frames wait, {} are not acknowledged", info.num_pending, info.num_ack_pending)
-}
-
-/// A stream or consumer is otherwise than the settings say, which waiting does not change.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Otherwise(String);
-
-/// What is otherwise than it has to be.
-#[derive(Default)]
-struct Differences(Vec<String>);
-
-impl Differences {
-    fn compare<T: PartialEq + fmt::Debug>(&mut self, key: &str, has: &T, wants: &T) {
-        if has != wants {
-            self.0.push(format!("{key} is {has:?}, must be {wants:?}"));
-        }
-    }
-
-    fn into_result(self, what: fmt::Arguments<'_>) -> anyhow::Result<()> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        Err(Otherwise(format!("{what} is otherwise than [jetstream] says: {}", self.0.join("; "))).into())
-    }
 }

@@ -1,0 +1,120 @@
+//! What a sender or an operator can do to streams, and what must not come of it.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::{consumer, stream};
+
+use crate::jetstream::{Store, assert_once};
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_a_stream_that_was_made_anew_are_no_duplicates() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let _daemon = store.daemon(&[]).await;
+    store.publish("a", 0..20, &[]).await;
+    store.outcomes(20).await;
+    store.settled().await;
+    store.context.delete_stream("IQ_FRAMES").await.unwrap();
+    let made = async {
+        while store.context.get_stream("IQ_FRAMES").await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, made).await.expect("the stream is not made anew");
+    store.publish("b", 0..20, &[]).await;
+    let outcomes = store.outcomes(40).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.subject == "iq.predictions.b").count(), 20);
+    let ids: std::collections::BTreeSet<_> = outcomes.iter().map(|outcome| &outcome.id).collect();
+    assert_eq!(ids.len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_does_not_make_the_daemon_speak_to_jetstream() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let _daemon = store.daemon(&[]).await;
+    for subject in ["$JS.API.STREAM.PURGE.IQ_OUTCOMES", "iq.frames.loop", "sferic.breaker"] {
+        let mut headers = HeaderMap::new();
+        headers.insert("Sferic-Reply", subject);
+        let frame = pack(&with(&steady(subject), &[("cache_enabled", false.into())]));
+        let sent = store.context.publish_with_headers("iq.frames.rx", headers, frame.into());
+        sent.await.unwrap().await.unwrap();
+    }
+    assert_once(&store.outcomes(3).await, 3);
+    store.settled().await;
+    assert_once(&store.outcomes(3).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_never_fits_fails_and_holds_nothing_up() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let _daemon = store.daemon(&[("LIMITS__IN_FLIGHT_BYTES", "100KiB")]).await;
+    store.put("rx", pack(&frame("large", &vec![[0.5, 0.25]; 30_000]))).await;
+    store.publish("rx", 0..5, &[]).await;
+    let outcomes = store.outcomes(6).await;
+    assert_once(&outcomes, 6);
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.subject == "iq.failures.rx").collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].body["code"], "frame_too_large", "{}", failed[0].body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_in_memory_and_a_consumer_of_headers_are_refused() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let subjects = |kinds: [&str; 2]| kinds.map(|kind| format!("iq.{kind}.>")).to_vec();
+    let both = stream::Config {
+        max_bytes: 64 << 20,
+        duplicate_window: std::time::Duration::from_secs(600),
+        ..Default::default()
+    };
+    let outcomes = stream::Config {
+        name: "IQ_OUTCOMES".into(),
+        subjects: subjects(["failures", "predictions"]),
+        max_age: std::time::Duration::from_secs(24 * 3600),
+        max_messages_per_subject: 1,
+        storage: stream::StorageType::Memory,
+        ..both.clone()
+    };
+    store.context.create_stream(outcomes).await.unwrap();
+    let refused = async || {
+        let mut command = sferic(&["run", "--url", store.server.url()]);
+        command.envs(store.settings(&[]).iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
+        command.env("SFERIC__HTTP__LISTEN", "");
+        let (code, _, err) = output(&mut command).await;
+        assert_eq!(code, 1, "{err}");
+        err
+    };
+    let err = refused().await;
+    assert!(
+        err.contains("storage is Memory, must be File") && err.contains("max_msgs_per_subject is 1"),
+        "{err}"
+    );
+    store.context.delete_stream("IQ_OUTCOMES").await.unwrap();
+    let frames = stream::Config {
+        name: "IQ_FRAMES".into(),
+        subjects: subjects(["frames", "sessions"]),
+        discard: stream::DiscardPolicy::New,
+        ..both
+    };
+    let frames = store.context.create_stream(frames).await.unwrap();
+    let consumer = consumer::pull::Config {
+        durable_name: Some("sferic".into()),
+        filter_subject: "iq.frames.>".into(),
+        max_ack_pending: 10_000,
+        headers_only: true,
+        ..Default::default()
+    };
+    frames.create_consumer(consumer).await.unwrap();
+    let err = refused().await;
+    assert!(err.contains("headers_only is true, must be false"), "{err}");
+}
