@@ -86,14 +86,14 @@ impl App {
         let config = pipeline_config(settings)?;
         let accounts = config.accounts();
         let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
-        let Transport { source, frames, sink, permissions, streams } =
+        let Transport { source, frames, sink, outcomes_refused, streams } =
             transport::open(settings, &connection, &accounts.admission, records).await?;
         let readiness = Arc::new(Readiness {
             lifecycle: Lifecycle::default(),
             connection: connection.clone(),
             probe: probe.clone(),
             input: frames.switch().clone(),
-            permissions,
+            outcomes_refused,
         });
         let unseen = Arc::<Unseen>::default();
         let instance = uuid::Uuid::now_v7().to_string();

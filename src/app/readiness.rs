@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::nats::{Connection, HealthStatus, Input, InputSwitch, Permissions, Probe};
+use super::transport::OutcomesRefused;
+use crate::nats::{Connection, HealthStatus, Input, InputSwitch, Probe};
 
 /// Lifecycle of the daemon: starting, running, stopping.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub struct Readiness {
     pub connection: Connection,
     pub probe: Probe,
     pub input: InputSwitch,
-    pub permissions: Option<Permissions>,
+    pub outcomes_refused: OutcomesRefused,
 }
 
 /// Interval of the check; shorter interruptions are not logged.
@@ -80,11 +81,7 @@ impl Readiness {
             is_confirmed: self.probe.has_confirmed(epoch),
             deaf_for_s: self.probe.deaf_for().map(|age| age.as_secs_f64()),
             input_refused: self.input.refused(),
-            outcomes_refused: self
-                .permissions
-                .as_ref()
-                .and_then(Permissions::refused)
-                .map(|(_, words)| words),
+            outcomes_refused: (self.outcomes_refused)(),
             is_joining: input == Input::Joining,
             is_paused: input == Input::Paused,
         }

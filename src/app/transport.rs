@@ -13,15 +13,18 @@ use sferic_telemetry::metrics::Recorded;
 use sferic_telemetry::traces::Traces;
 
 use crate::nats::jetstream::{Acks, Monitor, RetryPolicy, StreamOutcomes, Streams, pull};
-use crate::nats::{self, Connection, Frames, Outcomes, Peers, Permissions};
+use crate::nats::{self, Connection, Frames, Outcomes, Peers};
+
+/// Asks why outcomes cannot be published.
+pub type OutcomesRefused = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The two ends of the pipeline.
 pub struct Transport {
     pub source: FrameSource,
     pub frames: Frames,
     pub sink: Arc<dyn OutcomeSink>,
-    /// Of plain NATS: which outcome subjects the server accepts.
-    pub permissions: Option<Permissions>,
+    /// Why outcomes cannot be published, while that is known.
+    pub outcomes_refused: OutcomesRefused,
     /// Of streams.
     pub streams: Option<StreamParts>,
 }
@@ -53,9 +56,10 @@ pub async fn open(
     if nats.mode == Mode::Core {
         let (source, frames) = nats::subscribe(connection, &nats.prefix, &nats.queue_group);
         let outcomes = Outcomes::new(connection.clone(), &nats.prefix, nats.publish_timeout);
-        let permissions = Some(outcomes.permissions());
+        let permissions = outcomes.permissions();
+        let outcomes_refused = Box::new(move || permissions.refused().map(|(_, words)| words));
         let sink = Arc::new(Observed::new(outcomes, recorded, traces));
-        return Ok(Transport { source, frames, sink, permissions, streams: None });
+        return Ok(Transport { source, frames, sink, outcomes_refused, streams: None });
     }
     let streams = Streams::new(connection.clone(), &settings.jetstream, &nats.prefix);
     if !connection.is_up() {
@@ -64,12 +68,15 @@ pub async fn open(
     connection.reconnected(0).await;
     streams.ensure_in_time().await?;
     let policy = RetryPolicy::new(&settings.jetstream);
-    let (acks, acknowledging) = Acks::start(connection.clone(), settings.jetstream.ack_wait, policy);
+    let (acks, acknowledging) =
+        Acks::start(connection.clone(), settings.jetstream.ack_wait, policy, admission.max_frames());
     let (source, frames) = pull(connection, &streams, admission, &acks);
     let outcomes = StreamOutcomes::new(connection.clone(), streams.clone(), nats.publish_timeout);
+    let failing = outcomes.failing();
     let sink = Arc::new(Observed::new(outcomes, recorded, traces));
+    let outcomes_refused = Box::new(move || failing.reason());
     let streams = Some(StreamParts { streams, acks, acknowledging });
-    Ok(Transport { source, frames, sink, permissions: None, streams })
+    Ok(Transport { source, frames, sink, outcomes_refused, streams })
 }
 
 impl StreamParts {

@@ -10,14 +10,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::account::ledger::End;
 use sferic_actors::frame::Delivery;
-use sferic_actors::outcome::{Failure, Origin, Outcome, Prediction, PublishError};
+use sferic_actors::outcome::{Failure, FailureCode, Origin, Outcome, Prediction, PublishError};
 use sferic_actors::task::Task;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::super::Connection;
-use super::super::reply::Reply;
+use super::concurrency::{ConcurrencyLimit, Ended};
 use super::retry::RetryPolicy;
+use crate::nats::Connection;
+use crate::nats::reply::Reply;
 
 /// The most frames that are remembered as sent back: as many as may be unacknowledged.
 const MAX_SENT_BACK: usize = 10_000;
@@ -28,6 +29,7 @@ pub struct Acks {
     sender: mpsc::UnboundedSender<Ack>,
     in_work: InWork,
     sent_back: Arc<Mutex<HashSet<u64>>>,
+    limit: Arc<ConcurrencyLimit>,
     policy: RetryPolicy,
 }
 
@@ -41,19 +43,32 @@ enum Ack {
 }
 
 impl Acks {
-    /// Starts the task, which ends when it is dropped.
-    pub fn start(connection: Connection, ack_wait: Duration, policy: RetryPolicy) -> (Self, Task) {
+    /// Starts the task, which ends when it is dropped. At most `most` frames are in work.
+    pub fn start(
+        connection: Connection,
+        ack_wait: Duration,
+        policy: RetryPolicy,
+        most: usize,
+    ) -> (Self, Task) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let in_work = InWork::default();
         let task = Task::spawn(run(connection, receiver, Arc::clone(&in_work), ack_wait));
-        (Self { sender, in_work, sent_back: Arc::default(), policy }, task)
+        let limit = Arc::new(ConcurrencyLimit::new(most));
+        (Self { sender, in_work, sent_back: Arc::default(), limit, policy }, task)
     }
 
     /// The origin of a frame that was delivered now; it acknowledges on `subject` when the frame ends, and
     /// passes the outcome to `reply`, where there is one.
     pub fn origin(&self, subject: String, delivery: &Delivery, reply: Option<Reply>) -> Arc<dyn Origin> {
         locked(&self.in_work).insert(subject.clone(), Instant::now());
-        Arc::new(Acknowledged { subject, delivery: delivery.clone(), reply, acks: self.clone() })
+        self.limit.begin();
+        let ended = Mutex::new(Ended::Otherwise);
+        Arc::new(Acknowledged { subject, delivery: delivery.clone(), reply, acks: self.clone(), ended })
+    }
+
+    /// How many frames may be in work.
+    pub fn limit(&self) -> &ConcurrencyLimit {
+        &self.limit
     }
 
     /// Whether this daemon sent the frame back since its last delivery. Else the daemon that had it ended, or
@@ -87,6 +102,8 @@ struct Acknowledged {
     delivery: Delivery,
     reply: Option<Reply>,
     acks: Acks,
+    /// For the limit, which is told when it is dropped.
+    ended: Mutex<Ended>,
 }
 
 impl Origin for Acknowledged {
@@ -98,6 +115,12 @@ impl Origin for Acknowledged {
     }
 
     fn ended(&self, end: Result<End, &PublishError>, result: &Result<Prediction, Failure>) {
+        *locked(&self.ended) = match end {
+            Ok(End::Prediction | End::Failure | End::Duplicate) if !is_crowded(result) => Ended::Answered,
+            // One that was not acknowledged waits for the stream of outcomes.
+            Ok(_) if result.is_ok() || is_crowded(result) => Ended::Crowded,
+            _ => Ended::Otherwise,
+        };
         let kind = match end {
             Ok(End::Prediction | End::Duplicate) => AckKind::Ack.into(),
             Ok(End::Failure) => match result {
@@ -127,7 +150,16 @@ impl Drop for Acknowledged {
     fn drop(&mut self) {
         // Without an end the server delivers it again once `ack_wait` is over.
         locked(&self.acks.in_work).remove(&self.subject);
+        self.acks.limit.end(*locked(&self.ended));
     }
+}
+
+/// Whether there was no room or time, or no model that may be asked.
+fn is_crowded(result: &Result<Prediction, Failure>) -> bool {
+    use FailureCode::{DeadlineExceeded, ModelUnavailable, Overloaded};
+    result
+        .as_ref()
+        .is_err_and(|failure| [DeadlineExceeded, ModelUnavailable, Overloaded].contains(&failure.code))
 }
 
 async fn run(

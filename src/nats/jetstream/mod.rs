@@ -5,7 +5,9 @@
 
 mod acks;
 mod arrivals;
+mod concurrency;
 mod differences;
+mod earlier;
 mod monitor;
 mod outcomes;
 mod pull;
@@ -17,7 +19,7 @@ mod unreadable;
 
 pub use acks::Acks;
 pub use monitor::{Backlog, Monitor};
-pub use outcomes::StreamOutcomes;
+pub use outcomes::{Failing, StreamOutcomes};
 pub use pull::pull;
 pub use retry::RetryPolicy;
 pub use streams::Streams;

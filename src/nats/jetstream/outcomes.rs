@@ -1,19 +1,18 @@
 //! Publishes outcomes to their stream, and decides which failures are not final.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_STREAM;
-use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::context::{PublishError as StreamError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::{self, BoxFuture};
-use futures::{FutureExt, StreamExt};
 use sferic_actors::account::ledger::End;
-use sferic_actors::frame::Delivery;
 use sferic_actors::jitter::jitter;
 use sferic_actors::outcome::{Outcome, PublishError};
 use sferic_actors::ports::OutcomeSink;
@@ -21,6 +20,7 @@ use sferic_telemetry::Throttle;
 use sferic_wire as wire;
 use tokio::time::Instant;
 
+use super::earlier::Wanted;
 use super::retry::RetryPolicy;
 use super::streams::Streams;
 use crate::nats::Connection;
@@ -32,9 +32,6 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before outcomes that were not acknowledged are sent again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Time for looking an outcome up.
-const LOOK_UP: Duration = Duration::from_secs(10);
-
 /// Publishes outcomes. One counts as published once its stream has acknowledged it.
 pub struct StreamOutcomes {
     connection: Connection,
@@ -44,6 +41,27 @@ pub struct StreamOutcomes {
     bound: Duration,
     policy: RetryPolicy,
     unanswered: Throttle,
+    failing: Failing,
+}
+
+/// Why no outcome is acknowledged, while that is so; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Failing(Arc<Mutex<Option<String>>>);
+
+impl Failing {
+    /// The reason.
+    pub fn reason(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, is_failing: bool, reason: &str) {
+        let reason = is_failing.then(|| format!("their stream does not acknowledge them: {reason}"));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// An outcome on its way.
@@ -65,21 +83,23 @@ impl StreamOutcomes {
         let (predictions, failures) = (format!("{prefix}.predictions."), format!("{prefix}.failures."));
         let policy = RetryPolicy::new(streams.settings());
         let unanswered = Throttle::new(Duration::from_secs(1));
-        Self { connection, streams, predictions, failures, bound, policy, unanswered }
+        let failing = Failing::default();
+        Self { connection, streams, predictions, failures, bound, policy, unanswered, failing }
+    }
+
+    /// Whether outcomes are acknowledged.
+    pub fn failing(&self) -> Failing {
+        self.failing.clone()
     }
 
     async fn publish_all(&self, outcomes: &mut [Outcome]) -> Vec<Result<End, PublishError>> {
         let mut results = Vec::with_capacity(outcomes.len());
         let mut sending = Vec::with_capacity(outcomes.len());
+        let earlier = self.earlier(outcomes).await;
         for (index, outcome) in outcomes.iter_mut().enumerate() {
-            results.push(self.retried(outcome).map_or_else(|| Err(unacknowledged(self.bound)), Ok));
+            let end = self.retried(outcome).or_else(|| self.known(outcome, &earlier));
+            results.push(end.map_or_else(|| Err(unacknowledged(self.bound)), Ok));
             if results[index].is_ok() {
-                continue;
-            }
-            if self.may_be_forgotten(outcome)
-                && let Some(end) = self.known(outcome).await
-            {
-                results[index] = Ok(end);
                 continue;
             }
             match self.encode(outcome) {
@@ -90,12 +110,15 @@ impl StreamOutcomes {
             }
         }
         let give_up = Instant::now() + self.bound;
+        let asked = sending.len();
         while !sending.is_empty() {
             let sent = self.send(&mut sending, outcomes, &mut results).await;
             if sending.is_empty() || Instant::now() >= give_up {
                 break;
             }
-            if let (Err(error), Some(suppressed)) = (sent, self.unanswered.pass(Instant::now())) {
+            let Err(error) = sent else { break };
+            self.failing.set(sending.len() == asked, &error);
+            if let Some(suppressed) = self.unanswered.pass(Instant::now()) {
                 let waiting = sending.len();
                 tracing::warn!(
                     error,
@@ -106,6 +129,9 @@ impl StreamOutcomes {
             }
             tokio::time::sleep(PAUSE).await;
             let _ = tokio::time::timeout_at(give_up, self.connection.is_up_within(self.bound)).await;
+        }
+        if sending.len() < asked {
+            self.failing.clear();
         }
         let delay = self.streams.settings().ack_wait;
         for Sending { index, .. } in sending {
@@ -198,51 +224,38 @@ impl StreamOutcomes {
         })
     }
 
-    /// How the frame ends whose outcome is in the stream already, or cannot be looked for.
-    async fn known(&self, outcome: &Outcome) -> Option<End> {
-        let delivery = outcome.envelope.delivery.as_ref()?;
-        let looked = tokio::time::timeout(LOOK_UP, self.look_up(&outcome.envelope.source, delivery)).await;
-        let error = match looked {
-            Ok(Ok(is_there)) => return is_there.then_some(End::Duplicate),
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => format!("no answer within {LOOK_UP:?}"),
-        };
-        // Published without a look, it might be there twice.
-        if let Some(suppressed) = self.unanswered.pass(Instant::now()) {
-            tracing::warn!(error, suppressed, "an earlier outcome cannot be looked for; trying again later");
+    /// The ids of those that have an outcome already, of frames whose ids may be forgotten; `None` where that
+    /// cannot be told.
+    async fn earlier(&self, outcomes: &[Outcome]) -> Option<HashSet<String>> {
+        let mut wanted = Wanted::default();
+        for outcome in outcomes.iter().filter(|outcome| self.may_be_forgotten(outcome)) {
+            if let Some(delivery) = &outcome.envelope.delivery {
+                wanted.add(&outcome.envelope.source, delivery);
+            }
         }
-        Some(End::Redelivered(self.streams.settings().ack_wait))
+        match wanted.find(&self.streams).await {
+            Ok(found) => Some(found),
+            Err(error) => {
+                if let Some(suppressed) = self.unanswered.pass(Instant::now()) {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, suppressed, "earlier outcomes cannot be looked for; trying again");
+                }
+                None
+            }
+        }
     }
 
-    async fn look_up(&self, source: &str, delivery: &Delivery) -> anyhow::Result<bool> {
-        let stream = self.streams.context().get_stream(&self.streams.settings().outcomes_stream).await?;
-        let start_time = time::OffsetDateTime::from_unix_timestamp_nanos(delivery.published_ns.into())?;
-        let consumer = stream
-            .create_consumer(OrderedConfig {
-                filter_subjects: vec![
-                    format!("{}{source}", self.predictions),
-                    format!("{}{source}", self.failures),
-                ],
-                deliver_policy: DeliverPolicy::ByStartTime { start_time },
-                headers_only: true,
-                ..OrderedConfig::default()
-            })
-            .await?;
-        if consumer.cached_info().num_pending == 0 {
-            return Ok(false);
+    /// How a frame ends whose outcome is in the stream already, or may be.
+    fn known(&self, outcome: &Outcome, earlier: &Option<HashSet<String>>) -> Option<End> {
+        if !self.may_be_forgotten(outcome) {
+            return None;
         }
-        let mut messages = consumer.messages().await?;
-        while let Some(message) = messages.next().await {
-            let message = message?;
-            let id = message.headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id"));
-            if id.is_some_and(|id| id.as_str() == delivery.id) {
-                return Ok(true);
-            }
-            if message.info().map_err(anyhow::Error::msg)?.pending == 0 {
-                break;
-            }
+        let delivery = outcome.envelope.delivery.as_ref()?;
+        match earlier {
+            Some(earlier) => earlier.contains(&delivery.id).then_some(End::Duplicate),
+            // Published without a look, it might be there twice.
+            None => Some(End::Redelivered(self.streams.settings().ack_wait)),
         }
-        Ok(false)
     }
 
     /// Writes the message. The frame itself goes with the failure that ends its retries, where it fits.

@@ -227,10 +227,19 @@ impl Puller {
                     () = changed(&mut self.wanted) => return None,
                 }
             }
-            let Some((frames, bytes)) = to_ask(self.admission.free(), largest, limit) else {
-                tokio::select! {
+            let allowed = self.arrivals.acks.limit().free();
+            let (free, bytes) = self.admission.free();
+            let Some((frames, bytes)) = to_ask((free.min(allowed), bytes), largest, limit) else {
+                let room = async {
+                    if allowed == 0 {
+                        self.arrivals.acks.limit().changed().await;
+                    }
                     // Of bytes at most all there are.
-                    () = self.admission.room(1, largest) => {}
+                    self.admission.room(1, largest).await;
+                };
+                tokio::select! {
+                    // With a limit shared by partitions another may have been told.
+                    _ = tokio::time::timeout(SILENCE, room) => {}
                     () = changed(&mut self.wanted) => {}
                 }
                 return None;
