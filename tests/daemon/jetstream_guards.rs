@@ -118,3 +118,22 @@ async fn a_stream_in_memory_and_a_consumer_of_headers_are_refused() {
     let err = refused().await;
     assert!(err.contains("headers_only is true, must be false"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_a_slow_model_waits_in_its_stream() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees", "slow"]).await;
+    let mut daemon = store.daemon(&[]).await;
+    daemon.signal("TERM").await;
+    assert!(daemon.ended().await.success());
+    // Some seconds of work for a frame's time, many times over.
+    let slow = [("model", "slow".into()), ("timeout_ms", 8000.into()), ("cache_enabled", false.into())];
+    store.publish("rx", 0..24, &slow).await;
+    let _daemon = store.daemon(&[("POOL__SESSIONS", "2")]).await;
+    let outcomes = store.outcomes(24).await;
+    assert_once(&outcomes, 24);
+    let answered = outcomes.iter().filter(|outcome| outcome.subject == "iq.predictions.rx").count();
+    assert!(answered >= 20, "{answered} of 24; the others were refused again and again");
+}

@@ -1,5 +1,5 @@
-//! How many frames are asked for at once, by how the last ones ended: additive increase, multiplicative
-//! decrease, as TCP's congestion control (Chiu and Jain, 1989).
+//! How many frames are asked for at once, by how the last ones ended: slow start, additive increase and
+//! multiplicative decrease, as TCP's congestion control (RFC 5681).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 /// Time in which the limit is halved once at most: frames that were asked for together fail together.
 const ROUND: Duration = Duration::from_millis(200);
+
+/// Where it begins: few enough that a model of seconds does not refuse most of them.
+const FIRST: f64 = 16.0;
 
 /// An adaptive limit of the frames in work. A frame that is refused for want of room, of time or of a healthy
 /// model spends one of its deliveries; those behind it wait better in their stream.
@@ -23,6 +26,8 @@ pub struct ConcurrencyLimit {
 struct State {
     in_work: usize,
     limit: f64,
+    /// Below it the limit grows by one an answer, above it by one a round of answers.
+    threshold: f64,
     halved: Option<Instant>,
 }
 
@@ -38,9 +43,10 @@ pub enum Ended {
 }
 
 impl ConcurrencyLimit {
-    /// At most `most`, which is also where it begins.
+    /// At most `most`.
     pub fn new(most: usize) -> Self {
-        let state = Mutex::new(State { in_work: 0, limit: most as f64, halved: None });
+        let threshold = most as f64;
+        let state = Mutex::new(State { in_work: 0, limit: FIRST.min(threshold), threshold, halved: None });
         Self { state, most, ended: Notify::new() }
     }
 
@@ -63,14 +69,20 @@ impl ConcurrencyLimit {
     /// A frame ended.
     pub fn end(&self, ended: Ended) {
         let mut state = self.state();
+        let used = state.in_work as f64;
         state.in_work = state.in_work.saturating_sub(1);
         match ended {
-            Ended::Answered => state.limit = (state.limit + 1.0 / state.limit).min(self.most as f64),
+            // What is not used says nothing of whether more would do.
+            Ended::Answered if used >= state.limit / 2.0 => {
+                let more = if state.limit < state.threshold { 1.0 } else { 1.0 / state.limit };
+                state.limit = (state.limit + more).min(self.most as f64);
+            }
             Ended::Crowded if state.halved.is_none_or(|halved| halved.elapsed() >= ROUND) => {
                 state.halved = Some(Instant::now());
-                state.limit = (state.limit / 2.0).max(1.0);
+                state.limit = (state.limit.min(used) / 2.0).max(1.0);
+                state.threshold = state.limit;
             }
-            Ended::Crowded | Ended::Otherwise => {}
+            Ended::Answered | Ended::Crowded | Ended::Otherwise => {}
         }
         drop(state);
         self.ended.notify_one();
@@ -88,27 +100,50 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_halves_once_a_round_and_grows_by_one_a_round_of_answers() {
         let limit = ConcurrencyLimit::new(64);
-        let end = |count: usize, ended| {
-            for _ in 0..count {
-                limit.begin();
-                limit.end(ended);
-            }
+        let fill = || {
+            let free = limit.free();
+            (0..free).for_each(|_| limit.begin());
         };
-        assert_eq!(limit.free(), 64);
-        end(50, Ended::Crowded);
-        assert_eq!(limit.free(), 32, "once for all that were asked for together");
-        for halved in [16, 8, 4, 2, 1, 1] {
-            tokio::time::advance(ROUND).await;
-            end(1, Ended::Crowded);
-            assert_eq!(limit.free(), halved);
+        assert_eq!(limit.free(), 16);
+        // Slow start: as many more as were answered.
+        fill();
+        (0..4).for_each(|_| limit.end(Ended::Answered));
+        assert_eq!(limit.free(), 8);
+        (0..100).for_each(|_| {
+            fill();
+            limit.end(Ended::Answered);
+        });
+        assert_eq!(limit.free(), 1, "never above the most, 63 of which are in work");
+        fill();
+        (0..10).for_each(|_| limit.end(Ended::Crowded));
+        assert_eq!(limit.free(), 0, "32, once for all that were asked for together; 54 are in work");
+        tokio::time::advance(ROUND).await;
+        (0..53).for_each(|_| limit.end(Ended::Otherwise));
+        assert_eq!(limit.free(), 31);
+        fill();
+        (0..32).for_each(|_| {
+            limit.end(Ended::Answered);
+            fill();
+        });
+        limit.end(Ended::Otherwise);
+        assert_eq!(limit.free(), 1, "33 after a round of answers");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_used_neither_grows_nor_hides_a_crowd() {
+        let limit = ConcurrencyLimit::new(256);
+        for _ in 0..1000 {
+            limit.begin();
+            limit.end(Ended::Answered);
         }
-        end(1, Ended::Otherwise);
-        assert_eq!(limit.free(), 1);
-        end(1, Ended::Answered);
-        assert_eq!(limit.free(), 2);
-        end(3000, Ended::Answered);
-        assert_eq!(limit.free(), 64, "never above the most");
-        limit.begin();
-        assert_eq!(limit.free(), 63);
+        assert_eq!(limit.free(), 16);
+        (0..6).for_each(|_| limit.begin());
+        limit.end(Ended::Crowded);
+        assert_eq!(limit.free(), 0, "3 of which 5 are in work");
+        for _ in 0..5 {
+            tokio::time::advance(ROUND).await;
+            limit.end(Ended::Crowded);
+        }
+        assert_eq!(limit.free(), 1, "never less");
     }
 }
