@@ -316,7 +316,7 @@ async fn an_outcome_older_than_the_duplicate_window_is_looked_up() {
     let mut daemon = store.daemon(&settings).await;
     daemon.signal("TERM").await;
     assert!(daemon.ended().await.success());
-    // Another daemon takes two frames, tells the outcome of the first, and is gone.
+    // Another daemon takes two frames, publishes the outcome of the first, and is gone.
     store.publish("rx", 0..2, &[]).await;
     let frames = store.context.get_stream("IQ_FRAMES").await.unwrap();
     let consumer: consumer::PullConsumer = frames.get_consumer("sferic").await.unwrap();
@@ -326,9 +326,9 @@ async fn an_outcome_older_than_the_duplicate_window_is_looked_up() {
     }
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Msg-Id", "IQ_FRAMES:1");
-    let told = pack(&map(&[("kind", "localization".into())]));
-    let told = store.context.publish_with_headers("iq.predictions.rx", headers, told.into());
-    told.await.unwrap().await.unwrap();
+    let outcome = pack(&map(&[("kind", "localization".into())]));
+    let publishing = store.context.publish_with_headers("iq.predictions.rx", headers, outcome.into());
+    publishing.await.unwrap().await.unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(32)).await;
     let _daemon = store.daemon(&settings).await;
     let outcomes = store.outcomes(2).await;

@@ -51,7 +51,7 @@ async def leader_steps_down(sferic, quick):
         return report
 
 
-@fault("each of three servers is told to leave (lame duck), in turn, and started again", mode=R3)
+@fault("each of three servers is put into lame duck mode, in turn, and started again", mode=R3)
 async def server_lame_duck(sferic, quick):
     async with Cluster(sferic) as world:
         await world.daemon()

@@ -1,4 +1,4 @@
-//! Acknowledgements of frames: one task sends them all, and tells the server which frames are still in work.
+//! Acknowledgements of frames: one task sends them all, those of frames that are still in progress too.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -79,8 +79,7 @@ impl Arrivals {
         }
         let sent_back = self.acks.sent_back(delivery.stream_seq);
         if !sent_back && self.policy.returns_alone(delivery) {
-            let message =
-                "the daemon that had it ended, maybe over it: it comes back at another time than others";
+            let message = "its daemon ended, perhaps because of it: it is delivered again apart from others";
             return Some(Failure::new(FailureCode::Internal, message));
         }
         self.policy.is_too_old(delivery).then(|| {

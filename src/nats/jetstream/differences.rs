@@ -6,6 +6,13 @@ use async_nats::jetstream::consumer::Consumer;
 use async_nats::jetstream::consumer::pull::Config as ConsumerConfig;
 use async_nats::jetstream::stream::{Config as StreamConfig, Stream};
 
+/// Compares fields by name, which NATS's configurations have too.
+macro_rules! compare {
+    ($differences:ident, $has:ident, $wanted:ident: $($key:ident)+) => {
+        $($differences.compare(stringify!($key), &$has.$key, &$wanted.$key);)+
+    };
+}
+
 /// Compares a stream.
 ///
 /// # Errors
@@ -17,14 +24,8 @@ pub fn compare_stream(stream: &Stream, wanted: &StreamConfig) -> anyhow::Result<
     wanted_subjects.sort();
     let mut differences = Differences::default();
     differences.compare("subjects", &subjects, &wanted_subjects);
-    differences.compare("retention", &has.retention, &wanted.retention);
-    differences.compare("discard", &has.discard, &wanted.discard);
-    differences.compare("max_bytes", &has.max_bytes, &wanted.max_bytes);
-    differences.compare("max_age", &has.max_age, &wanted.max_age);
-    differences.compare("num_replicas", &has.num_replicas, &wanted.num_replicas);
-    differences.compare("duplicate_window", &has.duplicate_window, &wanted.duplicate_window);
-    differences.compare("subject_transform", &has.subject_transform, &wanted.subject_transform);
-    differences.compare("storage", &has.storage, &wanted.storage);
+    compare!(differences, has, wanted:
+        retention discard max_bytes max_age num_replicas duplicate_window subject_transform storage);
     for (key, limit) in [
         ("max_msgs", has.max_messages),
         ("max_msgs_per_subject", has.max_messages_per_subject),
@@ -58,15 +59,9 @@ pub fn compare_consumer(
     let name = &consumer.cached_info().name;
     let has = &consumer.cached_info().config;
     let mut differences = Differences::default();
-    differences.compare("ack_policy", &has.ack_policy, &wanted.ack_policy);
-    differences.compare("ack_wait", &has.ack_wait, &wanted.ack_wait);
-    differences.compare("max_deliver", &has.max_deliver, &wanted.max_deliver);
-    differences.compare("filter_subject", &has.filter_subject, &wanted.filter_subject);
-    differences.compare("max_ack_pending", &has.max_ack_pending, &wanted.max_ack_pending);
-    differences.compare("deliver_policy", &has.deliver_policy, &wanted.deliver_policy);
-    differences.compare("headers_only", &has.headers_only, &wanted.headers_only);
-    differences.compare("priority_policy", &has.priority_policy, &wanted.priority_policy);
-    differences.compare("priority_groups", &has.priority_groups, &wanted.priority_groups);
+    compare!(differences, has, wanted:
+        ack_policy ack_wait max_deliver filter_subject max_ack_pending deliver_policy headers_only
+        priority_policy priority_groups);
     differences.into_result(format_args!("the consumer {name} of the stream {stream}"))
 }
 

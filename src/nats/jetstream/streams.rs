@@ -120,7 +120,9 @@ impl Streams {
         let context = self.context();
         self.stream(&context, self.outcomes()).await?;
         let mut frames = self.frames();
-        frames.first_sequence = self.first_sequence(&context).await;
+        if context.get_stream(&frames.name).await.is_err() {
+            frames.first_sequence = self.first_sequence(&context).await;
+        }
         let frames = self.stream(&context, frames).await?;
         for wanted in self.consumer_configs() {
             self.consumer(&frames, wanted).await?;
@@ -280,7 +282,7 @@ impl Streams {
         compare_consumer(&consumer, &wanted, &self.settings.frames_stream)
     }
 
-    /// Holds what was not read: full means unread, and a sender is told so.
+    /// Holds what was not read: full means unread, and who publishes gets an error.
     fn frames(&self) -> StreamConfig {
         let prefix = &self.prefix;
         StreamConfig {
