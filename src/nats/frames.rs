@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Connection;
 use super::refusals::Action;
-use super::reply::Reply;
+use super::reply::Replies;
 
 /// Time after which a refused subscription is requested again: permissions may change while a connection is
 /// up.
@@ -136,6 +136,7 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
             connection: connection.clone(),
             subject: subject.clone(),
             queue_group: queue_group.to_owned(),
+            replies: Replies::new(connection.clone(), prefix),
             membership: Membership::Left,
             wanted,
             state,
@@ -143,7 +144,7 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
         };
         stream::unfold(reader, move |mut reader| async move {
             let message = reader.next().await?;
-            Some((arrival(message, skip, &reader.connection), reader))
+            Some((arrival(message, skip, &reader.replies), reader))
         })
         .boxed()
     });
@@ -185,6 +186,7 @@ struct Reader {
     connection: Connection,
     subject: String,
     queue_group: String,
+    replies: Replies,
     membership: Membership,
     wanted: watch::Receiver<Input>,
     state: watch::Sender<InputState>,
@@ -356,12 +358,11 @@ async fn changed(wanted: &mut watch::Receiver<Input>) {
     }
 }
 
-fn arrival(message: Message, skip: usize, connection: &Connection) -> Arrival {
+fn arrival(message: Message, skip: usize, replies: &Replies) -> Arrival {
     let received_at = Instant::now();
     let envelope = envelope(&message, skip);
-    let origin = message
-        .reply
-        .map(|subject| Arc::new(Reply::new(connection.clone(), subject.to_string())) as Arc<dyn Origin>);
+    let reply = message.reply.and_then(|subject| replies.on(subject.to_string()));
+    let origin = reply.map(|reply| Arc::new(reply) as Arc<dyn Origin>);
     Arrival { payload: message.payload, envelope, origin, received_at, refused: None }
 }
 

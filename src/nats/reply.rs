@@ -1,25 +1,53 @@
 //! The reply to a frame that was sent as a request.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::outcome::{Origin, Outcome};
+use sferic_telemetry::Throttle;
+use tokio::time::Instant;
 
 use super::Connection;
 use super::message::{headers, publish, with_service_error};
+
+/// Makes the replies to frames.
+pub struct Replies {
+    connection: Connection,
+    prefix: String,
+    refused: Throttle,
+}
+
+impl Replies {
+    /// Over the client that the connection has then.
+    pub fn new(connection: Connection, prefix: &str) -> Self {
+        Self { connection, prefix: prefix.to_owned(), refused: Throttle::new(Duration::from_secs(1)) }
+    }
+
+    /// A reply on `subject`; `None` where a frame would make the daemon speak to JetStream, to the server, to
+    /// other services or as a source.
+    pub fn on(&self, subject: String) -> Option<Reply> {
+        let own =
+            subject.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
+        let is_own = |kind: &str| own.split('.').next() == Some(kind);
+        let is_service = subject.starts_with('$') || subject.starts_with("sferic.");
+        if !is_service && !["frames", "predictions", "failures", "sessions", "batch"].into_iter().any(is_own)
+        {
+            return Some(Reply { connection: self.connection.clone(), subject });
+        }
+        if let Some(suppressed) = self.refused.pass(Instant::now()) {
+            tracing::warn!(subject, suppressed, "no outcome goes to the reply subject of a frame");
+        }
+        None
+    }
+}
 
 /// Publishes the outcome of a frame to the subject that its sender reads.
 #[derive(Debug)]
 pub struct Reply {
     connection: Connection,
     subject: String,
-}
-
-impl Reply {
-    /// Replies on `subject`, over the client that the connection has then.
-    pub fn new(connection: Connection, subject: String) -> Self {
-        Self { connection, subject }
-    }
 }
 
 impl Origin for Reply {

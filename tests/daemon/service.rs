@@ -80,6 +80,28 @@ async fn each_endpoints_requests_errors_and_time_are_counted() {
 }
 
 #[tokio::test]
+async fn a_frame_does_not_make_the_daemon_speak_for_its_sender() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::start(&["degrees"], &[]).await;
+    let mut heard = world.client.subscribe("$KV.>").await.unwrap();
+    for reply in ["$KV.bucket.key", "sferic.breaker", "iq.frames.loop", "iq.failures.other"] {
+        world.client.publish_with_reply("iq.frames.s", reply, pack(&steady(reply)).into()).await.unwrap();
+    }
+    // A subject of the sender's is answered, whatever it begins with.
+    let mut own = world.client.subscribe("iq.framesets").await.unwrap();
+    world
+        .client
+        .publish_with_reply("iq.frames.s", "iq.framesets", pack(&steady("own")).into())
+        .await
+        .unwrap();
+    tokio::time::timeout(PATIENCE, own.next()).await.expect("no reply");
+    assert_eq!(world.ledger().await.received, 5);
+    assert!(futures::FutureExt::now_or_never(heard.next()).is_none());
+}
+
+#[tokio::test]
 async fn daemons_of_one_queue_group_share_the_frames() {
     if !tools_are_there() {
         return;

@@ -4,29 +4,25 @@ use async_nats::{HeaderMap, Message};
 use sferic_actors::frame::Delivery;
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::Arrival;
-use sferic_telemetry::Throttle;
 use tokio::time::Instant;
 
 use super::acks::Acks;
 use super::replies::Info;
 use super::retry::RetryPolicy;
 use super::streams::Streams;
-use crate::nats::Connection;
 use crate::nats::frames::envelope;
-use crate::nats::reply::Reply;
+use crate::nats::reply::Replies;
 
 /// What is the same for all frames of a consumer.
 pub struct Arrivals {
-    /// Where replies go.
-    pub connection: Connection,
+    /// Makes replies.
+    pub replies: Replies,
     /// Acknowledges.
     pub acks: Acks,
     /// Says which are not run.
     pub policy: RetryPolicy,
     /// Knows the subjects.
     pub streams: Streams,
-    /// Of warnings.
-    pub refused: Throttle,
     /// Length of the subject before the source.
     pub skip: usize,
 }
@@ -49,25 +45,13 @@ impl Arrivals {
             published_ns,
         };
         self.streams.saw(&delivery);
-        let reply = header(message.headers.as_ref(), "Sferic-Reply")
-            .filter(|subject| self.may_be_answered(subject))
-            .map(|subject| Reply::new(self.connection.clone(), subject));
+        let reply =
+            header(message.headers.as_ref(), "Sferic-Reply").and_then(|subject| self.replies.on(subject));
         let subject = message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
         let origin = self.acks.origin(subject, &delivery, reply);
         let refused = self.refusal(&delivery);
         envelope.delivery = Some(delivery);
         Arrival { payload: message.payload, envelope, origin: Some(origin), received_at, refused }
-    }
-
-    /// Whether an outcome may go to this subject: a frame must not make the daemon speak to JetStream, to the
-    /// server, to other services or as a source.
-    fn may_be_answered(&self, subject: &str) -> bool {
-        let is_own = |first: &str| subject.strip_prefix(first).is_some_and(|rest| rest.starts_with('.'));
-        let may = !subject.starts_with('$') && !is_own(self.streams.prefix()) && !is_own("sferic");
-        if !may && let Some(suppressed) = self.refused.pass(Instant::now()) {
-            tracing::warn!(subject, suppressed, "no outcome goes to the Sferic-Reply of a frame");
-        }
-        may
     }
 
     /// The failure of a frame that is not run.

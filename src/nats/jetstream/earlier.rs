@@ -28,7 +28,8 @@ impl Wanted {
         *since = delivery.published_ns.min(*since);
     }
 
-    /// The ids among them that have an outcome: one pass over the outcomes of each source since its first frame.
+    /// The ids among them that have an outcome: one pass over the outcomes of each source since its first
+    /// frame.
     ///
     /// # Errors
     /// The stream of outcomes cannot be read.

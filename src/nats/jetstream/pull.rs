@@ -14,7 +14,6 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use sferic_actors::account::admission::Admission;
 use sferic_actors::ports::{Arrival, FrameSource};
-use sferic_telemetry::Throttle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
@@ -28,6 +27,7 @@ use super::streams::Streams;
 use super::unreadable::{Found, unreadable};
 use crate::nats::Connection;
 use crate::nats::frames::{Frames, Input, InputSeat, InputState};
+use crate::nats::reply::Replies;
 
 /// Time without any word from the server after which the request counts as lost.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -56,11 +56,10 @@ pub fn pull(
         let puller = Puller {
             connection: connection.clone(),
             arrivals: Arrivals {
-                connection: connection.clone(),
+                replies: Replies::new(connection.clone(), streams.prefix()),
                 acks: acks.clone(),
                 policy: RetryPolicy::new(streams.settings()),
                 streams: streams.clone(),
-                refused: Throttle::new(Duration::from_secs(1)),
                 // All but its `>`.
                 skip: subject.len() - 1,
             },
