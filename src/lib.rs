@@ -6,6 +6,7 @@
 pub mod app;
 pub mod cli;
 pub mod http;
+pub mod models;
 pub mod nats;
 pub mod shared_cache;
 pub mod shutdown;

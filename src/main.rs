@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sferic::cli::breaker::BreakerArgs;
+use sferic::cli::cache::CacheArgs;
 use sferic::cli::config::ConfigArgs;
 use sferic::cli::demo::DemoArgs;
 use sferic::cli::doctor::DoctorArgs;
+use sferic::cli::models::ModelsArgs;
 use sferic::cli::publish::PublishArgs;
 use sferic::cli::run::RunArgs;
 use sferic::cli::simulate::SimulateArgs;
@@ -26,6 +29,9 @@ enum Command {
     Publish(Box<PublishArgs>),
     Watch(WatchArgs),
     Simulate(SimulateArgs),
+    Models(ModelsArgs),
+    Breaker(BreakerArgs),
+    Cache(CacheArgs),
     Doctor(DoctorArgs),
     Config(ConfigArgs),
 }
@@ -39,6 +45,9 @@ async fn main() -> ExitCode {
         Command::Publish(args) => args.run().await,
         Command::Watch(args) => args.run().await,
         Command::Simulate(args) => args.run().await,
+        Command::Models(args) => args.run().await,
+        Command::Breaker(args) => args.run().await,
+        Command::Cache(args) => args.run().await,
         Command::Doctor(args) => args.run().await,
         Command::Config(args) => args.run(),
     };

@@ -1,6 +1,6 @@
-//! Signals: the first asks for an ordered end, the second ends at once.
+//! Signals: the first asks for an ordered end, the second ends at once; SIGHUP reloads.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Returns at the first SIGTERM or SIGINT; from then on a second one ends the process with 130.
 ///
@@ -14,4 +14,12 @@ pub async fn requested() -> std::io::Result<()> {
         std::process::exit(130);
     });
     Ok(())
+}
+
+/// SIGHUPs from now on, which ask for the models to be loaded anew and do not end the process any more.
+///
+/// # Errors
+/// The signal cannot be watched.
+pub fn hang_ups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }

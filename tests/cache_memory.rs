@@ -94,7 +94,7 @@ fn fill(config: &Config, answers: u64, answer: impl Fn(u64) -> Answer) {
         store.get(&key(n), now);
         // Half of them are asked for again, so that both lists fill.
         store.get(&key(n / 2), now);
-        store.insert(key(n), Arc::new(answer(n)), now);
+        store.insert(key(n), &Arc::default(), Arc::new(answer(n)), now);
     }
     let (held, most) = (HELD.get() - before, MOST.get() - before);
     let stats = store.stats();

@@ -15,6 +15,7 @@ fn circuit(config: Config) -> Arc<SharedCircuit> {
         name: "localization".into(),
         version: "1".into(),
         digest: "0".repeat(64),
+        ..Default::default()
     }))
 }
 

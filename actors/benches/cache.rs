@@ -56,7 +56,7 @@ fn cache(c: &mut Criterion) {
                 matches!(store.find(key, &flight, Instant::now()), Found::Nothing),
                 "a frame seen before"
             );
-            store.finish(key, &flight, &answer, Instant::now());
+            store.finish(key, &flight, &Arc::default(), &answer, Instant::now());
         };
         (0..4 * Config::default().max_entries).for_each(|_| miss());
         group.bench_function(format!("a miss, {admission:?}"), |b| b.iter(&mut miss));

@@ -107,8 +107,8 @@ pub enum Priority {
     Low,
 }
 
-/// One loaded version of a model. Two files with the same name and version differ in their digest.
-#[derive(Debug, Clone, Eq)]
+/// One loaded version of a model. Two bundles with the same name and version differ in their digests.
+#[derive(Debug, Clone, Default, Eq)]
 pub struct ModelId {
     /// The bundle's name.
     pub name: String,
@@ -116,13 +116,18 @@ pub struct ModelId {
     pub version: String,
     /// SHA-256 of the ONNX file, lower-case hexadecimal.
     pub digest: String,
+    /// SHA-256 of what else determines its answers: features, head.
+    pub config_digest: [u8; 32],
 }
 
 impl PartialEq for ModelId {
     fn eq(&self, other: &Self) -> bool {
         // Usually compares a reference with itself, several times per frame.
         std::ptr::eq(self, other)
-            || self.digest == other.digest && self.version == other.version && self.name == other.name
+            || self.digest == other.digest
+                && self.config_digest == other.config_digest
+                && self.version == other.version
+                && self.name == other.name
     }
 }
 

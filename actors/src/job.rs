@@ -174,7 +174,7 @@ impl Job {
             permit.succeeded(facts.inference);
         }
         if let Some((store, key)) = self.remember.take() {
-            store.finish(key, &self.flight, &answer, Instant::now());
+            store.finish(key, &self.flight, self.model.id(), &answer, Instant::now());
         }
         self.predict(&answer, facts.batch_size, false);
     }

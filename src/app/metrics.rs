@@ -8,13 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sferic_actors::cache::{Evicted, SharedStats};
 use sferic_actors::pipeline::SharedState;
 use sferic_actors::stages::ActorRole;
-use sferic_onnx::Catalog;
 use sferic_samples::BufferPool;
 use sferic_settings::Settings;
 use sferic_telemetry::metrics::{Buckets, Reading, Recorded, catalogue as metrics, process};
 use sferic_telemetry::otlp;
 
 use super::Unseen;
+use crate::models::ModelService;
 use crate::nats::jetstream::Monitor;
 use crate::nats::{Connection, Health, HealthStatus, Probe};
 
@@ -24,8 +24,8 @@ pub struct Metrics {
     pub recorded: Arc<Recorded>,
     /// The state of the pipeline, with its counters.
     pub shared_state: Arc<SharedState>,
-    /// The loaded models.
-    pub catalog: Arc<Catalog>,
+    /// The models in service.
+    pub models: Arc<ModelService>,
     /// The tensors lent to frames.
     pub buffers: BufferPool,
     /// The connection to NATS.
@@ -182,7 +182,7 @@ impl Metrics {
     }
 
     fn models(&self, to: &mut Reading) {
-        for model in self.catalog.models() {
+        for model in self.models.catalog().models() {
             let id = model.id();
             let (name, version) = (id.name.as_str(), id.version.as_str());
             let providers: Vec<_> = model.providers().iter().map(|provider| provider.name()).collect();

@@ -2,6 +2,7 @@
 
 mod control;
 mod decoder;
+mod endpoints;
 mod extractor;
 mod metrics;
 mod missed;
@@ -24,7 +25,6 @@ pub use missed::Unseen;
 use readiness::{Lifecycle, Readiness};
 use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
-use sferic_actors::routing::Models;
 use sferic_actors::task::Task;
 use sferic_actors::{cache, queue};
 use sferic_onnx::{Catalog, Options, Runtime, runners};
@@ -36,12 +36,14 @@ use sferic_telemetry::{ExportOptions, TraceOptions, otlp};
 use transport::{Records, StreamParts, Transport};
 
 use crate::http;
+use crate::models::{ModelService, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
 use crate::shared_cache;
 
 /// A running daemon.
 pub struct App {
     pipeline: Pipeline,
+    models: Arc<ModelService>,
     frames: Frames,
     service: Service,
     connection: Connection,
@@ -70,11 +72,12 @@ impl App {
         };
         let connection = nats::connect_when_there(&settings.nats, "sferic").await?;
         let (probe, probing) = Probe::start(connection.clone());
-        let catalog = Arc::new(load_models(settings).await?);
+        let (catalog, runtime) = load_models(settings).await?;
         let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
         let prefix = &settings.nats.prefix;
         let queue_group = settings.group();
         let circuits = Circuits::new(breaker_config(settings));
+        let models = ModelService::new(settings, catalog, runtime, &options(settings), &circuits);
         let mut exporter = match given(&settings.telemetry.otlp_endpoint) {
             Some(endpoint) => Some(otlp::Exporter::start(endpoint, &export_options(settings))?),
             None => None,
@@ -100,7 +103,7 @@ impl App {
         let ports = Ports {
             source,
             decoder: Arc::new(FrameDecoder::new(settings)),
-            models: Models::new(catalog.generation(&settings.models.default, &circuits)),
+            models: Arc::clone(models.in_service()),
             circuits: Arc::clone(&circuits),
             extractors: extractors(buffers.clone()),
             runners: runners(),
@@ -110,7 +113,8 @@ impl App {
         let pipeline = Pipeline::start_with(accounts, config, ports).await?;
         let control = Arc::new(Control {
             shared_state: Arc::clone(pipeline.shared_state()),
-            catalog: Arc::clone(&catalog),
+            models: Arc::clone(&models),
+            recorded: Arc::clone(&recorded),
             readiness: Arc::clone(&readiness),
             unseen: Arc::clone(&unseen),
             buffers: buffers.clone(),
@@ -135,7 +139,7 @@ impl App {
         let metrics = Metrics {
             recorded: Arc::clone(&recorded),
             shared_state: Arc::clone(pipeline.shared_state()),
-            catalog,
+            models: Arc::clone(&models),
             buffers: buffers.clone(),
             connection: connection.clone(),
             probe,
@@ -164,11 +168,15 @@ impl App {
             vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
         background.extend(watching);
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
+        if settings.models.watch {
+            background.push(Task::spawn(watch(Arc::clone(&models))));
+        }
         if settings.breaker.pause_input {
             background.push(Task::spawn(pause::while_all_are_open(circuits, frames.switch().clone(), peers)));
         }
         Ok(Self {
             pipeline,
+            models,
             frames,
             service,
             connection,
@@ -200,6 +208,11 @@ impl App {
     /// State that outlives the actors: the ledger, the queues, the statistics.
     pub fn shared_state(&self) -> &Arc<SharedState> {
         self.pipeline.shared_state()
+    }
+
+    /// The models in service.
+    pub fn models(&self) -> &Arc<ModelService> {
+        &self.models
     }
 
     /// The running pipeline; for tests that end its actors.
@@ -259,15 +272,15 @@ impl App {
 /// # Errors
 /// The library or the repository is missing, or no version of the default model can be served; then with the
 /// reasons.
-pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
+pub async fn load_models(settings: &Settings) -> anyhow::Result<(Catalog, Runtime)> {
     let library = settings.onnx.library.clone();
     let repository = settings.models.repository.clone();
     let options = options(settings);
     let loading = tokio::task::spawn_blocking(move || {
         let runtime = Runtime::open(given(&library).map(Path::new))?;
-        anyhow::Ok(Catalog::load(&repository, &runtime, &options)?)
+        anyhow::Ok((Catalog::load(&repository, &runtime, &options)?, runtime))
     });
-    let catalog = loading.await.context("loading the models panicked")??;
+    let (catalog, runtime) = loading.await.context("loading the models panicked")??;
     let default = &settings.models.default;
     if let Err(failure) = catalog.resolve(default) {
         let reasons: String = catalog
@@ -278,7 +291,7 @@ pub async fn load_models(settings: &Settings) -> anyhow::Result<Catalog> {
             .collect();
         bail!("models.default: {}{reasons}", failure.message);
     }
-    Ok(catalog)
+    Ok((catalog, runtime))
 }
 
 /// The load options in the settings.
@@ -290,6 +303,7 @@ pub fn options(settings: &Settings) -> Options {
         max_batch: pool.max_batch,
         providers: pool.execution_providers.clone(),
         confidence_interval: settings.output.confidence_interval,
+        max_versions: settings.models.max_versions,
     }
 }
 

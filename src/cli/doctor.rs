@@ -64,7 +64,7 @@ impl DoctorArgs {
                 report(library(&runtime))?;
                 let usable = providers(&settings, &runtime, &mut report)?;
                 match load_models(&settings).await {
-                    Ok(catalog) => {
+                    Ok((catalog, _)) => {
                         let as_asked =
                             models(&settings, &runtime, catalog, usable, self.json, &mut report).await?;
                         good &= as_asked;

@@ -1,13 +1,17 @@
 //! The commands. Data goes to standard output, messages to standard error; the exit code is 0 for success, 1
 //! for a failure and 2 for wrong usage or configuration.
 
+pub mod breaker;
+pub mod cache;
 pub mod config;
 mod connect;
+mod daemons;
 pub mod demo;
 pub mod doctor;
 mod escaped;
 mod geojson;
 mod logging;
+pub mod models;
 mod outcome;
 mod output;
 pub mod publish;
@@ -15,6 +19,7 @@ mod refusal;
 pub mod run;
 pub mod simulate;
 mod stages;
+mod table;
 pub mod watch;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! `sferic run`: the daemon.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -11,7 +12,7 @@ use crate::shutdown;
 /// Runs the daemon: frames in on `<prefix>.frames.<source>`, predictions and failures out.
 ///
 /// Ends in order on SIGTERM or SIGINT: stops reading, answers every frame in flight, exits 0. A second signal
-/// ends it at once.
+/// ends it at once. SIGHUP reloads every model.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -30,6 +31,7 @@ impl RunArgs {
         for key in settings.set_but_unbuilt() {
             tracing::warn!(key, "is set, but does nothing yet");
         }
+        let mut hang_ups = shutdown::hang_ups()?;
         let mut app = tokio::select! {
             app = App::start(&settings) => app?,
             requested = shutdown::requested() => {
@@ -39,6 +41,12 @@ impl RunArgs {
             }
         };
         let (ready, server) = (app.ready(), settings.nats.shown_url());
+        let models = Arc::clone(app.models());
+        let reloading = async move {
+            while hang_ups.recv().await.is_some() {
+                models.reload_all().await;
+            }
+        };
         let saying = async {
             ready.await;
             tracing::info!("ready: reading {}.frames.> at {server}", settings.nats.prefix);
@@ -46,6 +54,7 @@ impl RunArgs {
         };
         tokio::select! {
             requested = shutdown::requested() => requested?,
+            () = reloading => {}
             reason = app.failed() => anyhow::bail!(reason),
             () = saying => {}
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sferic_actors::account::ledger::LedgerCounts;
 use sferic_actors::task::Task;
 use tokio::sync::{oneshot, watch};
@@ -78,7 +78,8 @@ pub struct ModelHealth {
     pub name: String,
     /// The bundle's version.
     pub version: String,
-    /// `ready`, or the state of its circuit; `failed` where it was refused at load.
+    /// `loading`, `ready`, `failed`, `draining` or `unloaded`; of a ready one the state of its circuit, where
+    /// that is not closed.
     pub state: &'static str,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,8 +259,10 @@ async fn answer(
     loop {
         let replied = tokio::select! {
             Some(request) = shared.next() => {
-                let answer = handler(request.message.payload.clone()).await;
-                request.respond(answer.map(to_bytes).map_err(to_error)).await
+                match handler(request.message.payload.clone()).await {
+                    Ok(answer) => request.respond(Ok(to_bytes(answer))).await,
+                    Err(error) => refuse(&client, request, error).await,
+                }
             }
             Some(message) = own.next() => {
                 let answer = handler(message.payload.clone()).await;
@@ -273,7 +276,19 @@ async fn answer(
     }
 }
 
-/// Answers a request in the way the library does for its own endpoints.
+/// Answers a request with an error. The library's own answer has no body: it goes to nobody, and counts.
+async fn refuse(
+    client: &Client,
+    mut request: service::Request,
+    error: ControlError,
+) -> Result<(), async_nats::PublishError> {
+    let message = request.message.clone();
+    request.message.reply = Some(client.new_inbox().into());
+    request.respond(Err(to_error(&error))).await?;
+    respond(client, message, Err(error)).await
+}
+
+/// Answers a request in the way the library does for its own endpoints, with a body for an error too.
 async fn respond(
     client: &Client,
     request: Message,
@@ -286,7 +301,8 @@ async fn respond(
             let mut headers = HeaderMap::new();
             headers.insert(service::NATS_SERVICE_ERROR, message.as_str());
             headers.insert(service::NATS_SERVICE_ERROR_CODE, code.to_string().as_str());
-            client.publish_with_headers(reply, headers, Bytes::new()).await
+            let body = json!({"success": false, "message": message});
+            client.publish_with_headers(reply, headers, to_bytes(body)).await
         }
     }
 }
@@ -295,6 +311,6 @@ fn to_bytes(answer: Value) -> Bytes {
     answer.to_string().into()
 }
 
-fn to_error(error: ControlError) -> service::error::Error {
-    service::error::Error { status: error.message, code: error.code.into() }
+fn to_error(error: &ControlError) -> service::error::Error {
+    service::error::Error { status: error.message.clone(), code: error.code.into() }
 }

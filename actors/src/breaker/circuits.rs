@@ -37,6 +37,14 @@ impl Circuits {
         circuit
     }
 
+    /// Forgets the circuits of models that are not in use any more.
+    pub fn retain(&self, is_used: impl Fn(&ModelId) -> bool) {
+        self.circuits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|circuit| is_used(circuit.model()));
+    }
+
     /// Every circuit.
     pub fn all(&self) -> Vec<Arc<SharedCircuit>> {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -11,7 +11,7 @@ use crate::stages::breaker::Breaker;
 const QUICK: Duration = Duration::from_millis(1);
 
 pub fn model() -> Arc<ModelId> {
-    Arc::new(ModelId { name: "m".into(), version: "1".into(), digest: String::new() })
+    Arc::new(ModelId { name: "m".into(), version: "1".into(), ..ModelId::default() })
 }
 
 fn circuit(config: Config) -> Arc<SharedCircuit> {

@@ -23,7 +23,7 @@ use super::entry::CachedAnswer;
 use super::size;
 use super::sketch::Sketch;
 use super::stats::{Bound, Evicted};
-use crate::frame::CacheKey;
+use crate::frame::{CacheKey, ModelId};
 use crate::outcome::Answer;
 
 /// The window's share of the room, one part in so many.
@@ -74,8 +74,16 @@ impl Entries {
     }
 
     /// Inserts an answer with this time to live, if it is admitted.
-    pub fn insert(&mut self, key: CacheKey, answer: Arc<Answer>, ttl: Duration, now: Instant) {
-        let entry = CachedAnswer { size: size::of_entry(&answer), answer, expires_at: now + ttl };
+    pub fn insert(
+        &mut self,
+        key: CacheKey,
+        model: &Arc<ModelId>,
+        answer: Arc<Answer>,
+        ttl: Duration,
+        now: Instant,
+    ) {
+        let (size, model) = (size::of_entry(&answer), Arc::clone(model));
+        let entry = CachedAnswer { size, answer, model, expires_at: now + ttl };
         self.remove(&key);
         if entry.size > self.window.max_bytes {
             return self.leave_window(key, entry, Bound::Bytes, now);
@@ -105,6 +113,11 @@ impl Entries {
         } else {
             self.evicted.count(Some(bound));
         }
+    }
+
+    /// Removes the answers of models that are meant; returns how many.
+    pub fn clear(&mut self, is_meant: impl Fn(&ModelId) -> bool) -> usize {
+        [&mut self.window, &mut self.main].into_iter().map(|list| list.clear(&is_meant)).sum()
     }
 
     /// Number of entries, and their bytes.
@@ -148,6 +161,12 @@ impl List {
         let entry = self.lru.pop(key);
         self.bytes -= entry.as_ref().map_or(0, |entry| entry.size);
         entry.is_some()
+    }
+
+    fn clear(&mut self, is_meant: impl Fn(&ModelId) -> bool) -> usize {
+        let meant = self.lru.iter().filter(|(_, entry)| is_meant(&entry.model)).map(|(key, _)| *key);
+        let meant: Vec<_> = meant.collect();
+        meant.iter().filter(|key| self.remove(key)).count()
     }
 
     fn pop_oldest(&mut self) -> Option<(CacheKey, CachedAnswer)> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::frame::ModelId;
 use crate::outcome::Answer;
 
 /// A cached answer.
@@ -11,6 +12,8 @@ use crate::outcome::Answer;
 pub struct CachedAnswer {
     /// The answer.
     pub answer: Arc<Answer>,
+    /// The model that gave it.
+    pub model: Arc<ModelId>,
     /// When it is too old.
     pub expires_at: Instant,
     /// Its memory, bytes.

@@ -11,7 +11,7 @@ use super::config::Config;
 use super::core::Entries;
 use super::shared::Shared;
 use super::stats::CacheStats;
-use crate::frame::CacheKey;
+use crate::frame::{CacheKey, ModelId};
 use crate::outcome::Answer;
 use crate::reply::{Flight, Joining};
 
@@ -85,8 +85,13 @@ impl CacheStore {
     }
 
     /// Caches an answer.
-    pub fn insert(&self, key: CacheKey, answer: Arc<Answer>, now: Instant) {
-        self.lock().entries.insert(key, answer, self.ttl, now);
+    pub fn insert(&self, key: CacheKey, model: &Arc<ModelId>, answer: Arc<Answer>, now: Instant) {
+        self.lock().entries.insert(key, model, answer, self.ttl, now);
+    }
+
+    /// Removes the answers of models that are meant from the first level; returns how many.
+    pub fn clear(&self, is_meant: impl Fn(&ModelId) -> bool) -> usize {
+        self.lock().entries.clear(is_meant)
     }
 
     /// Looks up the answer under `key`, or joins `flight` to a computation of it.
@@ -109,12 +114,19 @@ impl CacheStore {
     }
 
     /// Caches the answer of a computation; no frame can join it any more.
-    pub fn finish(&self, key: CacheKey, flight: &Arc<Flight>, answer: &Arc<Answer>, now: Instant) {
+    pub fn finish(
+        &self,
+        key: CacheKey,
+        flight: &Arc<Flight>,
+        model: &Arc<ModelId>,
+        answer: &Arc<Answer>,
+        now: Instant,
+    ) {
         if let Some(shared) = &self.shared {
             shared.put(key, Arc::clone(answer));
         }
         let mut known = self.lock();
-        known.entries.insert(key, Arc::clone(answer), self.ttl, now);
+        known.entries.insert(key, model, Arc::clone(answer), self.ttl, now);
         known.close(&key, flight);
     }
 
@@ -123,13 +135,14 @@ impl CacheStore {
         &self,
         key: CacheKey,
         flight: &Arc<Flight>,
+        model: &Arc<ModelId>,
         answer: &Arc<Answer>,
         age: Duration,
         now: Instant,
     ) {
         let mut known = self.lock();
         (known.misses, known.hits) = (known.misses - 1, known.hits + 1);
-        known.entries.insert(key, Arc::clone(answer), self.ttl.saturating_sub(age), now);
+        known.entries.insert(key, model, Arc::clone(answer), self.ttl.saturating_sub(age), now);
         known.close(&key, flight);
     }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
+use crate::frame::ModelId;
 use crate::outcome::{Answer, Label};
 
 /// A key as uniform as a SHA-256, by a finaliser of splitmix64.
@@ -39,7 +40,7 @@ async fn evicts_by_number_by_bytes_and_by_age() {
             ..Config::default()
         };
         let store = CacheStore::new(&config);
-        let put = |n, labels| store.insert(key(n), answer(labels), Instant::now());
+        let put = |n, labels| store.insert(key(n), &Arc::default(), answer(labels), Instant::now());
         let has = |n| store.get(&key(n), Instant::now()).is_some();
 
         put(1, 1);
@@ -71,7 +72,7 @@ async fn an_empty_cache_has_a_hit_rate_of_zero() {
     let store = CacheStore::new(&Config::default());
     assert_eq!(store.stats(), CacheStats::default());
     assert!(store.get(&key(1), Instant::now()).is_none());
-    store.insert(key(1), answer(1), Instant::now());
+    store.insert(key(1), &Arc::default(), answer(1), Instant::now());
     for _ in 0..3 {
         assert!(store.get(&key(1), Instant::now()).is_some());
     }
@@ -84,7 +85,7 @@ fn hit_rate(admission: AdmissionPolicy, capacity: usize, keys: impl Iterator<Ite
     let (store, answer, now) = (CacheStore::new(&config(capacity, admission)), answer(1), Instant::now());
     for n in keys {
         if store.get(&key(n), now).is_none() {
-            store.insert(key(n), Arc::clone(&answer), now);
+            store.insert(key(n), &Arc::default(), Arc::clone(&answer), now);
         }
     }
     store.stats().hit_rate
@@ -173,7 +174,7 @@ proptest! {
                 Step::Put { key: n, labels } => {
                     let answer = answer(labels);
                     put.insert(n, (Arc::clone(&answer), now));
-                    store.insert(key(n), answer, now);
+                    store.insert(key(n), &Arc::default(), answer, now);
                 }
                 Step::Ask(n) => if let Some(found) = store.get(&key(n), now) {
                     let (latest, since) = &put[&n];
@@ -188,4 +189,18 @@ proptest! {
             prop_assert_eq!(stats.entries, holders, "a cached answer is counted, and any other is freed");
         }
     }
+}
+
+#[tokio::test]
+async fn answers_are_cleared_by_their_model() {
+    let store = CacheStore::new(&Config::default());
+    let model = |name: &str| Arc::new(ModelId { name: name.into(), ..ModelId::default() });
+    let now = Instant::now();
+    for n in 0..10 {
+        store.insert(key(n), &model(if n < 3 { "a" } else { "b" }), answer(1), now);
+    }
+    assert_eq!(store.clear(|model| model.name == "a"), 3);
+    assert!(store.get(&key(0), now).is_none() && store.get(&key(9), now).is_some());
+    assert_eq!(store.clear(|_| true), 7);
+    assert_eq!((store.stats().entries, store.stats().bytes), (0, 0));
 }

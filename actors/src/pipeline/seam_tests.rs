@@ -62,7 +62,7 @@ async fn a_replaced_model_serves_the_frames_it_has_and_is_then_freed() {
     let generation = |version: &str| {
         let model = fake_model("fake", version);
         let freed: Weak<dyn LoadedModel> = Arc::downgrade(&model);
-        (Generation::new("fake", vec![model], Vec::new(), &pipeline.shared_state().circuits), freed)
+        (Generation::new("fake", vec![model], &[], Vec::new(), &pipeline.shared_state().circuits), freed)
     };
     let (first, old) = generation("1");
     models.replace(first);

@@ -38,7 +38,7 @@ impl Source {
             ledger: Arc::default(),
             admission: Admission::new(FRAMES, 0, 1.0),
             outcomes: OutcomeQueue::new(FRAMES),
-            models: Generation::new("fake", vec![fake_model("fake", "1")], Vec::new(), &circuits),
+            models: Generation::new("fake", vec![fake_model("fake", "1")], &[], Vec::new(), &circuits),
         }
     }
 

@@ -45,7 +45,7 @@ impl Schedulable for Item {
 }
 
 fn model(name: &str) -> Arc<ModelId> {
-    Arc::new(ModelId { name: name.into(), version: "1".into(), digest: String::new() })
+    Arc::new(ModelId { name: name.into(), version: "1".into(), ..ModelId::default() })
 }
 
 fn item(id: u64, priority: Priority) -> Item {

@@ -28,10 +28,12 @@ pub struct Routed {
 }
 
 impl Generation {
-    /// A generation of these models. `default` serves frames that name none; `refused` could not be loaded.
+    /// A generation of these models. `default` serves frames that name none, the `active` version of a model
+    /// those that name no version; `refused` could not be loaded.
     pub fn new(
         default: &str,
         mut models: Vec<Arc<dyn LoadedModel>>,
+        active: &[VersionName],
         refused: Vec<VersionName>,
         circuits: &Circuits,
     ) -> Self {
@@ -43,7 +45,7 @@ impl Generation {
         let names = models
             .iter()
             .map(|model| VersionName { name: model.id().name.clone(), version: model.id().version.clone() });
-        let router = Router::new(default, names.collect(), refused);
+        let router = Router::new(default, names.collect(), active, refused);
         let versions =
             models.into_iter().map(|model| (Arc::clone(&model), circuits.of(model.id()))).collect();
         Self { router, versions }

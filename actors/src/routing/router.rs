@@ -5,13 +5,15 @@ use crate::outcome::{Failure, FailureCode};
 /// Names and versions of the models in service, known by their place in the list.
 ///
 /// Invariant: a frame that names a version is served by that version or fails; one that does not is served by
-/// the highest version of its model, or by the next older healthy one that accepts it.
+/// the active version of its model, or by the next older healthy one that accepts it.
 #[derive(Debug, Clone, Default)]
 pub struct Router {
     /// What a frame asks for that names no model: `name` or `name@version`.
     default: String,
     /// Sorted by name, then by rising version.
     versions: Vec<VersionName>,
+    /// Places of the active versions.
+    active: Vec<usize>,
     /// Versions that could not be loaded.
     refused: Vec<VersionName>,
 }
@@ -45,9 +47,16 @@ impl VersionName {
 }
 
 impl Router {
-    /// A router over these versions, sorted by name, then by rising version.
-    pub fn new(default: impl Into<String>, versions: Vec<VersionName>, refused: Vec<VersionName>) -> Self {
-        Self { default: default.into(), versions, refused }
+    /// A router over these versions, sorted by name, then by rising version. Of a model without an `active`
+    /// one the highest is it.
+    pub fn new(
+        default: impl Into<String>,
+        versions: Vec<VersionName>,
+        active: &[VersionName],
+        refused: Vec<VersionName>,
+    ) -> Self {
+        let active = (0..versions.len()).filter(|&place| active.contains(&versions[place])).collect();
+        Self { default: default.into(), versions, active, refused }
     }
 
     /// Selects the version for a frame that asks for `name` or `name@version`, or for nothing. `accepts` says
@@ -78,12 +87,14 @@ impl Router {
         Ok(Route { place, permit })
     }
 
-    /// The place of the version that `name@version`, or of the highest that `name` stands for.
+    /// The place of the version that `name@version`, or of the active one that `name` stands for.
     ///
     /// # Errors
     /// `model_not_found`, with what was asked for and what there is.
     pub fn place_of(&self, asked: &str) -> Result<usize, Failure> {
-        self.versions.iter().rposition(|version| version.is(asked)).ok_or_else(|| self.not_found(asked))
+        let active = self.active.iter().copied().find(|&place| self.versions[place].name == asked);
+        let highest = || self.versions.iter().rposition(|version| version.is(asked));
+        active.or_else(highest).ok_or_else(|| self.not_found(asked))
     }
 
     fn not_found(&self, asked: &str) -> Failure {
@@ -135,13 +146,17 @@ mod tests {
         })
     }
 
-    /// The rule in other words: of what was asked for, the highest version decides whether the frame fits;
-    /// where it is not healthy, the highest that fits and is.
-    fn expected(cases: &[Case], asked: &str) -> Option<(usize, bool)> {
+    /// The rule in other words: of what was asked for, the active version decides whether the frame fits, or
+    /// the highest where none is active; where it is not healthy, the highest below that fits and is.
+    fn expected(cases: &[Case], active: (&str, usize), asked: &str) -> Option<(usize, bool)> {
         let (name, version) = asked.split_once('@').map_or((asked, None), |(name, v)| (name, Some(v)));
+        let is_active = |at: &usize| (cases[*at].name, cases[*at].version) == active;
+        let has_active =
+            version.is_none() && (0..cases.len()).any(|at| cases[at].name == name && is_active(&at));
         let meant: Vec<usize> = (0..cases.len())
             .filter(|&at| cases[at].name == name)
             .filter(|&at| version.is_none_or(|version| cases[at].version.to_string() == version))
+            .filter(|&at| !has_active || cases[at].version <= active.1)
             .collect();
         let &first = meant.last().filter(|&&first| cases[first].accepts)?;
         let usable = meant.iter().rev().find(|&&at| cases[at].accepts && cases[at].is_healthy);
@@ -154,9 +169,10 @@ mod tests {
             cases in cases(),
             default in "(a|ab|b)(@[1-3])?",
             asked in prop::option::of("(a|ab|b|c)(@[1-3])?"),
+            active in (prop::sample::select(vec!["a", "ab", "b"]), 1..4usize),
         ) {
             let versions = cases.iter().map(|case| named(case.name, case.version)).collect();
-            let router = Router::new(default.clone(), versions, Vec::new());
+            let router = Router::new(default.clone(), versions, &[named(active.0, active.1)], Vec::new());
             let routed = router.route(
                 asked.as_deref(),
                 |at| if cases[at].accepts { Ok(()) } else { Err(failure("it does not fit")) },
@@ -166,19 +182,19 @@ mod tests {
                 prop_assert!(permit.as_ref().is_ok_and(|&of| of == place) || permit.is_err());
                 Ok((place, permit.is_ok()))
             }).transpose()?;
-            prop_assert_eq!(routed, expected(&cases, asked.as_deref().unwrap_or(&default)));
+            prop_assert_eq!(routed, expected(&cases, active, asked.as_deref().unwrap_or(&default)));
         }
     }
 
     #[test]
     fn what_is_not_there_is_named_with_what_is() {
-        let router = Router::new("a", vec![named("a", 1), named("a", 2)], vec![named("b", 1)]);
+        let router = Router::new("a", vec![named("a", 1), named("a", 2)], &[], vec![named("b", 1)]);
         let message = |asked| router.place_of(asked).unwrap_err().message;
         assert_eq!(message("a@3"), "no model `a@3`, loaded: a@1, a@2");
         assert_eq!(message("b"), "no model `b` (refused at load), loaded: a@1, a@2");
-        let none = Router::new("a", Vec::new(), Vec::new());
+        let none = Router::new("a", Vec::new(), &[], Vec::new());
         assert_eq!(none.place_of("a").unwrap_err().message, "no model `a`, loaded: none");
-        let many = Router::new("a", (0..20).map(|n| named("m", n)).collect(), Vec::new());
+        let many = Router::new("a", (0..20).map(|n| named("m", n)).collect(), &[], Vec::new());
         assert!(many.place_of("a").unwrap_err().message.ends_with("m@15, 4 more"));
     }
 }

@@ -98,7 +98,8 @@ async fn ask_shared(
         Some(Remembered { answer, age }) => {
             let answer = Arc::new(answer);
             if let Some((store, key)) = frame.job.remember.take() {
-                store.finish_from_shared(key, frame.job.flight(), &answer, age, Instant::now());
+                let (flight, model) = (frame.job.flight(), frame.job.model.id());
+                store.finish_from_shared(key, flight, model, &answer, age, Instant::now());
             }
             frame.job.answer_from_cache(&answer);
         }

@@ -57,7 +57,7 @@ pub(super) struct FakeModel {
 
 impl FakeModel {
     pub(super) fn new(name: &str, version: &str, expected_run: Duration) -> Self {
-        let id = ModelId { name: name.into(), version: version.into(), digest: String::new() };
+        let id = ModelId { name: name.into(), version: version.into(), ..ModelId::default() };
         Self { id: Arc::new(id), expected_run }
     }
 }

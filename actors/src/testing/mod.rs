@@ -89,7 +89,7 @@ impl Fakes {
         let circuits = Circuits::new(breaker);
         let models: Vec<Arc<dyn LoadedModel>> =
             vec![fake_model("fake", "1"), Arc::new(FakeModel::new(COSTLY, "1", Duration::from_secs(3600)))];
-        let models = Models::new(Generation::new("fake", models, Vec::new(), &circuits));
+        let models = Models::new(Generation::new("fake", models, &[], Vec::new(), &circuits));
         let behaviours = Arc::<Behaviours>::default();
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
         let (publishing, published) = mpsc::unbounded_channel();

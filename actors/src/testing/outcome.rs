@@ -23,7 +23,12 @@ impl Default for OutcomeBuilder {
         let received_at = Instant::now();
         let at = |ms| received_at + Duration::from_millis(ms);
         let digest = "5f".repeat(32);
-        let model = Arc::new(ModelId { name: "modulation".into(), version: "2".into(), digest });
+        let model = Arc::new(ModelId {
+            name: "modulation".into(),
+            version: "2".into(),
+            digest,
+            ..ModelId::default()
+        });
         let label = |label: &str, score| Label { label: label.into(), score: Some(score) };
         Self(Outcome {
             info: FrameInfo {

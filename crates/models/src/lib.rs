@@ -14,6 +14,7 @@ mod onnx_file;
 mod output_section;
 mod port;
 mod proto;
+mod repository;
 mod values;
 
 pub use bundle::Bundle;
@@ -23,4 +24,5 @@ pub use input::{Input, frame_failure, width};
 pub use onnx_file::{ExternalFile, OnnxFile, hexadecimal};
 pub use output_section::{Activation, LocalOrigin, OutputConfig, Scale, Units};
 pub use port::{Axis, Dtype, Elements, Port};
+pub use repository::{Repository, Stamp, check_version};
 pub use values::{Class, Output, Reading, ScoreMap, Values};

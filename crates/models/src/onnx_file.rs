@@ -45,6 +45,11 @@ impl OnnxFile {
         Self { graph, external: Vec::new(), digest, folder: None }
     }
 
+    /// Number of nodes of its graph, without those of graphs within nodes.
+    pub fn nodes(&self) -> usize {
+        proto::nodes(&self.graph)
+    }
+
     /// Reads `model.onnx` in `folder` and the files that it names.
     ///
     /// # Errors

@@ -107,6 +107,11 @@ pub(crate) fn external_locations(onnx: &[u8]) -> Result<BTreeSet<String>, Decode
     Ok(found)
 }
 
+/// Number of nodes of the graph, without those of graphs within nodes; 0 where it cannot be read.
+pub(crate) fn nodes(onnx: &[u8]) -> usize {
+    Model::decode(onnx).ok().and_then(|model| model.graph).map_or(0, |graph| graph.nodes.len())
+}
+
 fn in_graph(graph: &Graph, found: &mut BTreeSet<String>) {
     in_tensors(graph.initializers.iter().chain(dense(&graph.sparse_initializers)), found);
     graph.nodes.iter().flat_map(|node| &node.attributes).for_each(|attribute| in_attribute(attribute, found));

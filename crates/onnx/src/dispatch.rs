@@ -9,7 +9,11 @@ use super::options::ExecutionProvider;
 /// The shares of the execution providers in a run, the largest time first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct Dispatch(Vec<DispatchShare>);
+pub struct Dispatch {
+    shares: Vec<DispatchShare>,
+    #[serde(skip)]
+    nodes: usize,
+}
 
 /// The share of one execution provider.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -85,18 +89,23 @@ impl Dispatch {
             })
             .collect();
         shares.sort_by(|a, b| b.time.total_cmp(&a.time));
-        Ok(Self(shares))
+        Ok(Self { shares, nodes })
     }
 
     /// The shares of all providers that ran a node.
     pub fn shares(&self) -> &[DispatchShare] {
-        &self.0
+        &self.shares
+    }
+
+    /// Number of nodes that ran: those that the library's optimisation has left, each fused one once.
+    pub fn nodes(&self) -> usize {
+        self.nodes
     }
 
     /// The share of one provider; zeros where it ran no node.
     pub fn of(&self, provider: ExecutionProvider) -> DispatchShare {
         let name = provider.name();
-        let share = self.0.iter().find(|share| share.provider == name).cloned();
+        let share = self.shares.iter().find(|share| share.provider == name).cloned();
         share.unwrap_or(DispatchShare { provider: name.into(), nodes: 0.0, time: 0.0 })
     }
 }
@@ -104,7 +113,7 @@ impl Dispatch {
 impl std::fmt::Display for Dispatch {
     /// `openvino 90 % of nodes, 98 % of time; cpu 10 % of nodes, 2 % of time`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (index, DispatchShare { provider, nodes, time }) in self.0.iter().enumerate() {
+        for (index, DispatchShare { provider, nodes, time }) in self.shares.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "; " })?;
             write!(f, "{provider} {:.0} % of nodes, {:.0} % of time", 100.0 * nodes, 100.0 * time)?;
         }

@@ -27,7 +27,7 @@ mod tests;
 mod trial;
 mod warmup;
 
-pub use catalog::{Catalog, CatalogError, RefusedBundle};
+pub use catalog::{Catalog, CatalogError, RefusedBundle, Version, VersionState, Versions};
 pub use dispatch::{Dispatch, DispatchShare};
 pub use examination::{Examination, Examinations, examine};
 pub use library::{LibraryError, Runtime};

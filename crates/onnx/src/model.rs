@@ -9,7 +9,7 @@ use sferic_actors::frame::{IqSamples, ModelId, Tensor};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::{LoadedModel, RunError};
 use sferic_features::{Extractor, FeatureConfig};
-use sferic_models::{Bundle, Head, Input, hexadecimal};
+use sferic_models::{Bundle, Head, Input, Port, hexadecimal};
 
 use super::dispatch::Dispatch;
 use super::library::Runtime;
@@ -24,12 +24,14 @@ pub struct Model {
     id: Arc<ModelId>,
     features: FeatureConfig,
     onnx_digest: [u8; 32],
-    config_digest: [u8; 32],
     input: Input,
     head: Head,
     session: SharedSession,
     providers: Vec<ExecutionProvider>,
     dispatch: Option<Dispatch>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    nodes: usize,
     warm_up: WarmUp,
     empty_bands_logged: Once,
 }
@@ -67,16 +69,24 @@ impl Model {
         let head = head.with_confidence_interval(options.confidence_interval);
         let warm_up = warm_up(&session, &input, &head, frame, options.max_batch)?;
         let digest = hexadecimal(&bundle.onnx.digest);
+        let (inputs, outputs) = (session.input_ports(), session.output_ports());
         let model = Self {
-            id: Arc::new(ModelId { name: name.into(), version: version.into(), digest }),
+            id: Arc::new(ModelId {
+                name: name.into(),
+                version: version.into(),
+                digest,
+                config_digest: bundle.config_digest,
+            }),
             features: bundle.features,
             onnx_digest: bundle.onnx.digest,
-            config_digest: bundle.config_digest,
             input,
             head,
             session,
             providers,
             dispatch,
+            inputs,
+            outputs,
+            nodes: bundle.onnx.nodes(),
             warm_up,
             empty_bands_logged: Once::new(),
         };
@@ -135,6 +145,21 @@ impl Model {
     /// Where its nodes run, by the profile of a warm-up run; `None` where no profile could be taken.
     pub fn dispatch(&self) -> Option<&Dispatch> {
         self.dispatch.as_ref()
+    }
+
+    /// The inputs of the ONNX file.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The outputs of the ONNX file.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// Nodes of its graph as it is in the file, before any optimisation.
+    pub fn nodes(&self) -> usize {
+        self.nodes
     }
 
     /// Run times at warm-up by batch size, rising from 1.
@@ -207,7 +232,7 @@ impl LoadedModel for Model {
 
     /// Of the ONNX file, see [`OnnxFile::digest`](sferic_models::OnnxFile::digest), and of `model.toml`.
     fn digests(&self) -> [&[u8; 32]; 2] {
-        [&self.onnx_digest, &self.config_digest]
+        [&self.onnx_digest, &self.id.config_digest]
     }
 
     fn rebind(&self, answer: Answer) -> Option<Answer> {

@@ -30,7 +30,7 @@ pub use decode::{frame_id_is_valid, read};
 pub use explain::ReadError;
 pub use frame::FrameMessage;
 pub use geolocation::Geolocation;
-pub use outcome::{EncodeError, encode};
+pub use outcome::{EncodeError, encode, timestamp};
 pub use salvage::salvage;
 use sferic_actors::frame::Encoding;
 pub use values::Text;

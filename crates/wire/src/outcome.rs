@@ -1,6 +1,6 @@
 //! Writing an outcome.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -171,7 +171,7 @@ impl<'a> PredictionBody<'a> {
             inference_time_ms: milliseconds(outcome.settled_at - outcome.received_at),
             stages_ms: StagesMs::from(outcome.trail.stages()),
             batch_size: prediction.batch_size,
-            timestamp: timestamp(outcome),
+            timestamp: timestamp(outcome.timestamp),
             _cache_hit: prediction.cache_hit,
             delivery: DeliveryBody::of(outcome),
         }
@@ -219,7 +219,7 @@ impl<'a> FailureBody<'a> {
             retry_after_ms: failure
                 .retry_after
                 .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            timestamp: timestamp(outcome),
+            timestamp: timestamp(outcome.timestamp),
             delivery: DeliveryBody::of(outcome),
             payload: outcome.envelope.delivery.as_ref().and_then(|of| of.payload.as_deref()).map(Payload),
         }
@@ -230,6 +230,7 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-fn timestamp(outcome: &Outcome) -> String {
-    Timestamp::try_from(outcome.timestamp).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
+/// RFC 3339, to the microsecond.
+pub fn timestamp(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
 }

@@ -175,8 +175,9 @@ fn a_name_without_version_selects_the_highest_that_is_not_refused() {
     let repository = repository(&bundles);
     let catalog = Catalog::load(repository.path(), &runtime, &Options::default()).expect("readable");
     assert_eq!(catalog.resolve("m").map(|model| model.id().version.as_str()), Ok("10"));
+    let found = catalog.refused();
     let refused: Vec<_> =
-        catalog.refused().iter().map(|refused| (refused.name.as_str(), refused.version.as_str())).collect();
+        found.iter().map(|refused| (refused.name.as_str(), refused.version.as_str())).collect();
     assert_eq!(refused, [("gone", "1"), ("m", "+12"), ("m", "010"), ("m", "11")]);
     for (asked, count) in
         [("gone", 1), ("gone@1", 1), ("gone@2", 0), ("m", 3), ("m@11", 1), ("m@10", 0), ("nobody", 0)]

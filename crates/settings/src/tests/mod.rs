@@ -137,9 +137,9 @@ fn keys_without_effect_are_listed_and_marked() {
 #[test]
 fn set_keys_without_effect_are_named() {
     assert_eq!(Settings::default().set_but_unbuilt(), [""; 0]);
-    let file = "[models]\nwatch = true\nkeep_warm = 3\nrepository = 'x'\n[[receivers]]\nsource = 'a'";
+    let file = "[models]\nwatch = true\nstate = 'f'\nrepository = 'x'\n[[receivers]]\nsource = 'a'";
     let settings = load_from(file, &[("SFERIC__HTTP__TOKEN", "t")], &[]).unwrap();
-    let expected = ["receivers", "models.keep_warm", "http.token"];
+    let expected = ["receivers", "models.state", "http.token"];
     assert_eq!(settings.set_but_unbuilt(), expected);
 }
 

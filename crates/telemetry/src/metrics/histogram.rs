@@ -80,6 +80,23 @@ impl Buckets {
         }
     }
 
+    /// The value that a share of all values is at most, from 0 to 1, interpolated within its bucket; `None`
+    /// without values, the last bound for values above it.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let rank = share * self.count() as f64;
+        let mut before = 0.0;
+        for (index, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let count = count as f64;
+            if before + count >= rank {
+                let lower = index.checked_sub(1).map_or(0.0, |index| self.bounds[index]);
+                let upper = self.bounds.get(index).copied().unwrap_or(lower);
+                return Some(lower + (upper - lower) * (rank - before) / count);
+            }
+            before += count;
+        }
+        None
+    }
+
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -110,6 +127,19 @@ mod tests {
             Some(Exemplar { value: 24e-6, time: now, trace_id: 9.into(), span_id: 1.into() })
         );
         assert_eq!(read.exemplars[0], None);
+    }
+
+    #[test]
+    fn quantiles_are_interpolated_within_their_bucket() {
+        let of = |counts: &[u64], share| {
+            let (bounds, counts) = (vec![1.0, 2.0, 4.0], counts.to_vec());
+            Buckets { bounds, counts, sum: 0.0, exemplars: Vec::new() }.quantile(share)
+        };
+        assert_eq!(of(&[0; 4], 0.5), None);
+        assert_eq!(of(&[4, 0, 0, 0], 0.5), Some(0.5));
+        assert_eq!(of(&[5, 0, 5, 0], 0.5), Some(1.0));
+        assert_eq!(of(&[5, 0, 5, 0], 0.9), Some(3.6));
+        assert_eq!(of(&[0, 0, 0, 3], 0.99), Some(4.0), "no more is known of what is above the last bound");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::catalogue as metrics;
 use super::family::Reading;
-use super::histogram::Histogram;
+use super::histogram::{Buckets, Histogram};
 use crate::stages::{Stage, durations};
 
 /// Label of the sources beyond `telemetry.max_sources`.
@@ -41,6 +41,17 @@ struct ModelCounts {
     predictions: u64,
     failures: u64,
     inference: Histogram,
+}
+
+/// What was counted of one version of a model.
+#[derive(Debug)]
+pub struct ModelRecord {
+    /// Its predictions.
+    pub predictions: u64,
+    /// Frames that failed with it.
+    pub failures: u64,
+    /// Times of its runs, seconds.
+    pub inference: Buckets,
 }
 
 /// Counts by source; sources beyond the maximum share one entry.
@@ -137,6 +148,15 @@ impl Recorded {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let max_sources = counts.max_sources;
         counts.lost.entry(reason).or_default().add(source, 0, frames, max_sources);
+    }
+
+    /// What was counted of one version of a model.
+    pub fn of_model(&self, name: &str, version: &str) -> ModelRecord {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = counts.models.iter().find(|(id, _)| (&*id.name, &*id.version) == (name, version));
+        let none = ModelCounts::default();
+        let ModelCounts { predictions, failures, inference } = found.map_or(&none, |(_, counts)| counts);
+        ModelRecord { predictions: *predictions, failures: *failures, inference: inference.read() }
     }
 
     /// Adds the counts to a reading.

@@ -75,7 +75,7 @@ impl Pool {
         });
         let circuits = Circuits::new(breaker::Config::default());
         let served: Arc<dyn LoadedModel> = Arc::new(AcceptsAll(Arc::clone(model)));
-        let generation = Generation::new(&model.id().name, vec![served], Vec::new(), &circuits);
+        let generation = Generation::new(&model.id().name, vec![served], &[], Vec::new(), &circuits);
         let models = Models::new(generation);
         let tensors = Prepared { buffers: BufferPool::new(Duration::from_secs(300), 100 << 20), shape };
         let ports = Ports {

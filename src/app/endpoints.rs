@@ -1,0 +1,244 @@
+//! What the control endpoints are asked for, and what they do.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sferic_actors::breaker::{Circuits, Force, SharedCircuit};
+use sferic_actors::cache::CacheStore;
+use sferic_actors::frame::ModelId;
+use sferic_telemetry::metrics::Recorded;
+
+use crate::models::ModelService;
+use crate::nats::{ControlError, Endpoint};
+
+/// The endpoints that change the models, in `sferic.models.<name>`.
+const CHANGES: [&str; 5] =
+    ["models.load", "models.unload", "models.reload", "models.promote", "models.rollback"];
+
+/// Request of a change, and of `sferic.models.info`.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object of `model`, `version` and `force`, or nothing")]
+struct ModelRequest {
+    /// `name` or `name@version`; absent: the default model.
+    model: Option<String>,
+    version: Option<VersionText>,
+    force: bool,
+}
+
+/// A version, which people also write as a number.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "a version must be a number or its digits in a string")]
+enum VersionText {
+    Text(String),
+    Number(u64),
+}
+
+/// Request of `sferic.breaker`; an empty one lists every circuit.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object of `model` and `force`, or nothing")]
+struct BreakerRequest {
+    /// `name` or `name@version`; absent: all.
+    model: Option<String>,
+    force: Option<Force>,
+}
+
+/// Request of `sferic.cache`.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object of `clear` and `model`, or nothing")]
+struct CacheRequest {
+    clear: bool,
+    /// `name` or `name@version`; absent: all.
+    model: Option<String>,
+}
+
+/// The endpoints about models: the list, one of them, and changes.
+pub fn models(models: &Arc<ModelService>, recorded: &Arc<Recorded>) -> Vec<Endpoint> {
+    let listing = Arc::clone(models);
+    let (asked, recorded) = (Arc::clone(models), Arc::clone(recorded));
+    let mut endpoints = vec![
+        Endpoint::new("models", move |_| std::future::ready(Ok(listing.list()))),
+        Endpoint::new("models.info", move |request| std::future::ready(info(&asked, &recorded, &request))),
+    ];
+    for name in CHANGES {
+        let models = Arc::clone(models);
+        endpoints.push(Endpoint::new(name, move |request| {
+            let models = Arc::clone(&models);
+            async move { change(&models, name, &request).await }
+        }));
+    }
+    endpoints
+}
+
+/// The endpoint `sferic.breaker`.
+pub fn breaker(circuits: &Arc<Circuits>) -> Endpoint {
+    let circuits = Arc::clone(circuits);
+    Endpoint::new("breaker", move |request| std::future::ready(force(&circuits, &request)))
+}
+
+/// The endpoint `sferic.cache`.
+pub fn cache(cache: &Arc<CacheStore>) -> Endpoint {
+    let cache = Arc::clone(cache);
+    Endpoint::new("cache", move |request| std::future::ready(cached(&cache, &request)))
+}
+
+fn read<T: DeserializeOwned + Default>(request: &Bytes) -> Result<T, ControlError> {
+    match request.as_ref() {
+        [] => Ok(T::default()),
+        text => serde_json::from_slice(text).map_err(|error| ControlError::new(400, error)),
+    }
+}
+
+impl ModelRequest {
+    /// Name and version, of which one may be within the other.
+    fn asked(&self, models: &ModelService) -> Result<(String, Option<String>), ControlError> {
+        let asked = self.model.as_deref().unwrap_or(models.default_name());
+        let (name, within) =
+            asked.split_once('@').map_or((asked, None), |(name, version)| (name, Some(version)));
+        let version = match &self.version {
+            Some(VersionText::Text(text)) => Some(text.clone()),
+            Some(VersionText::Number(number)) => Some(number.to_string()),
+            None => within.map(str::to_owned),
+        };
+        match (within, &version) {
+            (Some(within), Some(version)) if within != version => {
+                Err(ControlError::new(400, format!("`model` is {asked:?}, but `version` is {version:?}")))
+            }
+            _ => Ok((name.to_owned(), version)),
+        }
+    }
+}
+
+fn info(models: &ModelService, recorded: &Recorded, request: &Bytes) -> Result<Value, ControlError> {
+    let (name, version) = read::<ModelRequest>(request)?.asked(models)?;
+    models.info(&name, version.as_deref(), recorded)
+}
+
+async fn change(models: &ModelService, what: &str, request: &Bytes) -> Result<Value, ControlError> {
+    let request: ModelRequest = read(request)?;
+    let (name, version) = request.asked(models)?;
+    let version = version.as_deref();
+    let change = match (what, version) {
+        ("models.load", Some(version)) => models.load(&name, version).await,
+        ("models.load", None) => models.load_highest(&name).await,
+        ("models.unload", _) => models.unload(&name, version, request.force).await,
+        ("models.promote", _) => models.promote(&name, version).await,
+        ("models.rollback", Some(_)) => {
+            Err(ControlError::new(400, "a roll-back goes to the previous version"))
+        }
+        ("models.rollback", None) => models.rollback(&name).await,
+        _ => models.reload(&name, version, request.force).await,
+    };
+    to_value(&change?)
+}
+
+/// Executes a request about circuits and answers with those it selects.
+fn force(circuits: &Circuits, request: &Bytes) -> Result<Value, ControlError> {
+    let BreakerRequest { model, force } = read(request)?;
+    let all = circuits.all();
+    let meant =
+        |circuit: &&Arc<SharedCircuit>| model.as_ref().is_none_or(|asked| is_meant(circuit.model(), asked));
+    let chosen: Vec<_> = all.iter().filter(meant).collect();
+    if let (Some(asked), []) = (&model, chosen.as_slice()) {
+        let there: Vec<_> = all.iter().map(|circuit| circuit.model().to_string()).collect();
+        return Err(ControlError::new(
+            404,
+            format_args!("`model` is {asked:?}, must be one of {}, or a name alone", there.join(", ")),
+        ));
+    }
+    if let Some(force) = force {
+        chosen.iter().for_each(|circuit| circuit.force(force));
+    }
+    to_value(&json!({"circuits": chosen.iter().map(|circuit| circuit.stats()).collect::<Vec<_>>()}))
+}
+
+fn cached(cache: &CacheStore, request: &Bytes) -> Result<Value, ControlError> {
+    let CacheRequest { clear, model } = read(request)?;
+    let cleared = match (clear, &model) {
+        (true, _) => Some(cache.clear(|id| model.as_ref().is_none_or(|asked| is_meant(id, asked)))),
+        (false, None) => None,
+        (false, Some(model)) => {
+            let message =
+                format!("`model` is {model:?}, but `clear` is not true: statistics are of all models");
+            return Err(ControlError::new(400, message));
+        }
+    };
+    let mut answer = to_value(&cache.stats())?;
+    if let Some(cleared) = cleared {
+        answer["cleared"] = cleared.into();
+    }
+    Ok(answer)
+}
+
+fn is_meant(model: &ModelId, asked: &str) -> bool {
+    match asked.split_once('@') {
+        Some((name, version)) => model.name == name && model.version == version,
+        None => model.name == asked,
+    }
+}
+
+/// Any answer as JSON.
+///
+/// # Errors
+/// A defect.
+pub fn to_value(answer: &impl serde::Serialize) -> Result<Value, ControlError> {
+    serde_json::to_value(answer).map_err(|error| ControlError::new(500, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn circuits() -> Arc<Circuits> {
+        let circuits = Circuits::new(Default::default());
+        for version in ["1", "2"] {
+            circuits.of(&Arc::new(ModelId {
+                name: "a".into(),
+                version: version.into(),
+                ..ModelId::default()
+            }));
+        }
+        circuits
+    }
+
+    #[tokio::test]
+    async fn circuits_are_forced_by_name_by_version_or_all_at_once() {
+        let circuits = circuits();
+        let states = |request: &str| {
+            let answer = force(&circuits, &Bytes::from(request.to_owned())).unwrap();
+            let states: Vec<_> =
+                answer["circuits"].as_array().unwrap().iter().map(|each| each["state"].clone()).collect();
+            json!(states)
+        };
+        assert_eq!(states(""), json!(["closed", "closed"]));
+        assert_eq!(states(r#"{"model": "a@2", "force": "open"}"#), json!(["open"]));
+        assert_eq!(states("{}"), json!(["closed", "open"]));
+        assert_eq!(states(r#"{"force": "open"}"#), json!(["open", "open"]));
+        assert_eq!(states(r#"{"model": "a", "force": "close"}"#), json!(["closed", "closed"]));
+        let all = force(&circuits, &Bytes::from_static(br#"{"model": "a@2"}"#)).unwrap();
+        assert_eq!(all["circuits"][0]["openings"], 1, "it was open already the second time");
+        assert_eq!(states(r#"{"force": "reset"}"#), json!(["closed", "closed"]));
+        assert_eq!(force(&circuits, &Bytes::new()).unwrap()["circuits"][1]["openings"], 0);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_request_is_refused_with_its_value_and_what_is_allowed() {
+        for (request, code, parts) in [
+            (r#"{"model": "b"}"#, 404, &["\"b\"", "a@1, a@2"][..]),
+            (r#"{"model": "a@3"}"#, 404, &["\"a@3\"", "a@1, a@2"]),
+            (r#"{"force": "shut"}"#, 400, &["`shut`", "`open`, `close`, `reset`"]),
+            (r#"{"forse": "open"}"#, 400, &["`forse`", "`model`", "`force`"]),
+            (r#"{"model": 3}"#, 400, &["`3`", "a string"]),
+            ("[]\n", 400, &["an object of `model` and `force`, or nothing"]),
+            ("open", 400, &["expected value"]),
+        ] {
+            let refusal = force(&circuits(), &Bytes::from(request)).unwrap_err();
+            assert_eq!(refusal.code(), code, "{refusal:?}");
+            for part in parts {
+                assert!(refusal.message().contains(part), "{part:?} is not in {refusal:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What is told of the models: their versions, one of them, and a change.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sferic_onnx::{Model, Version, VersionState, Versions};
+use sferic_telemetry::metrics::Recorded;
+use tokio::time::Instant;
+
+use super::ModelService;
+use crate::nats::ControlError;
+
+/// A change of what is loaded or active.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    /// Whether it was done.
+    pub success: bool,
+    /// What was done, in words.
+    pub message: String,
+    /// The model's name.
+    pub model: String,
+    /// The version that was active before.
+    pub previous_version: Option<String>,
+    /// The version that is active now; for a version that was only loaded, that one.
+    pub new_version: Option<String>,
+    /// From the request to its end, milliseconds.
+    pub reload_time_ms: f64,
+    /// Frames that ended with what the change has taken out of service.
+    pub requests_drained: usize,
+    #[serde(skip)]
+    pub(super) begun: Instant,
+    /// What is freed with its last frame.
+    #[serde(skip)]
+    pub(super) freed: Vec<Arc<Model>>,
+}
+
+impl ModelService {
+    /// Every model with its versions.
+    pub fn list(&self) -> Value {
+        let catalog = self.catalog();
+        let models = catalog.all().map(|(name, Versions { active, previous, versions })| {
+            let versions: Vec<_> = versions.iter().map(version).collect();
+            json!({"name": name, "active": active, "previous": previous, "versions": versions})
+        });
+        json!({"models": models.collect::<Vec<_>>()})
+    }
+
+    /// One version, the active one where none is given, with what `recorded` counted of it.
+    ///
+    /// # Errors
+    /// It is not loaded.
+    pub fn info(&self, name: &str, asked: Option<&str>, recorded: &Recorded) -> Result<Value, ControlError> {
+        let catalog = self.catalog();
+        let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+        let number = asked.or(versions.active.as_deref());
+        let known = number.and_then(|number| versions.get(number)).ok_or_else(|| {
+            let there: Vec<_> = versions.versions.iter().map(|known| known.version.as_str()).collect();
+            let asked = number.unwrap_or("an active one").escape_debug();
+            ControlError::new(404, format!("no version {asked} of {name}; there are {}", there.join(", ")))
+        })?;
+        let mut answer = version(known);
+        let mut add = |key: &str, value: Value| answer[key] = value;
+        add("model", name.into());
+        add("active", (versions.active.as_deref() == Some(&known.version)).into());
+        if let Some(model) = known.model() {
+            let ports = |ports: &[sferic_models::Port]| ports.iter().map(port).collect::<Vec<_>>();
+            add("inputs", ports(model.inputs()).into());
+            add("outputs", ports(model.outputs()).into());
+            add("features", serde_json::to_value(model.features()).unwrap_or_default());
+            add("providers", model.providers().iter().map(|each| each.name()).collect::<Vec<_>>().into());
+            add("shares", serde_json::to_value(model.dispatch()).unwrap_or_default());
+            let after = model.dispatch().map(|dispatch| dispatch.nodes());
+            add("nodes", json!({"before": model.nodes(), "after": after}));
+            let costs = model.costs().iter();
+            let costs: Vec<_> = costs.map(|cost| json!({"batch": cost.batch, "ms": ms(cost.run)})).collect();
+            add("warm_up", costs.into());
+            add("max_batch", model.max_batch().into());
+            let served = recorded.of_model(name, &known.version);
+            add("predictions", served.predictions.into());
+            add("failures", served.failures.into());
+            let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|q| served.inference.quantile(q).map(|s| s * 1e3));
+            add("inference_ms", json!({"p50": p50, "p95": p95, "p99": p99}));
+        }
+        Ok(answer)
+    }
+}
+
+fn version(known: &Version) -> Value {
+    let reason = if let VersionState::Failed(reason) = &known.state { Some(reason) } else { None };
+    json!({
+        "version": known.version,
+        "state": known.state.name(),
+        "reason": reason,
+        "digest": known.model().map(|model| &model.id().digest),
+        "loaded_at": known.loaded_at.map(sferic_wire::timestamp),
+    })
+}
+
+fn port(port: &sferic_models::Port) -> Value {
+    use sferic_models::{Axis, Elements};
+    let dtype = match port.elements {
+        Elements::Numbers(dtype) => dtype.name(),
+        Elements::Strings => "string",
+        Elements::ScoreMaps => "sequence of maps",
+        Elements::Unsupported => "unsupported",
+    };
+    let axes = port.axes.iter().map(|axis| match axis {
+        Axis::Fixed(length) => json!(length),
+        Axis::Free(name) => json!(name),
+    });
+    json!({"name": port.name, "dtype": dtype, "shape": axes.collect::<Vec<_>>()})
+}
+
+fn ms(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
