@@ -1,5 +1,6 @@
 //! Wiring: builds the daemon from settings, models, broker and pipeline, and shuts it down in order.
 
+mod configs;
 mod control;
 mod decoder;
 mod endpoints;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use configs::{breaker_config, export_options, pipeline_config, trace_options};
 use control::Control;
 pub use decoder::FrameDecoder;
 pub use extractor::extractors;
@@ -23,16 +25,15 @@ use futures::{FutureExt, future};
 use metrics::Metrics;
 pub use missed::Unseen;
 use readiness::{Lifecycle, Readiness};
-use sferic_actors::breaker::{self, Circuits};
-use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
+use sferic_actors::breaker::Circuits;
+use sferic_actors::pipeline::{Pipeline, Ports, SharedState};
 use sferic_actors::task::Task;
-use sferic_actors::{cache, queue};
 use sferic_onnx::{Catalog, Options, Runtime, runners};
 use sferic_samples::BufferPool;
-use sferic_settings::{Mode, Settings, WhenFull, available_cores, given};
+use sferic_settings::{Settings, available_cores, given};
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
+use sferic_telemetry::otlp;
 use sferic_telemetry::traces::Traces;
-use sferic_telemetry::{ExportOptions, TraceOptions, otlp};
 use transport::{Records, StreamParts, Transport};
 
 use crate::http;
@@ -321,65 +322,6 @@ pub fn check_threads(settings: &Settings) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
-    let (pool, cache, in_flight_frames) = (&settings.pool, &settings.cache, settings.limits.in_flight_frames);
-    Ok(Config {
-        in_flight_frames,
-        in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
-        per_source_share: settings.limits.per_source_share,
-        workers: settings.preprocess.workers,
-        pool: queue::Config {
-            sessions: pool.sessions,
-            max_batch: pool.max_batch,
-            max_batch_delay: pool.max_batch_delay,
-            queue: match settings.nats.mode {
-                Mode::Core => pool.queue,
-                // As many are asked for as are admitted; to refuse some of them would only bring them back.
-                Mode::Jetstream => pool.queue.max(in_flight_frames),
-            },
-            acquire_timeout: pool.acquire_timeout,
-            shed_oldest: settings.limits.when_full == WhenFull::ShedOldest,
-        },
-        cache: cache::Config {
-            ttl: cache.ttl,
-            max_entries: cache.max_entries,
-            max_bytes: usize::try_from(cache.max_bytes)?,
-            admission: cache.admission,
-            shared_timeout: cache.shared.timeout,
-        },
-        supervision: settings.supervision.clone(),
-    })
-}
-
-fn export_options(settings: &Settings) -> ExportOptions {
-    let telemetry = &settings.telemetry;
-    ExportOptions { protocol: telemetry.otlp_protocol, metrics_interval: telemetry.metrics_interval }
-}
-
-fn trace_options(settings: &Settings) -> TraceOptions<'_> {
-    let (telemetry, nats) = (&settings.telemetry, &settings.nats);
-    TraceOptions {
-        sample_ratio: telemetry.sample_ratio,
-        slow_frame: telemetry.slow_frame,
-        prefix: &nats.prefix,
-        queue_group: &nats.queue_group,
-    }
-}
-
-fn breaker_config(settings: &Settings) -> breaker::Config {
-    let breaker = &settings.breaker;
-    breaker::Config {
-        failure_threshold: breaker.failure_threshold,
-        failure_share: breaker.failure_share,
-        slow_share: breaker.slow_share,
-        slow_call: breaker.slow_call,
-        window: breaker.window,
-        min_calls: breaker.min_calls,
-        open_for: breaker.open_for,
-        success_threshold: breaker.success_threshold,
-    }
 }
 
 async fn sweep(buffers: BufferPool, ttl: Duration) {

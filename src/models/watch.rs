@@ -9,7 +9,7 @@ use sferic_models::{Stamp, check_version};
 use sferic_onnx::VersionState;
 use tokio::time::Instant;
 
-use super::ModelService;
+use super::service::ModelService;
 
 /// Interval of the look. A version counts as complete once two looks have found the same files.
 const LOOK: Duration = Duration::from_secs(1);

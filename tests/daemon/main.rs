@@ -15,6 +15,7 @@ mod jetstream_guards;
 mod jetstream_shared;
 mod logs;
 mod metrics;
+mod model_service;
 mod models;
 mod odd_messages;
 mod publishing;

@@ -146,8 +146,8 @@ impl Versions {
 
 impl Catalog {
     /// Loads and warms, of each model in the folder, as many of the highest versions as `options` allow; the
-    /// highest of them is active. A folder that cannot be used is [refused](Self::refused) with a warning, and
-    /// the others are loaded.
+    /// highest of them is active. A folder that cannot be used is [refused](Self::refused) with a warning,
+    /// and the others are loaded.
     ///
     /// # Errors
     /// [`CatalogError`]: the repository is no readable folder.
@@ -226,7 +226,8 @@ impl Catalog {
         }
     }
 
-    /// Makes a loaded version active; the one before becomes the previous one. `false` where it is not loaded.
+    /// Makes a loaded version active; the one before becomes the previous one. `false` where it is not
+    /// loaded.
     pub fn activate(&mut self, name: &str, version: &str) -> bool {
         let Some(versions) = self.0.get_mut(name) else { return false };
         if versions.get(version).and_then(Version::model).is_none() {

@@ -3,9 +3,6 @@
 use serde::{Deserialize, Serialize};
 use sferic_models::CONFIDENCE_INTERVAL;
 
-use super::library::Runtime;
-use super::provider::usable;
-
 /// Options of loading.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -21,20 +18,6 @@ pub struct Options {
     pub confidence_interval: f64,
     /// How many versions of a model are loaded at most.
     pub max_versions: usize,
-}
-
-impl Options {
-    /// The same with those providers alone that the library has and that register. Others are logged here
-    /// once, not for every model.
-    #[must_use]
-    pub fn usable_on(&self, runtime: &Runtime) -> Self {
-        let is_usable = |provider: &ExecutionProvider| {
-            usable(runtime, *provider)
-                .inspect_err(|reason| tracing::warn!(%provider, reason, "execution provider left out"))
-                .is_ok()
-        };
-        Self { providers: self.providers.iter().copied().filter(is_usable).collect(), ..self.clone() }
-    }
 }
 
 impl Default for Options {

@@ -6,7 +6,7 @@ use ort::ep::{self, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::Session;
 
 use super::library::Runtime;
-use super::options::ExecutionProvider;
+use super::options::{ExecutionProvider, Options};
 
 /// Thread counts for a provider with threads of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,4 +77,18 @@ pub(crate) fn dispatch(provider: ExecutionProvider, threads: Threads) -> Option<
             .build(),
     };
     Some(asked.error_on_failure())
+}
+
+impl Options {
+    /// The same with those providers alone that the library has and that register. Others are logged here
+    /// once, not for every model.
+    #[must_use]
+    pub fn usable_on(&self, runtime: &Runtime) -> Self {
+        let is_usable = |provider: &ExecutionProvider| {
+            usable(runtime, *provider)
+                .inspect_err(|reason| tracing::warn!(%provider, reason, "execution provider left out"))
+                .is_ok()
+        };
+        Self { providers: self.providers.iter().copied().filter(is_usable).collect(), ..self.clone() }
+    }
 }

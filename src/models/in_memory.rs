@@ -1,0 +1,66 @@
+//! Which versions of a model stay in memory: plain and synchronous.
+
+use sferic_onnx::Versions;
+
+/// The loaded versions of a model, by rising number, and those with a role.
+#[derive(Debug)]
+pub struct InMemory<'a> {
+    loaded: Vec<&'a str>,
+    active: Option<&'a str>,
+    previous: Option<&'a str>,
+}
+
+/// As many are loaded as may be, and each has a role.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl<'a> InMemory<'a> {
+    /// Those of a model.
+    pub fn of(versions: &'a Versions) -> Self {
+        let loaded = versions.ready().map(|model| model.id().version.as_str()).collect();
+        Self { loaded, active: versions.active.as_deref(), previous: versions.previous.as_deref() }
+    }
+
+    /// The version that goes where `version` is loaded and at most `most` may be: the lowest without a role.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn displaced_by(&self, version: &str, most: usize) -> Result<Option<String>, Full> {
+        if self.loaded.len() < most || self.loaded.contains(&version) {
+            return Ok(None);
+        }
+        let lowest = self.loaded.iter().find(|loaded| self.rank(loaded) == 2);
+        lowest.map(|lowest| Some((*lowest).to_owned())).ok_or(Full)
+    }
+
+    /// The versions that go after a switch, where `keep` stay: the active one, the previous one, then the
+    /// highest.
+    pub fn beyond(&self, keep: usize) -> Vec<String> {
+        let mut kept: Vec<_> = self.loaded.iter().rev().collect();
+        // Stable.
+        kept.sort_by_key(|version| self.rank(version));
+        kept.into_iter().skip(keep.max(1)).map(|version| (*version).to_owned()).collect()
+    }
+
+    fn rank(&self, version: &str) -> u8 {
+        let is = |role: Option<&str>| role == Some(version);
+        if is(self.active) { 0 } else { 2 - u8::from(is(self.previous)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_with_a_role_is_the_last_to_go() {
+        let four = InMemory { loaded: vec!["1", "2", "9", "10"], active: Some("2"), previous: Some("1") };
+        assert_eq!(four.displaced_by("11", 4), Ok(Some("9".into())));
+        assert_eq!((four.displaced_by("11", 5), four.displaced_by("9", 4)), (Ok(None), Ok(None)));
+        assert_eq!(four.beyond(2), ["10", "9"]);
+        assert_eq!((four.beyond(3), four.beyond(4).len()), (vec!["9".to_owned()], 0));
+        assert_eq!(four.beyond(0), ["1", "10", "9"], "the active one stays");
+        let two = InMemory { loaded: vec!["1", "2"], active: Some("2"), previous: Some("1") };
+        assert_eq!(two.displaced_by("3", 2), Err(Full));
+    }
+}

@@ -1,0 +1,404 @@
+//! What changes the models in service.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use sferic_actors::breaker::Circuits;
+use sferic_actors::routing::Models;
+use sferic_models::{Repository, Stamp, check_version};
+use sferic_onnx::{Catalog, Model, Options, Runtime, VersionState};
+use sferic_settings::Settings;
+use sferic_telemetry::Throttle;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::change::Change;
+use super::in_memory::{Full, InMemory};
+use crate::nats::ControlError;
+
+/// Interval at which a drain is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The models in service, and what changes them.
+pub struct ModelService {
+    catalog: RwLock<Catalog>,
+    in_service: Arc<Models>,
+    circuits: Arc<Circuits>,
+    pub(super) repository: Repository,
+    runtime: Runtime,
+    pub(super) options: Options,
+    /// What serves frames that name no model: `name` or `name@version`.
+    default: String,
+    keep_warm: usize,
+    /// Longer than any frame lives.
+    drain_bound: Duration,
+    changing: Mutex<()>,
+    pub(super) unreadable: Throttle,
+}
+
+/// What is loaded, and where it came from.
+struct Loaded {
+    model: Arc<Model>,
+    folder: PathBuf,
+    stamp: Option<Stamp>,
+}
+
+impl ModelService {
+    /// Begins with the models of this catalog, which was loaded with `runtime` and `options`.
+    pub fn new(
+        settings: &Settings,
+        catalog: Catalog,
+        runtime: Runtime,
+        options: &Options,
+        circuits: &Arc<Circuits>,
+    ) -> Arc<Self> {
+        let models = &settings.models;
+        Arc::new(Self {
+            in_service: Models::new(catalog.generation(&models.default, circuits)),
+            catalog: RwLock::new(catalog),
+            circuits: Arc::clone(circuits),
+            repository: Repository::new(&models.repository),
+            options: options.usable_on(&runtime),
+            runtime,
+            default: models.default.clone(),
+            keep_warm: models.keep_warm,
+            drain_bound: settings.limits.max_timeout + Duration::from_secs(5),
+            changing: Mutex::default(),
+            unreadable: Throttle::new(Duration::from_secs(60)),
+        })
+    }
+
+    /// The generation in service, which frames are routed by.
+    pub fn in_service(&self) -> &Arc<Models> {
+        &self.in_service
+    }
+
+    /// Every version that is known.
+    pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
+        self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of the default model.
+    pub fn default_name(&self) -> &str {
+        self.default.split('@').next().unwrap_or_default()
+    }
+
+    /// Loads a version beside those that serve, without making it active. Where as many are loaded as may be,
+    /// the lowest one that is neither active nor the previous one is unloaded.
+    ///
+    /// # Errors
+    /// There is no such version, or it cannot be used; then nothing has changed.
+    pub async fn load(&self, name: &str, version: &str) -> Result<Change, ControlError> {
+        let _one = self.changing.lock().await;
+        let begun = Instant::now();
+        let folder = self.folder(name, version)?;
+        let surplus = self.surplus(name, version)?;
+        let loaded = self.open(name, version, &folder).await?;
+        let mut change = self.change(name, begun, |catalog| {
+            let replaced = catalog.add(Arc::clone(&loaded.model), &loaded.folder, loaded.stamp);
+            replaced
+                .into_iter()
+                .chain(surplus.as_deref().and_then(|lowest| catalog.retire(name, lowest)))
+                .collect()
+        });
+        change.message = match &surplus {
+            None => format!("{name}@{version} is loaded"),
+            Some(lowest) => format!(
+                "{name}@{version} is loaded, version {lowest} is not any more: models.max_versions is {}",
+                self.options.max_versions
+            ),
+        };
+        change.new_version = Some(version.to_owned());
+        self.drained(change).await
+    }
+
+    /// [`load`](Self::load) of the highest version that has not failed.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn load_highest(&self, name: &str) -> Result<Change, ControlError> {
+        let highest = self.highest(name)?;
+        self.load(name, &highest).await
+    }
+
+    /// Makes a version active, the highest that has not failed where none is given. It is loaded from disk
+    /// beside the one that serves, unless it is loaded and its files are the same; `force` loads it anyway.
+    ///
+    /// # Errors
+    /// There is no such version, or it cannot be used; then nothing has changed.
+    pub async fn reload(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        force: bool,
+    ) -> Result<Change, ControlError> {
+        let _one = self.changing.lock().await;
+        let begun = Instant::now();
+        let version = match version {
+            Some(version) => version.to_owned(),
+            None => self.highest(name)?,
+        };
+        let folder = self.folder(name, &version)?;
+        let is_same = !force && {
+            let (stamp, catalog) = (Stamp::of(&folder), self.catalog());
+            let known = catalog.of(name).and_then(|versions| versions.get(&version));
+            known
+                .is_some_and(|known| known.model().is_some() && known.stamp.is_some() && known.stamp == stamp)
+        };
+        if is_same {
+            return self.activate(name, &version, begun, "its files have not changed").await;
+        }
+        let loaded = self.open(name, &version, &folder).await?;
+        let mut change = self.change(name, begun, |catalog| {
+            let replaced = catalog.add(Arc::clone(&loaded.model), &loaded.folder, loaded.stamp);
+            catalog.activate(name, &version);
+            replaced.into_iter().chain(self.cooled(catalog, name)).collect()
+        });
+        change.message = format!("{name}@{version} is loaded and active");
+        self.drained(change).await
+    }
+
+    /// Makes a loaded version active; the highest one where none is given.
+    ///
+    /// # Errors
+    /// It is not loaded.
+    pub async fn promote(&self, name: &str, version: Option<&str>) -> Result<Change, ControlError> {
+        let _one = self.changing.lock().await;
+        let highest = {
+            let catalog = self.catalog();
+            let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+            versions.ready().next_back().map(|model| model.id().version.clone())
+        };
+        let version = version.map(str::to_owned).or(highest);
+        let version =
+            version.ok_or_else(|| ControlError::new(409, format!("no version of {name} is loaded")))?;
+        self.activate(name, &version, Instant::now(), "it was loaded").await
+    }
+
+    /// Makes the previous version active again, which is loaded first where it is not any more.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used.
+    pub async fn rollback(&self, name: &str) -> Result<Change, ControlError> {
+        let previous = {
+            let catalog = self.catalog();
+            catalog.of(name).ok_or_else(|| self.unknown(name))?.previous.clone()
+        };
+        let previous = previous.ok_or_else(|| {
+            ControlError::new(409, format!("no version of {name} was active before this one"))
+        })?;
+        self.reload(name, Some(&previous), false).await
+    }
+
+    /// Takes a version out of service, or all of the model where none is given. Frames that it has end with
+    /// it. The active version, and the default model, go only with `force`.
+    ///
+    /// # Errors
+    /// It is not loaded, or needs `force`.
+    pub async fn unload(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        force: bool,
+    ) -> Result<Change, ControlError> {
+        let _one = self.changing.lock().await;
+        let begun = Instant::now();
+        let (going, active) = {
+            let catalog = self.catalog();
+            let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+            let loaded = versions.ready().map(|model| model.id().version.clone());
+            let going: Vec<_> = loaded.filter(|loaded| version.is_none_or(|asked| asked == loaded)).collect();
+            (going, versions.active.clone())
+        };
+        if going.is_empty() {
+            let what = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
+            return Err(ControlError::new(409, format!("{what} is not loaded")));
+        }
+        let needs_force = match (version, &active) {
+            (Some(version), Some(active)) if version == active => {
+                Some(format!("{name}@{version} is active: promote another version first, or force it"))
+            }
+            (None, _) if name == self.default_name() => Some(format!(
+                "{name} is models.default: frames that name no model need it; force it otherwise"
+            )),
+            _ => None,
+        };
+        if let Some(message) = needs_force.filter(|_| !force) {
+            return Err(ControlError::new(409, message));
+        }
+        let mut change = self.change(name, begun, |catalog| {
+            let previous = catalog.of(name).and_then(|versions| versions.previous.clone());
+            let retired: Vec<_> = going.iter().filter_map(|version| catalog.retire(name, version)).collect();
+            let highest = catalog.of(name).and_then(|versions| versions.ready().next_back().cloned());
+            let is_headless = catalog.of(name).is_some_and(|versions| versions.active.is_none());
+            if is_headless
+                && !previous.is_some_and(|previous| catalog.activate(name, &previous))
+                && let Some(highest) = highest
+            {
+                catalog.activate(name, &highest.id().version);
+            }
+            retired
+        });
+        change.message = format!("{name}@{} is unloaded", going.join(", "));
+        self.drained(change).await
+    }
+
+    /// Reloads every model; a model that fails goes on as it is.
+    pub async fn reload_all(&self) {
+        let names: Vec<_> = self.catalog().all().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            match self.reload(&name, None, false).await {
+                Ok(change) => tracing::info!(model = name, "{}", change.message),
+                Err(error) => tracing::warn!(model = name, error = error.message(), "not reloaded"),
+            }
+        }
+    }
+
+    async fn activate(
+        &self,
+        name: &str,
+        version: &str,
+        begun: Instant,
+        why: &str,
+    ) -> Result<Change, ControlError> {
+        let is_loaded = self.catalog().of(name).and_then(|versions| versions.get(version)?.model()).is_some();
+        if !is_loaded {
+            return Err(ControlError::new(409, format!("{name}@{version} is not loaded: load it first")));
+        }
+        let mut change = self.change(name, begun, |catalog| {
+            catalog.activate(name, version);
+            self.cooled(catalog, name)
+        });
+        change.message = match change.previous_version.as_deref() == Some(version) {
+            true => format!("{name}@{version} was active already, and {why}"),
+            false => format!("{name}@{version} is active; {why}"),
+        };
+        self.drained(change).await
+    }
+
+    /// Retires the versions that do not stay loaded after a switch.
+    fn cooled(&self, catalog: &mut Catalog, name: &str) -> Vec<Arc<Model>> {
+        let cooled = catalog.of(name).map(|versions| InMemory::of(versions).beyond(self.keep_warm));
+        cooled.unwrap_or_default().iter().filter_map(|version| catalog.retire(name, version)).collect()
+    }
+
+    /// The version that has to go for another one to be loaded.
+    fn surplus(&self, name: &str, version: &str) -> Result<Option<String>, ControlError> {
+        let (catalog, most) = (self.catalog(), self.options.max_versions);
+        let Some(versions) = catalog.of(name) else { return Ok(None) };
+        InMemory::of(versions).displaced_by(version, most).map_err(|Full| {
+            let message = format!(
+                "{most} versions of {name} are loaded, as many as models.max_versions; unload one first"
+            );
+            ControlError::new(409, message)
+        })
+    }
+
+    /// The highest version on disk that has not failed as it is there now.
+    fn highest(&self, name: &str) -> Result<String, ControlError> {
+        let on_disk = self.repository.versions(name).map_err(|error| {
+            ControlError::new(404, format!("{}: {error}", self.repository.folder().join(name).display()))
+        })?;
+        let catalog = self.catalog();
+        let has_failed = |version: &str, folder: &Path| {
+            let known = catalog.of(name).and_then(|versions| versions.get(version));
+            known.is_some_and(|known| {
+                matches!(known.state, VersionState::Failed(_)) && known.stamp == Stamp::of(folder)
+            })
+        };
+        let usable = |(version, folder): &&(String, PathBuf)| {
+            check_version(version).is_ok() && !has_failed(version, folder)
+        };
+        let highest = on_disk.iter().rev().find(usable).map(|(version, _)| version.clone());
+        highest.ok_or_else(|| {
+            ControlError::new(
+                409,
+                format!("no version of {name} can be used; `sferic models list` has the reasons"),
+            )
+        })
+    }
+
+    fn folder(&self, name: &str, version: &str) -> Result<PathBuf, ControlError> {
+        self.repository.version(name, version).map_err(|error| ControlError::new(404, error))
+    }
+
+    pub(super) fn unknown(&self, name: &str) -> ControlError {
+        let catalog = self.catalog();
+        let there: Vec<_> = catalog.all().map(|(name, _)| name).collect();
+        ControlError::new(404, format!("no model `{}`; there are {}", name.escape_debug(), there.join(", ")))
+    }
+
+    /// Loads and checks a bundle, off the async threads.
+    async fn open(&self, name: &str, version: &str, folder: &Path) -> Result<Loaded, ControlError> {
+        self.catalog_mut().begin(name, version, folder);
+        let (runtime, options) = (self.runtime.clone(), self.options.clone());
+        let (model, number, bundle) = (name.to_owned(), version.to_owned(), folder.to_owned());
+        let stamp = Stamp::of(folder);
+        let loading =
+            tokio::task::spawn_blocking(move || Model::load(&model, &number, &bundle, &runtime, &options));
+        let loaded = loading.await.unwrap_or_else(|error| Err(format!("loading it panicked: {error}")));
+        match loaded {
+            Ok(model) => Ok(Loaded { model: Arc::new(model), folder: folder.to_owned(), stamp }),
+            Err(reason) => {
+                let mut catalog = self.catalog_mut();
+                catalog.refuse(name, version, folder, stamp, &reason);
+                self.in_service.replace(catalog.generation(&self.default, &self.circuits));
+                let message = format!("{name}@{version} cannot be used, and nothing has changed: {reason}");
+                Err(ControlError::new(422, message))
+            }
+        }
+    }
+
+    /// Changes the catalog and what serves, at once; `change` returns what is to be freed.
+    fn change(
+        &self,
+        name: &str,
+        begun: Instant,
+        change: impl FnOnce(&mut Catalog) -> Vec<Arc<Model>>,
+    ) -> Change {
+        let mut catalog = self.catalog_mut();
+        let active =
+            |catalog: &Catalog| catalog.of(name).and_then(|versions| versions.active_model().cloned());
+        let before = active(&catalog);
+        let freed = change(&mut catalog);
+        self.in_service.replace(catalog.generation(&self.default, &self.circuits));
+        let is_loaded = |id: &_| catalog.models().iter().any(|model| **model.id() == *id);
+        self.circuits.retain(is_loaded);
+        let version = |model: &Arc<Model>| model.id().version.clone();
+        Change {
+            success: true,
+            message: String::new(),
+            model: name.to_owned(),
+            previous_version: before.as_ref().map(version),
+            new_version: active(&catalog).as_ref().map(version),
+            reload_time_ms: 0.0,
+            requests_drained: 0,
+            begun,
+            freed,
+        }
+    }
+
+    /// Waits until nothing uses what the change has taken out of service.
+    async fn drained(&self, mut change: Change) -> Result<Change, ControlError> {
+        let freed: Vec<_> = std::mem::take(&mut change.freed);
+        // The frames that are in work; this is the last reference else.
+        let in_use = |model: &Arc<Model>| Arc::strong_count(model).saturating_sub(1);
+        change.requests_drained = freed.iter().map(in_use).sum();
+        let give_up = Instant::now() + self.drain_bound;
+        while freed.iter().any(|model| in_use(model) > 0) && Instant::now() < give_up {
+            tokio::time::sleep(LOOK).await;
+        }
+        let left: usize = freed.iter().map(in_use).sum();
+        if left > 0 {
+            change.message += &format!("; {left} frames still use what was replaced");
+        }
+        change.reload_time_ms = change.begun.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(model = change.model, drained = change.requests_drained, "{}", change.message);
+        Ok(change)
+    }
+}
