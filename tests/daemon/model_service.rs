@@ -147,7 +147,9 @@ async fn what_cannot_be_used_changes_nothing_and_says_why() {
     let graph = std::fs::read(broken.join("model.onnx")).unwrap();
     let digest = sferic_models::OnnxFile::new(graph.clone()).digest;
     let toml = std::fs::read_to_string(broken.join("model.toml")).unwrap();
-    let stated = format!("[model]\nsha256 = \"{}\"\n{toml}", sferic_models::hexadecimal(&digest));
+    let (_, features) = toml.split_once("[features]").unwrap();
+    let stated =
+        format!("[model]\nsha256 = \"{}\"\n[features]{features}", sferic_models::hexadecimal(&digest));
     std::fs::write(broken.join("model.toml"), stated).unwrap();
     let mut changed = graph.clone();
     *changed.last_mut().unwrap() ^= 1;
