@@ -1,7 +1,9 @@
 //! Wiring: builds the daemon from settings, models, broker and pipeline, and shuts it down in order.
 
+mod configs;
 mod control;
 mod decoder;
+mod direct;
 mod extractor;
 mod metrics;
 mod missed;
@@ -15,34 +17,39 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use configs::{breaker_config, export_options, pipeline_config, trace_options};
 use control::Control;
 pub use decoder::FrameDecoder;
+use direct::Direct;
 pub use extractor::extractors;
 use futures::{FutureExt, future};
 use metrics::Metrics;
 pub use missed::Unseen;
 use readiness::{Lifecycle, Readiness};
-use sferic_actors::breaker::{self, Circuits};
-use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
+use sferic_actors::breaker::Circuits;
+use sferic_actors::pipeline::{Pipeline, Ports, SharedState};
 use sferic_actors::routing::Models;
 use sferic_actors::task::Task;
-use sferic_actors::{cache, queue};
 use sferic_onnx::{Catalog, Options, Runtime, runners};
 use sferic_samples::BufferPool;
-use sferic_settings::{Mode, Settings, WhenFull, available_cores, given};
+use sferic_settings::{Settings, available_cores, given};
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
+use sferic_telemetry::otlp;
 use sferic_telemetry::traces::Traces;
-use sferic_telemetry::{ExportOptions, TraceOptions, otlp};
 use transport::{Records, StreamParts, Transport};
 
 use crate::http;
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
 use crate::shared_cache;
 
+/// Time for HTTP clients to take the answers to what they asked.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
 /// A running daemon.
 pub struct App {
     pipeline: Pipeline,
     frames: Frames,
+    direct: Direct,
     service: Service,
     connection: Connection,
     readiness: Arc<Readiness>,
@@ -63,9 +70,9 @@ impl App {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         check_threads(settings)?;
         let started = SystemTime::now();
-        let pages = Arc::new(http::Pages::default());
+        let pages = Arc::new(http::Pages::new(settings));
         let http = match given(&settings.http.listen) {
-            Some(listen) => Some(http::Server::start(listen, Arc::clone(&pages)).await?),
+            Some(_) => Some(http::Server::start(&settings.http, Arc::clone(&pages)).await?),
             None => None,
         };
         let connection = nats::connect_when_there(&settings.nats, "sferic").await?;
@@ -86,8 +93,10 @@ impl App {
         let config = pipeline_config(settings)?;
         let accounts = config.accounts();
         let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
-        let Transport { source, frames, sink, outcomes_refused, streams } =
+        let Transport { source, mut frames, sink, outcomes_refused, streams } =
             transport::open(settings, &connection, &accounts.admission, records).await?;
+        let instance = uuid::Uuid::now_v7().to_string();
+        let (source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
         let readiness = Arc::new(Readiness {
             lifecycle: Lifecycle::default(),
             connection: connection.clone(),
@@ -96,7 +105,6 @@ impl App {
             outcomes_refused,
         });
         let unseen = Arc::<Unseen>::default();
-        let instance = uuid::Uuid::now_v7().to_string();
         let ports = Ports {
             source,
             decoder: Arc::new(FrameDecoder::new(settings)),
@@ -150,7 +158,13 @@ impl App {
         if let Some(exporter) = &mut exporter {
             exporter.export_metrics(Arc::clone(&metrics), started);
         }
-        pages.open(http::Daemon { health, metrics });
+        pages.open(http::Daemon {
+            health,
+            metrics,
+            ingress: direct.ingress.clone(),
+            batches: Arc::clone(&direct.batches),
+            cache_enabled: settings.cache.enabled,
+        });
         readiness.lifecycle.started();
         let shared_state = pipeline.shared_state();
         let accounting = missed::account(
@@ -170,6 +184,7 @@ impl App {
         Ok(Self {
             pipeline,
             frames,
+            direct,
             service,
             connection,
             readiness,
@@ -210,7 +225,7 @@ impl App {
     /// Returns the reason when the supervisor has given up or a background task has panicked.
     pub async fn failed(&mut self) -> &'static str {
         let acknowledging = self.streams.iter_mut().map(|streams| &mut streams.acknowledging);
-        let tasks = self.background.iter_mut().chain(acknowledging);
+        let tasks = self.background.iter_mut().chain(acknowledging).chain([&mut self.direct.serving]);
         let background = future::select_all(tasks.map(|task| task.ended().boxed()));
         tokio::select! {
             () = self.pipeline.failed() => "the actors ended more often than supervision.max_restarts allows",
@@ -218,15 +233,19 @@ impl App {
         }
     }
 
-    /// Stops reading, waits for every frame in flight, stops the actors, sends what is queued, and closes the
-    /// connection.
+    /// Stops reading, waits for batches, HTTP calls and every frame in flight, stops the actors, sends what is
+    /// queued, and closes the connection.
     pub async fn shut_down(self) {
         self.readiness.lifecycle.stopping();
         self.frames.stop(self.bound).await;
+        self.direct.close(self.bound).await;
         let shared_state = Arc::clone(self.pipeline.shared_state());
         self.pipeline.shut_down(self.bound).await;
         if let Some(streams) = &self.streams {
             streams.flush(self.bound).await;
+        }
+        if let Some(http) = self.http {
+            http.stop(ANSWERED_WITHIN.min(self.bound)).await;
         }
         drop(self.background);
         self.service.stop().await;
@@ -307,65 +326,6 @@ pub fn check_threads(settings: &Settings) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
-    let (pool, cache, in_flight_frames) = (&settings.pool, &settings.cache, settings.limits.in_flight_frames);
-    Ok(Config {
-        in_flight_frames,
-        in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
-        per_source_share: settings.limits.per_source_share,
-        workers: settings.preprocess.workers,
-        pool: queue::Config {
-            sessions: pool.sessions,
-            max_batch: pool.max_batch,
-            max_batch_delay: pool.max_batch_delay,
-            queue: match settings.nats.mode {
-                Mode::Core => pool.queue,
-                // As many are asked for as are admitted; to refuse some of them would only bring them back.
-                Mode::Jetstream => pool.queue.max(in_flight_frames),
-            },
-            acquire_timeout: pool.acquire_timeout,
-            shed_oldest: settings.limits.when_full == WhenFull::ShedOldest,
-        },
-        cache: cache::Config {
-            ttl: cache.ttl,
-            max_entries: cache.max_entries,
-            max_bytes: usize::try_from(cache.max_bytes)?,
-            admission: cache.admission,
-            shared_timeout: cache.shared.timeout,
-        },
-        supervision: settings.supervision.clone(),
-    })
-}
-
-fn export_options(settings: &Settings) -> ExportOptions {
-    let telemetry = &settings.telemetry;
-    ExportOptions { protocol: telemetry.otlp_protocol, metrics_interval: telemetry.metrics_interval }
-}
-
-fn trace_options(settings: &Settings) -> TraceOptions<'_> {
-    let (telemetry, nats) = (&settings.telemetry, &settings.nats);
-    TraceOptions {
-        sample_ratio: telemetry.sample_ratio,
-        slow_frame: telemetry.slow_frame,
-        prefix: &nats.prefix,
-        queue_group: &nats.queue_group,
-    }
-}
-
-fn breaker_config(settings: &Settings) -> breaker::Config {
-    let breaker = &settings.breaker;
-    breaker::Config {
-        failure_threshold: breaker.failure_threshold,
-        failure_share: breaker.failure_share,
-        slow_share: breaker.slow_share,
-        slow_call: breaker.slow_call,
-        window: breaker.window,
-        min_calls: breaker.min_calls,
-        open_for: breaker.open_for,
-        success_threshold: breaker.success_threshold,
-    }
 }
 
 async fn sweep(buffers: BufferPool, ttl: Duration) {
