@@ -75,9 +75,14 @@ async fn connection(
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(MAX_HEAD);
     let io = TokioIo::new(Timed { stream, taking: None });
     let mut serving = std::pin::pin!(builder.serve_connection(io, TowerToHyperService::new(routes)));
+    let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
     let served = tokio::select! {
-        served = serving.as_mut() => served,
-        _ = stopping.wait_for(|stopping| *stopping) => {
+        served = serving.as_mut() => Some(served),
+        () = stopped => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        None => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
