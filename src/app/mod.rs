@@ -233,8 +233,8 @@ impl App {
         }
     }
 
-    /// Stops reading, waits for batches, HTTP calls and every frame in flight, stops the actors, sends what is
-    /// queued, and closes the connection.
+    /// Stops reading, waits for batches, HTTP calls and every frame in flight, stops the actors, sends what
+    /// is queued, and closes the connection.
     pub async fn shut_down(self) {
         self.readiness.lifecycle.stopping();
         self.frames.stop(self.bound).await;

@@ -19,8 +19,8 @@ use crate::ingress::{Answered, Entry, Frame, source_or};
 /// Batches that are worked off at once; the frames of further ones are refused.
 const MAX_RUNNING: usize = 64;
 
-/// Runs batches. How many of their frames are in the pipeline at once, of all batches together, follows how long
-/// the last ones took.
+/// Runs batches. How many of their frames are in the pipeline at once, of all batches together, follows how
+/// long the last ones took.
 #[derive(Debug)]
 pub struct Batches {
     running: Semaphore,

@@ -15,8 +15,8 @@ use super::errors::Refusal;
 /// Time for a body to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// A body over the limit is read and thrown away up to this many times the limit: a client that is still sending
-/// would see its connection reset, and never the reason.
+/// A body over the limit is read and thrown away up to this many times the limit: a client that is still
+/// sending would see its connection reset, and never the reason.
 const DISCARDED: u64 = 4;
 
 /// Reads bodies; the bytes of all together are bounded.

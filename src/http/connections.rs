@@ -32,8 +32,8 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Pause after no connection could be accepted, because there are no file descriptors left for example.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Serves until `stopping` is true or its sender is gone; then no connection is accepted, and what was asked for
-/// is answered.
+/// Serves until `stopping` is true or its sender is gone; then no connection is accepted, and what was asked
+/// for is answered.
 pub(super) async fn serve(listener: TcpListener, routes: Router, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let unaccepted = Throttle::new(Duration::from_secs(1));

@@ -1,9 +1,6 @@
 //! JSON and MessagePack: what a call is written in, and what its answer shall be.
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use serde::Serialize;
+use axum::http::{HeaderMap, StatusCode, header};
 use sferic_actors::frame::Encoding;
 use sferic_wire as wire;
 
@@ -59,26 +56,10 @@ fn matched(range: &str, media_type: &str) -> Option<(u8, f64)> {
     Some((exactness, weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0))))
 }
 
-/// An answer in this encoding.
-pub(super) fn written(status: StatusCode, body: &impl Serialize, encoding: Encoding) -> Response {
-    let body = match encoding {
-        Encoding::Json => serde_json::to_vec(body).map_err(|error| error.to_string()),
-        Encoding::MessagePack => rmp_serde::to_vec_named(body).map_err(|error| error.to_string()),
-    };
-    match body {
-        Ok(body) => as_it_is(status, body.into(), encoding),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
-    }
-}
-
-/// An answer that is written already.
-pub(super) fn as_it_is(status: StatusCode, body: Bytes, encoding: Encoding) -> Response {
-    let content_type = HeaderValue::from_static(wire::content_type(encoding));
-    (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn with(name: header::HeaderName, values: &[&'static str]) -> HeaderMap {

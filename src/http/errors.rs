@@ -9,7 +9,7 @@ use sferic_actors::frame::Encoding;
 use sferic_actors::outcome::Failure;
 use sferic_wire as wire;
 
-use super::encodings::written;
+use super::answers::written;
 
 /// A call that is not answered as it asks.
 #[derive(Debug)]

@@ -13,8 +13,9 @@ use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::task::{LARGE, blocking_if};
 use sferic_wire as wire;
 
+use super::answers::{as_it_is, written};
 use super::body::Held;
-use super::encodings::{as_it_is, of_answer, of_body, written};
+use super::encodings::{of_answer, of_body};
 use super::errors::Refusal;
 use super::pages::{Daemon, Pages};
 use crate::batch::BatchRequest;

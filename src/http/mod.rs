@@ -3,6 +3,7 @@
 //! A call passes the [`guard`] first, then its route. Every answer that is no success has the same form
 //! ([`errors`]); bodies and connections are bounded in bytes, number and time.
 
+mod answers;
 mod body;
 mod connections;
 mod encodings;

@@ -11,8 +11,8 @@ use sferic_settings::Settings;
 use sferic_telemetry::metrics::ReadMetrics;
 use sferic_telemetry::metrics::prometheus::{self, Format};
 
+use super::answers::written;
 use super::body::Bodies;
-use super::encodings::written;
 use super::errors::Refusal;
 use crate::batch::Batches;
 use crate::ingress::Ingress;

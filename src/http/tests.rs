@@ -10,7 +10,8 @@ fn document() -> Value {
 }
 
 async fn status(routes: &Router, method: &str, path: &str) -> StatusCode {
-    let call = Request::builder().method(method).uri(path).header("host", "localhost").body(Body::empty()).unwrap();
+    let call =
+        Request::builder().method(method).uri(path).header("host", "localhost").body(Body::empty()).unwrap();
     routes.clone().call(call).await.unwrap().status()
 }
 

@@ -75,8 +75,8 @@ pub struct Frame {
     pub refused: Option<Failure>,
 }
 
-/// Opens the way in. `instance` is the id of this process; `answer_within` bounds the wait for an outcome, so it
-/// must be longer than every budget.
+/// Opens the way in. `instance` is the id of this process; `answer_within` bounds the wait for an outcome, so
+/// it must be longer than every budget.
 pub fn open(instance: String, answer_within: Duration) -> (Ingress, FrameSource, Closing) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (cut, cutting) = oneshot::channel();

@@ -90,8 +90,8 @@ impl BatchService {
         drop(entry);
     }
 
-    /// Sends the answer and waits until it has left. Where the client ends meanwhile it goes to the next one: a
-    /// second answer does no harm.
+    /// Sends the answer and waits until it has left. Where the client ends meanwhile it goes to the next one:
+    /// a second answer does no harm.
     async fn send(&self, subject: &str, headers: &HeaderMap, payload: &Bytes) {
         for _ in 0..MAX_CLIENTS {
             if !self.connection.is_up_within(self.bound).await {

@@ -99,8 +99,8 @@ impl Frames {
         (frames, seats)
     }
 
-    /// A seat for a reader of something else, which is paused and ended with the readers of frames. Its switch
-    /// knows it only in copies that are made from now on.
+    /// A seat for a reader of something else, which is paused and ended with the readers of frames. Its
+    /// switch knows it only in copies that are made from now on.
     pub(super) fn seat_beside(&mut self) -> InputSeat {
         let (state, seat) = self.seat();
         self.switch.beside.push(state);

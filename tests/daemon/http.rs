@@ -143,7 +143,7 @@ async fn a_batch_of_a_hundred_with_one_bad_frame_answers_the_others() {
     let mut outcomes = served.client.subscribe("iq.*.>").await.unwrap();
     served.client.flush().await.unwrap();
     let mut frames: Vec<_> =
-        (0..100).map(|n| json!({"frame_id": n.to_string(), "iq_data": [[0.5, 0.25]; 32]})).collect();
+        (0..100).map(|n| json!({"frame_id": n.to_string(), "iq_data": vec![[0.5, 0.25]; 32]})).collect();
     frames[41] = json!({"frame_id": "41", "iq_data": "none"});
     frames[42] = json!(vec![[0.5, 0.25]; 32]);
     frames[43]["source"] = "own.source".into();

@@ -165,7 +165,9 @@ async fn slow_clients_are_cut_and_cost_the_others_nothing() {
         let begun: &[u8] = match n % 3 {
             0 => b"",
             1 => b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-            _ => b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{",
+            _ => {
+                b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n{"
+            }
         };
         stream.write_all(begun).await.unwrap();
         slow.push(stream);

@@ -12,6 +12,7 @@ mod frames;
 mod http;
 mod http_client;
 mod http_guard;
+mod http_judged;
 mod input;
 mod jetstream;
 mod jetstream_commands;

@@ -177,8 +177,8 @@ impl Http {
         let is_closed = address.to_canonical().is_loopback() || given(&self.token).is_some() || self.insecure;
         (!is_closed).then(|| {
             format!(
-                "is {}, beyond loopback, where everyone who reaches it may use the models: set `http.token`, or \
-                 `http.insecure = true`",
+                "is {}, beyond loopback, where everyone who reaches it may use the models: set \
+                 `http.token`, or `http.insecure = true`",
                 quoted(&self.listen)
             )
         })

@@ -180,7 +180,8 @@ fn explain(payload: &[u8], encoding: Encoding) -> String {
         Some(other) if other != encoding => {
             let (other, header) = (other.name(), content_type(other));
             format!(
-                "not a batch in {name}: it begins as {other} does, which takes the header `Content-Type: {header}`"
+                "not a batch in {name}: it begins as {other} does, which takes the header \
+                 `Content-Type: {header}`"
             )
         }
         None => format!("not a batch in {name}, which is a map with string keys"),

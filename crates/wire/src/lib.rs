@@ -2,8 +2,8 @@
 //!
 //! [`read`] takes a frame's bytes and gives a [`Body`], which borrows its samples; of a broken frame,
 //! [`salvage`] gives what an outcome echoes. [`FrameMessage`] writes a frame as a source sends it, [`encode`]
-//! an outcome, [`within`] one that fits the server's limit. [`read_batch`] makes of a batch the messages of its
-//! frames, and [`BatchReply`] of their outcomes its answer.
+//! an outcome, [`within`] one that fits the server's limit. [`read_batch`] makes of a batch the messages of
+//! its frames, and [`BatchReply`] of their outcomes its answer.
 //!
 //! It names no broker, no model and no file.
 

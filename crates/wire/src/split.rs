@@ -236,7 +236,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_split_as_the_reader_reads_them(message in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_are_split_as_the_reader_reads_them(
+            message in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
             let mut rest = message.as_slice();
             let read = rmpv::decode::read_value_ref(&mut rest);
             if read.is_ok() {

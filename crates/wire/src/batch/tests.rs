@@ -24,7 +24,13 @@ fn refusal(batch: &Json) -> [String; 2] {
 fn frames_get_the_defaults_that_they_have_not() {
     let batch = json!({
         "model": "a", "timeout_ms": 7, "source": "unused", "continue_on_error": false,
-        "samples": [{"frame_id": "f", "model": null, "source": "north.rx2"}, [[0.5, 0.25]], {}, 3, {"model": "b", "timeout_ms": 1}],
+        "samples": [
+            {"frame_id": "f", "model": null, "source": "north.rx2"},
+            [[0.5, 0.25]],
+            {},
+            3,
+            {"model": "b", "timeout_ms": 1},
+        ],
     });
     for (payload, encoding) in both(&batch) {
         let Batch { frames, continue_on_error } = read_batch(&payload, encoding).unwrap();
@@ -163,7 +169,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(payload in proptest::collection::vec(any::<u8>(), 0..80), json in "[\\[\\]{}\",:a1 ]{0,40}") {
+    fn no_bytes_panic(
+        payload in proptest::collection::vec(any::<u8>(), 0..80),
+        json in "[\\[\\]{}\",:a1 ]{0,40}",
+    ) {
         let _ = read_batch(&payload.into(), MessagePack);
         let _ = read_batch(&json.into(), AsJson);
     }
