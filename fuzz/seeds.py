@@ -112,10 +112,24 @@ def bundles():
     yield b"[features]\nkind = \"iq\"\n[output]\nkind = \"tensors\"\n\0\x3a" + bytes([len(graph)]) + graph
 
 
+def encoded(values):
+    """Each in both encodings, as the first byte says."""
+    yield from (b"\0" + packed(value) for value in values)
+    yield from (b"\1" + json.dumps(value, default=lambda _: "QCBAIA==").encode() for value in values)
+
+
+def batches():
+    bare = [[0.5, 0.25]] * 2
+    return [
+        {"samples": [*FRAMES, bare, 3], "model": "a", "timeout_ms": 7},
+        {"iq_samples": [bare, {"source": "a.b", "model": None}], "continue_on_error": False, "session_id": "s"},
+    ]
+
+
 def seeds():
-    messages = [b"\0" + packed(frame) for frame in FRAMES]
-    messages += [b"\1" + json.dumps(frame, default=lambda _: "QCBAIA==").encode() for frame in FRAMES]
+    messages = list(encoded(FRAMES))
     return {
+        "batches": list(encoded(batches())),
         "frames": messages,
         "salvage": [*messages, *(message[: len(message) // 2] for message in messages)],
         "metadata": metadata(),

@@ -4,8 +4,11 @@
 //! that wires it all.
 
 pub mod app;
+pub mod batch;
 pub mod cli;
+pub mod concurrency;
 pub mod http;
+pub mod ingress;
 pub mod models;
 pub mod nats;
 pub mod shared_cache;

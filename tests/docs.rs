@@ -293,7 +293,7 @@ async fn control_answers_have_the_documented_keys() {
         documented.iter().flat_map(|names| names.split("`, `")).filter(|name| !name.starts_with("sferic."));
     let frames = ["frames", "predictions", "failures"].map(|kind| format!("iq.{kind}.<source>"));
     let service = ["PING", "INFO", "STATS"].map(|verb| format!("$SRV.{verb}"));
-    let expected = frames.into_iter().chain(service).collect();
+    let expected = frames.into_iter().chain(["iq.batch".to_owned()]).chain(service).collect();
     assert_documented("## Subjects", &expected, &others.map(str::to_owned).collect());
     for name in keys(&world.statistics().await) {
         assert!(page.contains(&format!("`{name}`")), "`{name}` of $SRV.STATS is not in the page");

@@ -19,6 +19,9 @@ pub struct Envelope {
     pub trace: TraceHeaders,
     /// The stream that delivered it, where it came from one.
     pub delivery: Option<Delivery>,
+    /// The id of a frame that came in a batch or over HTTP, where its outcome goes to a stream. The `seq` of
+    /// such a frame says nothing of frames that never arrived.
+    pub direct_id: Option<String>,
 }
 
 /// A delivery of a frame by a durable stream.

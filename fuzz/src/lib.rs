@@ -7,5 +7,5 @@ mod messages;
 mod models;
 
 pub use files::{archives, hints, metadata};
-pub use messages::{frames, salvage, traceparent};
+pub use messages::{batches, frames, salvage, traceparent};
 pub use models::bundles;

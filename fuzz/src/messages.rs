@@ -1,9 +1,12 @@
 //! What comes over NATS: frames, broken frames, headers.
 
+use bytes::Bytes;
 use sferic_actors::frame::{Encoding, TraceHeaders};
 use sferic_samples::{Datatype, Samples};
 use sferic_telemetry::traces::context;
-use sferic_wire::{frame_id_is_valid, read, shortened, to_nanoseconds};
+use sferic_wire::{
+    FrameInBatch, MAX_BATCH, frame_id_is_valid, read, read_batch, read_source, shortened, to_nanoseconds,
+};
 
 /// The first byte says how the rest is encoded.
 fn encoded(data: &[u8]) -> Option<(Encoding, &[u8])> {
@@ -35,6 +38,23 @@ pub fn frames(data: &[u8]) {
     {
         assert!(samples.len() >= 1);
         let _ = samples.check_finite();
+    }
+}
+
+/// A batch is read or refused with a message; each of its frames is a message of its own.
+pub fn batches(data: &[u8]) {
+    let Some((encoding, payload)) = encoded(data) else { return };
+    let payload = Bytes::copy_from_slice(payload);
+    match read_batch(&payload, encoding) {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(batch) => {
+            assert!((1..=MAX_BATCH).contains(&batch.frames.len()));
+            for FrameInBatch { payload, source } in batch.frames {
+                // Keys are added before those of the frame, so its own source stands.
+                assert_eq!(read_source(&payload, encoding), source);
+                let _ = read(&payload, encoding);
+            }
+        }
     }
 }
 

@@ -1,14 +1,11 @@
-//! The configurations of the parts, as the settings have them.
+//! The configurations of parts, from the settings.
 
 use sferic_actors::pipeline::Config;
 use sferic_actors::{breaker, cache, queue};
 use sferic_settings::{Mode, Settings, WhenFull};
 use sferic_telemetry::{ExportOptions, TraceOptions};
 
-/// Of the pipeline.
-///
-/// # Errors
-/// A size that is larger than memory can be.
+/// The configuration of the pipeline.
 pub fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
     let (pool, cache, in_flight_frames) = (&settings.pool, &settings.cache, settings.limits.in_flight_frames);
     Ok(Config {
@@ -39,13 +36,13 @@ pub fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
     })
 }
 
-/// Of the export to a collector.
+/// How telemetry is exported.
 pub fn export_options(settings: &Settings) -> ExportOptions {
     let telemetry = &settings.telemetry;
     ExportOptions { protocol: telemetry.otlp_protocol, metrics_interval: telemetry.metrics_interval }
 }
 
-/// Of traces.
+/// Which traces are kept.
 pub fn trace_options(settings: &Settings) -> TraceOptions<'_> {
     let (telemetry, nats) = (&settings.telemetry, &settings.nats);
     TraceOptions {
@@ -56,7 +53,7 @@ pub fn trace_options(settings: &Settings) -> TraceOptions<'_> {
     }
 }
 
-/// Of the circuits.
+/// When circuits open.
 pub fn breaker_config(settings: &Settings) -> breaker::Config {
     let breaker = &settings.breaker;
     breaker::Config {

@@ -12,6 +12,7 @@ use sferic_telemetry::metrics::Recorded;
 
 use super::{Readiness, Unseen, endpoints};
 use crate::models::ModelService;
+use crate::models::requests::to_value;
 use crate::nats::{Connection, Endpoint, Health, InputSwitch, MemberInput, ModelHealth, Service};
 
 /// State that the endpoints read.
@@ -38,7 +39,7 @@ impl Control {
             metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
         let (asked, counted, shared_state) = (Arc::clone(self), Arc::clone(self), &self.shared_state);
         let mut all = vec![
-            Endpoint::new("health", move |_| std::future::ready(endpoints::to_value(&asked.health()))),
+            Endpoint::new("health", move |_| std::future::ready(to_value(&asked.health()))),
             endpoints::breaker(&shared_state.circuits),
             endpoints::cache(&shared_state.cache),
         ];

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sferic_actors::breaker::{Circuits, Force, SharedCircuit};
 use sferic_actors::cache::CacheStore;
@@ -12,29 +11,8 @@ use sferic_actors::frame::ModelId;
 use sferic_telemetry::metrics::Recorded;
 
 use crate::models::ModelService;
+use crate::models::requests::{self, read, to_value};
 use crate::nats::{ControlError, Endpoint};
-
-/// The endpoints that change the models, in `sferic.models.<name>`.
-const CHANGES: [&str; 5] =
-    ["models.load", "models.unload", "models.reload", "models.promote", "models.rollback"];
-
-/// Request of a change, and of `sferic.models.info`.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object of `model`, `version` and `force`, or nothing")]
-struct ModelRequest {
-    /// `name` or `name@version`; absent: the default model.
-    model: Option<String>,
-    version: Option<VersionText>,
-    force: bool,
-}
-
-/// A version, which people also write as a number.
-#[derive(Debug, PartialEq, Deserialize)]
-#[serde(untagged, expecting = "a version must be a number or its digits in a string")]
-enum VersionText {
-    Text(String),
-    Number(u64),
-}
 
 /// Request of `sferic.breaker`; an empty one lists every circuit.
 #[derive(Default, Deserialize)]
@@ -60,13 +38,15 @@ pub fn models(models: &Arc<ModelService>, recorded: &Arc<Recorded>) -> Vec<Endpo
     let (asked, recorded) = (Arc::clone(models), Arc::clone(recorded));
     let mut endpoints = vec![
         Endpoint::new("models", move |_| std::future::ready(Ok(listing.list()))),
-        Endpoint::new("models.info", move |request| std::future::ready(info(&asked, &recorded, &request))),
+        Endpoint::new("models.info", move |request| {
+            std::future::ready(requests::info(&asked, &recorded, &request))
+        }),
     ];
-    for name in CHANGES {
+    for name in requests::CHANGES {
         let models = Arc::clone(models);
         endpoints.push(Endpoint::new(name, move |request| {
             let models = Arc::clone(&models);
-            async move { change(&models, name, &request).await }
+            async move { requests::change(&models, name, &request).await }
         }));
     }
     endpoints
@@ -82,56 +62,6 @@ pub fn breaker(circuits: &Arc<Circuits>) -> Endpoint {
 pub fn cache(cache: &Arc<CacheStore>) -> Endpoint {
     let cache = Arc::clone(cache);
     Endpoint::new("cache", move |request| std::future::ready(cached(&cache, &request)))
-}
-
-fn read<T: DeserializeOwned + Default>(request: &Bytes) -> Result<T, ControlError> {
-    match request.as_ref() {
-        [] => Ok(T::default()),
-        text => serde_json::from_slice(text).map_err(|error| ControlError::new(400, error)),
-    }
-}
-
-impl ModelRequest {
-    /// Name and version, of which one may be within the other.
-    fn asked(&self, models: &ModelService) -> Result<(String, Option<String>), ControlError> {
-        let asked = self.model.as_deref().unwrap_or(models.default_name());
-        let (name, within) =
-            asked.split_once('@').map_or((asked, None), |(name, version)| (name, Some(version)));
-        let version = match &self.version {
-            Some(VersionText::Text(text)) => Some(text.clone()),
-            Some(VersionText::Number(number)) => Some(number.to_string()),
-            None => within.map(str::to_owned),
-        };
-        match (within, &version) {
-            (Some(within), Some(version)) if within != version => {
-                Err(ControlError::new(400, format!("`model` is {asked:?}, but `version` is {version:?}")))
-            }
-            _ => Ok((name.to_owned(), version)),
-        }
-    }
-}
-
-fn info(models: &ModelService, recorded: &Recorded, request: &Bytes) -> Result<Value, ControlError> {
-    let (name, version) = read::<ModelRequest>(request)?.asked(models)?;
-    models.info(&name, version.as_deref(), recorded)
-}
-
-async fn change(models: &ModelService, what: &str, request: &Bytes) -> Result<Value, ControlError> {
-    let request: ModelRequest = read(request)?;
-    let (name, version) = request.asked(models)?;
-    let version = version.as_deref();
-    let change = match (what, version) {
-        ("models.load", Some(version)) => models.load(&name, version).await,
-        ("models.load", None) => models.load_highest(&name).await,
-        ("models.unload", _) => models.unload(&name, version, request.force).await,
-        ("models.promote", _) => models.promote(&name, version).await,
-        ("models.rollback", Some(_)) => {
-            Err(ControlError::new(400, "a roll-back goes to the previous version"))
-        }
-        ("models.rollback", None) => models.rollback(&name).await,
-        _ => models.reload(&name, version, request.force).await,
-    };
-    to_value(&change?)
 }
 
 /// Executes a request about circuits and answers with those it selects.
@@ -177,14 +107,6 @@ fn is_meant(model: &ModelId, asked: &str) -> bool {
         Some((name, version)) => model.name == name && model.version == version,
         None => model.name == asked,
     }
-}
-
-/// Any answer as JSON.
-///
-/// # Errors
-/// A defect.
-pub fn to_value(answer: &impl serde::Serialize) -> Result<Value, ControlError> {
-    serde_json::to_value(answer).map_err(|error| ControlError::new(500, error))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod configs;
 mod control;
 mod decoder;
+mod direct;
 mod endpoints;
 mod extractor;
 mod metrics;
@@ -20,6 +21,7 @@ use anyhow::{Context, bail};
 use configs::{breaker_config, export_options, pipeline_config, trace_options};
 use control::Control;
 pub use decoder::FrameDecoder;
+use direct::Direct;
 pub use extractor::extractors;
 use futures::{FutureExt, future};
 use metrics::Metrics;
@@ -41,11 +43,15 @@ use crate::models::{ModelService, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
 use crate::shared_cache;
 
+/// Time for HTTP clients to take the answers to what they asked.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
 /// A running daemon.
 pub struct App {
     pipeline: Pipeline,
     models: Arc<ModelService>,
     frames: Frames,
+    direct: Direct,
     service: Service,
     connection: Connection,
     readiness: Arc<Readiness>,
@@ -66,9 +72,9 @@ impl App {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         check_threads(settings)?;
         let started = SystemTime::now();
-        let pages = Arc::new(http::Pages::default());
+        let pages = Arc::new(http::Pages::new(settings));
         let http = match given(&settings.http.listen) {
-            Some(listen) => Some(http::Server::start(listen, Arc::clone(&pages)).await?),
+            Some(_) => Some(http::Server::start(&settings.http, Arc::clone(&pages)).await?),
             None => None,
         };
         let connection = nats::connect_when_there(&settings.nats, "sferic").await?;
@@ -90,8 +96,10 @@ impl App {
         let config = pipeline_config(settings)?;
         let accounts = config.accounts();
         let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
-        let Transport { source, frames, sink, outcomes_refused, streams } =
+        let Transport { source, mut frames, sink, outcomes_refused, streams } =
             transport::open(settings, &connection, &accounts.admission, records).await?;
+        let instance = uuid::Uuid::now_v7().to_string();
+        let (source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
         let readiness = Arc::new(Readiness {
             lifecycle: Lifecycle::default(),
             connection: connection.clone(),
@@ -100,7 +108,6 @@ impl App {
             outcomes_refused,
         });
         let unseen = Arc::<Unseen>::default();
-        let instance = uuid::Uuid::now_v7().to_string();
         let ports = Ports {
             source,
             decoder: Arc::new(FrameDecoder::new(settings)),
@@ -155,7 +162,17 @@ impl App {
         if let Some(exporter) = &mut exporter {
             exporter.export_metrics(Arc::clone(&metrics), started);
         }
-        pages.open(http::Daemon { health, metrics });
+        pages.open(http::Daemon {
+            health,
+            metrics,
+            ingress: direct.ingress.clone(),
+            batches: Arc::clone(&direct.batches),
+            cache_enabled: settings.cache.enabled,
+            cache: Arc::clone(&pipeline.shared_state().cache),
+            models: Arc::clone(&models),
+            recorded: Arc::clone(&recorded),
+            started,
+        });
         readiness.lifecycle.started();
         let shared_state = pipeline.shared_state();
         let accounting = missed::account(
@@ -179,6 +196,7 @@ impl App {
             pipeline,
             models,
             frames,
+            direct,
             service,
             connection,
             readiness,
@@ -224,7 +242,7 @@ impl App {
     /// Returns the reason when the supervisor has given up or a background task has panicked.
     pub async fn failed(&mut self) -> &'static str {
         let acknowledging = self.streams.iter_mut().map(|streams| &mut streams.acknowledging);
-        let tasks = self.background.iter_mut().chain(acknowledging);
+        let tasks = self.background.iter_mut().chain(acknowledging).chain([&mut self.direct.serving]);
         let background = future::select_all(tasks.map(|task| task.ended().boxed()));
         tokio::select! {
             () = self.pipeline.failed() => "the actors ended more often than supervision.max_restarts allows",
@@ -232,15 +250,19 @@ impl App {
         }
     }
 
-    /// Stops reading, waits for every frame in flight, stops the actors, sends what is queued, and closes the
-    /// connection.
+    /// Stops reading, waits for batches, HTTP calls and every frame in flight, stops the actors, sends what
+    /// is queued, and closes the connection.
     pub async fn shut_down(self) {
         self.readiness.lifecycle.stopping();
         self.frames.stop(self.bound).await;
+        self.direct.close(self.bound).await;
         let shared_state = Arc::clone(self.pipeline.shared_state());
         self.pipeline.shut_down(self.bound).await;
         if let Some(streams) = &self.streams {
             streams.flush(self.bound).await;
+        }
+        if let Some(http) = self.http {
+            http.stop(ANSWERED_WITHIN.min(self.bound)).await;
         }
         drop(self.background);
         self.service.stop().await;

@@ -1,79 +1,77 @@
-//! HTTP, off the data path: `/metrics`, `/health` and `/ready`.
+//! HTTP: predictions for programs without NATS, and the pages about the daemon.
+//!
+//! A call passes the [`guard`] first, then its route. Every answer that is no success has the same form
+//! ([`errors`]); bodies and connections are bounded in bytes, number and time.
+
+mod answers;
+mod body;
+mod connections;
+mod encodings;
+mod errors;
+mod guard;
+mod inference;
+mod models;
+mod pages;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde_json::json;
-use sferic_telemetry::metrics::ReadMetrics;
-use sferic_telemetry::metrics::prometheus::{self, Format};
+use axum::routing::{get, post};
+use errors::Refusal;
+use guard::Guard;
+pub use pages::{Daemon, Pages};
+use sferic_settings::Http;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-use crate::nats::{Health, HealthStatus};
 
 /// The running server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    stopping: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
 
-/// The pages. They are served before the daemon runs, so that a supervisor sees it start.
-#[derive(Default)]
-pub struct Pages {
-    daemon: OnceLock<Daemon>,
-}
-
-/// State of the running daemon.
-pub struct Daemon {
-    /// The answer of `sferic.health`.
-    pub health: Arc<dyn Fn() -> Health + Send + Sync>,
-    /// Reads the metrics.
-    pub metrics: ReadMetrics,
-}
-
-impl Pages {
-    /// Sets the state once the daemon runs.
-    pub fn open(&self, daemon: Daemon) {
-        // There is one daemon per process.
-        let _ = self.daemon.set(daemon);
-    }
-}
-
 impl Server {
-    /// Serves `pages` at `listen`, an address and port.
+    /// Serves `pages` at `http.listen`.
     ///
     /// # Errors
-    /// The address can't be had; names the key.
-    pub async fn start(listen: &str, pages: Arc<Pages>) -> anyhow::Result<Self> {
+    /// The address can't be had, or everyone would reach it; names the key.
+    pub async fn start(http: &Http, pages: Arc<Pages>) -> anyhow::Result<Self> {
+        let listen = &http.listen;
         let listener = TcpListener::bind(listen).await;
         let listener = listener.with_context(|| {
             format!("http.listen is {listen:?}: can't listen there; \"\" switches HTTP off")
         })?;
         let address = listener.local_addr()?;
-        let routes = Router::new()
-            .route("/health", get(async || json_page(StatusCode::OK, &json!({"status": "alive"}))))
-            .route("/ready", get(ready))
-            .route("/metrics", get(metrics))
-            .with_state(pages);
-        let serving = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
-                tracing::error!(%error, "HTTP ended");
-            }
-        });
+        if let Some(fault) = http.too_open(address.ip()) {
+            bail!("`http.listen` {fault}");
+        }
+        let (stopping, stopped) = watch::channel(false);
+        let serving = tokio::spawn(connections::serve(listener, routes(http, pages), stopped));
         tracing::info!(%address, "HTTP is served");
-        Ok(Self { address, serving })
+        Ok(Self { address, stopping, serving })
     }
 
     /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Accepts no more connections, and waits, at most `bound`, until what was asked for is answered.
+    pub async fn stop(mut self, bound: Duration) {
+        self.stopping.send_replace(true);
+        if tokio::time::timeout(bound, &mut self.serving).await.is_err() {
+            tracing::warn!("HTTP connections were cut: their clients did not take their answers in time");
+        }
     }
 }
 
@@ -83,30 +81,59 @@ impl Drop for Server {
     }
 }
 
-async fn ready(State(pages): State<Arc<Pages>>) -> Response {
-    match pages.daemon.get().map(|daemon| (daemon.health)()) {
-        Some(health) if health.status == HealthStatus::Ok => json_page(StatusCode::OK, &health),
-        Some(health) => json_page(StatusCode::SERVICE_UNAVAILABLE, &health),
-        None => json_page(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({"status": HealthStatus::Starting, "reason": "the models are being loaded"}),
-        ),
-    }
+fn routes(http: &Http, pages: Arc<Pages>) -> Router {
+    let guard = Arc::new(Guard::new(http));
+    Router::new()
+        .route("/health", get(pages::alive))
+        .route("/ready", get(pages::ready))
+        .route("/metrics", get(pages::metrics))
+        .route("/openapi.json", get(pages::openapi))
+        .route("/api/v1/inference/health", get(inference::health))
+        .route("/api/v1/inference/predict", post(inference::predict))
+        .route("/api/v1/inference/predict/batch", post(inference::predict_batch))
+        .route("/model/info", get(models::info))
+        .route("/model/versions", get(models::versions))
+        .route("/model/performance", get(models::performance))
+        .route("/model/reload", post(models::reload))
+        .fallback(unknown)
+        .with_state(pages)
+        .layer(middleware::from_fn_with_state(guard, guarded))
 }
 
-async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
-    let Some(daemon) = pages.daemon.get() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+async fn unknown(request: Request) -> Refusal {
+    let path = sferic_wire::shortened(request.uri().path(), 100).into_owned();
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        format!("there is nothing at {path:?}; see /openapi.json"),
+    )
+}
+
+/// Guards a call, and finishes its answer.
+async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let (call, body) = request.into_parts();
+    let (method, answer) = match guard.check(&call) {
+        Ok(()) => (call.method.clone(), next.run(Request::from_parts(call, body)).await),
+        Err(refusal) => (call.method, refusal.into_response()),
     };
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let format = Format::asked_for(accept);
-    ([(header::CONTENT_TYPE, format.content_type())], prometheus::write(&(daemon.metrics)(), format))
-        .into_response()
+    let mut answer = match (answer.status(), answer.headers().get(header::ALLOW)) {
+        (StatusCode::METHOD_NOT_ALLOWED, Some(allowed)) => {
+            let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
+            let message = format!("the method is {method}, must be one of {methods}");
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+                .with(header::ALLOW, allowed.clone())
+                .into_response()
+        }
+        _ => answer,
+    };
+    let headers = answer.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // A page sets a policy of its own, which includes this.
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("frame-ancestors 'none'"));
+    answer
 }
 
-fn json_page(status: StatusCode, body: &impl serde::Serialize) -> Response {
-    match serde_json::to_string(body) {
-        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! The adapter to NATS: frames in, outcomes out, and the micro service beside them.
 
+mod batches;
 mod connection;
 mod frames;
+mod input;
 pub mod jetstream;
 mod keeper;
 mod message;
@@ -12,6 +14,7 @@ mod peers;
 mod permissions;
 mod private;
 mod probe;
+mod reader;
 mod refusals;
 mod reply;
 mod secret_files;
@@ -19,8 +22,10 @@ mod service;
 mod sign_in;
 pub mod words;
 
+pub use batches::BatchService;
 pub use connection::{Connection, connect, connect_when_there};
-pub use frames::{Frames, Input, InputSwitch, subscribe};
+pub use frames::subscribe;
+pub use input::{Frames, Input, InputSwitch};
 pub use keeper::Traffic;
 pub use no_connection::NoConnection;
 pub use outcomes::Outcomes;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Connection;
-use super::frames::Input;
+use super::input::Input;
 
 /// Timeout of members to answer.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! The reply to a frame that was sent as a request.
+//! The reply to a frame or a batch that was sent as a request.
 
 use std::time::Duration;
 
@@ -48,6 +48,13 @@ impl Replies {
 pub struct Reply {
     connection: Connection,
     subject: String,
+}
+
+impl Reply {
+    /// The subject that the sender reads.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
 }
 
 impl Origin for Reply {

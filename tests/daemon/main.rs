@@ -1,6 +1,7 @@
 //! The whole daemon, from outside: each test starts its own nats-server on a free port.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
+mod batch;
 mod breaker;
 mod cache;
 mod commands;
@@ -8,6 +9,10 @@ mod connecting;
 mod contract;
 mod faults;
 mod frames;
+mod http;
+mod http_client;
+mod http_guard;
+mod http_judged;
 mod input;
 mod jetstream;
 mod jetstream_commands;

@@ -318,8 +318,9 @@ pub fn as_json(frame: &serde_json::Value) -> (Vec<u8>, HeaderMap) {
 pub async fn get(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
     let getting = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: sferic\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -142,9 +142,10 @@ impl IngestArguments {
     }
 
     fn observe(&self, unanswered: &Unanswered, info: &FrameInfo, received_at: Instant) {
-        // A stream delivers to several daemons, and again.
-        if unanswered.envelope().delivery.is_none() {
-            self.gaps.observe(&unanswered.envelope().source, info.seq, received_at);
+        let envelope = unanswered.envelope();
+        // A stream delivers to several daemons, and again; who asks directly knows what was not answered.
+        if envelope.delivery.is_none() && envelope.direct_id.is_none() {
+            self.gaps.observe(&envelope.source, info.seq, received_at);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The sections that face the outside: NATS and HTTP.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
@@ -170,6 +171,19 @@ impl Default for Http {
 }
 
 impl Http {
+    /// Why HTTP is not served at this address; `None` where it may be. Names of `listen` are known only once
+    /// they are looked up.
+    pub fn too_open(&self, address: IpAddr) -> Option<String> {
+        let is_closed = address.to_canonical().is_loopback() || given(&self.token).is_some() || self.insecure;
+        (!is_closed).then(|| {
+            format!(
+                "is {}, beyond loopback, where everyone who reaches it may use the models: set \
+                 `http.token`, or `http.insecure = true`",
+                quoted(&self.listen)
+            )
+        })
+    }
+
     pub(super) fn validate(&self, check: &mut Check) {
         let is_address = |text: &str| {
             text.rsplit_once(':').is_some_and(|(host, port)| {
@@ -186,6 +200,10 @@ impl Http {
                 quoted(&self.listen)
             ),
         );
+        let host = self.listen.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
+        if let Some(fault) = host.and_then(|host| self.too_open(host.parse().ok()?)) {
+            check.rule(false, "listen", fault);
+        }
         check.rule(
             self.token.bytes().all(|byte| byte.is_ascii_graphic()),
             "token",

@@ -15,13 +15,13 @@ use super::keys::by_text_keys;
 /// Why a frame's encoding could not be read: the key, what it holds and what it should.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ReadError(String);
+pub struct ReadError(pub(super) String);
 
 /// Bytes of an error's text: it quotes what the frame holds, which may be as long as the frame.
 const MAX_MESSAGE: usize = 400;
 
 /// The encoding whose map marker this payload begins with.
-fn begins_as(payload: &[u8]) -> Option<Encoding> {
+pub(super) fn begins_as(payload: &[u8]) -> Option<Encoding> {
     match payload.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => Some(Encoding::Json),
         _ => matches!(payload.first(), Some(0x80..=0x8f | 0xde | 0xdf)).then_some(Encoding::MessagePack),

@@ -14,10 +14,35 @@ use super::binary;
 
 /// Writes an outcome in the encoding of its frame.
 pub fn encode(outcome: &Outcome) -> Result<Vec<u8>, EncodeError> {
+    encode_as(outcome, outcome.envelope.encoding)
+}
+
+/// Writes an outcome in this encoding.
+pub fn encode_as(outcome: &Outcome, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     match &outcome.result {
-        Ok(prediction) => write(&PredictionBody::new(outcome, prediction), outcome.envelope.encoding),
-        Err(failure) => write(&FailureBody::new(outcome, failure), outcome.envelope.encoding),
+        Ok(prediction) => write(&PredictionBody::new(outcome, prediction), encoding),
+        Err(failure) => write(&FailureBody::new(outcome, failure), encoding),
     }
+}
+
+/// Writes a failure that belongs to no published outcome: of a whole batch, or of a frame whose outcome could
+/// not be published.
+pub fn encode_failure(failure: &Failure, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+    let body = FailureBody {
+        frame_id: None,
+        source: None,
+        session_id: None,
+        seq: None,
+        datetime: None,
+        code: failure.code.as_str(),
+        message: &failure.message,
+        retryable: failure.code.is_retryable(),
+        retry_after_ms: retry_after_ms(failure),
+        timestamp: timestamp(SystemTime::now()),
+        delivery: None,
+        payload: None,
+    };
+    write(&body, encoding)
 }
 
 /// An outcome that can't be written: a defect.
@@ -25,7 +50,13 @@ pub fn encode(outcome: &Outcome) -> Result<Vec<u8>, EncodeError> {
 #[error("the outcome could not be encoded: {0}")]
 pub struct EncodeError(String);
 
-fn write(body: &impl Serialize, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+impl EncodeError {
+    pub(super) fn empty() -> Self {
+        Self("a map was written as nothing".to_owned())
+    }
+}
+
+pub(super) fn write(body: &impl Serialize, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     match encoding {
         Encoding::MessagePack => rmp_serde::to_vec_named(body).map_err(|e| EncodeError(e.to_string())),
         Encoding::Json => serde_json::to_vec(body).map_err(|e| EncodeError(e.to_string())),
@@ -180,8 +211,8 @@ impl<'a> PredictionBody<'a> {
 
 #[derive(Serialize)]
 struct FailureBody<'a> {
-    frame_id: &'a str,
-    source: &'a str,
+    frame_id: Option<&'a str>,
+    source: Option<&'a str>,
     session_id: Option<&'a str>,
     seq: Option<u64>,
     datetime: Option<&'a str>,
@@ -208,17 +239,15 @@ impl Serialize for Payload<'_> {
 impl<'a> FailureBody<'a> {
     fn new(outcome: &'a Outcome, failure: &'a Failure) -> Self {
         Self {
-            frame_id: &outcome.info.frame_id,
-            source: &outcome.envelope.source,
+            frame_id: Some(&outcome.info.frame_id),
+            source: Some(&outcome.envelope.source),
             session_id: outcome.info.session_id.as_deref(),
             seq: outcome.info.seq,
             datetime: outcome.info.datetime.as_deref(),
             code: failure.code.as_str(),
             message: &failure.message,
             retryable: failure.code.is_retryable(),
-            retry_after_ms: failure
-                .retry_after
-                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            retry_after_ms: retry_after_ms(failure),
             timestamp: timestamp(outcome.timestamp),
             delivery: DeliveryBody::of(outcome),
             payload: outcome.envelope.delivery.as_ref().and_then(|of| of.payload.as_deref()).map(Payload),
@@ -226,11 +255,15 @@ impl<'a> FailureBody<'a> {
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+fn retry_after_ms(failure: &Failure) -> Option<u64> {
+    failure.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(super) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// RFC 3339, to the microsecond.
+/// A time as answers have it: RFC 3339, UTC.
 pub fn timestamp(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
 }

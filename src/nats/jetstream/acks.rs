@@ -15,8 +15,8 @@ use sferic_actors::task::Task;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::concurrency::{ConcurrencyLimit, Ended};
 use super::retry::RetryPolicy;
+use crate::concurrency::{ConcurrencyLimit, Ended};
 use crate::nats::Connection;
 use crate::nats::reply::Reply;
 

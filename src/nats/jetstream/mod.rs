@@ -5,7 +5,6 @@
 
 mod acks;
 mod arrivals;
-mod concurrency;
 mod differences;
 mod earlier;
 mod monitor;

@@ -271,6 +271,10 @@ impl StreamOutcomes {
             let mut headers = headers(outcome);
             // Another stream that has their subjects must not answer for it.
             headers.insert(NATS_EXPECTED_STREAM, self.streams.settings().outcomes_stream.as_str());
+            // Frame ids are the senders': two of them may be equal, and the stream would drop one outcome.
+            if let Some(id) = &outcome.envelope.direct_id {
+                headers.insert("Nats-Msg-Id", id.as_str());
+            }
             let largest = with_service_error(headers.clone(), outcome.result.as_ref().err());
             let size = payload.len() + headers_size(&largest);
             Ok(((payload.into(), headers), size))

@@ -26,7 +26,7 @@ use super::retry::RetryPolicy;
 use super::streams::Streams;
 use super::unreadable::{Found, unreadable};
 use crate::nats::Connection;
-use crate::nats::frames::{Frames, Input, InputSeat, InputState};
+use crate::nats::input::{Frames, Input, InputSeat, InputState};
 use crate::nats::reply::Replies;
 
 /// Time without any word from the server after which the request counts as lost.

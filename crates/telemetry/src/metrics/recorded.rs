@@ -150,6 +150,13 @@ impl Recorded {
         counts.lost.entry(reason).or_default().add(source, 0, frames, max_sources);
     }
 
+    /// The numbers of predictions and of failures, and the times of predictions from arrival to publication,
+    /// seconds.
+    pub fn ended(&self) -> (u64, u64, Buckets) {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (counts.predictions, counts.failures.iter().sum(), counts.whole[0].read())
+    }
+
     /// What was counted of one version of a model.
     pub fn of_model(&self, name: &str, version: &str) -> ModelRecord {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

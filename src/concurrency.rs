@@ -1,4 +1,4 @@
-//! How many frames are asked for at once, by how the last ones ended: slow start, additive increase and
+//! How many frames are in work at once, by how the last ones ended: slow start, additive increase and
 //! multiplicative decrease, as TCP's congestion control (RFC 5681).
 
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const ROUND: Duration = Duration::from_millis(200);
 
 /// Where it begins: few enough that a model of seconds does not refuse most of them.
-const FIRST: f64 = 16.0;
+const FIRST: usize = 16;
 
 /// An adaptive limit of the frames in work. A frame that is refused for want of room, of time or of a healthy
 /// model spends one of its deliveries; those behind it wait better in their stream.
@@ -45,8 +45,13 @@ pub enum Ended {
 impl ConcurrencyLimit {
     /// At most `most`.
     pub fn new(most: usize) -> Self {
-        let threshold = most as f64;
-        let state = Mutex::new(State { in_work: 0, limit: FIRST.min(threshold), threshold, halved: None });
+        Self::starting_at(FIRST, most)
+    }
+
+    /// At most `most`, and fewer at first.
+    pub fn starting_at(first: usize, most: usize) -> Self {
+        let (first, threshold) = (first as f64, most as f64);
+        let state = Mutex::new(State { in_work: 0, limit: first.min(threshold), threshold, halved: None });
         Self { state, most, ended: Notify::new() }
     }
 

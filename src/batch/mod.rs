@@ -1,0 +1,177 @@
+//! Batches: their frames go into the pipeline a few at a time, each with its own budget, and their outcomes
+//! make one answer.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use sferic_actors::frame::{Encoding, TraceHeaders};
+use sferic_actors::outcome::{Failure, FailureCode, ShedReason};
+use sferic_actors::task::{LARGE, blocking_if};
+use sferic_wire::{self as wire, BatchReply, FrameInBatch, MAX_BATCH};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::concurrency::{ConcurrencyLimit, Ended};
+use crate::ingress::{Answered, Entry, Frame, source_or};
+
+/// Batches that are worked off at once; the frames of further ones are refused.
+const MAX_RUNNING: usize = 64;
+
+/// Runs batches. How many of their frames are in the pipeline at once, of all batches together, follows how
+/// long the last ones took.
+#[derive(Debug)]
+pub struct Batches {
+    running: Semaphore,
+    limit: ConcurrencyLimit,
+    /// Held by the one whose turn is next.
+    turn: tokio::sync::Mutex<()>,
+    slow: Duration,
+}
+
+/// A batch as it came.
+#[derive(Debug)]
+pub struct BatchRequest {
+    /// Its message.
+    pub payload: Bytes,
+    /// How it is written.
+    pub encoding: Encoding,
+    /// How its answer shall be written.
+    pub answer_in: Encoding,
+    /// The trace it belongs to.
+    pub trace: TraceHeaders,
+    /// The source of frames that name none.
+    pub source: &'static str,
+}
+
+/// What the frames of a batch have in common.
+struct Common<'a> {
+    request: &'a BatchRequest,
+    entry: &'a Entry,
+    continue_on_error: bool,
+    /// What ends the frames that are not begun.
+    refused: Mutex<Option<Failure>>,
+}
+
+impl Batches {
+    /// At most `most` frames at once; fewer where they take more than a quarter of `budget`.
+    pub fn new(first: usize, most: usize, budget: Duration) -> Self {
+        Self {
+            running: Semaphore::new(MAX_RUNNING),
+            limit: ConcurrencyLimit::starting_at(first, most.max(1)),
+            turn: tokio::sync::Mutex::default(),
+            slow: budget / 4,
+        }
+    }
+
+    /// Runs a batch and gives its answer.
+    ///
+    /// # Errors
+    /// It is no batch, or the answer cannot be written.
+    pub async fn run(&self, entry: &Entry, request: BatchRequest) -> Result<Bytes, Failure> {
+        let began = Instant::now();
+        let BatchRequest { payload, encoding, answer_in, .. } = &request;
+        let batch = blocking_if(payload.len() > LARGE, || wire::read_batch(payload, *encoding));
+        let batch = batch.map_err(|error| Failure::new(FailureCode::InvalidFrame, error.to_string()))?;
+        let running = self.running.try_acquire();
+        let refused = running.is_err().then(|| {
+            let message = format!("{MAX_RUNNING} batches are worked off already");
+            Failure::overloaded(ShedReason::InFlightFrames, message)
+        });
+        let common = Common {
+            request: &request,
+            entry,
+            continue_on_error: batch.continue_on_error,
+            refused: Mutex::new(refused),
+        };
+        let frames = stream::iter(batch.frames.into_iter().enumerate());
+        let outcomes = frames.map(|(index, frame)| self.run_frame(index, frame, &common));
+        let outcomes: Vec<Answered> = outcomes.buffered(MAX_BATCH).collect().await;
+        let reply = BatchReply {
+            successful: outcomes.iter().filter(|outcome| outcome.result.is_ok()).count(),
+            outcomes: outcomes.into_iter().map(|outcome| outcome.body).collect(),
+            total_time: began.elapsed(),
+        };
+        let reply = reply.encode(*answer_in);
+        reply.map(Bytes::from).map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))
+    }
+
+    async fn run_frame(&self, index: usize, frame: FrameInBatch, common: &Common<'_>) -> Answered {
+        let turn = self.next_turn().await;
+        let request = common.request;
+        let began = Instant::now();
+        let refused = common.refused();
+        let is_begun = refused.is_none();
+        let answered = common.entry.ask(Frame {
+            payload: frame.payload,
+            encoding: request.encoding,
+            answer_in: request.answer_in,
+            source: source_or(frame.source, request.source),
+            trace: request.trace.clone(),
+            refused,
+        });
+        let answered = answered.await;
+        turn.end(match &answered.result {
+            _ if !is_begun => Ended::Otherwise,
+            Err(failure)
+                if matches!(failure.code, FailureCode::Overloaded | FailureCode::DeadlineExceeded) =>
+            {
+                Ended::Crowded
+            }
+            _ if began.elapsed() > self.slow => Ended::Crowded,
+            _ => Ended::Answered,
+        });
+        if let Err(failure) = &answered.result
+            && !common.continue_on_error
+        {
+            common.refuse(index, failure);
+        }
+        answered
+    }
+
+    async fn next_turn(&self) -> Turn<'_> {
+        let _first = self.turn.lock().await;
+        while self.limit.free() == 0 {
+            self.limit.changed().await;
+        }
+        self.limit.begin();
+        Turn { limit: &self.limit, ended: Ended::Otherwise }
+    }
+}
+
+/// A frame that is in the pipeline.
+struct Turn<'a> {
+    limit: &'a ConcurrencyLimit,
+    ended: Ended,
+}
+
+impl Turn<'_> {
+    fn end(mut self, ended: Ended) {
+        self.ended = ended;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.limit.end(self.ended);
+    }
+}
+
+impl Common<'_> {
+    fn refused(&self) -> Option<Failure> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends what is not begun, as the frame at `index` ended; the first failure counts.
+    fn refuse(&self, index: usize, failure: &Failure) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| {
+            let message =
+                format!("not begun, because frame {} of the batch failed: {}", index + 1, failure.message);
+            Failure { message, ..failure.clone() }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! The pages about the daemon, and what all of them know of it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use sferic_actors::cache::CacheStore;
+use sferic_actors::frame::Encoding;
+use sferic_settings::Settings;
+use sferic_telemetry::metrics::prometheus::{self, Format};
+use sferic_telemetry::metrics::{ReadMetrics, Recorded};
+
+use super::answers::written;
+use super::body::Bodies;
+use super::errors::Refusal;
+use crate::batch::Batches;
+use crate::ingress::Ingress;
+use crate::models::ModelService;
+use crate::nats::{Health, HealthStatus};
+
+/// The pages. They are served before the daemon runs, so that a supervisor sees it start.
+pub struct Pages {
+    daemon: OnceLock<Daemon>,
+    pub(super) bodies: Bodies,
+}
+
+/// The running daemon.
+pub struct Daemon {
+    /// The answer of `sferic.health`.
+    pub health: Arc<dyn Fn() -> Health + Send + Sync>,
+    /// Reads the metrics.
+    pub metrics: ReadMetrics,
+    /// Takes frames in.
+    pub ingress: Ingress,
+    /// Runs batches.
+    pub batches: Arc<Batches>,
+    /// Whether answers are kept for equal frames.
+    pub cache_enabled: bool,
+    /// The cache.
+    pub cache: Arc<CacheStore>,
+    /// The models in service.
+    pub models: Arc<ModelService>,
+    /// What is recorded when an outcome is published.
+    pub recorded: Arc<Recorded>,
+    /// Start of the daemon.
+    pub started: SystemTime,
+}
+
+impl Pages {
+    /// Pages of a daemon that is starting.
+    pub fn new(settings: &Settings) -> Self {
+        let bodies = Bodies::new(settings.http.max_body, settings.limits.in_flight_bytes);
+        Self { daemon: OnceLock::new(), bodies }
+    }
+
+    /// Sets the state once the daemon runs.
+    pub fn open(&self, daemon: Daemon) {
+        // There is one daemon per process.
+        let _ = self.daemon.set(daemon);
+    }
+
+    pub(super) fn daemon(&self) -> Option<&Daemon> {
+        self.daemon.get()
+    }
+}
+
+/// `GET /health`.
+pub(super) async fn alive() -> Response {
+    written(StatusCode::OK, &json!({"status": "alive"}), Encoding::Json)
+}
+
+/// `GET /ready`.
+pub(super) async fn ready(State(pages): State<Arc<Pages>>) -> Response {
+    match pages.daemon().map(|daemon| (daemon.health)()) {
+        Some(health) if health.status == HealthStatus::Ok => written(StatusCode::OK, &health, Encoding::Json),
+        Some(health) => written(StatusCode::SERVICE_UNAVAILABLE, &health, Encoding::Json),
+        None => {
+            let health = json!({"status": HealthStatus::Starting, "reason": "the models are being loaded"});
+            written(StatusCode::SERVICE_UNAVAILABLE, &health, Encoding::Json)
+        }
+    }
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
+    let Some(daemon) = pages.daemon() else { return Refusal::starting().into_response() };
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::asked_for(accept);
+    ([(header::CONTENT_TYPE, format.content_type())], prometheus::write(&(daemon.metrics)(), format))
+        .into_response()
+}
+
+/// `GET /openapi.json`.
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
+}
