@@ -82,7 +82,7 @@ impl Drop for Server {
 
 fn routes(http: &Http, pages: Arc<Pages>) -> Router {
     let guard = Arc::new(Guard::new(http));
-    Router::new()
+    let routes = Router::new()
         .route("/health", get(pages::alive))
         .route("/ready", get(pages::ready))
         .route("/metrics", get(pages::metrics))
@@ -91,8 +91,9 @@ fn routes(http: &Http, pages: Arc<Pages>) -> Router {
         .route("/api/v1/inference/predict", post(inference::predict))
         .route("/api/v1/inference/predict/batch", post(inference::predict_batch))
         .fallback(unknown)
-        .with_state(pages)
-        .layer(middleware::from_fn_with_state(guard, guarded))
+        .with_state(pages);
+    // Around all of them at once: a layer of the routes would not see what the router adds to their answers.
+    Router::new().fallback_service(routes).layer(middleware::from_fn_with_state(guard, guarded))
 }
 
 async fn unknown(request: Request) -> Refusal {

@@ -162,14 +162,12 @@ async fn slow_clients_are_cut_and_cost_the_others_nothing() {
     let mut slow = Vec::new();
     for n in 0..200 {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
-        let begun: &[u8] = match n % 3 {
-            0 => b"",
-            1 => b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-            _ => {
-                b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n{"
-            }
+        let begun = match n % 3 {
+            0 => String::new(),
+            1 => format!("POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nX-Slow: "),
+            _ => format!("POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n{{"),
         };
-        stream.write_all(begun).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
         slow.push(stream);
     }
     let begun = Instant::now();
