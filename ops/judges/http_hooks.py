@@ -1,4 +1,4 @@
-"""What schemathesis is told of the HTTP interface beyond its document; tests/daemon/http_judged.rs runs it."""
+"""What schemathesis is told of HTTP beyond its document; tests/daemon/http_judged.rs runs it."""
 
 import base64
 import binascii
