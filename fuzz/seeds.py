@@ -122,7 +122,7 @@ def batches():
     bare = [[0.5, 0.25]] * 2
     return [
         {"samples": [*FRAMES, bare, 3], "model": "a", "timeout_ms": 7},
-        {"iq_samples": [bare, {"source": "a.b", "model": None}], "continue_on_error": False, "session_id": "s"},
+        {"iq_samples": [bare, {"source": "a.b", "model": None}], "continue_on_error": False, "seq": 1},
     ]
 
 

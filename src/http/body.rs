@@ -99,10 +99,7 @@ mod tests {
 
     fn body(parts: &[&'static str]) -> Body {
         Body::new(http_body_util::StreamBody::new(stream::iter(
-            parts
-                .to_vec()
-                .into_iter()
-                .map(|part| Ok::<_, axum::Error>(http_body::Frame::data(Bytes::from(part)))),
+            parts.iter().copied().map(|part| Ok::<_, axum::Error>(http_body::Frame::data(Bytes::from(part)))),
         )))
     }
 

@@ -83,7 +83,7 @@ impl Drop for Server {
 
 fn routes(http: &Http, pages: Arc<Pages>) -> Router {
     let guard = Arc::new(Guard::new(http));
-    Router::new()
+    let routes = Router::new()
         .route("/health", get(pages::alive))
         .route("/ready", get(pages::ready))
         .route("/metrics", get(pages::metrics))
@@ -96,8 +96,9 @@ fn routes(http: &Http, pages: Arc<Pages>) -> Router {
         .route("/model/performance", get(models::performance))
         .route("/model/reload", post(models::reload))
         .fallback(unknown)
-        .with_state(pages)
-        .layer(middleware::from_fn_with_state(guard, guarded))
+        .with_state(pages);
+    // Around all of them at once: a layer of the routes would not see what the router adds to their answers.
+    Router::new().fallback_service(routes).layer(middleware::from_fn_with_state(guard, guarded))
 }
 
 async fn unknown(request: Request) -> Refusal {

@@ -17,9 +17,6 @@ use super::change::Change;
 use super::in_memory::{Full, InMemory};
 use crate::nats::ControlError;
 
-/// Interval at which a drain is looked at.
-const LOOK: Duration = Duration::from_millis(5);
-
 /// The models in service, and what changes them.
 pub struct ModelService {
     catalog: RwLock<Catalog>,
@@ -114,7 +111,7 @@ impl ModelService {
             ),
         };
         change.new_version = Some(version.to_owned());
-        self.drained(change).await
+        Ok(change.drained(self.drain_bound).await)
     }
 
     /// [`load`](Self::load) of the highest version that has not failed.
@@ -160,7 +157,7 @@ impl ModelService {
             replaced.into_iter().chain(self.cooled(catalog, name)).collect()
         });
         change.message = format!("{name}@{version} is loaded and active");
-        self.drained(change).await
+        Ok(change.drained(self.drain_bound).await)
     }
 
     /// Makes a loaded version active; the highest one where none is given.
@@ -245,7 +242,7 @@ impl ModelService {
             retired
         });
         change.message = format!("{name}@{} is unloaded", going.join(", "));
-        self.drained(change).await
+        Ok(change.drained(self.drain_bound).await)
     }
 
     /// Reloads every model; a model that fails goes on as it is.
@@ -278,7 +275,7 @@ impl ModelService {
             true => format!("{name}@{version} was active already, and {why}"),
             false => format!("{name}@{version} is active; {why}"),
         };
-        self.drained(change).await
+        Ok(change.drained(self.drain_bound).await)
     }
 
     /// Retires the versions that do not stay loaded after a switch.
@@ -381,24 +378,5 @@ impl ModelService {
             begun,
             freed,
         }
-    }
-
-    /// Waits until nothing uses what the change has taken out of service.
-    async fn drained(&self, mut change: Change) -> Result<Change, ControlError> {
-        let freed: Vec<_> = std::mem::take(&mut change.freed);
-        // The frames that are in work; this is the last reference else.
-        let in_use = |model: &Arc<Model>| Arc::strong_count(model).saturating_sub(1);
-        change.requests_drained = freed.iter().map(in_use).sum();
-        let give_up = Instant::now() + self.drain_bound;
-        while freed.iter().any(|model| in_use(model) > 0) && Instant::now() < give_up {
-            tokio::time::sleep(LOOK).await;
-        }
-        let left: usize = freed.iter().map(in_use).sum();
-        if left > 0 {
-            change.message += &format!("; {left} frames still use what was replaced");
-        }
-        change.reload_time_ms = change.begun.elapsed().as_secs_f64() * 1e3;
-        tracing::info!(model = change.model, drained = change.requests_drained, "{}", change.message);
-        Ok(change)
     }
 }

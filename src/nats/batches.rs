@@ -63,7 +63,7 @@ impl BatchService {
                     drop(place);
                 });
             }
-            // Tasks that are not wanted any more end with the daemon; this one is watched for panics.
+            // To those who watch this task, its end would be a panic.
             std::future::pending::<()>().await;
         })
     }

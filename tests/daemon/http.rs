@@ -197,7 +197,11 @@ async fn health_says_what_is_there() {
     if !tools_are_there() {
         return;
     }
-    let served = Served::start(&["degrees"], |settings| settings.cache.enabled = false).await;
+    let served = Served::start(&["degrees"], |settings| {
+        settings.cache.enabled = false;
+        settings.nats.publish_timeout = std::time::Duration::from_millis(300);
+    })
+    .await;
     let health = call(served.address, "GET", "/api/v1/inference/health", &[], b"").await.json();
     assert_eq!(
         (&health["status"], &health["service"], &health["model_loaded"], &health["cache_available"]),
@@ -214,6 +218,13 @@ async fn health_says_what_is_there() {
         }
     };
     tokio::time::timeout(PATIENCE, degraded).await.expect("the server is gone, and nobody says so");
+    // What cannot be published counts as lost, so nobody is told that it was answered.
+    let body = frame_of(64).to_string();
+    let answer = call(served.address, "POST", PREDICT, &[], body.as_bytes()).await;
+    assert_eq!((answer.status, answer.error().as_str()), (500, "internal"));
+    assert!(answer.json()["message"].as_str().unwrap().contains("could not be published: the connection"));
+    let counts = served.app.shared_state().ledger.counts();
+    assert_eq!((counts.received, counts.lost, counts.balance()), (1, 1, true), "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

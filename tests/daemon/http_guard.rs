@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 use crate::http_client::*;
 use crate::support::*;
 
+/// A call that is refused: method, path, headers; status and code.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+
 /// What every answer has.
 fn check_headers(answer: &Answer) {
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{}", answer.head);
@@ -27,7 +30,7 @@ async fn strangers_and_pages_of_others_are_refused() {
     let address = served.address;
     let own = format!("http://{address}");
     let body = json!({"iq_data": vec![[0.5, 0.25]; 64]}).to_string();
-    let cases: &[(&str, &str, &[(&str, &str)], u16, &str)] = &[
+    let cases: &[Case] = &[
         ("GET", "/health", &[("Host", "evil.example")], 421, "misdirected_request"),
         ("POST", PREDICT, &[("Host", "evil.example:8003")], 421, "misdirected_request"),
         ("POST", PREDICT, &[("Origin", "http://evil.example")], 403, "forbidden"),
@@ -162,14 +165,12 @@ async fn slow_clients_are_cut_and_cost_the_others_nothing() {
     let mut slow = Vec::new();
     for n in 0..200 {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
-        let begun: &[u8] = match n % 3 {
-            0 => b"",
-            1 => b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-            _ => {
-                b"POST /api/v1/inference/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n{"
-            }
+        let begun = match n % 3 {
+            0 => String::new(),
+            1 => format!("POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nX-Slow: "),
+            _ => format!("POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n{{"),
         };
-        stream.write_all(begun).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
         slow.push(stream);
     }
     let begun = Instant::now();

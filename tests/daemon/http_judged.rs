@@ -55,7 +55,8 @@ async fn schemathesis_finds_no_fault() {
 /// What a page of another origin tries: each line says how it ended.
 const PAGE: &str = r#"<!doctype html><pre id="said"></pre>
 <iframe name="hidden"></iframe>
-<form id="form" method="post" enctype="text/plain" target="hidden" action="http://DAEMON/api/v1/inference/predict">
+<form id="form" method="post" enctype="text/plain" target="hidden"
+ action="http://DAEMON/api/v1/inference/predict">
 <input name='{"iq_data": [[0.5, 0.25]], "x": "' value='"}'></form>
 <script>
 const daemon = 'http://DAEMON', predict = daemon + '/api/v1/inference/predict';
@@ -84,10 +85,8 @@ async fn serve(page: String) -> std::net::SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
-                page.len()
-            );
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n";
+            let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
             tokio::spawn(async move {
                 let mut head = [0; 4096];
                 let _ = stream.read(&mut head).await;

@@ -173,7 +173,7 @@ async fn what_cannot_be_used_changes_nothing_and_says_why() {
     }
     assert_eq!(service.answering("m").await, "1");
     assert_eq!(service.states().await, [("1", "ready"), ("2", "failed")].map(|(v, s)| (v.into(), s.into())));
-    // Without a version the highest that has not failed is meant; once its files have changed it may be again.
+    // Without a version the highest that has not failed is meant; one whose files have changed may be again.
     let change = service.ask("models.reload", json!({})).await.unwrap();
     assert!(change["message"].as_str().unwrap().contains("m@1 was active already"), "{change}");
     std::fs::write(broken.join("model.onnx"), &graph).unwrap();

@@ -212,6 +212,16 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
             "`http.allowed_hosts` holds \"http://x\", must be host names such as sferic.example",
         ),
         ("[http]\nmax_body = 0", "`http.max_body` is 0, must be at least 1"),
+        (
+            "[http]\nlisten = '192.0.2.1:8003'",
+            "`http.listen` is \"192.0.2.1:8003\", beyond loopback, where everyone who reaches it may use \
+             the models: set `http.token`, or `http.insecure = true`",
+        ),
+        (
+            "[http]\nlisten = '[::]:8003'",
+            "`http.listen` is \"[::]:8003\", beyond loopback, where everyone who reaches it may use the \
+             models: set `http.token`, or `http.insecure = true`",
+        ),
         ("[http]\ntoken = 'a b'", "`http.token` must be printable ASCII characters without spaces"),
         (
             "[telemetry]\ntraces_per_second = -1",
