@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    fn body(parts: &[&'static str]) -> Body {
+    fn body(parts: &'static [&'static str]) -> Body {
         Body::new(http_body_util::StreamBody::new(stream::iter(
             parts.iter().copied().map(|part| Ok::<_, axum::Error>(http_body::Frame::data(Bytes::from(part)))),
         )))

@@ -264,3 +264,62 @@ async fn a_shutdown_under_load_loses_no_call() {
     assert_eq!((predictions, failures, received), (count(200), 0, count(200)), "every frame was answered");
     assert_eq!(count(200) + count(503), statuses.len() as u64);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_are_shown_and_reloaded() {
+    if !tools_are_there() {
+        return;
+    }
+    let served = Served::start(&["versions"], |settings| settings.models.default = "versions".into()).await;
+    let get = async |path: &str| call(served.address, "GET", path, &[], b"").await;
+    let versions = get("/model/versions").await.json();
+    assert_eq!(
+        (&versions["models"][0]["name"], &versions["models"][0]["active"]),
+        (&json!("versions"), &json!("10"))
+    );
+    let info = get("/model/info").await.json();
+    assert_eq!(
+        (&info["model"], &info["version"], &info["active"]),
+        (&json!("versions"), &json!("10"), &json!(true))
+    );
+    assert_eq!(get("/model/info?version=2").await.json()["active"], false);
+    for (path, status, error) in [
+        ("/model/info?version=7", 404, "model_not_found"),
+        ("/model/info?model=none", 404, "model_not_found"),
+        ("/model/info?vresion=7", 400, "invalid_request"),
+    ] {
+        let answer = get(path).await;
+        assert_eq!((answer.status, answer.error().as_str()), (status, error), "{path}");
+    }
+    let change = served.post("/model/reload", &json!({"version": "2", "force": true})).await.json();
+    assert_eq!(
+        (&change["previous_version"], &change["new_version"]),
+        (&json!("10"), &json!("2")),
+        "{change}"
+    );
+    let prediction = served.post(PREDICT, &frame_of(64)).await.json();
+    assert_eq!(prediction["model_version"], "2", "{prediction}");
+    // Nothing at all is the default model's highest version; MessagePack is taken, too.
+    let change = call(served.address, "POST", "/model/reload", &[], b"").await.json();
+    assert_eq!(change["new_version"], "10", "{change}");
+    let body = rmp_serde::to_vec_named(&json!({"version": 9})).unwrap();
+    let headers = [("Content-Type", "application/msgpack")];
+    let change = call(served.address, "POST", "/model/reload", &headers, &body).await.json();
+    assert_eq!(change["new_version"], "9", "{change}");
+    for (body, status, error) in [
+        (json!({"version": "../9"}), 404, "model_not_found"),
+        (json!({"versoin": "9"}), 400, "invalid_request"),
+        (json!([1]), 400, "invalid_request"),
+    ] {
+        let answer = served.post("/model/reload", &body).await;
+        assert_eq!((answer.status, answer.error().as_str()), (status, error), "{body}");
+    }
+    let performance = get("/model/performance").await.json();
+    assert_eq!(
+        (&performance["predictions"], &performance["success_rate"]),
+        (&json!(1), &json!(1.0)),
+        "{performance}"
+    );
+    assert!(performance["p50_ms"].as_f64().unwrap() > 0.0, "{performance}");
+    served.end().await;
+}
