@@ -55,10 +55,10 @@ def is_time(text):
 
 @schemathesis.hook
 def before_call(_, case, **__):
-    """A schema cannot say that a text holds whole samples, nor how many channels the model has; and to the
-    one who makes up texts, formats of texts are remarks."""
-    body = case.body
-    is_good = case.meta is not None and case.meta.generation.mode == schemathesis.GenerationMode.POSITIVE
+    """A schema cannot say that a text holds whole samples, nor how many channels the model has; and to a
+    program that makes up texts, formats of texts are remarks."""
+    body, positive = case.body, schemathesis.GenerationMode.POSITIVE
+    is_good = case.meta is not None and case.meta.generation.mode == positive
     if is_good and isinstance(body, dict) and isinstance(body.get("datetime"), str):
         body["datetime"] = body["datetime"] if is_time(body["datetime"]) else "2026-11-25T05:00:00Z"
     if isinstance(body, dict) and isinstance(body.get("samples"), str):
