@@ -88,13 +88,14 @@ fn tensors(name: &Arc<str>, bytes: usize) -> Answer {
 fn fill(config: &Config, answers: u64, answer: impl Fn(u64) -> Answer) {
     let before = HELD.get();
     MOST.set(before);
+    let model = Arc::default();
     let store = CacheStore::new(config);
     let now = Instant::now();
     for n in 0..answers {
         store.get(&key(n), now);
         // Half of them are asked for again, so that both lists fill.
         store.get(&key(n / 2), now);
-        store.insert(key(n), &Arc::default(), Arc::new(answer(n)), now);
+        store.insert(key(n), &model, Arc::new(answer(n)), now);
     }
     let (held, most) = (HELD.get() - before, MOST.get() - before);
     let stats = store.stats();
@@ -111,7 +112,7 @@ fn fill(config: &Config, answers: u64, answer: impl Fn(u64) -> Answer) {
         stats.entries == config.max_entries || held * 10 >= config.max_bytes * 7,
         "the room is used: {held} bytes of {config:?}"
     );
-    drop(store);
+    drop((store, model));
     assert_eq!(HELD.get(), before, "all comes back");
 }
 

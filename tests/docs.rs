@@ -263,7 +263,7 @@ async fn control_answers_have_the_documented_keys() {
             .map(|state| state.name().to_owned());
     let mut of_models = keys(&health["models"][0]);
     of_models.extend([open.clone(), half_open.clone()]);
-    of_models.extend(["reason", "ready", "failed"].map(str::to_owned));
+    of_models.extend(["reason", "loading", "ready", "failed", "draining", "unloaded"].map(str::to_owned));
     assert_documented("models", &of_models, &quoted(&table("## Health")["models"][0]));
     assert_documented("state", &[closed, open, half_open].into(), &quoted(&table("## Circuits")["state"][0]));
 

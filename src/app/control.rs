@@ -69,7 +69,8 @@ impl Control {
         let models = catalog
             .all()
             .flat_map(|(name, versions)| versions.versions.iter().map(move |known| (name, known)));
-        let models = models.map(|(name, known)| model(name, known)).collect();
+        let mut models: Vec<_> = models.map(|(name, known)| model(name, known)).collect();
+        models.sort_by_key(|model| model.state == "failed");
         Health {
             status,
             reason,

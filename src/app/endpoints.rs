@@ -16,7 +16,7 @@ use crate::nats::{ControlError, Endpoint};
 
 /// Request of `sferic.breaker`; an empty one lists every circuit.
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object of `model` and `force`, or nothing")]
+#[serde(deny_unknown_fields, expecting = "an object of `model` and `force`, or nothing")]
 struct BreakerRequest {
     /// `name` or `name@version`; absent: all.
     model: Option<String>,
@@ -25,9 +25,9 @@ struct BreakerRequest {
 
 /// Request of `sferic.cache`.
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object of `clear` and `model`, or nothing")]
+#[serde(deny_unknown_fields, expecting = "an object of `clear` and `model`, or nothing")]
 struct CacheRequest {
-    clear: bool,
+    clear: Option<bool>,
     /// `name` or `name@version`; absent: all.
     model: Option<String>,
 }
@@ -86,7 +86,7 @@ fn force(circuits: &Circuits, request: &Bytes) -> Result<Value, ControlError> {
 
 fn cached(cache: &CacheStore, request: &Bytes) -> Result<Value, ControlError> {
     let CacheRequest { clear, model } = read(request)?;
-    let cleared = match (clear, &model) {
+    let cleared = match (clear.unwrap_or_default(), &model) {
         (true, _) => Some(cache.clear(|id| model.as_ref().is_none_or(|asked| is_meant(id, asked)))),
         (false, None) => None,
         (false, Some(model)) => {

@@ -15,12 +15,12 @@ pub const CHANGES: [&str; 5] =
 
 /// Request of a change, and of `sferic.models.info`.
 #[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object of `model`, `version` and `force`, or nothing")]
+#[serde(deny_unknown_fields, expecting = "an object of `model`, `version` and `force`, or nothing")]
 struct ModelRequest {
     /// `name` or `name@version`; absent: the default model.
     model: Option<String>,
     version: Option<VersionText>,
-    force: bool,
+    force: Option<bool>,
 }
 
 /// A version, which people also write as a number.
@@ -82,13 +82,13 @@ pub async fn change(models: &ModelService, what: &str, request: &Bytes) -> Resul
     let change = match (what, version) {
         ("models.load", Some(version)) => models.load(&name, version).await,
         ("models.load", None) => models.load_highest(&name).await,
-        ("models.unload", _) => models.unload(&name, version, request.force).await,
+        ("models.unload", _) => models.unload(&name, version, request.force.unwrap_or_default()).await,
         ("models.promote", _) => models.promote(&name, version).await,
         ("models.rollback", Some(_)) => {
             Err(ControlError::new(400, "a roll-back goes to the previous version"))
         }
         ("models.rollback", None) => models.rollback(&name).await,
-        _ => models.reload(&name, version, request.force).await,
+        _ => models.reload(&name, version, request.force.unwrap_or_default()).await,
     };
     to_value(&change?)
 }

@@ -23,8 +23,7 @@ async fn a_prediction_is_answered_and_published() {
         return;
     }
     let served = Served::start(&["degrees"], |_| ()).await;
-    let mut outcomes = served.client.subscribe("iq.*.>").await.unwrap();
-    served.client.flush().await.unwrap();
+    let mut outcomes = served.subscribe("iq.*.>").await;
     let trace = [
         ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         ("tracestate", "a=b"),
@@ -106,8 +105,7 @@ async fn a_failure_has_its_code_as_the_status_and_is_published() {
         return;
     }
     let served = Served::start(&["degrees", "poison"], |settings| settings.limits.frame_samples = 100).await;
-    let mut outcomes = served.client.subscribe("iq.failures.http").await.unwrap();
-    served.client.flush().await.unwrap();
+    let mut outcomes = served.subscribe("iq.failures.http").await;
     let poison = json!({"iq_data": vec![[0.95, 0.1]; 64], "model": "poison"});
     for (body, status, code) in [
         ("{".to_owned(), 400, "invalid_frame"),
@@ -140,8 +138,7 @@ async fn a_batch_of_a_hundred_with_one_bad_frame_answers_the_others() {
         return;
     }
     let served = Served::start(&["degrees"], |_| ()).await;
-    let mut outcomes = served.client.subscribe("iq.*.>").await.unwrap();
-    served.client.flush().await.unwrap();
+    let mut outcomes = served.subscribe("iq.*.>").await;
     let mut frames: Vec<_> =
         (0..100).map(|n| json!({"frame_id": n.to_string(), "iq_data": vec![[0.5, 0.25]; 32]})).collect();
     frames[41] = json!({"frame_id": "41", "iq_data": "none"});

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use async_nats::Client;
+use async_nats::{Client, Subscriber};
 use serde_json::Value;
 use sferic::app::App;
 use sferic::nats::PrivateServer;
@@ -40,6 +40,14 @@ impl Served {
         tokio::time::timeout(2 * PATIENCE, app.ready()).await.expect("it does not get ready");
         let (address, client) = (app.http_address().unwrap(), client(server.url()).await);
         Self { app, address, client, server, _models: folder }
+    }
+
+    /// A subscription that the server has taken note of.
+    pub async fn subscribe(&self, subject: &'static str) -> Subscriber {
+        let subscriber = self.client.subscribe(subject).await.unwrap();
+        // Answered after what was sent before on the same connection.
+        self.client.request("sferic.health", "".into()).await.unwrap();
+        subscriber
     }
 
     /// A call in JSON.

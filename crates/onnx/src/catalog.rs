@@ -182,7 +182,9 @@ impl Catalog {
                 continue;
             }
             let stamp = Stamp::of(&folder);
-            match Model::load(name, &version, &folder, runtime, options) {
+            match check_version(&version)
+                .and_then(|()| Model::load(name, &version, &folder, runtime, options))
+            {
                 Ok(model) => drop(self.add(Arc::new(model), &folder, stamp)),
                 Err(reason) => self.refuse(name, &version, &folder, stamp, &reason),
             }
