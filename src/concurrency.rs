@@ -18,7 +18,9 @@ const FIRST: usize = 16;
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
     state: Mutex<State>,
-    most: usize,
+    /// Between which the limit moves.
+    least: f64,
+    most: f64,
     ended: Notify,
 }
 
@@ -43,16 +45,18 @@ pub enum Ended {
 }
 
 impl ConcurrencyLimit {
-    /// At most `most`.
-    pub fn new(most: usize) -> Self {
-        Self::starting_at(FIRST, most)
+    /// From `least`, as many as are worked on whatever becomes of them, to `most`.
+    pub fn new(least: usize, most: usize) -> Self {
+        Self::starting_at(FIRST, least, most)
     }
 
-    /// At most `most`, and fewer at first.
-    pub fn starting_at(first: usize, most: usize) -> Self {
-        let (first, threshold) = (first as f64, most as f64);
-        let state = Mutex::new(State { in_work: 0, limit: first.min(threshold), threshold, halved: None });
-        Self { state, most, ended: Notify::new() }
+    /// From `least` to `most`, and `first` at first.
+    pub fn starting_at(first: usize, least: usize, most: usize) -> Self {
+        let most = most.max(1) as f64;
+        let least = (least.max(1) as f64).min(most);
+        let limit = (first as f64).clamp(least, most);
+        let state = Mutex::new(State { in_work: 0, limit, threshold: most, halved: None });
+        Self { state, least, most, ended: Notify::new() }
     }
 
     /// Frames that may be asked for now.
@@ -80,16 +84,18 @@ impl ConcurrencyLimit {
             // What is not used says nothing of whether more would do.
             Ended::Answered if used >= state.limit / 2.0 => {
                 let more = if state.limit < state.threshold { 1.0 } else { 1.0 / state.limit };
-                state.limit = (state.limit + more).min(self.most as f64);
+                state.limit = (state.limit + more).min(self.most);
             }
             Ended::Crowded if state.halved.is_none_or(|halved| halved.elapsed() >= ROUND) => {
                 state.halved = Some(Instant::now());
-                state.limit = (state.limit.min(used) / 2.0).max(1.0);
+                state.limit = (state.limit.min(used) / 2.0).max(self.least);
                 state.threshold = state.limit;
             }
             Ended::Answered | Ended::Crowded | Ended::Otherwise => {}
         }
         drop(state);
+        // Who waits may have no use for it: all of them look.
+        self.ended.notify_waiters();
         self.ended.notify_one();
     }
 
@@ -104,7 +110,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_halves_once_a_round_and_grows_by_one_a_round_of_answers() {
-        let limit = ConcurrencyLimit::new(64);
+        let limit = ConcurrencyLimit::new(1, 64);
         let fill = || {
             let free = limit.free();
             (0..free).for_each(|_| limit.begin());
@@ -136,7 +142,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_used_neither_grows_nor_hides_a_crowd() {
-        let limit = ConcurrencyLimit::new(256);
+        let limit = ConcurrencyLimit::new(1, 256);
         for _ in 0..1000 {
             limit.begin();
             limit.end(Ended::Answered);
@@ -150,5 +156,12 @@ mod tests {
             limit.end(Ended::Crowded);
         }
         assert_eq!(limit.free(), 1, "never less");
+        let limit = ConcurrencyLimit::new(4, 256);
+        for _ in 0..9 {
+            tokio::time::advance(ROUND).await;
+            limit.begin();
+            limit.end(Ended::Crowded);
+        }
+        assert_eq!(limit.free(), 4);
     }
 }

@@ -327,6 +327,7 @@ pub fn options(settings: &Settings) -> Options {
         providers: pool.execution_providers.clone(),
         confidence_interval: settings.output.confidence_interval,
         max_versions: settings.models.max_versions,
+        pinned: Some(settings.models.default.clone()),
     }
 }
 

@@ -12,6 +12,7 @@ use sferic_telemetry::Observed;
 use sferic_telemetry::metrics::Recorded;
 use sferic_telemetry::traces::Traces;
 
+use crate::concurrency::ConcurrencyLimit;
 use crate::nats::jetstream::{Acks, Monitor, RetryPolicy, StreamOutcomes, Streams, pull};
 use crate::nats::{self, Connection, Frames, Outcomes, Peers};
 
@@ -68,8 +69,9 @@ pub async fn open(
     connection.reconnected(0).await;
     streams.ensure_in_time().await?;
     let policy = RetryPolicy::new(&settings.jetstream);
-    let (acks, acknowledging) =
-        Acks::start(connection.clone(), settings.jetstream.ack_wait, policy, admission.max_frames());
+    // A frame for each session, and one that waits for it, are worked on in any case.
+    let limit = ConcurrencyLimit::new(2 * settings.pool.sessions, admission.max_frames());
+    let (acks, acknowledging) = Acks::start(connection.clone(), settings.jetstream.ack_wait, policy, limit);
     let (source, frames) = pull(connection, &streams, admission, &acks);
     let outcomes = StreamOutcomes::new(connection.clone(), streams.clone(), nats.publish_timeout);
     let failing = outcomes.failing();

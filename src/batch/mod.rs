@@ -59,7 +59,7 @@ impl Batches {
     pub fn new(first: usize, most: usize, budget: Duration) -> Self {
         Self {
             running: Semaphore::new(MAX_RUNNING),
-            limit: ConcurrencyLimit::starting_at(first, most.max(1)),
+            limit: ConcurrencyLimit::starting_at(first, first, most),
             turn: tokio::sync::Mutex::default(),
             slow: budget / 4,
         }
@@ -98,7 +98,8 @@ impl Batches {
     }
 
     async fn run_frame(&self, index: usize, frame: FrameInBatch, common: &Common<'_>) -> Answered {
-        let turn = self.next_turn().await;
+        // What is refused waits for nobody.
+        let turn = if common.refused().is_none() { Some(self.next_turn().await) } else { None };
         let request = common.request;
         let began = Instant::now();
         let refused = common.refused();
@@ -112,7 +113,7 @@ impl Batches {
             refused,
         });
         let answered = answered.await;
-        turn.end(match &answered.result {
+        let ended = match &answered.result {
             _ if !is_begun => Ended::Otherwise,
             Err(failure)
                 if matches!(failure.code, FailureCode::Overloaded | FailureCode::DeadlineExceeded) =>
@@ -121,7 +122,10 @@ impl Batches {
             }
             _ if began.elapsed() > self.slow => Ended::Crowded,
             _ => Ended::Answered,
-        });
+        };
+        if let Some(turn) = turn {
+            turn.end(ended);
+        }
         if let Err(failure) = &answered.result
             && !common.continue_on_error
         {

@@ -75,7 +75,7 @@ impl Refusal {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "starting",
-            "the daemon is starting: models are being loaded",
+            "the daemon is starting: models are being loaded, or there is no NATS server yet",
         )
     }
 }

@@ -57,12 +57,7 @@ pub(super) async fn reload(State(pages): State<Arc<Pages>>, request: Request) ->
         let daemon = of(&pages)?;
         let body = pages.bodies.read(body).await?;
         let request = as_json(&body.bytes, encoding)?;
-        // A change that has begun is carried out also where the caller leaves.
-        let models = Arc::clone(&daemon.models);
-        let changing =
-            tokio::spawn(async move { requests::change(&models, "models.reload", &request).await });
-        let panicked = |_| ControlError::new(500, "the change could not be made: its task panicked");
-        changing.await.map_err(panicked).flatten().map_err(refused)
+        requests::change(&daemon.models, "models.reload", &request).await.map_err(refused)
     };
     respond(answer.await, &parts.headers)
 }

@@ -78,7 +78,8 @@ pub(super) async fn ready(State(pages): State<Arc<Pages>>) -> Response {
         Some(health) if health.status == HealthStatus::Ok => written(StatusCode::OK, &health, Encoding::Json),
         Some(health) => written(StatusCode::SERVICE_UNAVAILABLE, &health, Encoding::Json),
         None => {
-            let health = json!({"status": HealthStatus::Starting, "reason": "the models are being loaded"});
+            let reason = "the models are being loaded, or there is no NATS server yet";
+            let health = json!({"status": HealthStatus::Starting, "reason": reason});
             written(StatusCode::SERVICE_UNAVAILABLE, &health, Encoding::Json)
         }
     }

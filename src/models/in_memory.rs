@@ -8,6 +8,8 @@ pub struct InMemory<'a> {
     loaded: Vec<&'a str>,
     active: Option<&'a str>,
     previous: Option<&'a str>,
+    /// What frames without a model get, whatever is active.
+    pinned: Option<&'a str>,
 }
 
 /// As many are loaded as may be, and each has a role.
@@ -15,10 +17,10 @@ pub struct InMemory<'a> {
 pub struct Full;
 
 impl<'a> InMemory<'a> {
-    /// Those of a model.
-    pub fn of(versions: &'a Versions) -> Self {
+    /// Those of a model, of which one may be pinned.
+    pub fn of(versions: &'a Versions, pinned: Option<&'a str>) -> Self {
         let loaded = versions.ready().map(|model| model.id().version.as_str()).collect();
-        Self { loaded, active: versions.active.as_deref(), previous: versions.previous.as_deref() }
+        Self { loaded, active: versions.active.as_deref(), previous: versions.previous.as_deref(), pinned }
     }
 
     /// The version that goes where `version` is loaded and at most `most` may be: the lowest without a role.
@@ -33,18 +35,19 @@ impl<'a> InMemory<'a> {
         lowest.map(|lowest| Some((*lowest).to_owned())).ok_or(Full)
     }
 
-    /// The versions that go after a switch, where `keep` stay: the active one, the previous one, then the
-    /// highest.
+    /// The versions that go after a switch, where `keep` stay: the active and the pinned one in any case, the
+    /// previous one, then the highest.
     pub fn beyond(&self, keep: usize) -> Vec<String> {
         let mut kept: Vec<_> = self.loaded.iter().rev().collect();
         // Stable.
         kept.sort_by_key(|version| self.rank(version));
-        kept.into_iter().skip(keep.max(1)).map(|version| (*version).to_owned()).collect()
+        let fixed = kept.iter().filter(|version| self.rank(version) == 0).count();
+        kept.into_iter().skip(keep.max(fixed)).map(|version| (*version).to_owned()).collect()
     }
 
     fn rank(&self, version: &str) -> u8 {
         let is = |role: Option<&str>| role == Some(version);
-        if is(self.active) { 0 } else { 2 - u8::from(is(self.previous)) }
+        if is(self.active) || is(self.pinned) { 0 } else { 2 - u8::from(is(self.previous)) }
     }
 }
 
@@ -54,13 +57,19 @@ mod tests {
 
     #[test]
     fn a_version_with_a_role_is_the_last_to_go() {
-        let four = InMemory { loaded: vec!["1", "2", "9", "10"], active: Some("2"), previous: Some("1") };
+        let (active, previous) = (Some("2"), Some("1"));
+        let four = InMemory { loaded: vec!["1", "2", "9", "10"], active, previous, pinned: None };
         assert_eq!(four.displaced_by("11", 4), Ok(Some("9".into())));
         assert_eq!((four.displaced_by("11", 5), four.displaced_by("9", 4)), (Ok(None), Ok(None)));
         assert_eq!(four.beyond(2), ["10", "9"]);
         assert_eq!((four.beyond(3), four.beyond(4).len()), (vec!["9".to_owned()], 0));
         assert_eq!(four.beyond(0), ["1", "10", "9"], "the active one stays");
-        let two = InMemory { loaded: vec!["1", "2"], active: Some("2"), previous: Some("1") };
+        let two = InMemory { loaded: vec!["1", "2"], active, previous, pinned: None };
         assert_eq!(two.displaced_by("3", 2), Err(Full));
+        let pinned = InMemory { pinned: Some("9"), ..four };
+        assert_eq!(
+            (pinned.displaced_by("11", 4), pinned.beyond(1)),
+            (Ok(Some("10".into())), vec!["1".into(), "10".into()])
+        );
     }
 }

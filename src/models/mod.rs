@@ -7,6 +7,7 @@
 mod answers;
 mod change;
 mod in_memory;
+mod lookup;
 pub mod requests;
 mod service;
 mod watch;

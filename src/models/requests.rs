@@ -1,5 +1,7 @@
 //! Requests about models, as control endpoints and HTTP have them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -44,8 +46,8 @@ pub fn read<T: DeserializeOwned + Default>(request: &Bytes) -> Result<T, Control
 
 impl ModelRequest {
     /// Name and version, of which one may be within the other.
-    fn asked(&self, models: &ModelService) -> Result<(String, Option<String>), ControlError> {
-        let asked = self.model.as_deref().unwrap_or(models.default_name());
+    fn asked(&self, default: &str) -> Result<(String, Option<String>), ControlError> {
+        let asked = self.model.as_deref().unwrap_or(default);
         let (name, within) =
             asked.split_once('@').map_or((asked, None), |(name, version)| (name, Some(version)));
         let version = match &self.version {
@@ -67,30 +69,38 @@ impl ModelRequest {
 /// # Errors
 /// A wrong request, or there is no such version.
 pub fn info(models: &ModelService, recorded: &Recorded, request: &Bytes) -> Result<Value, ControlError> {
-    let (name, version) = read::<ModelRequest>(request)?.asked(models)?;
+    let (name, version) = read::<ModelRequest>(request)?.asked(models.default())?;
     models.info(&name, version.as_deref(), recorded)
 }
 
-/// Changes what is loaded or active; `what` is one of [`CHANGES`].
+/// Changes what is loaded or active; `what` is one of [`CHANGES`]. It is carried out also where the caller
+/// leaves.
 ///
 /// # Errors
 /// A wrong request, or the change fails and changes nothing.
-pub async fn change(models: &ModelService, what: &str, request: &Bytes) -> Result<Value, ControlError> {
+pub async fn change(
+    models: &Arc<ModelService>,
+    what: &'static str,
+    request: &Bytes,
+) -> Result<Value, ControlError> {
     let request: ModelRequest = read(request)?;
-    let (name, version) = request.asked(models)?;
-    let version = version.as_deref();
-    let change = match (what, version) {
-        ("models.load", Some(version)) => models.load(&name, version).await,
-        ("models.load", None) => models.load_highest(&name).await,
-        ("models.unload", _) => models.unload(&name, version, request.force.unwrap_or_default()).await,
-        ("models.promote", _) => models.promote(&name, version).await,
-        ("models.rollback", Some(_)) => {
-            Err(ControlError::new(400, "a roll-back goes to the previous version"))
+    let (name, version) = request.asked(models.default_name())?;
+    let (models, force) = (Arc::clone(models), request.force.unwrap_or_default());
+    let changing = tokio::spawn(async move {
+        match (what, version.as_deref()) {
+            ("models.load", Some(version)) => models.load(&name, version).await,
+            ("models.load", None) => models.load_highest(&name).await,
+            ("models.unload", version) => models.unload(&name, version, force).await,
+            ("models.promote", version) => models.promote(&name, version).await,
+            ("models.rollback", Some(_)) => {
+                Err(ControlError::new(400, "a roll-back goes to the previous version"))
+            }
+            ("models.rollback", None) => models.rollback(&name).await,
+            (_, version) => models.reload(&name, version, force).await,
         }
-        ("models.rollback", None) => models.rollback(&name).await,
-        _ => models.reload(&name, version, request.force.unwrap_or_default()).await,
-    };
-    to_value(&change?)
+    });
+    let panicked = |_| ControlError::new(500, "the change could not be made: its task panicked");
+    to_value(&changing.await.map_err(panicked)??)
 }
 
 /// Any answer as JSON.

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use sferic_actors::breaker::Circuits;
 use sferic_actors::routing::Models;
-use sferic_models::{Repository, Stamp, check_version};
-use sferic_onnx::{Catalog, Model, Options, Runtime, VersionState};
+use sferic_models::{Repository, Stamp};
+use sferic_onnx::{Catalog, Model, Options, Runtime};
 use sferic_settings::Settings;
 use sferic_telemetry::Throttle;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::change::Change;
-use super::in_memory::{Full, InMemory};
 use crate::nats::ControlError;
 
 /// The models in service, and what changes them.
@@ -26,7 +25,7 @@ pub struct ModelService {
     runtime: Runtime,
     pub(super) options: Options,
     /// What serves frames that name no model: `name` or `name@version`.
-    default: String,
+    pub(super) default: String,
     keep_warm: usize,
     /// Longer than any frame lives.
     drain_bound: Duration,
@@ -80,20 +79,56 @@ impl ModelService {
         self.catalog.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What serves frames that name no model: `name` or `name@version`.
+    pub fn default(&self) -> &str {
+        &self.default
+    }
+
     /// The name of the default model.
     pub fn default_name(&self) -> &str {
         self.default.split('@').next().unwrap_or_default()
     }
 
+    /// Makes one change at a time; the next one need not wait for its drain.
+    async fn alone(
+        &self,
+        change: impl Future<Output = Result<Change, ControlError>>,
+    ) -> Result<Change, ControlError> {
+        let change = {
+            let _one = self.changing.lock().await;
+            change.await?
+        };
+        Ok(change.drained(self.drain_bound).await)
+    }
+
     /// Loads a version beside those that serve, without making it active. Where as many are loaded as may be,
-    /// the lowest one that is neither active nor the previous one is unloaded.
+    /// the lowest one without a role is unloaded.
     ///
     /// # Errors
-    /// There is no such version, or it cannot be used; then nothing has changed.
+    /// There is no such version, or it cannot be used, or it serves with other files; then nothing has
+    /// changed.
     pub async fn load(&self, name: &str, version: &str) -> Result<Change, ControlError> {
-        let _one = self.changing.lock().await;
+        self.alone(self.load_now(name, version)).await
+    }
+
+    async fn load_now(&self, name: &str, version: &str) -> Result<Change, ControlError> {
         let begun = Instant::now();
         let folder = self.folder(name, version)?;
+        let is_active =
+            self.catalog().of(name).is_some_and(|versions| versions.active.as_deref() == Some(version));
+        match self.is_unchanged(name, version, &folder) {
+            Some(true) => {
+                let mut change = self.change(name, begun, |_| Vec::new());
+                change.message = format!("{name}@{version} was loaded already");
+                change.new_version = Some(version.to_owned());
+                return Ok(change);
+            }
+            Some(false) if is_active => {
+                let message = format!("{name}@{version} is active, and its files have changed: reload it");
+                return Err(ControlError::new(409, message));
+            }
+            Some(false) | None => {}
+        }
         let surplus = self.surplus(name, version)?;
         let loaded = self.open(name, version, &folder).await?;
         let mut change = self.change(name, begun, |catalog| {
@@ -111,7 +146,7 @@ impl ModelService {
             ),
         };
         change.new_version = Some(version.to_owned());
-        Ok(change.drained(self.drain_bound).await)
+        Ok(change)
     }
 
     /// [`load`](Self::load) of the highest version that has not failed.
@@ -134,30 +169,28 @@ impl ModelService {
         version: Option<&str>,
         force: bool,
     ) -> Result<Change, ControlError> {
-        let _one = self.changing.lock().await;
+        self.alone(async {
+            match version {
+                Some(version) => self.reload_now(name, version, force).await,
+                None => self.reload_now(name, &self.highest(name)?, force).await,
+            }
+        })
+        .await
+    }
+
+    async fn reload_now(&self, name: &str, version: &str, force: bool) -> Result<Change, ControlError> {
         let begun = Instant::now();
-        let version = match version {
-            Some(version) => version.to_owned(),
-            None => self.highest(name)?,
-        };
-        let folder = self.folder(name, &version)?;
-        let is_same = !force && {
-            let (stamp, catalog) = (Stamp::of(&folder), self.catalog());
-            let known = catalog.of(name).and_then(|versions| versions.get(&version));
-            known
-                .is_some_and(|known| known.model().is_some() && known.stamp.is_some() && known.stamp == stamp)
-        };
-        if is_same {
-            return self.activate(name, &version, begun, "its files have not changed").await;
+        let folder = self.folder(name, version)?;
+        if !force && self.is_unchanged(name, version, &folder) == Some(true) {
+            return self.activate(name, version, begun, "its files have not changed");
         }
-        let loaded = self.open(name, &version, &folder).await?;
+        let loaded = self.open(name, version, &folder).await?;
         let mut change = self.change(name, begun, |catalog| {
             let replaced = catalog.add(Arc::clone(&loaded.model), &loaded.folder, loaded.stamp);
-            catalog.activate(name, &version);
-            replaced.into_iter().chain(self.cooled(catalog, name)).collect()
+            replaced.into_iter().chain(self.switch(catalog, name, version)).collect()
         });
         change.message = format!("{name}@{version} is loaded and active");
-        Ok(change.drained(self.drain_bound).await)
+        Ok(change)
     }
 
     /// Makes a loaded version active; the highest one where none is given.
@@ -165,16 +198,18 @@ impl ModelService {
     /// # Errors
     /// It is not loaded.
     pub async fn promote(&self, name: &str, version: Option<&str>) -> Result<Change, ControlError> {
-        let _one = self.changing.lock().await;
-        let highest = {
-            let catalog = self.catalog();
-            let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
-            versions.ready().next_back().map(|model| model.id().version.clone())
-        };
-        let version = version.map(str::to_owned).or(highest);
-        let version =
-            version.ok_or_else(|| ControlError::new(409, format!("no version of {name} is loaded")))?;
-        self.activate(name, &version, Instant::now(), "it was loaded").await
+        self.alone(async {
+            let highest = {
+                let catalog = self.catalog();
+                let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+                versions.ready().next_back().map(|model| model.id().version.clone())
+            };
+            let version = version.map(str::to_owned).or(highest);
+            let version =
+                version.ok_or_else(|| ControlError::new(409, format!("no version of {name} is loaded")))?;
+            self.activate(name, &version, Instant::now(), "it was loaded")
+        })
+        .await
     }
 
     /// Makes the previous version active again, which is loaded first where it is not any more.
@@ -182,14 +217,23 @@ impl ModelService {
     /// # Errors
     /// There is none, or it cannot be used.
     pub async fn rollback(&self, name: &str) -> Result<Change, ControlError> {
-        let previous = {
-            let catalog = self.catalog();
-            catalog.of(name).ok_or_else(|| self.unknown(name))?.previous.clone()
-        };
-        let previous = previous.ok_or_else(|| {
-            ControlError::new(409, format!("no version of {name} was active before this one"))
-        })?;
-        self.reload(name, Some(&previous), false).await
+        self.alone(async {
+            let (previous, is_loaded) = {
+                let catalog = self.catalog();
+                let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+                let previous = versions.previous.clone().ok_or_else(|| {
+                    ControlError::new(409, format!("no version of {name} was active before this one"))
+                })?;
+                let is_loaded = versions.get(&previous).and_then(|known| known.model()).is_some();
+                (previous, is_loaded)
+            };
+            // As it served, whatever has become of its files.
+            if is_loaded {
+                return self.activate(name, &previous, Instant::now(), "it was still loaded");
+            }
+            self.reload_now(name, &previous, false).await
+        })
+        .await
     }
 
     /// Takes a version out of service, or all of the model where none is given. Frames that it has end with
@@ -203,7 +247,10 @@ impl ModelService {
         version: Option<&str>,
         force: bool,
     ) -> Result<Change, ControlError> {
-        let _one = self.changing.lock().await;
+        self.alone(async { self.unload_now(name, version, force) }).await
+    }
+
+    fn unload_now(&self, name: &str, version: Option<&str>, force: bool) -> Result<Change, ControlError> {
         let begun = Instant::now();
         let (going, active) = {
             let catalog = self.catalog();
@@ -220,6 +267,9 @@ impl ModelService {
             (Some(version), Some(active)) if version == active => {
                 Some(format!("{name}@{version} is active: promote another version first, or force it"))
             }
+            (Some(version), _) if self.pinned(name) == Some(version) => Some(format!(
+                "{name}@{version} is models.default: frames that name no model need it; force it otherwise"
+            )),
             (None, _) if name == self.default_name() => Some(format!(
                 "{name} is models.default: frames that name no model need it; force it otherwise"
             )),
@@ -242,7 +292,7 @@ impl ModelService {
             retired
         });
         change.message = format!("{name}@{} is unloaded", going.join(", "));
-        Ok(change.drained(self.drain_bound).await)
+        Ok(change)
     }
 
     /// Reloads every model; a model that fails goes on as it is.
@@ -256,78 +306,29 @@ impl ModelService {
         }
     }
 
-    async fn activate(
-        &self,
-        name: &str,
-        version: &str,
-        begun: Instant,
-        why: &str,
-    ) -> Result<Change, ControlError> {
+    fn activate(&self, name: &str, version: &str, begun: Instant, why: &str) -> Result<Change, ControlError> {
         let is_loaded = self.catalog().of(name).and_then(|versions| versions.get(version)?.model()).is_some();
         if !is_loaded {
             return Err(ControlError::new(409, format!("{name}@{version} is not loaded: load it first")));
         }
-        let mut change = self.change(name, begun, |catalog| {
-            catalog.activate(name, version);
-            self.cooled(catalog, name)
-        });
+        let mut change = self.change(name, begun, |catalog| self.switch(catalog, name, version));
         change.message = match change.previous_version.as_deref() == Some(version) {
             true => format!("{name}@{version} was active already, and {why}"),
             false => format!("{name}@{version} is active; {why}"),
         };
-        Ok(change.drained(self.drain_bound).await)
+        Ok(change)
     }
 
-    /// Retires the versions that do not stay loaded after a switch.
-    fn cooled(&self, catalog: &mut Catalog, name: &str) -> Vec<Arc<Model>> {
-        let cooled = catalog.of(name).map(|versions| InMemory::of(versions).beyond(self.keep_warm));
-        cooled.unwrap_or_default().iter().filter_map(|version| catalog.retire(name, version)).collect()
-    }
-
-    /// The version that has to go for another one to be loaded.
-    fn surplus(&self, name: &str, version: &str) -> Result<Option<String>, ControlError> {
-        let (catalog, most) = (self.catalog(), self.options.max_versions);
-        let Some(versions) = catalog.of(name) else { return Ok(None) };
-        InMemory::of(versions).displaced_by(version, most).map_err(|Full| {
-            let message = format!(
-                "{most} versions of {name} are loaded, as many as models.max_versions; unload one first"
-            );
-            ControlError::new(409, message)
-        })
-    }
-
-    /// The highest version on disk that has not failed as it is there now.
-    fn highest(&self, name: &str) -> Result<String, ControlError> {
-        let on_disk = self.repository.versions(name).map_err(|error| {
-            ControlError::new(404, format!("{}: {error}", self.repository.folder().join(name).display()))
-        })?;
-        let catalog = self.catalog();
-        let has_failed = |version: &str, folder: &Path| {
-            let known = catalog.of(name).and_then(|versions| versions.get(version));
-            known.is_some_and(|known| {
-                matches!(known.state, VersionState::Failed(_)) && known.stamp == Stamp::of(folder)
-            })
-        };
-        let usable = |(version, folder): &&(String, PathBuf)| {
-            check_version(version).is_ok() && !has_failed(version, folder)
-        };
-        let highest = on_disk.iter().rev().find(usable).map(|(version, _)| version.clone());
-        highest.ok_or_else(|| {
-            ControlError::new(
-                409,
-                format!("no version of {name} can be used; `sferic models list` has the reasons"),
-            )
-        })
-    }
-
-    fn folder(&self, name: &str, version: &str) -> Result<PathBuf, ControlError> {
-        self.repository.version(name, version).map_err(|error| ControlError::new(404, error))
-    }
-
-    pub(super) fn unknown(&self, name: &str) -> ControlError {
-        let catalog = self.catalog();
-        let there: Vec<_> = catalog.all().map(|(name, _)| name).collect();
-        ControlError::new(404, format!("no model `{}`; there are {}", name.escape_debug(), there.join(", ")))
+    /// Makes a loaded version active, and retires those that do not stay loaded then. Nothing changes where
+    /// it is active already.
+    fn switch(&self, catalog: &mut Catalog, name: &str, version: &str) -> Vec<Arc<Model>> {
+        if catalog.of(name).is_none_or(|versions| versions.active.as_deref() == Some(version)) {
+            return Vec::new();
+        }
+        catalog.activate(name, version);
+        let keep = self.keep_warm.min(self.options.max_versions);
+        let beyond = catalog.of(name).map(|versions| self.in_memory(name, versions).beyond(keep));
+        beyond.unwrap_or_default().iter().filter_map(|version| catalog.retire(name, version)).collect()
     }
 
     /// Loads and checks a bundle, off the async threads.

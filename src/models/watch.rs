@@ -35,12 +35,13 @@ pub async fn watch(models: Arc<ModelService>) {
             let key = (name, version);
             if before.get(&key) == Some(&stamp) {
                 let (name, version) = &key;
-                if models.is_wanted(name, version) {
-                    // Its failure is in the catalog, and logged.
-                    let _ = models.load(name, version).await;
-                } else {
-                    models.catalog_mut().note(name, version, &folder);
+                let is_wanted = models.is_wanted(name, version);
+                let refused = if is_wanted { models.load(name, version).await.err() } else { None };
+                // What cannot be used is in the catalog, and logged; the rest is known from now on.
+                if let Some(error) = refused.as_ref().filter(|error| error.code() == 409) {
+                    tracing::warn!(model = name, version, error = error.message(), "not loaded");
                 }
+                models.catalog_mut().note(name, version, &folder);
             }
             seen.insert(key, stamp);
         }
@@ -51,7 +52,13 @@ pub async fn watch(models: Arc<ModelService>) {
 impl ModelService {
     /// Versions on disk that are not known, or have failed with other files.
     fn added(&self) -> Vec<Added> {
-        self.catalog_mut().forget_missing();
+        let known: Vec<_> = {
+            let catalog = self.catalog();
+            let all = catalog.all().flat_map(|(_, versions)| &versions.versions);
+            all.map(|known| known.folder.clone()).collect()
+        };
+        let gone: Vec<_> = known.into_iter().filter(|folder| !folder.is_dir()).collect();
+        self.catalog_mut().forget(&gone);
         let models = self.repository.models().unwrap_or_else(|error| {
             if let Some(suppressed) = self.unreadable.pass(Instant::now()) {
                 let folder = self.repository.folder().display();

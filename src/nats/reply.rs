@@ -32,7 +32,8 @@ impl Replies {
             subject.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
         let is_own = |kind: &str| own.split('.').next() == Some(kind);
         let is_service = subject.starts_with('$') || subject.starts_with("sferic.");
-        if !is_service && !["frames", "predictions", "failures", "sessions", "batch"].into_iter().any(is_own)
+        if !is_service
+            && !["frames", "predictions", "failures", "sessions", "batch", "truth"].into_iter().any(is_own)
         {
             return Some(Reply { connection: self.connection.clone(), subject });
         }

@@ -326,3 +326,51 @@ async fn the_cache_is_shown_and_cleared_by_model() {
     assert_eq!(ask(r#"{"clear": true}"#).await["entries"], 0);
     assert_eq!(ask(r#"{"model": "degrees"}"#).await["success"], false);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_default_stays_and_a_load_replaces_nothing_that_serves() {
+    if !tools_are_there() {
+        return;
+    }
+    let service = Service::start(&[
+        ("MODELS__WATCH", "false"),
+        ("MODELS__DEFAULT", "m@1"),
+        ("MODELS__MAX_VERSIONS", "2"),
+        ("MODELS__KEEP_WARM", "1"),
+    ])
+    .await;
+    for version in ["m/2", "m/3", "m/4"] {
+        service.add(version, "degrees/1");
+    }
+    for version in [2, 3, 4] {
+        let change = service.ask("models.reload", json!({"model": "m", "version": version})).await.unwrap();
+        assert_eq!(change["new_version"], version.to_string(), "{change}");
+    }
+    let frame = pack(&steady("x"));
+    let reply = Reply::of(service.client.request("iq.frames.rx", frame.into()).await.unwrap());
+    assert_eq!(reply.body["model_version"], "1", "{}", reply.body);
+    assert_eq!(
+        (service.answering("m").await, service.answering("m@3").await),
+        ("4".into(), "model_not_found".into())
+    );
+    assert_eq!(service.ask("models.info", json!({})).await.unwrap()["version"], "1");
+    let (code, message) = service.ask("models.unload", json!({"model": "m@1"})).await.unwrap_err();
+    assert!(code == 409 && message.contains("models.default"), "{message}");
+
+    // The version before is loaded again, also where it had to go.
+    let change = service.ask("models.rollback", json!({"model": "m"})).await.unwrap();
+    assert_eq!(change["new_version"], "3", "{change}");
+    let change = service.ask("models.load", json!({"model": "m@3"})).await.unwrap();
+    assert!(change["message"].as_str().unwrap().contains("loaded already"), "{change}");
+    let active = service.folder.path().join("m/3");
+    std::fs::write(active.join("model.onnx"), "broken").unwrap();
+    let (code, message) = service.ask("models.load", json!({"model": "m@3"})).await.unwrap_err();
+    assert!(code == 409 && message.contains("reload it"), "{message}");
+    for _ in 0..2 {
+        let (code, message) = service.ask("models.reload", json!({"model": "m@3"})).await.unwrap_err();
+        assert!(code == 422, "its files have changed, and are still wrong: {message}");
+    }
+    assert_eq!(service.answering("m").await, "3");
+    let change = service.ask("models.promote", json!({"model": "m@3"})).await.unwrap();
+    assert!(change["message"].as_str().unwrap().contains("was active already"), "{change}");
+}

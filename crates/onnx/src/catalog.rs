@@ -133,6 +133,10 @@ impl Versions {
     }
 
     fn entry(&mut self, version: &str, folder: &Path) -> &mut Version {
+        if !version.is_empty() {
+            // The model as a whole was refused while it had no version.
+            self.versions.retain(|known| !known.version.is_empty());
+        }
         let key = |version: &str| (check_version(version).is_ok(), version.len(), version.to_owned());
         let at = self.versions.binary_search_by_key(&key(version), |known| key(&known.version));
         let at = at.unwrap_or_else(|at| {
@@ -174,7 +178,10 @@ impl Catalog {
         runtime: &Runtime,
         options: &Options,
     ) {
-        for (version, folder) in versions.into_iter().rev() {
+        let pinned = options.pinned.as_deref().and_then(|pinned| pinned.split_once('@'));
+        let mut highest_first: Vec<_> = versions.into_iter().rev().collect();
+        highest_first.sort_by_key(|(version, _)| pinned != Some((name, version)));
+        for (version, folder) in highest_first {
             let known = self.0.entry(name.to_owned()).or_default();
             let is_enough = known.ready().count() >= options.max_versions;
             if is_enough && check_version(&version).is_ok() {
@@ -188,6 +195,9 @@ impl Catalog {
                 Ok(model) => drop(self.add(Arc::new(model), &folder, stamp)),
                 Err(reason) => self.refuse(name, &version, &folder, stamp, &reason),
             }
+        }
+        if let Some(versions) = self.0.get_mut(name) {
+            versions.active = versions.ready().next_back().map(|model| model.id().version.clone());
         }
     }
 
@@ -222,9 +232,8 @@ impl Catalog {
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         tracing::warn!(model = name, version, folder = %folder.display(), reason, "model bundle refused");
         let known = self.0.entry(name.to_owned()).or_default().entry(version, folder);
-        known.stamp = stamp;
         if known.model().is_none() {
-            known.state = VersionState::Failed(reason);
+            (known.stamp, known.state) = (stamp, VersionState::Failed(reason));
         }
     }
 
@@ -248,19 +257,17 @@ impl Catalog {
         let known = versions.versions.iter_mut().find(|known| known.version == version)?;
         let model = Arc::clone(known.model()?);
         known.state = VersionState::Draining(Arc::downgrade(&model));
-        for role in [&mut versions.active, &mut versions.previous] {
-            role.take_if(|version| *version == known.version);
-        }
+        versions.active.take_if(|version| *version == known.version);
         Some(model)
     }
 
-    /// Forgets versions that are neither loaded nor on disk.
-    pub fn forget_missing(&mut self) {
+    /// Forgets versions that are not loaded and whose folders are `gone`.
+    pub fn forget(&mut self, gone: &[PathBuf]) {
         for versions in self.0.values_mut() {
             versions.versions.retain(|known| {
                 known.model().is_some()
                     || matches!(known.state, VersionState::Loading)
-                    || known.folder.is_dir()
+                    || !gone.contains(&known.folder)
             });
         }
         self.0.retain(|_, versions| !versions.versions.is_empty());

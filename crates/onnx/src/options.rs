@@ -18,6 +18,8 @@ pub struct Options {
     pub confidence_interval: f64,
     /// How many versions of a model are loaded at most.
     pub max_versions: usize,
+    /// A version, `name@version`, that is loaded before others.
+    pub pinned: Option<String>,
 }
 
 impl Default for Options {
@@ -30,6 +32,7 @@ impl Default for Options {
             providers,
             confidence_interval: CONFIDENCE_INTERVAL,
             max_versions: 5,
+            pinned: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sferic_actors::account::ledger::End;
 use sferic_actors::frame::Delivery;
-use sferic_actors::outcome::{Failure, FailureCode, Origin, Outcome, Prediction, PublishError};
+use sferic_actors::outcome::{Failure, FailureCode, Origin, Outcome, Prediction, PublishError, ShedReason};
 use sferic_actors::task::Task;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -43,27 +43,33 @@ enum Ack {
 }
 
 impl Acks {
-    /// Starts the task, which ends when it is dropped. At most `most` frames are in work.
+    /// Starts the task, which ends when it is dropped. As many frames are in work as `limit` says.
     pub fn start(
         connection: Connection,
         ack_wait: Duration,
         policy: RetryPolicy,
-        most: usize,
+        limit: ConcurrencyLimit,
     ) -> (Self, Task) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let in_work = InWork::default();
         let task = Task::spawn(run(connection, receiver, Arc::clone(&in_work), ack_wait));
-        let limit = Arc::new(ConcurrencyLimit::new(most));
-        (Self { sender, in_work, sent_back: Arc::default(), limit, policy }, task)
+        (Self { sender, in_work, sent_back: Arc::default(), limit: Arc::new(limit), policy }, task)
     }
 
     /// The origin of a frame that was delivered now; it acknowledges on `subject` when the frame ends, and
-    /// passes the outcome to `reply`, where there is one.
-    pub fn origin(&self, subject: String, delivery: &Delivery, reply: Option<Reply>) -> Arc<dyn Origin> {
+    /// passes the outcome to `reply`, where there is one. `is_run`: it is not refused before.
+    pub fn origin(
+        &self,
+        subject: String,
+        delivery: &Delivery,
+        reply: Option<Reply>,
+        is_run: bool,
+    ) -> Arc<dyn Origin> {
         locked(&self.in_work).insert(subject.clone(), Instant::now());
         self.limit.begin();
         let ended = Mutex::new(Ended::Otherwise);
-        Arc::new(Acknowledged { subject, delivery: delivery.clone(), reply, acks: self.clone(), ended })
+        let (delivery, acks) = (delivery.clone(), self.clone());
+        Arc::new(Acknowledged { subject, delivery, reply, acks, is_run, ended })
     }
 
     /// How many frames may be in work.
@@ -102,6 +108,7 @@ struct Acknowledged {
     delivery: Delivery,
     reply: Option<Reply>,
     acks: Acks,
+    is_run: bool,
     /// For the limit, which is told when it is dropped.
     ended: Mutex<Ended>,
 }
@@ -116,8 +123,9 @@ impl Origin for Acknowledged {
 
     fn ended(&self, end: Result<End, &PublishError>, result: &Result<Prediction, Failure>) {
         *locked(&self.ended) = match end {
+            _ if !self.is_run => Ended::Otherwise,
             Ok(End::Prediction | End::Failure | End::Duplicate) if !is_crowded(result) => Ended::Answered,
-            // One that was not acknowledged waits for the stream of outcomes.
+            // A prediction goes back where the stream of outcomes did not acknowledge it: that is as full.
             Ok(_) if result.is_ok() || is_crowded(result) => Ended::Crowded,
             _ => Ended::Otherwise,
         };
@@ -154,12 +162,15 @@ impl Drop for Acknowledged {
     }
 }
 
-/// Whether there was no room or time, or no model that may be asked.
+/// Whether there was no room or time. A source that has its share says nothing of that, nor an open circuit.
 fn is_crowded(result: &Result<Prediction, Failure>) -> bool {
-    use FailureCode::{DeadlineExceeded, ModelUnavailable, Overloaded};
-    result
-        .as_ref()
-        .is_err_and(|failure| [DeadlineExceeded, ModelUnavailable, Overloaded].contains(&failure.code))
+    result.as_ref().is_err_and(|failure| match failure.code {
+        FailureCode::DeadlineExceeded => true,
+        // The failure of a circuit says when to come back; that of a session that was not free does not.
+        FailureCode::ModelUnavailable => failure.retry_after.is_none(),
+        FailureCode::Overloaded => failure.shed != Some(ShedReason::SourceShare),
+        _ => false,
+    })
 }
 
 async fn run(

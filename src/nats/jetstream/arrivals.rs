@@ -48,8 +48,8 @@ impl Arrivals {
         let reply =
             header(message.headers.as_ref(), "Sferic-Reply").and_then(|subject| self.replies.on(subject));
         let subject = message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
-        let origin = self.acks.origin(subject, &delivery, reply);
         let refused = self.refusal(&delivery);
+        let origin = self.acks.origin(subject, &delivery, reply, refused.is_none());
         envelope.delivery = Some(delivery);
         Arrival { payload: message.payload, envelope, origin: Some(origin), received_at, refused }
     }

@@ -44,19 +44,24 @@ pub struct StreamOutcomes {
     failing: Failing,
 }
 
+/// How long it holds against the stream that it did not acknowledge: where nothing more is sent because of
+/// that, nothing more is learnt.
+const FAILING_FOR: Duration = Duration::from_secs(60);
+
 /// Why no outcome is acknowledged, while that is so; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Failing(Arc<Mutex<Option<String>>>);
+pub struct Failing(Arc<Mutex<Option<(Instant, String)>>>);
 
 impl Failing {
     /// The reason.
     pub fn reason(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        failed.filter(|(at, _)| at.elapsed() < FAILING_FOR).map(|(_, reason)| reason)
     }
 
-    fn set(&self, is_failing: bool, reason: &str) {
-        let reason = is_failing.then(|| format!("their stream does not acknowledge them: {reason}"));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    fn set(&self, reason: &str) {
+        let reason = format!("their stream does not acknowledge them: {reason}");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), reason));
     }
 
     fn clear(&self) {
@@ -113,19 +118,21 @@ impl StreamOutcomes {
         let asked = sending.len();
         while !sending.is_empty() {
             let sent = self.send(&mut sending, outcomes, &mut results).await;
-            if sending.is_empty() || Instant::now() >= give_up {
-                break;
-            }
             let Err(error) = sent else { break };
-            self.failing.set(sending.len() == asked, &error);
+            if sending.len() == asked {
+                self.failing.set(&error);
+            }
             if let Some(suppressed) = self.unanswered.pass(Instant::now()) {
                 let waiting = sending.len();
                 tracing::warn!(
                     error,
                     waiting,
                     suppressed,
-                    "outcomes are not acknowledged; sending them again"
+                    "outcomes are not acknowledged; they are sent again, or their frames come back"
                 );
+            }
+            if Instant::now() >= give_up {
+                break;
             }
             tokio::time::sleep(PAUSE).await;
             let _ = tokio::time::timeout_at(give_up, self.connection.is_up_within(self.bound)).await;
