@@ -180,7 +180,7 @@ impl Catalog {
     ) {
         let pinned = options.pinned.as_deref().and_then(|pinned| pinned.split_once('@'));
         let mut highest_first: Vec<_> = versions.into_iter().rev().collect();
-        highest_first.sort_by_key(|(version, _)| pinned != Some((name, version)));
+        highest_first.sort_by_key(|(version, _)| pinned != Some((name, version.as_str())));
         for (version, folder) in highest_first {
             let known = self.0.entry(name.to_owned()).or_default();
             let is_enough = known.ready().count() >= options.max_versions;
