@@ -197,7 +197,8 @@ impl Catalog {
             }
         }
         if let Some(versions) = self.0.get_mut(name) {
-            versions.active = versions.ready().next_back().map(|model| model.id().version.clone());
+            let highest = versions.ready().next_back().map(|model| model.id().version.clone());
+            versions.active = highest;
         }
     }
 
