@@ -69,8 +69,8 @@ pub async fn open(
     connection.reconnected(0).await;
     streams.ensure_in_time().await?;
     let policy = RetryPolicy::new(&settings.jetstream);
-    // A frame for each session, and one that waits for it, are worked on in any case.
-    let limit = ConcurrencyLimit::new(2 * settings.pool.sessions, admission.max_frames());
+    // One for each session is worked on in any case. A further one would wait, perhaps for too long.
+    let limit = ConcurrencyLimit::new(settings.pool.sessions, admission.max_frames());
     let (acks, acknowledging) = Acks::start(connection.clone(), settings.jetstream.ack_wait, policy, limit);
     let (source, frames) = pull(connection, &streams, admission, &acks);
     let outcomes = StreamOutcomes::new(connection.clone(), streams.clone(), nats.publish_timeout);
