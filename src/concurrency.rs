@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// Time in which the limit is halved once at most: frames that were asked for together fail together.
 const ROUND: Duration = Duration::from_millis(200);
 
-/// Where it begins: few enough that a model of seconds does not refuse most of them.
+/// The limit at first: few enough that a model which takes seconds does not refuse most of them.
 const FIRST: usize = 16;
 
 /// An adaptive limit of the frames in work. A frame that is refused for want of room, of time or of a healthy
@@ -18,8 +18,9 @@ const FIRST: usize = 16;
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
     state: Mutex<State>,
-    /// Between which the limit moves.
+    /// Lower bound of the limit.
     least: f64,
+    /// Upper bound of the limit.
     most: f64,
     ended: Notify,
 }
@@ -59,7 +60,7 @@ impl ConcurrencyLimit {
         Self { state, least, most, ended: Notify::new() }
     }
 
-    /// Frames that may be asked for now.
+    /// The number of further frames that fit within the limit.
     pub fn free(&self) -> usize {
         let state = self.state();
         (state.limit as usize).saturating_sub(state.in_work)
@@ -81,7 +82,7 @@ impl ConcurrencyLimit {
         let used = state.in_work as f64;
         state.in_work = state.in_work.saturating_sub(1);
         match ended {
-            // What is not used says nothing of whether more would do.
+            // A limit that is not reached has not been tried: it does not grow.
             Ended::Answered if used >= state.limit / 2.0 => {
                 let more = if state.limit < state.threshold { 1.0 } else { 1.0 / state.limit };
                 state.limit = (state.limit + more).min(self.most);

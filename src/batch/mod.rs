@@ -144,7 +144,7 @@ impl Batches {
     }
 }
 
-/// A frame that is in the pipeline.
+/// A place within the limit, held by a frame until its outcome is there.
 struct Turn<'a> {
     limit: &'a ConcurrencyLimit,
     ended: Ended,

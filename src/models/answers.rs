@@ -1,4 +1,4 @@
-//! What is told of the models: their versions, and one of them.
+//! Descriptions of the models as JSON: all versions, or one of them.
 
 use serde_json::{Value, json};
 use sferic_onnx::{Version, VersionState, Versions};

@@ -215,7 +215,7 @@ async fn health_says_what_is_there() {
         }
     };
     tokio::time::timeout(PATIENCE, degraded).await.expect("the server is gone, and nobody says so");
-    // What cannot be published counts as lost, so nobody is told that it was answered.
+    // What cannot be published counts as lost, so the caller gets an error.
     let body = frame_of(64).to_string();
     let answer = call(served.address, "POST", PREDICT, &[], body.as_bytes()).await;
     assert_eq!((answer.status, answer.error().as_str()), (500, "internal"));

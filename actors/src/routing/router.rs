@@ -47,8 +47,8 @@ impl VersionName {
 }
 
 impl Router {
-    /// A router over these versions, sorted by name, then by rising version. Of a model without an `active`
-    /// one the highest is it.
+    /// A router over these versions, sorted by name, then by rising version. Where none of a model's versions
+    /// is in `active`, its highest one is active.
     pub fn new(
         default: impl Into<String>,
         versions: Vec<VersionName>,

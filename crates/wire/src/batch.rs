@@ -22,7 +22,7 @@ const DEFAULTS: [&str; 6] = ["session_id", "model", "sample_rate", "timeout_ms",
 /// The names that the list of frames may have.
 const LISTS: [&str; 2] = ["samples", "iq_samples"];
 
-/// A batch, read as far as its frames can be told apart.
+/// A batch, divided into its frames, which are not decoded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Its frames, in order.
