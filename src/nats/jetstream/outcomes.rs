@@ -211,7 +211,7 @@ impl StreamOutcomes {
     /// Makes the streams again, where one was deleted: that looks like a server that does not answer where
     /// anybody else listens to outcomes.
     async fn remake(&self) {
-        if let Err(error) = self.streams.ensure().await
+        if let Err(error) = self.streams.answered(self.streams.ensure()).await
             && let Some(suppressed) = self.unanswered.pass(Instant::now())
         {
             tracing::warn!(error = format!("{error:#}"), suppressed, "the streams cannot be had");
@@ -240,7 +240,7 @@ impl StreamOutcomes {
                 wanted.add(&outcome.envelope.source, delivery);
             }
         }
-        match wanted.find(&self.streams).await {
+        match self.streams.answered(wanted.find(&self.streams)).await {
             Ok(found) => Some(found),
             Err(error) => {
                 if let Some(suppressed) = self.unanswered.pass(Instant::now()) {

@@ -24,7 +24,7 @@ use super::replies::{Word, word};
 use super::request::{self, Request, to_ask};
 use super::retry::RetryPolicy;
 use super::streams::Streams;
-use super::unreadable::{Found, unreadable};
+use super::unreadable::{Found, find_unreadable};
 use crate::nats::Connection;
 use crate::nats::input::{Frames, Input, InputSeat, InputState};
 use crate::nats::reply::Replies;
@@ -200,11 +200,10 @@ impl Puller {
     /// Finds the frame that has ended the client, before the server delivers it again.
     async fn look_into(&mut self) {
         let ends = self.connection.unreadable();
-        match unreadable(&self.streams, &self.consumer, self.arrivals.skip, &self.found).await {
-            Ok(arrivals) => {
-                self.unreadable.extend(arrivals);
-                self.looked_into = ends;
-            }
+        let (streams, skip) = (self.streams.clone(), self.arrivals.skip);
+        let looked = find_unreadable(&streams, &self.consumer, skip, &self.found, &mut self.unreadable);
+        match streams.answered(looked).await {
+            Ok(()) => self.looked_into = ends,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "what ended the client cannot be looked for");
                 self.pause(RETRY).await;

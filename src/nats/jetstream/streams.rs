@@ -83,6 +83,22 @@ impl Streams {
         jetstream::ContextBuilder::new().timeout(TIMEOUT).build(self.connection.client())
     }
 
+    /// The result of requests to JetStream. What was not answered when the connection was lost will not be:
+    /// this says so then, and not at the timeout.
+    ///
+    /// # Errors
+    /// The requests failed, or the connection was lost.
+    pub async fn answered<T>(&self, requests: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        // What is sent while it is down goes out with the next connection.
+        self.connection.is_up_within(TIMEOUT).await;
+        let epoch = self.connection.epoch();
+        tokio::select! {
+            biased;
+            result = requests => result,
+            () = self.connection.reconnected(epoch) => anyhow::bail!("the connection was lost"),
+        }
+    }
+
     /// The settings.
     pub fn settings(&self) -> &Jetstream {
         &self.settings

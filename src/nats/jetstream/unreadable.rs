@@ -1,7 +1,7 @@
 //! Frames that end the client whenever the stream delivers them, because it cannot read their headers or
 //! subject: found by their sequence, so that they fail and go, instead of coming back for ever.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{DeleteMessageError, DeleteMessageErrorKind};
 use async_nats::{HeaderName, HeaderValue, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -47,26 +48,29 @@ struct Question<'a> {
     next_by_subj: &'a str,
 }
 
-/// Sequences of the frames that were found and are still in the stream.
+/// Sequences of the frames that were found and have not ended yet.
 pub type Found = Arc<Mutex<HashSet<u64>>>;
 
-/// The unreadable ones among the frames that `consumer` has delivered and nobody has acknowledged, but those
-/// found before. `skip` is the length of their subjects before the source.
+/// Attempts to remove a frame.
+const ATTEMPTS: usize = 5;
+
+/// Adds to `arrivals` the unreadable ones among the frames that `consumer` has delivered and nobody has
+/// acknowledged, but those found before. `skip` is the length of their subjects before the source.
 ///
 /// # Errors
 /// JetStream cannot be asked.
-pub async fn unreadable(
+pub async fn find_unreadable(
     streams: &Streams,
     consumer: &str,
     skip: usize,
     found: &Found,
-) -> anyhow::Result<Vec<Arrival>> {
+    arrivals: &mut VecDeque<Arrival>,
+) -> anyhow::Result<()> {
     let (context, stream) = (streams.context(), &streams.settings().frames_stream);
     let consumer = context.get_stream_no_info(stream).await?.get_consumer::<pull::Config>(consumer).await;
     let consumer = consumer.map_err(|error| anyhow::anyhow!("{error}"))?;
     let info = consumer.cached_info();
     let (mut next, last) = (info.ack_floor.stream_sequence + 1, info.delivered.stream_sequence);
-    let mut arrivals = Vec::new();
     while next <= last {
         let question = Question { seq: next, next_by_subj: &info.config.filter_subject };
         let message = match context.request(format!("STREAM.MSG.GET.{stream}"), &question).await? {
@@ -78,13 +82,35 @@ pub async fn unreadable(
         let headers = BASE64_STANDARD.decode(&message.hdrs)?;
         let sequence = message.seq;
         if let Err(why) = check_subject(&message.subject).and_then(|()| check_headers(&headers))
-            && locked(found).insert(sequence)
+            && let Some(mark) = Mark::of(sequence, found)
         {
             tracing::warn!(stream, sequence, why, "a frame that the NATS client cannot read; it fails");
-            arrivals.push(arrival(streams, message, &why, skip, found)?);
+            arrivals.push_back(arrival(streams, message, &why, skip, mark)?);
         }
     }
-    Ok(arrivals)
+    Ok(())
+}
+
+/// The place of a frame among those found. Dropped, it lets the frame be found again: where it is still in
+/// the stream, it ends the client again.
+#[derive(Debug)]
+struct Mark {
+    sequence: u64,
+    found: Found,
+}
+
+impl Mark {
+    /// `None` for a frame that has one.
+    fn of(sequence: u64, found: &Found) -> Option<Self> {
+        let is_new = locked(found).insert(sequence);
+        is_new.then(|| Self { sequence, found: Arc::clone(found) })
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        locked(&self.found).remove(&self.sequence);
+    }
 }
 
 fn locked(found: &Found) -> MutexGuard<'_, HashSet<u64>> {
@@ -96,7 +122,7 @@ fn arrival(
     message: Message,
     why: &str,
     skip: usize,
-    found: &Found,
+    mark: Mark,
 ) -> anyhow::Result<Arrival> {
     let Message { seq, subject, data, time, .. } = message;
     let published = OffsetDateTime::parse(&time, &Rfc3339)?.unix_timestamp_nanos();
@@ -115,7 +141,7 @@ fn arrival(
             delivery: Some(delivery),
             ..Envelope::default()
         },
-        origin: Some(Arc::new(Removed { streams: streams.clone(), sequence: seq, found: Arc::clone(found) })),
+        origin: Some(Arc::new(Removed { streams: streams.clone(), mark: Arc::new(mark) })),
         received_at: Instant::now(),
         refused: Some(Failure::new(FailureCode::InvalidFrame, format!("the message cannot be read: {why}"))),
     })
@@ -125,29 +151,39 @@ fn arrival(
 #[derive(Debug)]
 struct Removed {
     streams: Streams,
-    sequence: u64,
-    found: Found,
+    mark: Arc<Mark>,
 }
 
 impl Origin for Removed {
     fn ended(&self, end: Result<End, &PublishError>, _: &Result<Prediction, Failure>) {
-        let (streams, sequence, found) = (self.streams.clone(), self.sequence, Arc::clone(&self.found));
-        if !matches!(end, Ok(End::Failure | End::Duplicate)) {
-            locked(&found).remove(&sequence);
+        if matches!(end, Ok(End::Failure | End::Duplicate)) {
+            tokio::spawn(remove(self.streams.clone(), Arc::clone(&self.mark)));
+        }
+    }
+}
+
+async fn remove(streams: Streams, mark: Arc<Mark>) {
+    let (stream, sequence) = (&streams.settings().frames_stream, mark.sequence);
+    let mut attempt = 1;
+    loop {
+        let removed = async {
+            let stream = streams.context().get_stream_no_info(stream).await?;
+            stream.delete_message(sequence).await?;
+            anyhow::Ok(())
+        };
+        let Err(error) = streams.answered(removed).await else { return };
+        let is_refused = error
+            .downcast_ref::<DeleteMessageError>()
+            .is_some_and(|error| matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)));
+        // Refused after an attempt that was not answered, it is gone.
+        if is_refused && attempt > 1 {
             return;
         }
-        tokio::spawn(async move {
-            let stream = &streams.settings().frames_stream;
-            let removed = async {
-                let stream = streams.context().get_stream_no_info(stream).await?;
-                stream.delete_message(sequence).await?;
-                anyhow::Ok(())
-            };
-            if let Err(error) = removed.await {
-                tracing::warn!(stream, sequence, error = format!("{error:#}"), "it cannot be removed");
-            }
-            locked(&found).remove(&sequence);
-        });
+        if is_refused || attempt == ATTEMPTS {
+            let error = format!("{error:#}");
+            return tracing::warn!(stream, sequence, error, "the frame cannot be removed from its stream");
+        }
+        attempt += 1;
     }
 }
 
