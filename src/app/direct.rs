@@ -42,7 +42,7 @@ impl Direct {
         // Half of the frames that may be there, so that a batch leaves room for others.
         let share = limits.in_flight_frames as f64 * limits.per_source_share / 2.0;
         let first = 2 * settings.pool.sessions;
-        let batches = Arc::new(Batches::new(first, share as usize, limits.timeout));
+        let batches = Arc::new(Batches::new(first, share as usize, limits.timeout, limits.max_timeout));
         let service = BatchService {
             connection: connection.clone(),
             prefix: nats.prefix.clone(),

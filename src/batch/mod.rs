@@ -5,13 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future, stream};
 use sferic_actors::frame::{Encoding, TraceHeaders};
 use sferic_actors::outcome::{Failure, FailureCode, ShedReason};
 use sferic_actors::task::{LARGE, blocking_if};
 use sferic_wire::{self as wire, BatchReply, FrameInBatch, MAX_BATCH};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::concurrency::{ConcurrencyLimit, Ended};
 use crate::ingress::{Answered, Entry, Frame, source_or};
@@ -26,8 +26,9 @@ pub struct Batches {
     running: Semaphore,
     limit: ConcurrencyLimit,
     /// Held by the one whose turn is next.
-    turn: tokio::sync::Mutex<()>,
+    turn: Queue,
     slow: Duration,
+    patience: Duration,
 }
 
 /// A batch as it came.
@@ -45,23 +46,29 @@ pub struct BatchRequest {
     pub source: &'static str,
 }
 
+/// Held by the frame of a batch that waits for its turn.
+type Queue = tokio::sync::Mutex<()>;
+
 /// What the frames of a batch have in common.
 struct Common<'a> {
     request: &'a BatchRequest,
     entry: &'a Entry,
+    queue: Queue,
     continue_on_error: bool,
     /// What ends the frames that are not begun.
     refused: Mutex<Option<Failure>>,
 }
 
 impl Batches {
-    /// At most `most` frames at once; fewer where they take more than a quarter of `budget`.
-    pub fn new(first: usize, most: usize, budget: Duration) -> Self {
+    /// At most `most` frames at once; fewer where they take more than a quarter of `budget`. A frame waits for
+    /// its turn for `patience`.
+    pub fn new(first: usize, most: usize, budget: Duration, patience: Duration) -> Self {
         Self {
             running: Semaphore::new(MAX_RUNNING),
             limit: ConcurrencyLimit::starting_at(first, first, most),
-            turn: tokio::sync::Mutex::default(),
+            turn: Queue::default(),
             slow: budget / 4,
+            patience,
         }
     }
 
@@ -82,6 +89,7 @@ impl Batches {
         let common = Common {
             request: &request,
             entry,
+            queue: Queue::default(),
             continue_on_error: batch.continue_on_error,
             refused: Mutex::new(refused),
         };
@@ -98,21 +106,49 @@ impl Batches {
     }
 
     async fn run_frame(&self, index: usize, frame: FrameInBatch, common: &Common<'_>) -> Answered {
-        // What is refused waits for nobody.
-        let turn = if common.refused().is_none() { Some(self.next_turn().await) } else { None };
         let request = common.request;
-        let began = Instant::now();
-        let refused = common.refused();
-        let is_begun = refused.is_none();
-        let answered = common.entry.ask(Frame {
-            payload: frame.payload,
+        let frame = |refused| Frame {
+            payload: frame.payload.clone(),
             encoding: request.encoding,
             answer_in: request.answer_in,
-            source: source_or(frame.source, request.source),
+            source: source_or(frame.source.clone(), request.source),
             trace: request.trace.clone(),
             refused,
-        });
-        let answered = answered.await;
+            is_raw: false,
+        };
+        let answered = match common.refused() {
+            Some(refused) => common.entry.ask(frame(Some(refused))).await,
+            None => self.in_turn(common.entry, &common.queue, || frame(common.refused())).await,
+        };
+        if let Err(failure) = &answered.result
+            && !common.continue_on_error
+        {
+            common.refuse(index, failure);
+        }
+        answered
+    }
+
+    /// Puts frames in as those of a batch, each once it is its turn, and waits for their outcomes.
+    pub async fn ask_in_turn(&self, entry: &Entry, frames: Vec<Frame>) -> Vec<Answered> {
+        let queue = Queue::default();
+        let asked = frames.into_iter().map(|frame| self.in_turn(entry, &queue, || frame));
+        future::join_all(asked).await
+    }
+
+    /// Waits for a turn and puts a frame in, which is made only then.
+    async fn in_turn(&self, entry: &Entry, queue: &Queue, frame: impl FnOnce() -> Frame) -> Answered {
+        let turn = timeout(self.patience, self.next_turn(queue)).await;
+        let mut frame = frame();
+        if turn.is_err() {
+            frame.refused.get_or_insert_with(|| {
+                let message =
+                    format!("its turn among the frames of batches did not come within {:?}", self.patience);
+                Failure::overloaded(ShedReason::InFlightFrames, message)
+            });
+        }
+        let is_begun = frame.refused.is_none();
+        let began = Instant::now();
+        let answered = entry.ask(frame).await;
         let ended = match &answered.result {
             _ if !is_begun => Ended::Otherwise,
             Err(failure)
@@ -123,18 +159,15 @@ impl Batches {
             _ if began.elapsed() > self.slow => Ended::Crowded,
             _ => Ended::Answered,
         };
-        if let Some(turn) = turn {
+        if let Ok(turn) = turn {
             turn.end(ended);
-        }
-        if let Err(failure) = &answered.result
-            && !common.continue_on_error
-        {
-            common.refuse(index, failure);
         }
         answered
     }
 
-    async fn next_turn(&self) -> Turn<'_> {
+    /// Batches take turns: of each one frame at a time stands in the line of all.
+    async fn next_turn(&self, queue: &Queue) -> Turn<'_> {
+        let _first_of_batch = queue.lock().await;
         let _first = self.turn.lock().await;
         while self.limit.free() == 0 {
             self.limit.changed().await;

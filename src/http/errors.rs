@@ -10,9 +10,10 @@ use sferic_actors::outcome::Failure;
 use sferic_wire as wire;
 
 use super::answers::written;
+use crate::nats::ControlError;
 
-/// A call that is not answered as it asks.
-#[derive(Debug)]
+/// A call that is not answered as it asks. Its answer has it among its extensions.
+#[derive(Debug, Clone)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     error: &'static str,
@@ -22,6 +23,8 @@ pub(super) struct Refusal {
     retry_after: Option<Duration>,
     encoding: Encoding,
     header: Option<(HeaderName, HeaderValue)>,
+    /// Whether `error` is the message, as the Open Inference Protocol has it.
+    in_words: bool,
 }
 
 #[derive(Serialize)]
@@ -44,6 +47,7 @@ impl Refusal {
             retry_after: None,
             encoding: Encoding::Json,
             header: None,
+            in_words: false,
         }
     }
 
@@ -70,6 +74,11 @@ impl Refusal {
         Self { encoding, ..self }
     }
 
+    /// The same in JSON, with the message for its `error`.
+    pub(super) fn in_words(self) -> Self {
+        Self { in_words: true, ..self.in_encoding(Encoding::Json) }
+    }
+
     /// The daemon cannot answer yet.
     pub(super) fn starting() -> Self {
         Self::new(
@@ -80,17 +89,35 @@ impl Refusal {
     }
 }
 
+/// A malformed call.
+pub(super) fn invalid(message: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+}
+
+/// A request about models that is refused.
+pub(super) fn refused(error: ControlError) -> Refusal {
+    let status = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let code = match error.code() {
+        400 => "invalid_request",
+        404 => "model_not_found",
+        409 => "conflict",
+        422 => "model_refused",
+        _ => "internal",
+    };
+    Refusal::new(status, code, error.message())
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = ErrorBody {
-            error: self.error,
+            error: if self.in_words { &self.message } else { self.error },
             message: &self.message,
             request_id: self.request_id.as_deref(),
             timestamp: wire::timestamp(self.timestamp),
         };
         let mut response = written(self.status, &body, self.encoding);
-        if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, value);
+        if let Some((name, value)) = &self.header {
+            response.headers_mut().insert(name, value.clone());
         }
         if let Some(wait) = self.retry_after {
             // Whole seconds, and 0 would mean at once.
@@ -98,6 +125,7 @@ impl IntoResponse for Refusal {
             let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -23,7 +23,7 @@ use crate::ingress::{Answered, Entry, Frame, source_or, stopping};
 use crate::nats::HealthStatus;
 
 /// The source of frames that name none.
-const SOURCE: &str = "http";
+pub(super) const SOURCE: &str = "http";
 
 /// A call that was read: who serves it, the body, and the encodings of both sides.
 struct Call {
@@ -58,7 +58,7 @@ pub(super) async fn predict(State(pages): State<Arc<Pages>>, request: Request) -
     let payload = body.bytes.clone();
     let source = blocking_if(payload.len() > LARGE, || wire::read_source(&payload, encoding));
     let source = source_or(source, SOURCE);
-    let frame = Frame { payload, encoding, answer_in, source, trace, refused: None };
+    let frame = Frame { payload, encoding, answer_in, source, trace, refused: None, is_raw: false };
     let Answered { result, body, frame_id, timestamp, trace } = entry.ask(frame).await;
     let mut response = match result {
         Ok(()) => as_it_is(StatusCode::OK, body, answer_in),
@@ -121,7 +121,7 @@ pub(super) async fn health(State(pages): State<Arc<Pages>>, headers: HeaderMap) 
 }
 
 /// The trace that a call belongs to.
-fn trace(headers: &HeaderMap) -> TraceHeaders {
+pub(super) fn trace(headers: &HeaderMap) -> TraceHeaders {
     let text = |name: &str| {
         let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
         (!values.is_empty()).then(|| values.join(","))
@@ -133,7 +133,7 @@ fn trace(headers: &HeaderMap) -> TraceHeaders {
     }
 }
 
-fn continue_trace(headers: &mut HeaderMap, trace: TraceHeaders) {
+pub(super) fn continue_trace(headers: &mut HeaderMap, trace: TraceHeaders) {
     let TraceHeaders { traceparent, tracestate, baggage } = trace;
     for (name, value) in [("traceparent", traceparent), ("tracestate", tracestate), ("baggage", baggage)] {
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {

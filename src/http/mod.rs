@@ -11,6 +11,7 @@ mod errors;
 mod guard;
 mod inference;
 mod models;
+mod oip;
 mod pages;
 
 use std::net::SocketAddr;
@@ -95,6 +96,7 @@ fn routes(http: &Http, pages: Arc<Pages>) -> Router {
         .route("/model/versions", get(models::versions))
         .route("/model/performance", get(models::performance))
         .route("/model/reload", post(models::reload))
+        .merge(oip::routes())
         .fallback(unknown)
         .with_state(pages);
     // Around all of them at once: a layer of the routes would not see what the router adds to their answers.
@@ -113,11 +115,12 @@ async fn unknown(request: Request) -> Refusal {
 /// Guards a call, and finishes its answer.
 async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let (call, body) = request.into_parts();
+    let is_oip = call.uri.path().split('/').nth(1) == Some("v2");
     let (method, answer) = match guard.check(&call) {
         Ok(()) => (call.method.clone(), next.run(Request::from_parts(call, body)).await),
         Err(refusal) => (call.method, refusal.into_response()),
     };
-    let mut answer = match (answer.status(), answer.headers().get(header::ALLOW)) {
+    let answer = match (answer.status(), answer.headers().get(header::ALLOW)) {
         (StatusCode::METHOD_NOT_ALLOWED, Some(allowed)) => {
             let methods = allowed.to_str().unwrap_or_default().replace(',', ", ");
             let message = format!("the method is {method}, must be one of {methods}");
@@ -125,6 +128,10 @@ async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) 
                 .with(header::ALLOW, allowed.clone())
                 .into_response()
         }
+        _ => answer,
+    };
+    let mut answer = match answer.extensions().get::<Refusal>() {
+        Some(refusal) if is_oip => refusal.clone().in_words().into_response(),
         _ => answer,
     };
     let headers = answer.headers_mut();

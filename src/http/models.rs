@@ -12,10 +12,9 @@ use sferic_actors::frame::Encoding;
 
 use super::answers::written;
 use super::encodings::{of_answer, of_body};
-use super::errors::Refusal;
+use super::errors::{Refusal, invalid, refused};
 use super::pages::{Daemon, Pages};
 use crate::models::requests;
-use crate::nats::ControlError;
 
 /// What a query asks for.
 #[derive(Debug, Deserialize)]
@@ -74,22 +73,6 @@ fn as_json(body: &Bytes, encoding: Encoding) -> Result<Bytes, Refusal> {
             .map(|value| value.to_string().into())
             .map_err(|error| invalid(format!("the body is no MessagePack: {error}"))),
     }
-}
-
-fn invalid(message: String) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "invalid_request", message)
-}
-
-fn refused(error: ControlError) -> Refusal {
-    let status = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let code = match error.code() {
-        400 => "invalid_request",
-        404 => "model_not_found",
-        409 => "conflict",
-        422 => "model_refused",
-        _ => "internal",
-    };
-    Refusal::new(status, code, error.message())
 }
 
 fn respond(answer: Result<Value, Refusal>, headers: &HeaderMap) -> Response {

@@ -29,7 +29,8 @@ async fn the_document_has_every_route_and_no_other() {
             assert_eq!(is_there, methods.get(method).is_some(), "{method} {path}: {status}");
         }
     }
-    let named = include_str!("mod.rs").matches(".route(\"").count();
+    let files = [include_str!("mod.rs"), include_str!("oip/mod.rs")];
+    let named: usize = files.iter().map(|file| file.matches(".route(\"").count()).sum();
     assert_eq!(named, paths.len(), "a route is not in the document");
 }
 
@@ -65,6 +66,11 @@ async fn before_the_daemon_runs_only_its_start_is_told() {
         ("GET", "/api/v1/inference/health", 200),
         ("POST", "/api/v1/inference/predict", 503),
         ("POST", "/api/v1/inference/predict/batch", 503),
+        ("GET", "/v2", 200),
+        ("GET", "/v2/health/live", 200),
+        ("GET", "/v2/health/ready", 503),
+        ("GET", "/v2/models/any", 503),
+        ("POST", "/v2/models/any/infer", 503),
     ] {
         assert_eq!(status(&routes, method, path).await, expected, "{path}");
     }

@@ -21,4 +21,5 @@ pub mod traces;
 pub use causes::with_causes;
 pub use options::{ExportOptions, OtlpProtocol, TraceOptions};
 pub use sink::Observed;
+pub use stages::Stage;
 pub use throttle::Throttle;

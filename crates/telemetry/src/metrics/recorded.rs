@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, TraceId};
 use sferic_actors::account::ledger::End;
@@ -41,6 +42,25 @@ struct ModelCounts {
     predictions: u64,
     failures: u64,
     inference: Histogram,
+    /// From arrival to publication, of predictions and of failures.
+    whole: [StageTime; 2],
+    stages: [StageTime; Stage::ALL.len()],
+}
+
+/// How often frames went through something, and for how long together.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct StageTime {
+    /// How often.
+    pub count: u64,
+    /// How long.
+    pub nanoseconds: u64,
+}
+
+impl StageTime {
+    fn add(&mut self, duration: Duration) {
+        self.count += 1;
+        self.nanoseconds += u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    }
 }
 
 /// What was counted of one version of a model.
@@ -52,6 +72,12 @@ pub struct ModelRecord {
     pub failures: u64,
     /// Times of its runs, seconds.
     pub inference: Buckets,
+    /// From arrival to publication, of its predictions.
+    pub answered: StageTime,
+    /// The same of failures.
+    pub failed: StageTime,
+    /// In the order of [`Stage::ALL`].
+    pub stages: [StageTime; Stage::ALL.len()],
 }
 
 /// Counts by source; sources beyond the maximum share one entry.
@@ -108,8 +134,8 @@ impl Recorded {
                 }
             }
         }
-        let whole = published_at.saturating_duration_since(outcome.received_at).as_secs_f64();
-        counts.whole[usize::from(end == End::Failure)].record(whole, of, time);
+        let whole = published_at.saturating_duration_since(outcome.received_at);
+        counts.whole[usize::from(end == End::Failure)].record(whole.as_secs_f64(), of, time);
         let durations = durations(outcome, published_at);
         for (histogram, duration) in counts.stages.iter_mut().zip(durations) {
             if let Some(duration) = duration {
@@ -128,6 +154,12 @@ impl Recorded {
             match &outcome.result {
                 Ok(_) => model.predictions += 1,
                 Err(_) => model.failures += 1,
+            }
+            model.whole[usize::from(outcome.result.is_err())].add(whole);
+            for (stage, duration) in model.stages.iter_mut().zip(durations) {
+                if let Some(duration) = duration {
+                    stage.add(duration);
+                }
             }
             if let Some(inference) = durations[Stage::Inference as usize] {
                 model.inference.record(inference.as_secs_f64(), of, time);
@@ -162,8 +194,16 @@ impl Recorded {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = counts.models.iter().find(|(id, _)| (&*id.name, &*id.version) == (name, version));
         let none = ModelCounts::default();
-        let ModelCounts { predictions, failures, inference } = found.map_or(&none, |(_, counts)| counts);
-        ModelRecord { predictions: *predictions, failures: *failures, inference: inference.read() }
+        let counts = found.map_or(&none, |(_, counts)| counts);
+        let ModelCounts { predictions, failures, inference, whole: [answered, failed], stages } = counts;
+        ModelRecord {
+            predictions: *predictions,
+            failures: *failures,
+            inference: inference.read(),
+            answered: *answered,
+            failed: *failed,
+            stages: *stages,
+        }
     }
 
     /// Adds the counts to a reading.
