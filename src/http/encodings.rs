@@ -10,6 +10,7 @@ const BOTH: [Encoding; 2] = [Encoding::Json, Encoding::MessagePack];
 
 /// The encoding of a request's body; without a content type it is JSON.
 pub(super) fn of_body(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    check_uncompressed(headers)?;
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
     let (first, second) = (given.next(), given.next());
     let Some(value) = first else { return Ok(Encoding::Json) };
@@ -26,6 +27,17 @@ pub(super) fn of_body(headers: &HeaderMap) -> Result<Encoding, Refusal> {
                 format!("the content type is {shown:?}, must be application/json or application/msgpack"),
             )
         })
+}
+
+/// Bodies are not unpacked: a small one could become a very large one.
+pub(super) fn check_uncompressed(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let Some(coding) = codings.find(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) else {
+        return Ok(());
+    };
+    let shown = String::from_utf8_lossy(coding.as_bytes());
+    let message = format!("the content encoding is {:?}, must be none", wire::shortened(&shown, 100));
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
 }
 
 /// The encoding of the answer: the one that `Accept` prefers, else that of the request.
@@ -83,6 +95,15 @@ mod tests {
         ] {
             assert_eq!(read(refused), None, "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_body_is_not_compressed() {
+        let mut headers = with(header::CONTENT_ENCODING, &["identity"]);
+        assert!(of_body(&headers).is_ok());
+        headers.append(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let refusal = of_body(&headers).unwrap_err();
+        assert_eq!((refusal.status.as_u16(), refusal.message.contains("gzip")), (415, true));
     }
 
     #[test]

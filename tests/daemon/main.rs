@@ -23,6 +23,8 @@ mod metrics;
 mod model_service;
 mod models;
 mod odd_messages;
+mod oip;
+mod oip_judged;
 mod publishing;
 mod readiness;
 mod receiver;

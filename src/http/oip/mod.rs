@@ -232,6 +232,7 @@ async fn inferred(pages: &Pages, asked: Asked, request: Request) -> Result<Respo
 
 /// JSON, or what binary tensors are sent as.
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    encodings::check_uncompressed(headers)?;
     let given = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
     if given.is_some_and(|given| given.eq_ignore_ascii_case(b"application/octet-stream")) {
         return Ok(());
