@@ -290,16 +290,15 @@ async fn change(pages: &Pages, asked: Asked, request: Request, what: &'static st
     let answer = async {
         let model = named(asked)?.model;
         let mut given = object(pages, request).await?;
-        let parameters = given.remove("parameters");
-        let overrides = parameters.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::keys);
-        let overrides = |key: &&String| *key == "config" || key.starts_with("file:");
-        if let Some(key) =
-            parameters.as_ref().and_then(Value::as_object).and_then(|keys| keys.keys().find(overrides))
-        {
+        let parameters = match given.remove("parameters") {
+            None => Map::new(),
+            Some(Value::Object(parameters)) => parameters,
+            Some(other) => return Err(invalid(format!("parameters is {other}, must be an object"))),
+        };
+        if let Some(key) = parameters.keys().find(|key| *key == "config" || key.starts_with("file:")) {
             let key = sferic_wire::shortened(key, 100);
-            return Err(invalid(format!(
-                "the parameter {key:?} is not taken: a bundle has its own model.toml"
-            )));
+            let why = "a bundle has its own model.toml";
+            return Err(invalid(format!("the parameter {key:?} is not taken: {why}")));
         }
         let change = json!({"model": model}).to_string().into();
         requests::change(&daemon(pages)?.models, what, &change).await.map_err(refused)
