@@ -231,8 +231,7 @@ impl Reference {
             if !head.is_settled(now) {
                 let limit = max_batch.min(head.max_batch());
                 for level in self.heads(now).iter().map(|head| head.priority) {
-                    let fitting =
-                        |item: &Item| item.priority == level && item.can_share_run(&head);
+                    let fitting = |item: &Item| item.priority == level && item.can_share_run(&head);
                     for item in
                         self.0.iter().map(|(item, _)| item.clone()).filter(fitting).collect::<Vec<_>>()
                     {

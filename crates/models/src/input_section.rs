@@ -147,7 +147,10 @@ impl<'de> Visitor<'de> for Table {
                 }
                 let shape = shape.ok_or_else(|| A::Error::custom("kind = \"tensor\" needs shape"))?;
                 let dtype = dtype.map(|name| named(&name).map_err(A::Error::custom)).transpose()?;
-                return Ok(InputConfig { name, source: InputSource::Tensor(TensorConfig::new(shape, dtype)) });
+                return Ok(InputConfig {
+                    name,
+                    source: InputSource::Tensor(TensorConfig::new(shape, dtype)),
+                });
             }
         };
         if let Some(key) = shape.map(|_| "shape").or(dtype.map(|_| "dtype")) {

@@ -46,7 +46,9 @@ impl TensorInput {
         if axes.len() != shape.len() {
             return refuse(format!(", so {} axes with the batch", shape.len() + 1));
         }
-        if let Some((axis, given)) = fixed(axes).zip(shape).find(|(axis, given)| axis.is_some_and(|axis| axis != **given)) {
+        if let Some((axis, given)) =
+            fixed(axes).zip(shape).find(|(axis, given)| axis.is_some_and(|axis| axis != **given))
+        {
             return refuse(format!(": {given} where the file takes {}", axis.unwrap_or_default()));
         }
         if let Axis::Fixed(length) = batch
@@ -128,7 +130,10 @@ mod tests {
     #[test]
     fn an_input_fits_its_port_or_says_why_not() {
         let input = new(&[2, 3], Some(Dtype::Float64), Dtype::Float16, "B 2 K").expect("refused");
-        assert_eq!((input.dtype, input.onnx_dtype, input.batch_of_one), (Dtype::Float64, Dtype::Float16, false));
+        assert_eq!(
+            (input.dtype, input.onnx_dtype, input.batch_of_one),
+            (Dtype::Float64, Dtype::Float16, false)
+        );
         let own = new(&[2], None, Dtype::Int32, "1 2").expect("refused");
         assert!(own.dtype == Dtype::Int32 && own.batch_of_one);
         assert!(new(&[], None, Dtype::Int32, "B").is_ok(), "one number a frame");
@@ -138,7 +143,10 @@ mod tests {
             (new(&[2, 1], None, Dtype::Float32, "B 2"), "[2, 1], so 3 axes"),
             (new(&[3], None, Dtype::Float32, "B 2"), "3 where the file takes 2"),
             (new(&[2], None, Dtype::Float32, "4 2"), "must be 1, it is 4"),
-            (TensorInput::new(&TensorConfig::new(vec![2], None), &port(Elements::Strings, "B 2")), "no numbers"),
+            (
+                TensorInput::new(&TensorConfig::new(vec![2], None), &port(Elements::Strings, "B 2")),
+                "no numbers",
+            ),
         ] {
             let refused = refused.expect_err("accepted");
             assert!(refused.contains("`levels`") && refused.contains(part), "{part:?} is not in {refused:?}");

@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use super::port::Dtype;
+use sferic_actors::tensor::Dtype;
 
 /// How an output is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,9 +13,10 @@ pub use ellipse::{CONFIDENCE_INTERVAL, ellipse_scale};
 use failed::failed;
 use localization::Localizer;
 use sferic_actors::outcome::{Answer, Failure, NamedTensor};
+use sferic_actors::tensor::Dtype;
 
 use super::output_section::OutputConfig;
-use super::port::{Axis, Dtype, Elements, Port};
+use super::port::{Axis, Elements, Port};
 use super::values::{Output, Reading, Values};
 
 /// The head of a bundle, checked against the ONNX file.
