@@ -1,5 +1,7 @@
 //! Tensors: those that a frame brings, and those that a model gets.
 
+use std::fmt;
+
 use bytes::Bytes;
 use sferic_samples::Buffer;
 
@@ -81,7 +83,7 @@ impl Dtype {
 }
 
 /// A tensor that a frame brings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct InputTensor {
     /// The input of the model that it is for.
     pub name: String,
@@ -120,6 +122,13 @@ pub struct Inputs {
     pub others: Vec<Input>,
     /// Whether the answer is the raw outputs of the model, whatever its head.
     pub is_raw: bool,
+}
+
+impl fmt::Debug for InputTensor {
+    /// Without its data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`, {} {:?}", self.name, self.dtype.name(), self.shape)
+    }
 }
 
 impl Input {

@@ -111,6 +111,7 @@ impl Batches {
             source: source_or(frame.source, request.source),
             trace: request.trace.clone(),
             refused,
+            is_raw: false,
         });
         let answered = answered.await;
         let ended = match &answered.result {

@@ -58,7 +58,7 @@ pub(super) async fn predict(State(pages): State<Arc<Pages>>, request: Request) -
     let payload = body.bytes.clone();
     let source = blocking_if(payload.len() > LARGE, || wire::read_source(&payload, encoding));
     let source = source_or(source, SOURCE);
-    let frame = Frame { payload, encoding, answer_in, source, trace, refused: None };
+    let frame = Frame { payload, encoding, answer_in, source, trace, refused: None, is_raw: false };
     let Answered { result, body, frame_id, timestamp, trace } = entry.ask(frame).await;
     let mut response = match result {
         Ok(()) => as_it_is(StatusCode::OK, body, answer_in),

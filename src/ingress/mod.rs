@@ -73,6 +73,8 @@ pub struct Frame {
     pub trace: TraceHeaders,
     /// The failure it ends in without being read.
     pub refused: Option<Failure>,
+    /// Whether its tensors go into the ONNX file as they are, and its raw outputs come back.
+    pub is_raw: bool,
 }
 
 /// Opens the way in. `instance` is the id of this process; `answer_within` bounds the wait for an outcome, so
@@ -149,13 +151,13 @@ impl Entry {
     /// Puts a frame in and waits for its outcome. Where this future is dropped, the frame still ends in its
     /// outcome.
     pub async fn ask(&self, frame: Frame) -> Answered {
-        let Frame { payload, encoding, answer_in, source, trace, refused } = frame;
+        let Frame { payload, encoding, answer_in, source, trace, refused, is_raw } = frame;
         let Shared { instance, next_id, answer_within, .. } = &*self.shared;
         let (waiter, answer) = Waiter::new(answer_in);
         let direct_id = Some(format!("{instance}:{}", next_id.fetch_add(1, Relaxed)));
         let arrival = Arrival {
             payload,
-            envelope: Envelope { source, encoding, trace, direct_id, ..Envelope::default() },
+            envelope: Envelope { source, encoding, trace, direct_id, is_raw, ..Envelope::default() },
             origin: Some(Arc::new(waiter)),
             received_at: Instant::now(),
             refused,

@@ -8,6 +8,7 @@ fn frame() -> Frame {
         source: "http".to_owned(),
         trace: TraceHeaders::default(),
         refused: None,
+        is_raw: false,
     }
 }
 

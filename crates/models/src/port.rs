@@ -38,12 +38,13 @@ pub struct Port {
 }
 
 impl Port {
-    /// Whether this output of a file has one shape for each shape of the `input`: each of its axes is fixed
-    /// or is one of the input's. In ONNX, axes of one name have one length; an axis without a name may have
+    /// Whether this output of a file has one shape for each shape of the `inputs`: each of its axes is fixed
+    /// or is one of theirs. In ONNX, axes of one name have one length; an axis without a name may have
     /// any.
-    pub fn is_shaped_by(&self, input: &Self) -> bool {
+    pub fn is_shaped_by(&self, inputs: &[&Self]) -> bool {
         let is_of_input = |axis: &Axis| {
-            matches!(axis, Axis::Fixed(_)) || *axis != Axis::Free(String::new()) && input.axes.contains(axis)
+            matches!(axis, Axis::Fixed(_))
+                || *axis != Axis::Free(String::new()) && inputs.iter().any(|input| input.axes.contains(axis))
         };
         self.axes.iter().all(is_of_input)
     }
@@ -87,9 +88,9 @@ mod tests {
                 .collect(),
         };
         let input = port(&["B", "1", "", "T"]);
-        assert!(port(&["B", "2"]).is_shaped_by(&input) && port(&["B", "T", "7"]).is_shaped_by(&input));
-        assert!(!port(&["B", "P"]).is_shaped_by(&input));
-        assert!(!port(&["B", ""]).is_shaped_by(&input), "an axis without a name may be any");
+        assert!(port(&["B", "2"]).is_shaped_by(&[&input]) && port(&["B", "T", "7"]).is_shaped_by(&[&input]));
+        assert!(!port(&["B", "P"]).is_shaped_by(&[&input]));
+        assert!(!port(&["B", ""]).is_shaped_by(&[&input]), "an axis without a name may be any");
     }
 
     #[test]

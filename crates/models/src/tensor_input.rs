@@ -1,10 +1,12 @@
 //! Inputs that a frame brings as they are: which types go into which, and which shapes.
 
+use half::f16;
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::tensor::{Dtype, InputTensor};
 
 use super::input_section::TensorConfig;
 use super::port::{Axis, Elements, Port};
+use super::values::Values;
 
 /// An input of `kind = "tensor"`, checked against the ONNX file.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +80,25 @@ pub fn raw_fits(port: &Port, tensor: &InputTensor) -> Result<(), Failure> {
         && axes.len() == tensor.shape.len()
         && fixed(axes).zip(&tensor.shape).all(|(axis, given)| axis.is_none_or(|axis| axis == *given));
     if fits { Ok(()) } else { Err(mismatch(tensor, &takes())) }
+}
+
+/// Checks that a frame's tensor stays finite in the type that the ONNX file takes.
+pub fn check_range(tensor: &InputTensor, onnx_dtype: Dtype) -> Result<(), Failure> {
+    let largest = match onnx_dtype {
+        Dtype::Float16 => f64::from(f16::MAX),
+        Dtype::Float32 => f64::from(f32::MAX),
+        _ => return Ok(()),
+    };
+    let values = Values::Bytes(tensor.dtype, &tensor.data);
+    // Integers that go into it fit, and of its own type the decoder has looked.
+    if tensor.dtype.size() <= onnx_dtype.size() || values.doubles().iter().all(|value| value.abs() <= largest)
+    {
+        return Ok(());
+    }
+    let (name, takes) = (&tensor.name, onnx_dtype.name());
+    let message =
+        format!("tensor `{name}` has values beyond {largest}, the largest {takes}, which the model takes");
+    Err(Failure::new(FailureCode::InvalidFrame, message))
 }
 
 fn fixed(axes: &[Axis]) -> impl Iterator<Item = Option<usize>> {
@@ -174,6 +195,27 @@ mod tests {
             assert_eq!(goes_into(from, to), fits, "{from:?} {to:?}");
         }
         assert!(Dtype::ALL.iter().all(|&dtype| goes_into(dtype, dtype)));
+    }
+
+    #[test]
+    fn values_beyond_the_type_of_the_file_are_the_frames_fault() {
+        let tensor = |dtype: Dtype, data: Vec<u8>| InputTensor {
+            name: "levels".into(),
+            dtype,
+            shape: vec![1],
+            data: data.into(),
+        };
+        let float = |value: f32| tensor(Dtype::Float32, value.to_le_bytes().into());
+        assert_eq!(check_range(&float(65_504.0), Dtype::Float16), Ok(()));
+        let failure = check_range(&float(-65_505.0), Dtype::Float16).expect_err("taken");
+        assert!(
+            failure.code == FailureCode::InvalidFrame && failure.message.contains("65504"),
+            "{failure:?}"
+        );
+        let double = |value: f64| tensor(Dtype::Float64, value.to_le_bytes().into());
+        assert!(check_range(&double(1e39), Dtype::Float32).is_err());
+        assert!(check_range(&double(1e39), Dtype::Float64).is_ok());
+        assert!(check_range(&tensor(Dtype::Int64, [0xff; 8].into()), Dtype::Float32).is_ok());
     }
 
     #[test]

@@ -95,6 +95,26 @@ impl Head {
         Ok(Self { kind, outputs, batch_of_one })
     }
 
+    /// The head of frames that want the raw outputs: all numbers that have a batch axis.
+    pub fn raw(ports: &[Port]) -> Self {
+        let as_is = |port: &Port| Wanted {
+            name: port.name.as_str().into(),
+            reading: Reading::AsIs,
+            widths: Vec::new(),
+        };
+        let outputs: Vec<_> = ports
+            .iter()
+            .map(|port| (as_is(port), port))
+            .filter_map(|(wanted, port)| wanted.declared(port).is_ok().then_some(wanted))
+            .collect();
+        Self { kind: HeadKind::Tensors, outputs, batch_of_one: false }
+    }
+
+    /// Whether its answers are the raw outputs.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.kind, HeadKind::Tensors)
+    }
+
     /// The same head with another probability for its ellipses, above 0 and below 1.
     #[must_use]
     pub fn with_confidence_interval(mut self, confidence_interval: f64) -> Self {
