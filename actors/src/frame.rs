@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sferic_samples::{Buffer, Datatype, Geolocation};
+use sferic_samples::{Datatype, Geolocation};
+
+use crate::tensor::InputTensor;
 
 /// Metadata of a frame that its outcome needs and the pipeline does not read.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +24,9 @@ pub struct Envelope {
     /// The id of a frame that came in a batch or over HTTP, where its outcome goes to a stream. The `seq` of
     /// such a frame says nothing of frames that never arrived.
     pub direct_id: Option<String>,
+    /// Whether the frame's tensors go into the ONNX file as they are and its raw outputs come back; see
+    /// [`Content::is_raw`]. No message can ask for it.
+    pub is_raw: bool,
 }
 
 /// A delivery of a frame by a durable stream.
@@ -174,11 +179,28 @@ impl IqSamples {
     }
 }
 
-/// The tensor a model gets for one frame.
-#[derive(Debug)]
-pub struct Tensor {
-    /// `[channels, rows, columns]`, without the batch axis.
-    pub shape: [usize; 3],
-    /// In C order.
-    pub data: Buffer,
+/// What a frame holds for its model: samples, tensors, or both.
+#[derive(Debug, Clone, Default)]
+pub struct Content {
+    /// The samples; `None` where the frame has tensors alone.
+    pub samples: Option<IqSamples>,
+    /// Tensors that the model gets as they are, sorted by name; no name twice.
+    pub tensors: Vec<InputTensor>,
+    /// Whether the tensors stand for inputs of the ONNX file, also for those that are computed from samples,
+    /// and the answer is the raw outputs.
+    pub is_raw: bool,
+}
+
+impl Content {
+    /// Its bytes in the message, as far as the model gets them.
+    pub fn bytes(&self) -> usize {
+        let samples = self.samples.as_ref().map_or(0, |samples| samples.bytes.len());
+        samples + self.tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>()
+    }
+}
+
+impl From<IqSamples> for Content {
+    fn from(samples: IqSamples) -> Self {
+        Self { samples: Some(samples), ..Self::default() }
+    }
 }

@@ -11,11 +11,12 @@ use crate::account::admission::{FramePermit, Permit};
 use crate::account::trail::{Run, Trail};
 use crate::breaker::CircuitPermit;
 use crate::cache::{CacheKey, CacheStore};
-use crate::frame::{IqSamples, Priority, Tensor};
+use crate::frame::{Content, Priority};
 use crate::outcome::{Answer, Failure, FailureCode, Prediction, ShedReason};
 use crate::ports::LoadedModel;
 use crate::reply::{ExpiryListener, Flight, Member, Responder, deadline_exceeded, dropped};
 use crate::routing::Routed;
+use crate::tensor::Inputs;
 
 /// One computation, for a frame and the equal frames that wait for it. It ends in [`Job::succeed`] or
 /// [`Job::fail`]; a job dropped before that, by a failing actor for example, fails as `internal`, so every
@@ -37,13 +38,13 @@ pub struct Job {
     permits: Option<(OwnedSemaphorePermit, Arc<FramePermit>)>,
 }
 
-/// A decoded frame: its samples, and the [`Job`] that will be answered.
+/// A decoded frame: what it holds, and the [`Job`] that will be answered.
 #[derive(Debug)]
 pub struct RawFrame {
     /// The job that will be answered.
     pub job: Job,
-    /// Its samples.
-    pub samples: IqSamples,
+    /// What its model is to get.
+    pub content: Content,
     /// Whether its answer may come from the cache and be kept there.
     pub is_cacheable: bool,
 }
@@ -53,8 +54,8 @@ pub struct RawFrame {
 pub struct PreparedFrame {
     /// The job that will be answered.
     pub job: Job,
-    /// The input of the model.
-    pub tensor: Tensor,
+    /// The inputs of the model.
+    pub inputs: Inputs,
     /// When it was ready.
     pub prepared_at: Instant,
 }

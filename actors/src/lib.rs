@@ -33,5 +33,6 @@ pub mod shared_state;
 pub mod stages;
 pub mod supervision;
 pub mod task;
+pub mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

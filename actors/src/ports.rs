@@ -11,8 +11,9 @@ use futures::stream::BoxStream;
 use tokio::time::Instant;
 
 use crate::account::ledger::End;
-use crate::frame::{CacheKey, Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use crate::frame::{CacheKey, Content, Envelope, FrameInfo, ModelId, Priority};
 use crate::outcome::{Answer, Failure, Origin, Outcome, PublishError};
+use crate::tensor::Inputs;
 
 /// A message as it came from the broker.
 #[derive(Debug)]
@@ -44,13 +45,13 @@ pub trait Decoder: Send + Sync + 'static {
     fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo;
 }
 
-/// A decoded frame: its samples, and what it asks for.
+/// A decoded frame: what it holds, and what it asks for.
 #[derive(Debug)]
 pub struct Decoded {
     /// The part of the frame that its outcome echoes.
     pub info: FrameInfo,
-    /// The samples.
-    pub samples: IqSamples,
+    /// What its model is to get.
+    pub content: Content,
     /// The model it names, as `name` or `name@version`.
     pub model: Option<String>,
     /// The frame's time budget, clamped to `limits.max_timeout`.
@@ -76,11 +77,11 @@ pub trait LoadedModel: Any + fmt::Debug + Send + Sync {
     /// Name, version and digest.
     fn id(&self) -> &Arc<ModelId>;
 
-    /// Checks the samples before anything is computed.
+    /// Checks a frame before anything is computed.
     ///
     /// # Errors
     /// The failure of the frame: what the model does not take, with the value and the limit.
-    fn accepts(&self, samples: &IqSamples) -> Result<(), Failure>;
+    fn accepts(&self, content: &Content) -> Result<(), Failure>;
 
     /// Maximum batch size.
     fn max_batch(&self) -> usize;
@@ -98,8 +99,8 @@ pub trait LoadedModel: Any + fmt::Debug + Send + Sync {
 
 /// Computes features. Each worker has its own thread, FFT plans and scratch memory.
 pub trait FeatureWorker: Send + 'static {
-    /// Computes the input tensor of `model` from these samples.
-    fn extract(&mut self, model: &dyn LoadedModel, samples: &IqSamples) -> Result<Tensor, Failure>;
+    /// Computes the inputs of `model` from what a frame holds.
+    fn extract(&mut self, model: &dyn LoadedModel, content: Content) -> Result<Inputs, Failure>;
 }
 
 /// Makes feature workers.
@@ -107,12 +108,12 @@ pub type FeatureWorkers = Arc<dyn Fn() -> Box<dyn FeatureWorker> + Send + Sync>;
 
 /// Runs models. Each session thread owns one runner.
 pub trait Runner: Send + 'static {
-    /// Runs `model` once on a batch of tensors of one shape; one result per tensor, in order. `Err` fails the
-    /// whole batch.
+    /// Runs `model` once on a batch of frames that [can share a run](Inputs::can_share_run); one result per
+    /// frame, in order. `Err` fails the whole batch.
     fn run(
         &mut self,
         model: &dyn LoadedModel,
-        batch: &[&Tensor],
+        batch: &[&Inputs],
     ) -> Result<Vec<Result<Answer, Failure>>, RunError>;
 
     /// The handle that cancels runs of this runner from another thread.

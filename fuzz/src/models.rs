@@ -27,7 +27,7 @@ pub fn bundles(data: &[u8]) {
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     match Bundle::new(text, OnnxFile::new(onnx.to_vec())) {
-        Ok(bundle) => assert!(bundle.features.validate().is_ok()),
+        Ok(bundle) => assert!(bundle.inputs.iter().all(|input| input.validate().is_ok())),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

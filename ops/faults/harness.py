@@ -234,7 +234,8 @@ class World:
         made = report.of(self.sent, self.clashes, outcomes)
         report.note_failures(made, outcomes, failures)
         await report.note_lost(made, self, outcomes)
-        counted = (await report.note_ledgers(made, self))["lost"]
+        missing = made.lost if may_nats_lose else 0
+        counted = (await report.note_ledgers(made, self, missing))["lost"]
         if may_nats_lose and counted == made.lost:
             made.excused = counted
         report.note_ends(made, self)

@@ -116,14 +116,16 @@ def shown(numbers):
     return ", ".join(text) + (" …" if len(ranges) > 5 else "")
 
 
-async def note_ledgers(report, world):
-    """Checks the ledger of every daemon that should be there, once nothing is in flight; gives their sums."""
+async def note_ledgers(report, world, lost=0):
+    """Checks the ledger of every daemon that should be there, once nothing is in flight; gives their sums.
+    Waits for them to count `lost` frames: what was passed over unread is looked for once a second."""
     alive = sum(daemon.is_alive and not daemon.is_stopped for daemon in world.daemons)
     found = {}
 
     async def at_rest():
         found["ledgers"] = [health["ledger"] for health in await world.healths(alive)]
-        return len(found["ledgers"]) == alive and not any(each["in_flight"] for each in found["ledgers"])
+        is_at_rest = len(found["ledgers"]) == alive and not any(each["in_flight"] for each in found["ledgers"])
+        return is_at_rest and sum(each["lost"] for each in found["ledgers"]) >= lost
 
     try:
         await until("every daemon's ledger at rest", at_rest, 20, pause=0.5)

@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sferic_actors::frame::{Envelope, FrameInfo, IqSamples};
+use sferic_actors::frame::{Content, Envelope, FrameInfo, IqSamples};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{Decoded, Decoder, Rejected};
 use sferic_models::frame_failure;
 use sferic_samples::{Datatype, Number, Samples, datetime};
 use sferic_settings::Settings;
 use sferic_wire::{self as wire, Body, Text};
+
+use super::tensors::tensors;
 
 /// Decodes frames.
 #[derive(Debug)]
@@ -48,17 +50,34 @@ impl FrameDecoder {
             frequency: body.frequency,
             geolocation: body.geolocation.take().map(wire::Geolocation::into_place),
         };
-        match check(&body, &info).and_then(|()| self.accept(body, payload)) {
+        match check(&body, &info).and_then(|()| self.accept(body, payload, envelope)) {
             Ok(accepted) => Ok(Decoded { info, ..accepted }),
             Err(failure) => Err(Rejected { info, failure }),
         }
     }
 
-    fn accept(&self, mut body: Body<'_>, payload: &Bytes) -> Result<Decoded, Failure> {
+    fn accept(&self, mut body: Body<'_>, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Failure> {
         let budget = body.timeout_ms.map_or(self.timeout, Duration::from_millis).min(self.max_timeout);
         let (priority, wants_cache) = (body.priority.unwrap_or_default(), body.cache_enabled.unwrap_or(true));
         let asked = body.model.take();
+        let tensors = tensors(body.tensors.take().unwrap_or_default(), payload, self.frame_samples)?;
         let samples = samples(body, payload)?;
+        if let Some(samples) = &samples {
+            self.check_samples(samples)?;
+        } else if tensors.is_empty() {
+            return Err(invalid("neither `samples` nor `iq_data` is given"));
+        }
+        Ok(Decoded {
+            info: FrameInfo::default(),
+            content: Content { samples, tensors, is_raw: envelope.is_raw },
+            model: asked.map(|asked| asked.as_str().to_owned()),
+            budget,
+            priority,
+            is_cacheable: self.cache_enabled && wants_cache,
+        })
+    }
+
+    fn check_samples(&self, samples: &IqSamples) -> Result<(), Failure> {
         let view = Samples::new(&samples.bytes, samples.datatype, samples.channels)
             .map_err(|error| frame_failure(&error.into()))?;
         let (count, limit) = (view.len(), self.frame_samples);
@@ -67,14 +86,7 @@ impl FrameDecoder {
                 format!("the frame has {count} samples a channel, over limits.frame_samples, {limit}");
             return Err(Failure::new(FailureCode::FrameTooLarge, message));
         }
-        Ok(Decoded {
-            info: FrameInfo::default(),
-            samples,
-            model: asked.map(|asked| asked.as_str().to_owned()),
-            budget,
-            priority,
-            is_cacheable: self.cache_enabled && wants_cache,
-        })
+        Ok(())
     }
 }
 
@@ -125,7 +137,8 @@ fn check(body: &Body<'_>, info: &FrameInfo) -> Result<(), Failure> {
     Ok(())
 }
 
-fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
+/// The samples; `None` where the frame has none, which its tensors may make up for.
+fn samples(body: Body<'_>, payload: &Bytes) -> Result<Option<IqSamples>, Failure> {
     let channels = match body.num_channels.map(usize::try_from) {
         None => 1,
         Some(Ok(channels)) if channels >= 1 => channels,
@@ -140,7 +153,7 @@ fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
         (Some(_), Some(_)) => {
             return Err(invalid("both `samples` and `iq_data` are given, must be one of the two"));
         }
-        (None, None) => return Err(invalid("neither `samples` nor `iq_data` is given")),
+        (None, None) => return Ok(None),
         (None, Some(_)) if channels != 1 => {
             return Err(invalid(format!("`num_channels` is {channels}, but `iq_data` holds one channel")));
         }
@@ -157,5 +170,5 @@ fn samples(body: Body<'_>, payload: &Bytes) -> Result<IqSamples, Failure> {
             (bytes, datatype)
         }
     };
-    Ok(IqSamples { bytes, datatype, channels, sample_rate: body.sample_rate })
+    Ok(Some(IqSamples { bytes, datatype, channels, sample_rate: body.sample_rate }))
 }

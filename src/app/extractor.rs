@@ -4,21 +4,22 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
-use sferic_actors::frame::{IqSamples, ModelId, Tensor};
+use sferic_actors::frame::{Content, IqSamples, ModelId};
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::{FeatureWorker, FeatureWorkers, LoadedModel};
-use sferic_features::{Extractor, FrameError};
-use sferic_models::frame_failure;
+use sferic_actors::tensor::{Input, Inputs, Tensor};
+use sferic_features::{Extractor, FeatureConfig, FrameError};
+use sferic_models::{check_range, frame_failure};
 use sferic_onnx::Model;
 use sferic_samples::{BufferPool, Dtype, Samples};
 
 /// Maximum number of plans per worker. Sample rates come from senders, so the plans must be bounded.
 const PLANS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 
-/// One worker, with its own plans by model and rate; tensors come from the shared pool.
+/// One worker, with its own plans by model, input and rate; tensors come from the shared pool.
 struct ModelExtractor {
     buffers: BufferPool,
-    plans: LruCache<(Arc<ModelId>, Option<u64>), Extractor>,
+    plans: LruCache<(Arc<ModelId>, usize, Option<u64>), Extractor>,
 }
 
 /// Creates workers with one tensor pool.
@@ -27,21 +28,44 @@ pub fn extractors(buffers: BufferPool) -> FeatureWorkers {
 }
 
 impl FeatureWorker for ModelExtractor {
-    fn extract(&mut self, model: &dyn LoadedModel, samples: &IqSamples) -> Result<Tensor, Failure> {
+    fn extract(&mut self, model: &dyn LoadedModel, content: Content) -> Result<Inputs, Failure> {
         let Some(loaded) = Model::behind(model) else {
             let message = format!("{} is no model of ONNX Runtime", model.id());
             return Err(Failure::new(FailureCode::Internal, message));
         };
-        self.tensor(loaded, samples).map_err(|error| frame_failure(&error))
+        let Content { samples, mut tensors, is_raw } = content;
+        // Routing has checked the frame against the model.
+        let lacks =
+            || Failure::new(FailureCode::Internal, format!("the frame lacks an input of {}", model.id()));
+        let mut inputs = loaded.given().iter().enumerate().map(|(at, input)| {
+            if let Some(place) = tensors.iter().position(|tensor| tensor.name == input.name()) {
+                let tensor = tensors.swap_remove(place);
+                check_range(&tensor, input.dtype())?;
+                return Ok(Input::Given(tensor));
+            }
+            let (features, samples) = input.features().zip(samples.as_ref()).ok_or_else(lacks)?;
+            let tensor = self.tensor(loaded, at, features, samples);
+            tensor.map(Input::Computed).map_err(|error| frame_failure(&error))
+        });
+        let first = inputs.next().ok_or_else(lacks)??;
+        let others = inputs.collect::<Result<_, _>>()?;
+        Ok(Inputs { first, others, is_raw })
     }
 }
 
 impl ModelExtractor {
-    fn tensor(&mut self, model: &Model, samples: &IqSamples) -> Result<Tensor, FrameError> {
-        let rate = model.features().plan_rate(samples.sample_rate)?;
-        let key = (Arc::clone(model.id()), rate.map(f64::to_bits));
+    /// The features of the input at this place.
+    fn tensor(
+        &mut self,
+        model: &Model,
+        at: usize,
+        features: &FeatureConfig,
+        samples: &IqSamples,
+    ) -> Result<Tensor, FrameError> {
+        let rate = features.plan_rate(samples.sample_rate)?;
+        let key = (Arc::clone(model.id()), at, rate.map(f64::to_bits));
         let extractor = self.plans.try_get_or_insert_mut(key, || {
-            let extractor = Extractor::new(model.features(), samples.sample_rate)?;
+            let extractor = Extractor::new(features, samples.sample_rate)?;
             model.warn_of_empty_bands(&extractor);
             Ok::<_, FrameError>(extractor)
         })?;

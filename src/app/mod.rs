@@ -10,6 +10,7 @@ mod metrics;
 mod missed;
 mod pause;
 mod readiness;
+mod tensors;
 mod transport;
 
 use std::net::SocketAddr;

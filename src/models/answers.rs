@@ -1,6 +1,7 @@
 //! Descriptions of the models as JSON: all versions, or one of them.
 
 use serde_json::{Value, json};
+use sferic_models::{ModelInput, ModelInputSource};
 use sferic_onnx::{Version, VersionState, Versions};
 use sferic_telemetry::metrics::Recorded;
 
@@ -39,7 +40,7 @@ impl ModelService {
             let ports = |ports: &[sferic_models::Port]| ports.iter().map(port).collect::<Vec<_>>();
             add("inputs", ports(model.inputs()).into());
             add("outputs", ports(model.outputs()).into());
-            add("features", serde_json::to_value(model.features()).unwrap_or_default());
+            add("features", features(model.given()));
             add("providers", model.providers().iter().map(|each| each.name()).collect::<Vec<_>>().into());
             add("shares", serde_json::to_value(model.dispatch()).unwrap_or_default());
             let after = model.dispatch().map(|dispatch| dispatch.nodes());
@@ -86,4 +87,24 @@ fn port(port: &sferic_models::Port) -> Value {
 
 fn ms(duration: std::time::Duration) -> f64 {
     duration.as_secs_f64() * 1e3
+}
+
+/// What the model gets: the keys of `[features]`, of several inputs those of `[[inputs]]`.
+fn features(given: &sferic_models::Inputs) -> Value {
+    let one = |input: &ModelInput| match &input.source {
+        ModelInputSource::Computed(features, _) => serde_json::to_value(features).unwrap_or_default(),
+        ModelInputSource::Given(input) => {
+            json!({"kind": "tensor", "shape": input.shape, "dtype": input.dtype.name()})
+        }
+    };
+    let named = |input| {
+        let mut keys = one(input);
+        keys["name"] = ModelInput::name(input).into();
+        keys
+    };
+    let mut inputs = given.iter();
+    match (inputs.next(), inputs.len()) {
+        (Some(only), 0) => one(only),
+        _ => given.iter().map(named).collect::<Vec<_>>().into(),
+    }
 }

@@ -183,9 +183,10 @@ async fn one_bad_frame_fails_a_request_and_no_other() {
     data[40] = 0.95;
     let shape = json!([3, 1, 2, 16]);
     let input = json!([{"name": "x", "shape": shape, "datatype": "FP32", "data": data}]);
+    let (bad, good) = (request(input), request(json!([steady_tensor()])));
     let (bad, good) = tokio::join!(
-        served.post("/v2/models/poison/infer", &request(input)),
-        served.post("/v2/models/poison/infer", &request(json!([steady_tensor()])))
+        served.post("/v2/models/poison/infer", &bad),
+        served.post("/v2/models/poison/infer", &good)
     );
     let message = error(&bad, 500);
     assert!(message.contains("frame 1 of the batch"), "{message}");
@@ -198,8 +199,7 @@ async fn with_a_token_every_call_needs_it() {
     if !tools_are_there() {
         return;
     }
-    let served =
-        Served::start(&["degrees"], |settings| settings.http.token = Some("secret".to_owned())).await;
+    let served = Served::start(&["degrees"], |settings| settings.http.token = "secret".to_owned()).await;
     for path in ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/degrees"] {
         error(&call(served.address, "GET", path, &[], b"").await, 401);
         let with = call(served.address, "GET", path, &[("Authorization", "Bearer secret")], b"").await;

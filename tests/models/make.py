@@ -25,11 +25,18 @@ over the 2·N values of I and Q.
               [B, 1]
   scores      the softmax of the logits of classes as scikit-learn's exporter writes it: version 1 by number,
               version 2 by name in another order
+  several     iq, power, levels [4] (float64 in frames) → mean [B, 2] of I and Q, power [B, 1], twice [B, 4]: the
+              levels times two
+  given       levels [4] → latitude and longitude, two sigmas in metres: a model of tensors alone
+  types       small (uint8 in frames) → int64 [B, 2]; half (float64) → float16 [B, 2]; flag → bool [B]: each as it is
+  golden      as classes, with a case of its own outputs in golden.json
   external    as classes, the logits times 1, 2, 4 (weights/scale.bin) and, where a frame is longer than 16
               samples, plus 0, 8, 0 (offset.bin)
 """
 
+import base64
 import hashlib
+import json
 import pathlib
 
 import numpy as np
@@ -58,12 +65,16 @@ class Graph:
         return name
 
     def save(self, folder, text, outputs, inputs=("B", 1, 2, "N"), stated=True, beside={}):
-        """`beside`: by a tensor's name, the file its values go to."""
+        """`inputs`: the axes of `x`, or a list of names, types and axes. `beside`: by a tensor's name, the file its
+        values go to."""
         dtype = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         made = helper.make_graph(
             self.nodes,
             "test",
-            [helper.make_tensor_value_info("x", dtype, inputs)],
+            [
+                helper.make_tensor_value_info(*each)
+                for each in ([("x", dtype, inputs)] if isinstance(inputs, tuple) else inputs)
+            ],
             [
                 output if isinstance(output, onnx.ValueInfoProto) else helper.make_tensor_value_info(*output)
                 for output in outputs
@@ -363,6 +374,97 @@ def scores():
         g.save(f"scores/{version}", classification("scores"), [output], stated=False)
 
 
+def several():
+    g = Graph()
+    g("Identity", means(g, "iq"), name="mean")
+    g("Identity", "power", name="level")
+    g("Mul", "levels", g.const(2.0), name="twice")
+    g.save(
+        "several/1",
+        """[[inputs]]
+name = "levels"
+kind = "tensor"
+shape = [4]
+dtype = "float64"
+
+[[inputs]]
+name = "iq"
+kind = "iq"
+
+[[inputs]]
+name = "power"
+kind = "power"
+
+[output]
+kind = "tensors"
+""",
+        [("mean", FLOAT, ["B", 2]), ("level", FLOAT, ["B", 1]), ("twice", FLOAT, ["B", 4])],
+        inputs=[("iq", FLOAT, ["B", 1, 2, "N"]), ("power", FLOAT, ["B", 1]), ("levels", FLOAT, ["B", 4])],
+    )
+
+
+def given():
+    g = Graph()
+    g("Gather", "levels", g.const([0, 1], np.int64), axis=1, name="position")
+    positive = g("Add", g("Abs", g("Gather", "levels", g.const([2, 3], np.int64), axis=1)), g.const(1.0))
+    g("Identity", positive, name="sigmas")
+    g.save(
+        "given/1",
+        """[features]
+kind = "tensor"
+shape = [4]
+
+[output]
+kind = "localization"
+position = "position"
+uncertainty = "sigmas"
+""",
+        [("position", FLOAT, ["B", 2]), ("sigmas", FLOAT, ["B", 2])],
+        inputs=[("levels", FLOAT, ["B", 4])],
+    )
+
+
+def types():
+    g = Graph()
+    listed = ""
+    for name, dtype in [("small", "uint8"), ("half", "float64"), ("flag", None)]:
+        g("Identity", name, name=f"{name}_out")
+        listed += f'[[inputs]]\nname = "{name}"\nkind = "tensor"\nshape = {[2] if dtype else []}\n'
+        listed += f'dtype = "{dtype}"\n\n' if dtype else "\n"
+    ports = [
+        ("small", TensorProto.INT64, ["B", 2]),
+        ("half", TensorProto.FLOAT16, ["B", 2]),
+        ("flag", TensorProto.BOOL, ["B"]),
+    ]
+    g.save(
+        "types/1",
+        listed + '[output]\nkind = "tensors"\n',
+        [(f"{name}_out", dtype, axes) for name, dtype, axes in ports],
+        inputs=ports,
+    )
+
+
+def tensor(values):
+    """As in a frame, but with the axes of the ONNX file."""
+    data = base64.b64encode(values.tobytes()).decode()
+    return {"shape": list(values.shape), "dtype": str(values.dtype), "data": data}
+
+
+def golden():
+    g = Graph()
+    logits(g, name="logits")
+    text = classification("logits")
+    g.save("golden/1", '[model]\ngolden = "golden.json"\n\n' + text, [("logits", FLOAT, ["B", 3])], stated=False)
+    cases = []
+    for n in (16, 40):
+        x = (np.arange(2 * n, dtype=np.float32) / n - 1).reshape(1, 1, 2, n)
+        mean, root = x.mean(axis=3)[0, 0], np.sqrt((x * x).mean())
+        out = np.array([[mean[0], mean[1], root]], np.float32)
+        cases.append({"inputs": {"x": tensor(x)}, "outputs": {"logits": tensor(out)}})
+    file = {"tolerance": 1e-5, "cases": cases}
+    (HERE / "golden/1/golden.json").write_text(json.dumps(file) + "\n")
+
+
 def external():
     g = Graph()
     scale = g.const([[1, 2, 4]])
@@ -388,6 +490,7 @@ def external():
 
 for make in (
     *(degrees, metres, classes, tensors, poison, crash, static1, width32, ragged, slow, mixing),
-    *(versions, half, double, label, scores, external),
+    *(versions, half, double, label, scores, several, given, types),
+    *(golden, external),
 ):
     make()

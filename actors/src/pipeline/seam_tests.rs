@@ -86,3 +86,45 @@ async fn a_replaced_model_serves_the_frames_it_has_and_is_then_freed() {
     assert_eq!(fakes.outcomes(1).await, [("gone".to_owned(), Some(FailureCode::ModelNotFound))]);
     finish(pipeline, fakes).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_wants_raw_outputs_shares_neither_answer_nor_run_with_others() {
+    let one_session = Config { pool: queue::Config { sessions: 1, ..config().pool }, ..config() };
+    let (pipeline, mut fakes) = start(one_session).await;
+    let send = |id: &str, is_raw: bool| {
+        fakes.arrive(Arrival {
+            payload: Bytes::from(format!("{CACHED}:{id}")),
+            envelope: Envelope { is_raw, ..Envelope::default() },
+            origin: None,
+            received_at: Instant::now(),
+            refused: None,
+        });
+    };
+    // While the one session is held, four frames wait, two of each kind.
+    fakes.send(SLOW, "first");
+    while fakes.frames_run.load(Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    for (id, is_raw) in [("a", false), ("a", true), ("b", false), ("b", true)] {
+        send(id, is_raw);
+    }
+    while pipeline.shared_state().queue.depth() < 4 {
+        tokio::task::yield_now().await;
+    }
+    fakes.gate.send_replace(true);
+    fakes.outcomes(5).await;
+    assert_eq!(*fakes.runs.lock().unwrap(), [1, 2, 2], "equal samples, two answers each, in two runs");
+    assert_eq!(fakes.hits.load(Relaxed), 0);
+    for (id, is_raw) in [("a", false), ("a", true)] {
+        fakes.arrive(Arrival {
+            payload: Bytes::from(format!("{CACHED}:{id}")),
+            envelope: Envelope { is_raw, ..Envelope::default() },
+            origin: None,
+            received_at: Instant::now(),
+            refused: None,
+        });
+    }
+    fakes.outcomes(2).await;
+    assert_eq!((fakes.hits.load(Relaxed), fakes.frames_run.load(Relaxed)), (2, 5));
+    assert_eq!(finish(pipeline, fakes).await.predictions, 7);
+}

@@ -10,11 +10,12 @@ use super::*;
 use crate::account::admission::Admission;
 use crate::account::ledger::Ledger;
 use crate::breaker::{self, Circuits};
-use crate::frame::{Envelope, IqSamples, Priority, Tensor};
+use crate::frame::{Envelope, IqSamples, Priority};
 use crate::job::{Job, JobParts, PreparedFrame, RawFrame};
 use crate::outcome::{Failure, FailureCode};
 use crate::reply::{OutcomeQueue, Responder, Unanswered, dropped};
 use crate::routing::Generation;
+use crate::tensor::Tensor;
 use crate::testing::fake_model;
 
 const FRAMES: usize = 64;
@@ -49,17 +50,17 @@ impl Source {
         let outcomes = Arc::clone(&self.outcomes);
         let unanswered = Unanswered::new(Envelope::default(), None, received_at, ticket, place, outcomes);
         let responder = Responder::new(unanswered, budget);
-        let routed = self.models.route(None, &samples()).unwrap();
+        let routed = self.models.route(None, &samples().into()).unwrap();
         Job::new(JobParts { responder, routed, received_at, budget, priority: Priority::Normal, permit })
     }
 
     fn prepared(&self) -> PreparedFrame {
         let tensor = Tensor { shape: [1, 1, 1], data: vec![0.0].into() };
-        PreparedFrame { job: self.job(), tensor, prepared_at: Instant::now() }
+        PreparedFrame { job: self.job(), inputs: tensor.into(), prepared_at: Instant::now() }
     }
 
     fn raw(&self) -> RawFrame {
-        RawFrame { job: self.job(), samples: samples(), is_cacheable: false }
+        RawFrame { job: self.job(), content: samples().into(), is_cacheable: false }
     }
 
     /// The failures so far, oldest first.

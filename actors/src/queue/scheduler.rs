@@ -1,6 +1,5 @@
 //! The batch scheduler: plain and synchronous, the time is an argument.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,15 +7,15 @@ use tokio::time::Instant;
 use super::config::Config;
 use super::lane::{Lane, Queued};
 use super::rank::rank;
-use crate::frame::{ModelId, Priority};
+use crate::frame::Priority;
 
 /// Safety factor on predicted waits, so that a slow run does not make a whole queue late.
 pub const HEADROOM: f64 = 1.1;
 
 /// Properties of a queued item.
 pub trait Schedulable {
-    /// Only items with the same key share a run.
-    fn batch_key(&self) -> (&Arc<ModelId>, [usize; 3]);
+    /// Whether both may be in one run.
+    fn can_share_run(&self, other: &Self) -> bool;
     /// Maximum batch size for this item.
     fn max_batch(&self) -> usize;
     /// How urgent it is.
@@ -235,32 +234,27 @@ impl<T: Schedulable> Scheduler<T> {
 
     /// Forms a batch around the head of the first lane.
     fn form(&mut self, order: &[usize], now: Instant, dropped: &mut Vec<T>) -> Next<T> {
-        let Some(head) = order.first().and_then(|&first| self.lanes[first].front()) else {
-            return Next::Idle;
-        };
-        let (model, shape) = head.item.batch_key();
-        let key = (Arc::clone(model), shape);
+        let Some(&first) = order.first() else { return Next::Idle };
+        let Some(head) = self.lanes[first].front() else { return Next::Idle };
         let limit = head.item.max_batch().min(self.config.max_batch).max(1);
-        let fits = |entry: &Queued<T>| {
-            let (model, shape) = entry.item.batch_key();
-            shape == key.1 && *model == key.0
-        };
         let ripe_at = head.since + self.config.max_batch_delay;
         if now < ripe_at && limit > 1 {
-            let waiting =
-                self.lanes.iter().flat_map(Lane::iter).filter(|entry| fits(entry)).take(limit).count();
+            let fits = |entry: &&Queued<T>| entry.item.can_share_run(&head.item);
+            let waiting = self.lanes.iter().flat_map(Lane::iter).filter(fits).take(limit).count();
             if waiting < limit {
                 return Next::WaitUntil(ripe_at);
             }
         }
         let mut batch = Vec::with_capacity(limit);
+        // `next` has asked whether the head is settled.
+        batch.extend(self.lanes[first].remove(0).map(|head| head.item));
         for &level in order {
             let lane = &mut self.lanes[level];
             let mut at = 0;
             while batch.len() < limit
                 && let Some(entry) = lane.get(at)
             {
-                if !fits(entry) {
+                if !batch.first().is_some_and(|head| entry.item.can_share_run(head)) {
                     at += 1;
                 } else if let Some(entry) = lane.remove(at) {
                     if entry.item.is_settled(now) { dropped.push(entry.item) } else { batch.push(entry.item) }

@@ -27,8 +27,8 @@ impl Item {
 }
 
 impl Schedulable for Item {
-    fn batch_key(&self) -> (&Arc<ModelId>, [usize; 3]) {
-        (&self.model, [1, 1, self.columns])
+    fn can_share_run(&self, other: &Self) -> bool {
+        (&self.model, self.columns) == (&other.model, other.columns)
     }
     fn max_batch(&self) -> usize {
         if self.model.name == "single" { 1 } else { usize::MAX }
@@ -181,14 +181,14 @@ proptest! {
         let mut ran: Vec<Item> = Vec::new();
         while let Next::Run(batch) = scheduler.next(now, &mut dropped) {
             prop_assert!(batch.len() <= max_batch.min(batch.first().map_or(1, Schedulable::max_batch)));
-            prop_assert!(batch.windows(2).all(|pair| pair[0].batch_key() == pair[1].batch_key()));
+            prop_assert!(batch.windows(2).all(|pair| pair[0].can_share_run(&pair[1])));
             ran.extend(batch);
         }
         prop_assert!(scheduler.is_empty());
         prop_assert!(ran.iter().all(|item| !item.is_settled(now)));
         prop_assert!(dropped.iter().all(|item| item.is_settled(now)));
         for pair in ran.iter().enumerate().flat_map(|(n, a)| ran[n + 1..].iter().map(move |b| (a, b))) {
-            if pair.0.batch_key() == pair.1.batch_key() && pair.0.priority == pair.1.priority {
+            if pair.0.can_share_run(&pair.1) && pair.0.priority == pair.1.priority {
                 prop_assert!(pair.0.id < pair.1.id);
             }
         }
@@ -231,8 +231,7 @@ impl Reference {
             if !head.is_settled(now) {
                 let limit = max_batch.min(head.max_batch());
                 for level in self.heads(now).iter().map(|head| head.priority) {
-                    let fitting =
-                        |item: &Item| item.priority == level && item.batch_key() == head.batch_key();
+                    let fitting = |item: &Item| item.priority == level && item.can_share_run(&head);
                     for item in
                         self.0.iter().map(|(item, _)| item.clone()).filter(fitting).collect::<Vec<_>>()
                     {

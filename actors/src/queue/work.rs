@@ -24,8 +24,8 @@ use crate::outcome::{Failure, FailureCode, ShedReason};
 const TIMER_TICK: Duration = Duration::from_millis(1);
 
 impl Schedulable for PreparedFrame {
-    fn batch_key(&self) -> (&Arc<ModelId>, [usize; 3]) {
-        (self.job.model.id(), self.tensor.shape)
+    fn can_share_run(&self, other: &Self) -> bool {
+        self.job.model.id() == other.job.model.id() && self.inputs.can_share_run(&other.inputs)
     }
 
     fn max_batch(&self) -> usize {

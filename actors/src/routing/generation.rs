@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::router::{Route, Router, VersionName};
 use crate::breaker::{CircuitPermit, Circuits, SharedCircuit};
-use crate::frame::IqSamples;
+use crate::frame::Content;
 use crate::outcome::Failure;
 use crate::ports::LoadedModel;
 
@@ -55,8 +55,8 @@ impl Generation {
     ///
     /// # Errors
     /// There is no such version, or it does not take the frame.
-    pub fn route(&self, asked: Option<&str>, samples: &IqSamples) -> Result<Routed, Failure> {
-        let accepts = |place: usize| self.versions[place].0.accepts(samples);
+    pub fn route(&self, asked: Option<&str>, content: &Content) -> Result<Routed, Failure> {
+        let accepts = |place: usize| self.versions[place].0.accepts(content);
         let admit = |place: usize| self.versions[place].1.admit();
         let Route { place, permit } = self.router.route(asked, accepts, admit)?;
         Ok(Routed { model: Arc::clone(&self.versions[place].0), circuit_permit: permit })

@@ -13,12 +13,12 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::account::trail::Run;
-use crate::frame::Tensor;
 use crate::job::{PreparedFrame, RunFacts};
 use crate::outcome::{Answer, Failure, FailureCode};
 use crate::ports::{LoadedModel, RunError, Runner, Runners};
 use crate::queue::{RunEnd, WorkQueue};
 use crate::reply::ExpiryListener;
+use crate::tensor::Inputs;
 
 /// The session threads. They outlive the pool actor, so that a restart does not reload models.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl Session {
         batch: &[PreparedFrame],
         run: Run,
     ) -> Option<Ended> {
-        let tensors: Vec<&Tensor> = batch.iter().map(|frame| &frame.tensor).collect();
+        let inputs: Vec<&Inputs> = batch.iter().map(|frame| &frame.inputs).collect();
         let run_number = self.canceller.begin()?;
         // The deadline timer notifies the run of each expired frame; after the last one it is cancelled.
         let listener: Arc<dyn ExpiryListener> = Arc::new(Watched {
@@ -194,7 +194,7 @@ impl Session {
             awaited: AtomicUsize::new(batch.len()),
         });
         batch.iter().for_each(|frame| frame.job.runs_in(run, &listener));
-        let result = runner.run(model, &tensors);
+        let result = runner.run(model, &inputs);
         Some(match result {
             _ if !self.canceller.end() => Ended::Cancelled,
             Ok(answers) if answers.len() == batch.len() => Ended::Answered(answers),

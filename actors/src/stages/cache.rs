@@ -47,8 +47,8 @@ impl CacheArguments {
         if !frame.is_cacheable {
             return self.compute(frame);
         }
-        let is_large = frame.samples.bytes.len() > LARGE;
-        let key = blocking_if(is_large, || cache::key_of(&frame.samples, &*frame.job.model));
+        let is_large = frame.content.bytes() > LARGE;
+        let key = blocking_if(is_large, || cache::key_of(&frame.content, &*frame.job.model));
         match self.store.find(key, frame.job.flight(), now) {
             Found::Hit(answer) => {
                 frame.job.note(|trail| trail.looked_up = Some(Instant::now()));

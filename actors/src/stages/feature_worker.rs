@@ -36,7 +36,7 @@ pub fn spawn(
 }
 
 fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, queue: &WorkQueue) {
-    let RawFrame { job, samples, .. } = frame;
+    let RawFrame { job, content, .. } = frame;
     let begun = Instant::now();
     if job.is_settled(begun) {
         return;
@@ -45,13 +45,11 @@ fn extract(extractor: &mut dyn FeatureWorker, frame: RawFrame, queue: &WorkQueue
         return job.fail(failure);
     }
     job.note(|trail| trail.features_begun = Some(begun));
-    let extracted = extractor.extract(&*job.model, &samples);
-    drop(samples);
-    let tensor = match extracted {
-        Ok(tensor) => tensor,
+    let inputs = match extractor.extract(&*job.model, content) {
+        Ok(inputs) => inputs,
         Err(failure) => return job.fail(failure),
     };
     let prepared_at = Instant::now();
     job.note(|trail| trail.features_ended = Some(prepared_at));
-    queue.push(PreparedFrame { job, tensor, prepared_at });
+    queue.push(PreparedFrame { job, inputs, prepared_at });
 }

@@ -108,13 +108,15 @@ impl IngestArguments {
         };
         self.observe(&unanswered, &decoded.info, received_at);
         let mut unanswered = unanswered.identified(decoded.info);
-        let routed = match self.models.current().route(decoded.model.as_deref(), &decoded.samples) {
+        let routed = match self.models.current().route(decoded.model.as_deref(), &decoded.content) {
             Ok(routed) => routed,
             Err(failure) => return unanswered.answer(Err(failure)),
         };
         unanswered.note(|trail| {
             (trail.decode_begun, trail.decoded) = (Some(begun), Some(Instant::now()));
-            (trail.datatype, trail.samples) = (Some(decoded.samples.datatype), decoded.samples.len());
+            if let Some(samples) = &decoded.content.samples {
+                (trail.datatype, trail.samples) = (Some(samples.datatype), samples.len());
+            }
             trail.model = Some(Arc::clone(routed.model.id()));
         });
         let (unanswered, permit) = match admitted {
@@ -136,7 +138,7 @@ impl IngestArguments {
             priority: decoded.priority,
             permit,
         });
-        let frame = RawFrame { job, samples: decoded.samples, is_cacheable: decoded.is_cacheable };
+        let frame = RawFrame { job, content: decoded.content, is_cacheable: decoded.is_cacheable };
         // If the cache actor has ended, the frame comes back in the error, is dropped, and so answered.
         let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));
     }

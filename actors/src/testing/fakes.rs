@@ -13,11 +13,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::account::ledger::End;
-use crate::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use crate::frame::{Content, Envelope, FrameInfo, IqSamples, ModelId, Priority};
 use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome, PublishError};
 use crate::ports::{
     Decoded, Decoder, FeatureWorker, LoadedModel, OutcomeSink, Rejected, RunCanceller, RunError, Runner,
 };
+use crate::tensor::{Input, Inputs, Tensor};
 
 fn split(text: &[u8]) -> (String, String) {
     let text = String::from_utf8_lossy(text).into_owned();
@@ -67,7 +68,7 @@ impl LoadedModel for FakeModel {
         &self.id
     }
 
-    fn accepts(&self, _: &IqSamples) -> Result<(), Failure> {
+    fn accepts(&self, _: &Content) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -109,7 +110,10 @@ impl Decoder for FakeDecoder {
         self.behaviours.lock().unwrap_or_else(PoisonError::into_inner).insert(address, behaviour);
         Ok(Decoded {
             info,
-            samples: IqSamples { bytes, datatype: Datatype::Ci8, channels: 1, sample_rate: None },
+            content: Content {
+                is_raw: envelope.is_raw,
+                ..IqSamples { bytes, datatype: Datatype::Ci8, channels: 1, sample_rate: None }.into()
+            },
             model: is_costly.then(|| COSTLY.to_owned()),
             budget: budget(payload).unwrap_or(self.budget),
             priority: priority(payload),
@@ -133,8 +137,8 @@ pub(super) struct FakeExtractor {
 const BEHAVIOURS: [Behaviour; 5] = [GOOD, POISON, RUNNER_PANICS, SLOW, STUCK];
 
 impl FeatureWorker for FakeExtractor {
-    fn extract(&mut self, _: &dyn LoadedModel, samples: &IqSamples) -> Result<Tensor, Failure> {
-        let address = samples.bytes.as_ptr() as usize;
+    fn extract(&mut self, _: &dyn LoadedModel, content: Content) -> Result<Inputs, Failure> {
+        let address = content.samples.map_or(0, |samples| samples.bytes.as_ptr() as usize);
         let behaviour = self.behaviours.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         let behaviour = behaviour.unwrap_or_default();
         self.frames_extracted.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +156,8 @@ impl FeatureWorker for FakeExtractor {
             let _ = futures::executor::block_on(self.gate.wait_for(|&open| open));
         }
         let index = BEHAVIOURS.iter().position(|&known| known == behaviour).unwrap_or(0);
-        Ok(Tensor { shape: [1, 1, 1], data: vec![index as f32].into() })
+        let tensor = Tensor { shape: [1, 1, 1], data: vec![index as f32].into() };
+        Ok(Inputs { is_raw: content.is_raw, ..tensor.into() })
     }
 }
 
@@ -180,11 +185,12 @@ impl Runner for FakeRunner {
     fn run(
         &mut self,
         _: &dyn LoadedModel,
-        batch: &[&Tensor],
+        batch: &[&Inputs],
     ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).push(batch.len());
         self.frames_run.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        for tensor in batch {
+        for inputs in batch {
+            let Input::Computed(tensor) = &inputs.first else { continue };
             match BEHAVIOURS[tensor.data[0] as usize] {
                 POISON => return Err(RunError("as asked".into())),
                 RUNNER_PANICS => panic!("as asked"),
@@ -208,7 +214,10 @@ impl Runner for FakeRunner {
         }
         Ok(batch
             .iter()
-            .map(|_| Ok(Answer::Classification(vec![Label { label: "fake".into(), score: Some(1.0) }])))
+            .map(|inputs| match inputs.is_raw {
+                false => Ok(Answer::Classification(vec![Label { label: "fake".into(), score: Some(1.0) }])),
+                true => Ok(Answer::Tensors(Vec::new())),
+            })
             .collect())
     }
 

@@ -14,6 +14,8 @@ pub enum Kind {
     LogSpectrum,
     /// The samples themselves, I then Q: `[C, 2, N]`.
     Iq,
+    /// Mean power, dB: 10·log10(mean |I + jQ|² + floor): `[C]`.
+    Power,
 }
 
 /// Signal that is transformed.
@@ -106,7 +108,7 @@ pub enum Normalize {
 /// [`FeatureConfig::default`].
 ///
 /// `kind = "iq"` reads only `sample_rate_hz`, `num_channels`, `frames`, `min_samples` and `normalize` (with
-/// `mean` and `std`).
+/// `mean` and `std`); `kind = "power"` the same without `frames`, and `floor`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureConfig {
@@ -150,7 +152,7 @@ pub struct FeatureConfig {
     pub log: Log,
     /// Keeps the logarithm from zero.
     pub floor: f64,
-    /// Normalisation. Absent: `frame`, or `none` for `kind = "iq"`.
+    /// Normalisation. Absent: `frame`, or `none` for `kind = "iq"` and `"power"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,
     /// With `normalize = "fixed"`: what is subtracted.
@@ -219,7 +221,7 @@ impl FeatureConfig {
     /// The normalisation, with the default of the kind.
     pub fn normalize(&self) -> Normalize {
         self.normalize.unwrap_or(match self.kind {
-            Kind::Iq => Normalize::None,
+            Kind::Iq | Kind::Power => Normalize::None,
             Kind::LogMel | Kind::LogSpectrum => Normalize::Frame,
         })
     }
@@ -231,16 +233,18 @@ impl FeatureConfig {
             (Kind::LogSpectrum, Sides::TwoSided) => self.n_fft,
             (Kind::LogSpectrum, _) => self.n_fft / 2 + 1,
             (Kind::Iq, _) => 2,
+            (Kind::Power, _) => 1,
         }
     }
 
     /// Fewest sample instants a frame may have, before any padding. Where the key is absent it is `n_fft`.
     /// For `kind = "iq"` it is half of `frames`, rounded up, since a model that is given more padding than
-    /// signal answers about the padding, and 16 without `frames`.
+    /// signal answers about the padding, and 16 without `frames`. For `kind = "power"` it is 1.
     pub fn min_samples(&self) -> usize {
         self.min_samples.unwrap_or(match (self.kind, self.frames) {
             (Kind::Iq, Some(frames)) => frames.div_ceil(2),
             (Kind::Iq, None) => MIN_IQ_SAMPLES,
+            (Kind::Power, _) => 1,
             (Kind::LogMel | Kind::LogSpectrum, _) => self.n_fft,
         })
     }
@@ -251,7 +255,7 @@ impl FeatureConfig {
             Kind::LogMel => {
                 !(self.mel_scale == MelScale::Linear && self.f_min_hz == 0.0 && self.f_max_hz.is_none())
             }
-            Kind::LogSpectrum | Kind::Iq => false,
+            Kind::LogSpectrum | Kind::Iq | Kind::Power => false,
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Extractor {
 
 enum Features {
     Iq,
+    /// With its floor.
+    Power(f64),
     Spectral(Box<Spectral>),
 }
 
@@ -65,6 +67,7 @@ impl Extractor {
         };
         let features = match (config.kind, config.sides) {
             (Kind::Iq, _) => Features::Iq,
+            (Kind::Power, _) => Features::Power(config.floor),
             // Without bands in hertz the bank has no scale, and any rate gives the same.
             (Kind::LogMel, _) => spectral(BinsToRows::Bank(Bank::new(config, rate.unwrap_or(1.0))?)),
             (Kind::LogSpectrum, Sides::TwoSided) => {
@@ -76,7 +79,7 @@ impl Extractor {
             channels: config.num_channels,
             rows: config.rows(),
             min_samples: config.min_samples(),
-            frames: config.frames,
+            frames: if config.kind == Kind::Power { None } else { config.frames },
             normalizer: Normalizer::new(config),
             features,
         })
@@ -89,7 +92,7 @@ impl Extractor {
                 BinsToRows::Bank(bank) => &bank.empty,
                 _ => &[],
             },
-            Features::Iq => &[],
+            Features::Iq | Features::Power(_) => &[],
         }
     }
 
@@ -112,7 +115,7 @@ impl Extractor {
     }
 
     /// Shape of the tensor for a frame of `instants` samples a channel: `[channels, rows, columns]`, or
-    /// `[channels, 2, samples]` for `kind = "iq"`.
+    /// `[channels, 2, samples]` for `kind = "iq"`, `[channels, 1, 1]` for `kind = "power"`.
     ///
     /// # Errors
     /// [`FrameError::NotEnoughSamples`].
@@ -126,6 +129,7 @@ impl Extractor {
         }
         let available = match &self.features {
             Features::Iq => instants,
+            Features::Power(_) => 1,
             Features::Spectral(spectral) => spectral.spectrum.columns(instants),
         };
         Ok(Fit::new(available, self.frames))
@@ -151,6 +155,7 @@ impl Extractor {
         for (channel, out) in out.chunks_exact_mut(self.rows * fit.total).enumerate() {
             with_component!(samples.datatype(), D => match &mut self.features {
                 Features::Iq => copy_iq::<D>(samples, channel, fit, out),
+                Features::Power(floor) => out[0] = mean_power::<D>(samples, channel, *floor),
                 Features::Spectral(spectral) => spectral.channel::<D>(samples, channel, fit, out),
             });
         }
@@ -200,6 +205,16 @@ fn interleave(powers: [&[f32]; TILE], block: &mut [f32]) {
             values[column] = power;
         }
     }
+}
+
+/// Mean power of a channel, dB.
+fn mean_power<D: Component>(samples: &Samples<'_>, channel: usize, floor: f64) -> f32 {
+    let power = |at| {
+        let sample = samples.get::<D>(at, channel);
+        f64::from(sample.re).powi(2) + f64::from(sample.im).powi(2)
+    };
+    let sum: f64 = (0..samples.len()).map(power).sum();
+    (10.0 * (sum / samples.len() as f64 + floor).log10()) as f32
 }
 
 /// Fills a channel's I and Q rows.

@@ -23,6 +23,10 @@ impl FeatureConfig {
         self.validate_normalize()?;
         let has_bank = match self.kind {
             Kind::Iq => return count("min_samples", self.min_samples(), 1, MAX_N_FFT),
+            Kind::Power => {
+                self.validate_floor()?;
+                return count("min_samples", self.min_samples(), 1, MAX_N_FFT);
+            }
             Kind::LogMel => true,
             Kind::LogSpectrum => false,
         };
@@ -52,6 +56,10 @@ impl FeatureConfig {
         count("win_length", self.win_length(), shortest, self.n_fft)?;
         count("hop_length", self.hop_length(), 1, MAX_N_FFT)?;
         number("power", self.power, self.power > 0.0 && self.power <= 16.0, "above 0 and at most 16")?;
+        self.validate_floor()
+    }
+
+    fn validate_floor(&self) -> Result<(), ConfigError> {
         let floor = self.floor as f32;
         number("floor", self.floor, floor.is_normal() && floor > 0.0, "a positive normal float32")
     }

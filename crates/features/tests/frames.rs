@@ -98,3 +98,20 @@ fn frames_that_are_not_the_models() {
     let one = Samples::new(&[0; 2 * 1024], Datatype::Ci8, 1).unwrap();
     assert_eq!(extractor.extract(&one, &mut []), Err(FrameError::OutputLength { got: 0, expected: 128 }));
 }
+
+#[test]
+fn power_is_the_mean_of_the_squares_of_each_channel_in_decibels() {
+    let config = FeatureConfig { kind: Kind::Power, num_channels: 2, ..FeatureConfig::default() };
+    // Of the first channel |x|^2 is 1 and 3, of the second nothing.
+    let values = [0.6f32, 0.8, 0.0, 0.0, 1.0, 2f32.sqrt(), 0.0, 0.0];
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let samples = Samples::new(&bytes, Datatype::Cf32Le, 2).unwrap();
+    let mut extractor = Extractor::new(&config, None).unwrap();
+    assert_eq!(extractor.shape(samples.len()).unwrap(), [2, 1, 1]);
+    let mut out = [f32::NAN; 2];
+    extractor.extract(&samples, &mut out).unwrap();
+    // 10·log10(2) and 10·log10(1e-10).
+    assert!((out[0] - 3.010_3).abs() < 1e-4 && (out[1] + 100.0).abs() < 1e-4, "{out:?}");
+    let config = FeatureConfig { floor: 0.0, ..config };
+    assert!(config.validate().unwrap_err().to_string().contains("floor is 0"));
+}

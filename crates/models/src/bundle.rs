@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sferic_features::FeatureConfig;
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
+use super::input_section::InputConfig;
 use super::onnx_file::{OnnxFile, hexadecimal, read};
 use super::output_section::{OutputConfig, OutputSection};
 
@@ -18,8 +18,8 @@ pub struct Bundle {
     pub onnx: OnnxFile,
     /// SHA-256 of `model.toml`: with other features or another head, the same network gives other answers.
     pub config_digest: [u8; 32],
-    /// The features that the model gets.
-    pub features: FeatureConfig,
+    /// What the model gets.
+    pub inputs: Vec<InputConfig>,
     /// The meaning of its outputs.
     pub output: OutputConfig,
 }
@@ -29,8 +29,8 @@ pub struct Bundle {
 struct Document {
     #[serde(default)]
     model: ModelSection,
-    #[serde(default)]
-    features: FeatureConfig,
+    features: Option<InputConfig>,
+    inputs: Option<Vec<InputConfig>>,
     output: OutputSection,
 }
 
@@ -58,7 +58,7 @@ impl Bundle {
         let config_digest = Sha256::digest(text).into();
         let text = std::str::from_utf8(text).map_err(|error| BundleError::Config(error.to_string()))?;
         let document: Document = parse(text).map_err(BundleError::Config)?;
-        document.features.validate().map_err(|error| BundleError::Config(format!("[features] {error}")))?;
+        let inputs = inputs(document.features, document.inputs).map_err(BundleError::Config)?;
         let output = document.output.read().map_err(BundleError::Config)?;
         let got = hexadecimal(&onnx.digest);
         if let Some(stated) = document.model.sha256
@@ -66,8 +66,36 @@ impl Bundle {
         {
             return Err(BundleError::Digest { got, stated, external: !onnx.external.is_empty() });
         }
-        Ok(Self { onnx, config_digest, features: document.features, output })
+        Ok(Self { onnx, config_digest, inputs, output })
     }
+}
+
+/// What the model gets, in whichever of the two ways it is written.
+fn inputs(
+    features: Option<InputConfig>,
+    listed: Option<Vec<InputConfig>>,
+) -> Result<Vec<InputConfig>, String> {
+    let is_list = listed.is_some();
+    let inputs = match (features, listed) {
+        (Some(_), Some(_)) => {
+            return Err("[features] and [[inputs]] are given, must be one of the two".into());
+        }
+        (Some(InputConfig { name: Some(_), .. }), None) => {
+            return Err("name stands in [[inputs]]; [features] is for the only input".into());
+        }
+        (features, None) => vec![features.unwrap_or_default()],
+        (None, Some(listed)) if listed.is_empty() => return Err("inputs is empty".into()),
+        (None, Some(listed)) => listed,
+    };
+    for (at, input) in inputs.iter().enumerate() {
+        let table = match &input.name {
+            Some(name) => format!("[[inputs]] `{name}`"),
+            None if !is_list => "[features]".to_owned(),
+            None => return Err(format!("[[inputs]] {} has no name", at + 1)),
+        };
+        input.validate().map_err(|error| format!("{table} {error}"))?;
+    }
+    Ok(inputs)
 }
 
 /// Parses TOML; an error is one line with the position, the line in the file, what is wrong with it, and the
@@ -100,6 +128,10 @@ fn nearest(message: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use sferic_actors::tensor::Dtype;
+    use sferic_features::{FeatureConfig, Kind};
+
+    use super::super::input_section::{InputSource, TensorConfig};
     use super::super::output_section::{LocalOrigin, Scale, Units};
     use super::*;
 
@@ -121,7 +153,7 @@ mod tests {
     #[test]
     fn a_minimal_bundle_has_the_defaults() {
         let bundle = bundle(OUTPUT).expect("refused");
-        assert_eq!(bundle.features, FeatureConfig::default());
+        assert_eq!(bundle.inputs, [InputConfig::default()]);
         assert_eq!(bundle.output, OutputConfig::Tensors);
         // SHA-256 of "onnx", from sha256sum.
         assert_eq!(
@@ -190,6 +222,52 @@ mod tests {
         refused("[output]\nkind = \"tensors\"\nlogit = \"x\"\n", &["line 3", "`logit`", "`logits`"]);
         refused(&format!("[features]\nn_fft = \"many\"\n{OUTPUT}"), &["line 2", "n_fft", "string"]);
         refused(&format!("[features]\nn_fft = 8\n{OUTPUT}"), &["[features]", "n_fft is 8", "16"]);
+    }
+
+    #[test]
+    fn inputs_are_listed_with_the_keys_of_features() {
+        let text = "[[inputs]]\nname = \"mel\"\nn_fft = 512\n[[inputs]]\nname = \"level\"\nkind = \"power\"\n\
+                    floor = 1e-12\n[[inputs]]\nname = \"extra\"\nshape = [2, 3]\nkind = \"tensor\"\ndtype = \
+                    \"int8\"\n";
+        let inputs = bundle(&format!("{text}{OUTPUT}")).expect("refused").inputs;
+        let features = FeatureConfig { n_fft: 512, ..FeatureConfig::default() };
+        assert_eq!(
+            inputs[0],
+            InputConfig { name: Some("mel".into()), source: InputSource::Features(features) }
+        );
+        assert_eq!(
+            inputs[1].features().map(|features| (features.kind, features.floor)),
+            Some((Kind::Power, 1e-12))
+        );
+        let tensor = TensorConfig::new(vec![2, 3], Some(Dtype::Int8));
+        assert_eq!(
+            inputs[2],
+            InputConfig { name: Some("extra".into()), source: InputSource::Tensor(tensor) }
+        );
+    }
+
+    #[test]
+    fn inputs_that_do_not_stand_together_are_refused() {
+        let one = "[[inputs]]\nname = \"x\"\n";
+        let refused = |text: &str, parts: &[&str]| refused(&format!("{text}{OUTPUT}"), parts);
+        refused(&format!("[features]\n{one}"), &["[features] and [[inputs]]"]);
+        refused("[features]\nname = \"x\"\n", &["name stands in [[inputs]]"]);
+        refused("[[inputs]]\nkind = \"iq\"\n", &["[[inputs]] 1 has no name"]);
+        refused(&format!("{one}n_ftt = 1\n"), &["line 3", "unknown key `n_ftt`", "`n_fft`"]);
+        refused(&format!("{one}n_fft = 8\n"), &["[[inputs]] `x`", "n_fft is 8"]);
+        refused(&format!("{one}kind = \"mask\"\n"), &["line 3", "mask"]);
+        refused(&format!("{one}kind = \"tensor\"\n"), &["needs shape"]);
+        refused(&format!("{one}shape = [1]\n"), &["shape is a key of kind = \"tensor\" only"]);
+        refused(&format!("{one}dtype = \"int8\"\n"), &["dtype is a key of kind = \"tensor\" only"]);
+        refused(
+            &format!("{one}kind = \"tensor\"\nshape = [1]\nn_fft = 64\n"),
+            &["n_fft is a key of features"],
+        );
+        let shaped = format!("{one}kind = \"tensor\"\nshape = ");
+        refused(&format!("{shaped}[0]\n"), &["shape is [0]"]);
+        refused(&format!("{shaped}[-1]\n"), &["line 4", "-1"]);
+        refused(&format!("{shaped}[4000000000, 4000000000, 4000000000]\n"), &["must have 1 to"]);
+        refused(&format!("{shaped}[1]\ndtype = \"FP32\"\n"), &["\"FP32\"", "float32"]);
     }
 
     #[test]

@@ -1,21 +1,23 @@
-//! The input of a model: checks the ONNX file against the features, and frames against both.
+//! An input that is computed from samples: checks the ONNX file against the features, and frames against both.
 
 use half::f16;
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_features::{FeatureConfig, FrameError, Kind};
 use sferic_samples::SamplesError;
 
-use super::port::{Axis, Dtype, Elements, Port};
+use sferic_actors::tensor::Dtype;
 
-/// The single input of a model, `[B, C, rows, T]`, or `[B, rows, T]` for one channel.
+use super::port::{Axis, Elements, Port};
+
+/// An input of features, `[B, C, rows, T]`, or `[B, rows, T]` for one channel; `[B, C]` for `kind = "power"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// Its name in the ONNX file.
     pub name: String,
     /// The type that the float32 features are converted to.
     pub dtype: Dtype,
-    /// Whether it has a channel axis.
-    pub with_channels: bool,
+    /// Which axes it has beside the batch.
+    pub axes: FeatureAxes,
     /// Whether its batch axis is fixed at 1.
     pub batch_of_one: bool,
     /// Length of its last axis, where the ONNX file fixes it.
@@ -23,21 +25,15 @@ pub struct Input {
 }
 
 impl Input {
-    /// Finds and checks the input among `ports`.
+    /// Checks the features against the port.
     ///
     /// # Errors
     /// In words: the input, what it is, and what was expected.
-    pub fn new(features: &FeatureConfig, ports: &[Port]) -> Result<Self, String> {
-        let [port] = ports else {
-            let names: Vec<_> = ports.iter().map(|port| format!("`{}`", port.name)).collect();
-            return Err(format!(
-                "model.onnx has {} inputs ({}), expected one",
-                ports.len(),
-                names.join(", ")
-            ));
-        };
+    pub fn new(features: &FeatureConfig, port: &Port) -> Result<Self, String> {
         let (channels, rows) = (features.num_channels, features.rows());
+        let is_power = features.kind == Kind::Power;
         let expected = match channels {
+            _ if is_power => format!("float32 [B, {channels}]"),
             1 => format!("float32 [B, 1, {rows}, T] or [B, {rows}, T]"),
             _ => format!("float32 [B, {channels}, {rows}, T]"),
         };
@@ -51,7 +47,11 @@ impl Input {
             }
             _ => return refuse(String::new()),
         };
+        // The power of a frame has no width.
+        let none = Axis::Free(String::new());
         let (batch, inner, width) = match &port.axes[..] {
+            [batch, channel] if is_power => (batch, vec![(channel, channels, "num_channels")], &none),
+            _ if is_power => return refuse(String::new()),
             [batch, channel, row, width] => {
                 (batch, vec![(channel, channels, "num_channels"), (row, rows, "rows")], width)
             }
@@ -89,7 +89,11 @@ impl Input {
         Ok(Self {
             name: port.name.clone(),
             dtype,
-            with_channels: port.axes.len() == 4,
+            axes: match port.axes.len() {
+                2 => FeatureAxes::Channels,
+                3 => FeatureAxes::Rows,
+                _ => FeatureAxes::All,
+            },
             batch_of_one,
             fixed_width,
         })
@@ -97,10 +101,10 @@ impl Input {
 
     /// The shape of a batch of tensors `[channels, rows, columns]`.
     pub fn shape(&self, batch: usize, [channels, rows, columns]: [usize; 3]) -> Vec<i64> {
-        let axes = if self.with_channels {
-            vec![batch, channels, rows, columns]
-        } else {
-            vec![batch, rows, columns]
+        let axes = match self.axes {
+            FeatureAxes::All => vec![batch, channels, rows, columns],
+            FeatureAxes::Rows => vec![batch, rows, columns],
+            FeatureAxes::Channels => vec![batch, channels],
         };
         axes.into_iter().map(|length| i64::try_from(length).unwrap_or(i64::MAX)).collect()
     }
@@ -145,16 +149,29 @@ impl Input {
     }
 }
 
+/// The axes of features beside the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeatureAxes {
+    /// Channels, rows, columns.
+    All,
+    /// Rows and columns: there is one channel.
+    Rows,
+    /// Channels: there is one value a channel.
+    Channels,
+}
+
 /// Columns of the features of `instants` samples a channel, at least as many as the transform is long;
 /// samples themselves for `kind = "iq"`.
 pub fn width(features: &FeatureConfig, instants: usize) -> usize {
-    features.frames.unwrap_or_else(|| match features.kind {
+    let own = || match features.kind {
         Kind::Iq => instants,
+        Kind::Power => 1,
         Kind::LogMel | Kind::LogSpectrum => {
             let pad = if features.center { features.n_fft / 2 } else { 0 };
             1 + (instants + 2 * pad - features.n_fft) / features.hop_length()
         }
-    })
+    };
+    features.frames.filter(|_| features.kind != Kind::Power).unwrap_or_else(own)
 }
 
 /// Converts an error of the features to a failure.
@@ -196,7 +213,7 @@ mod tests {
     }
 
     fn input(channels: usize, frames: Option<usize>, axes: &str) -> Result<Input, String> {
-        Input::new(&features(channels, frames), &[port(axes)])
+        Input::new(&features(channels, frames), &port(axes))
     }
 
     #[track_caller]
@@ -215,7 +232,7 @@ mod tests {
             Input {
                 name: "x".into(),
                 dtype: Dtype::Float32,
-                with_channels: true,
+                axes: FeatureAxes::All,
                 batch_of_one: false,
                 fixed_width: None
             }
@@ -227,7 +244,17 @@ mod tests {
         assert!(fixed.batch_of_one && fixed.fixed_width == Some(32));
         assert!(input(3, Some(32), "1 C F 32").is_ok());
         let iq = FeatureConfig { kind: Kind::Iq, ..features(2, None) };
-        assert!(Input::new(&iq, &[port("B 2 2 N")]).is_ok());
+        assert!(Input::new(&iq, &port("B 2 2 N")).is_ok());
+    }
+
+    #[test]
+    fn power_has_one_value_a_channel() {
+        let power = |channels| FeatureConfig { kind: Kind::Power, ..features(channels, Some(4)) };
+        let input = Input::new(&power(3), &port("B 3")).expect("refused");
+        assert_eq!(input.shape(2, [3, 1, 1]), [2, 3]);
+        assert_eq!(input.fits(&power(3), 3, 1, None), Ok(()));
+        refused(Input::new(&power(3), &port("B 2")), &["num_channels = 3", "takes 2"]);
+        refused(Input::new(&power(1), &port("B 1 1 T")), &["expected float32 [B, 1]"]);
     }
 
     #[test]
@@ -237,22 +264,20 @@ mod tests {
         refused(input(2, None, "B 3 128 T"), &["num_channels = 2", "takes 3"]);
         refused(input(1, Some(32), "B 1 128 61"), &["frames = 32", "takes 61"]);
         refused(input(1, None, "4 1 128 T"), &["batch axis must be 1, it is 4"]);
-        let with = |elements| Input::new(&features(1, None), &[Port { elements, ..port("B 1 128 T") }]);
+        let with = |elements| Input::new(&features(1, None), &Port { elements, ..port("B 1 128 T") });
         refused(
             with(Elements::Numbers(Dtype::Int16)),
             &["int16 [B, 1, 128, T]", "expected float32", "integers would lose"],
         );
         refused(with(Elements::Numbers(Dtype::Bool)), &["bool [B, 1, 128, T]", "expected float32"]);
         refused(with(Elements::Strings), &["string [B, 1, 128, T]", "expected float32"]);
-        refused(Input::new(&features(1, None), &[]), &["0 inputs", "expected one"]);
-        refused(Input::new(&features(1, None), &[port("B 1 128 T"), port("B")]), &["2 inputs (`x`, `x`)"]);
     }
 
     #[test]
     fn floats_of_every_size_are_taken_and_only_float16_has_a_limit() {
         for dtype in [Dtype::Float64, Dtype::Float16, Dtype::Bfloat16] {
             let port = Port { elements: Elements::Numbers(dtype), ..port("B 1 128 T") };
-            let input = Input::new(&features(1, None), &[port]).expect("refused");
+            let input = Input::new(&features(1, None), &port).expect("refused");
             assert_eq!((input.dtype, input.check_range(&[65_504.0, -65_519.0])), (dtype, Ok(())));
             let failure = input.check_range(&[0.5, -65_520.0]).err();
             assert_eq!(
@@ -270,7 +295,7 @@ mod tests {
     #[test]
     fn a_file_that_accepts_fewer_than_min_samples_is_refused() {
         let iq = |min_samples| FeatureConfig { kind: Kind::Iq, min_samples, ..features(1, None) };
-        let new = |config: &FeatureConfig, axes| Input::new(config, &[port(axes)]);
+        let new = |config: &FeatureConfig, axes| Input::new(config, &port(axes));
         refused(new(&iq(None), "B 2 8"), &["min_samples = 16", "takes 8", "set a smaller min_samples"]);
         assert!(new(&iq(Some(8)), "B 2 8").is_ok() && new(&iq(None), "B 2 16").is_ok());
         refused(
@@ -282,7 +307,7 @@ mod tests {
     #[test]
     fn a_frame_is_checked_before_its_features() {
         let features = FeatureConfig { sample_rate_hz: Some(192_000.0), ..features(1, None) };
-        let input = Input::new(&features, &[port("1 1 128 61")]).expect("refused");
+        let input = Input::new(&features, &port("1 1 128 61")).expect("refused");
         let fits = |channels, instants, rate| {
             let failure = input.fits(&features, channels, instants, rate).expect_err("taken");
             (failure.code, failure.message)

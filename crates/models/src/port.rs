@@ -2,82 +2,7 @@
 
 use std::fmt;
 
-/// Element types a tensor on the wire may have; the names are NumPy's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Dtype {
-    Float32,
-    Float64,
-    Float16,
-    Bfloat16,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    Uint8,
-    Uint16,
-    Uint32,
-    Uint64,
-    Bool,
-}
-
-impl Dtype {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
-        Self::Float32,
-        Self::Float64,
-        Self::Float16,
-        Self::Bfloat16,
-        Self::Int8,
-        Self::Int16,
-        Self::Int32,
-        Self::Int64,
-        Self::Uint8,
-        Self::Uint16,
-        Self::Uint32,
-        Self::Uint64,
-        Self::Bool,
-    ];
-
-    /// The type with this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
-    }
-
-    /// NumPy's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Float32 => "float32",
-            Self::Float64 => "float64",
-            Self::Float16 => "float16",
-            Self::Bfloat16 => "bfloat16",
-            Self::Int8 => "int8",
-            Self::Int16 => "int16",
-            Self::Int32 => "int32",
-            Self::Int64 => "int64",
-            Self::Uint8 => "uint8",
-            Self::Uint16 => "uint16",
-            Self::Uint32 => "uint32",
-            Self::Uint64 => "uint64",
-            Self::Bool => "bool",
-        }
-    }
-
-    /// Bytes of one element.
-    pub const fn size(self) -> usize {
-        match self {
-            Self::Int8 | Self::Uint8 | Self::Bool => 1,
-            Self::Float16 | Self::Bfloat16 | Self::Int16 | Self::Uint16 => 2,
-            Self::Float32 | Self::Int32 | Self::Uint32 => 4,
-            Self::Float64 | Self::Int64 | Self::Uint64 => 8,
-        }
-    }
-
-    /// Whether it is of whole numbers. `bool` is not of numbers at all.
-    pub const fn is_integer(self) -> bool {
-        !matches!(self, Self::Float16 | Self::Bfloat16 | Self::Float32 | Self::Float64 | Self::Bool)
-    }
-}
+use sferic_actors::tensor::Dtype;
 
 /// Element type of an input or output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,12 +38,13 @@ pub struct Port {
 }
 
 impl Port {
-    /// Whether this output of a file has one shape for each shape of the `input`: each of its axes is fixed
-    /// or is one of the input's. In ONNX, axes of one name have one length; an axis without a name may have
+    /// Whether this output of a file has one shape for each shape of the `inputs`: each of its axes is fixed
+    /// or is one of theirs. In ONNX, axes of one name have one length; an axis without a name may have
     /// any.
-    pub fn is_shaped_by(&self, input: &Self) -> bool {
+    pub fn is_shaped_by(&self, inputs: &[&Self]) -> bool {
         let is_of_input = |axis: &Axis| {
-            matches!(axis, Axis::Fixed(_)) || *axis != Axis::Free(String::new()) && input.axes.contains(axis)
+            matches!(axis, Axis::Fixed(_))
+                || *axis != Axis::Free(String::new()) && inputs.iter().any(|input| input.axes.contains(axis))
         };
         self.axes.iter().all(is_of_input)
     }
@@ -162,9 +88,9 @@ mod tests {
                 .collect(),
         };
         let input = port(&["B", "1", "", "T"]);
-        assert!(port(&["B", "2"]).is_shaped_by(&input) && port(&["B", "T", "7"]).is_shaped_by(&input));
-        assert!(!port(&["B", "P"]).is_shaped_by(&input));
-        assert!(!port(&["B", ""]).is_shaped_by(&input), "an axis without a name may be any");
+        assert!(port(&["B", "2"]).is_shaped_by(&[&input]) && port(&["B", "T", "7"]).is_shaped_by(&[&input]));
+        assert!(!port(&["B", "P"]).is_shaped_by(&[&input]));
+        assert!(!port(&["B", ""]).is_shaped_by(&[&input]), "an axis without a name may be any");
     }
 
     #[test]

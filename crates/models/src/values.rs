@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-use super::port::Dtype;
+use sferic_actors::tensor::Dtype;
 
 /// How an output is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,27 @@ impl Values<'_> {
         }
     }
 
+    /// Floats and uint64 as float64; empty for other types.
+    pub fn doubles(self) -> Vec<f64> {
+        match self {
+            Self::Floats(values) => values.iter().map(|&value| value.into()).collect(),
+            Self::Bytes(Dtype::Float16, bytes) => {
+                each(bytes, |bytes| f16::from_le_bytes(bytes).to_f64()).collect()
+            }
+            Self::Bytes(Dtype::Bfloat16, bytes) => {
+                each(bytes, |bytes| bf16::from_le_bytes(bytes).to_f64()).collect()
+            }
+            Self::Bytes(Dtype::Float32, bytes) => {
+                each(bytes, |bytes| f32::from_le_bytes(bytes).into()).collect()
+            }
+            Self::Bytes(Dtype::Float64, bytes) => each(bytes, f64::from_le_bytes).collect(),
+            Self::Bytes(Dtype::Uint64, bytes) => {
+                each(bytes, |bytes| u64::from_le_bytes(bytes) as f64).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Integers as i64, saturating; empty for other types.
     pub fn integers(self) -> Vec<i64> {
         let Self::Bytes(dtype, bytes) = self else { return Vec::new() };
@@ -160,6 +181,9 @@ impl Values<'_> {
             Self::Bytes(Dtype::Bfloat16, bytes) => {
                 bytes.chunks_exact(2).position(|bytes| exponent(bytes, 0x7f80))
             }
+            Self::Bytes(Dtype::Float32, bytes) => {
+                bytes.chunks_exact(4).position(|bytes| exponent(&bytes[2..], 0x7f80))
+            }
             Self::Bytes(Dtype::Float64, bytes) => {
                 bytes.chunks_exact(8).position(|bytes| exponent(&bytes[6..], 0x7ff0))
             }
@@ -179,6 +203,9 @@ mod tests {
         assert_eq!(Values::Floats(&[0.0, f32::MAX]).first_non_finite(), None);
         let doubles: Vec<u8> = [f64::MAX, -1.0, f64::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(Values::Bytes(Dtype::Float64, &doubles).first_non_finite(), Some(2));
+        let floats: Vec<u8> =
+            [f32::MAX, f32::MIN, f32::NEG_INFINITY].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(Values::Bytes(Dtype::Float32, &floats).first_non_finite(), Some(2));
         // 65504, then an infinity, as float16; the largest, then a NaN, as bfloat16.
         assert_eq!(Values::Bytes(Dtype::Float16, &[0xff, 0x7b, 0x00, 0xfc]).first_non_finite(), Some(1));
         assert_eq!(Values::Bytes(Dtype::Bfloat16, &[0x7f, 0x7f, 0xc0, 0x7f]).first_non_finite(), Some(1));

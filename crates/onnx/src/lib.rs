@@ -18,6 +18,7 @@ mod library;
 mod model;
 mod options;
 mod provider;
+mod run_inputs;
 mod run_outputs;
 mod runner;
 mod session;
@@ -25,6 +26,7 @@ mod subnormals;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod trial_frames;
 mod warmup;
 
 pub use catalog::{Catalog, CatalogError, RefusedBundle, Version, VersionState, Versions};

@@ -5,27 +5,30 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use sferic_actors::frame::{IqSamples, ModelId, Tensor};
+use sferic_actors::frame::{Content, ModelId};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::{LoadedModel, RunError};
-use sferic_features::{Extractor, FeatureConfig};
-use sferic_models::{Bundle, Head, Input, Port, hexadecimal};
+use sferic_actors::tensor;
+use sferic_features::Extractor;
+use sferic_models::{Bundle, Head, Inputs, ModelInput, ModelInputSource, Port, hexadecimal};
 
 use super::dispatch::Dispatch;
 use super::library::Runtime;
 use super::options::{ExecutionProvider, Options};
-use super::session::{RunTerminator, SharedSession};
+use super::run_inputs::{RunData, RunInput};
+use super::session::{ReadBy, RunTerminator, SharedSession};
 use super::trial::Trial;
+use super::trial_frames::batch_shape;
 use super::warmup::{BatchCost, WarmUp, warm_up};
 
 /// One loaded and warmed version of a model.
 #[derive(Debug)]
 pub struct Model {
     id: Arc<ModelId>,
-    features: FeatureConfig,
     onnx_digest: [u8; 32],
-    input: Input,
+    given: Inputs,
     head: Head,
+    raw: Head,
     session: SharedSession,
     providers: Vec<ExecutionProvider>,
     dispatch: Option<Dispatch>,
@@ -64,10 +67,10 @@ impl Model {
                 tracing::warn!(model = format!("{name}@{version}"), reason, "no profile of a run")
             })
             .ok();
-        let Trial { cpu, input, head, frame, .. } = trial;
+        let Trial { cpu, inputs: given, head, raw, frames, max_batch, .. } = trial;
         let session = chosen.unwrap_or(cpu);
         let head = head.with_confidence_interval(options.confidence_interval);
-        let warm_up = warm_up(&session, &input, &head, frame, options.max_batch)?;
+        let warm_up = warm_up(&session, &frames, &head, max_batch)?;
         let digest = hexadecimal(&bundle.onnx.digest);
         let (inputs, outputs) = (session.input_ports(), session.output_ports());
         let model = Self {
@@ -77,10 +80,10 @@ impl Model {
                 digest,
                 config_digest: bundle.config_digest,
             }),
-            features: bundle.features,
             onnx_digest: bundle.onnx.digest,
-            input,
+            given,
             head,
+            raw,
             session,
             providers,
             dispatch,
@@ -90,10 +93,12 @@ impl Model {
             warm_up,
             empty_bands_logged: Once::new(),
         };
-        if let Some(rate) = model.features.sample_rate_hz {
-            let extractor =
-                Extractor::new(&model.features, Some(rate)).map_err(|error| format!("[features] {error}"))?;
-            model.warn_of_empty_bands(&extractor);
+        for features in model.given.features() {
+            if let Some(rate) = features.sample_rate_hz {
+                let extractor =
+                    Extractor::new(features, Some(rate)).map_err(|error| format!("[features] {error}"))?;
+                model.warn_of_empty_bands(&extractor);
+            }
         }
         Ok(model)
     }
@@ -115,9 +120,9 @@ impl Model {
         &self.id
     }
 
-    /// The features that the model gets.
-    pub fn features(&self) -> &FeatureConfig {
-        &self.features
+    /// What the model gets, by input.
+    pub fn given(&self) -> &Inputs {
+        &self.given
     }
 
     /// Maximum batch size: smaller than the configured one where larger batches save nothing or change the
@@ -167,49 +172,83 @@ impl Model {
         &self.warm_up.costs
     }
 
-    /// Checks a frame of `instants` samples a channel before its features are computed.
-    ///
-    /// # Errors
-    /// `shape_mismatch` (channels, sample rate, or a width the ONNX file does not take), `not_enough_samples`
-    /// (fewer than the bundle's `min_samples`, before any padding) or `invalid_frame` (no usable sample rate
-    /// where one is needed), with the value and the limit.
-    pub fn fits(&self, channels: usize, instants: usize, sample_rate_hz: Option<f64>) -> Result<(), Failure> {
-        self.input.fits(&self.features, channels, instants, sample_rate_hz)
-    }
-
-    /// Runs a batch of tensors of one shape; `scratch` holds the input of more than one, `canceller` can
-    /// cancel the run. One result per tensor, in order.
+    /// Runs a batch of frames that [can share a run](tensor::Inputs::can_share_run); `scratch` holds, by
+    /// input, what is computed for more than one, `canceller` can cancel the run. One result per frame, in
+    /// order.
     ///
     /// # Errors
     /// The run failed as a whole.
     pub fn run(
         &self,
-        batch: &[&Tensor],
-        scratch: &mut Vec<f32>,
+        batch: &[&tensor::Inputs],
+        scratch: &mut Vec<Vec<f32>>,
         canceller: &RunTerminator,
     ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
         let Some(first) = batch.first() else { return Ok(Vec::new()) };
-        if let Some(other) = batch.iter().find(|tensor| tensor.shape != first.shape) {
-            return Err(RunError(format!("a batch of tensors {:?} and {:?}", first.shape, other.shape)));
+        if let Some(other) = batch.iter().find(|other| !first.can_share_run(other)) {
+            return Err(RunError(format!("{}: a batch of {first:?} and {other:?}", self.id)));
         }
-        let data = match batch {
-            [one] => &*one.data,
-            many => {
-                scratch.clear();
-                many.iter().for_each(|tensor| scratch.extend_from_slice(&tensor.data));
-                &*scratch
-            }
-        };
+        let inputs = self.gather(batch, scratch)?;
+        let (head, read_by) =
+            if first.is_raw { (&self.raw, ReadBy::Sender) } else { (&self.head, ReadBy::Head) };
         let failed = |error: ort::Error| RunError(format!("{}: {error}", self.id));
-        let outputs =
-            self.session.run(&self.input.shape(batch.len(), first.shape), data, canceller).map_err(failed)?;
+        let outputs = self.session.run(&inputs, read_by, canceller).map_err(failed)?;
         let views = outputs.views().map_err(failed)?;
-        self.head.check(&views, batch.len()).map_err(|error| RunError(format!("{}: {error}", self.id)))?;
-        let answer = |(frame, tensor): (usize, &&Tensor)| {
-            self.input.check_range(&tensor.data)?;
-            self.head.answer(&views, frame)
+        head.check(&views, batch.len()).map_err(|error| RunError(format!("{}: {error}", self.id)))?;
+        let answer = |(frame, inputs): (usize, &&tensor::Inputs)| {
+            self.check_range(inputs)?;
+            head.answer(&views, frame)
         };
         Ok(batch.iter().enumerate().map(answer).collect())
+    }
+
+    /// The inputs of a batch, each of all frames.
+    fn gather<'a>(
+        &self,
+        batch: &[&'a tensor::Inputs],
+        scratch: &'a mut Vec<Vec<f32>>,
+    ) -> Result<Vec<RunInput<'a>>, RunError> {
+        let kinds = self.given.iter().len();
+        if let Some(inputs) = batch.iter().find(|inputs| inputs.iter().len() != kinds) {
+            let got = inputs.iter().len();
+            return Err(RunError(format!("{}: {got} inputs, expected {kinds}", self.id)));
+        }
+        scratch.resize_with(kinds, Vec::new);
+        let one = |(at, (known, scratch)): (usize, (&ModelInput, &'a mut Vec<f32>))| {
+            let mut shape = None;
+            let mut given = Vec::new();
+            scratch.clear();
+            for input in batch.iter().filter_map(|inputs| inputs.iter().nth(at)) {
+                match (input, &known.source) {
+                    (tensor::Input::Computed(tensor), ModelInputSource::Computed(_, known)) => {
+                        shape.get_or_insert_with(|| known.shape(batch.len(), tensor.shape));
+                        if batch.len() == 1 {
+                            let shape = shape.unwrap_or_default();
+                            return Ok(RunInput { shape, data: RunData::Floats(&tensor.data) });
+                        }
+                        scratch.extend_from_slice(&tensor.data);
+                    }
+                    (tensor::Input::Given(tensor), _) => {
+                        shape.get_or_insert_with(|| batch_shape(batch.len(), &tensor.shape));
+                        given.push((tensor.dtype, &tensor.data[..]));
+                    }
+                    _ => return Err(RunError(format!("{}: `{}` is no feature", self.id, known.name()))),
+                }
+            }
+            let data = if given.is_empty() { RunData::Floats(&*scratch) } else { RunData::Given(given) };
+            Ok(RunInput { shape: shape.unwrap_or_default(), data })
+        };
+        self.given.iter().zip(scratch.iter_mut()).enumerate().map(one).collect()
+    }
+
+    /// Checks that what was computed stays finite in the types of the ONNX file.
+    fn check_range(&self, inputs: &tensor::Inputs) -> Result<(), Failure> {
+        self.given.iter().zip(inputs.iter()).try_for_each(|(known, input)| match (&known.source, input) {
+            (ModelInputSource::Computed(_, known), tensor::Input::Computed(tensor)) => {
+                known.check_range(&tensor.data)
+            }
+            _ => Ok(()),
+        })
     }
 }
 
@@ -218,8 +257,8 @@ impl LoadedModel for Model {
         &self.id
     }
 
-    fn accepts(&self, samples: &IqSamples) -> Result<(), Failure> {
-        self.fits(samples.channels, samples.len(), samples.sample_rate)
+    fn accepts(&self, content: &Content) -> Result<(), Failure> {
+        self.given.fits(content)
     }
 
     fn max_batch(&self) -> usize {
@@ -236,6 +275,8 @@ impl LoadedModel for Model {
     }
 
     fn rebind(&self, answer: Answer) -> Option<Answer> {
-        self.head.rebind(answer)
+        // Under the key of a frame that wants the raw outputs there is nothing else.
+        let is_raw = matches!(answer, Answer::Tensors(_)) && !self.head.is_raw();
+        if is_raw { self.raw.rebind(answer) } else { self.head.rebind(answer) }
     }
 }

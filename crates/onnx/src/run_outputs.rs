@@ -10,7 +10,8 @@ use sferic_models::{Class, Dtype, Elements, Output, Reading, ScoreMap, Values};
 /// The outputs of one run, in the order they were selected.
 #[derive(Debug)]
 pub(crate) struct RunTensors {
-    pub input_shape: Vec<i64>,
+    /// The shapes of the inputs, one after the other.
+    pub input_shapes: Vec<i64>,
     pub outputs: Vec<OutputValue>,
 }
 
@@ -37,7 +38,7 @@ pub(crate) enum Converted {
 impl RunTensors {
     /// Values for the `readings`, one each.
     pub(crate) fn new(
-        input_shape: &[i64],
+        input_shapes: Vec<i64>,
         values: Vec<DynValue>,
         readings: &[Reading],
     ) -> Result<Self, ort::Error> {
@@ -50,8 +51,7 @@ impl RunTensors {
         }
         let outputs =
             values.into_iter().zip(readings).map(|(value, &reading)| OutputValue::new(value, reading));
-        let mut tensors =
-            Self { input_shape: input_shape.to_vec(), outputs: outputs.collect::<Result<_, _>>()? };
+        let mut tensors = Self { input_shapes, outputs: outputs.collect::<Result<_, _>>()? };
         tensors.convert()?;
         Ok(tensors)
     }

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use sferic_actors::frame::Tensor;
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::{LoadedModel, RunCanceller, RunError, Runner, Runners};
+use sferic_actors::tensor::Inputs;
 
 use super::model::Model;
 use super::session::RunTerminator;
 use super::subnormals;
 
-/// Runs models on one thread. Runners share the sessions; only the input buffer of a batch is its own.
+/// Runs models on one thread. Runners share the sessions; only the input buffers of a batch are its own.
 #[derive(Debug)]
 pub struct OnnxRunner {
-    scratch: Vec<f32>,
+    scratch: Vec<Vec<f32>>,
     canceller: Arc<RunTerminator>,
 }
 
@@ -39,7 +39,7 @@ impl Runner for OnnxRunner {
     fn run(
         &mut self,
         model: &dyn LoadedModel,
-        batch: &[&Tensor],
+        batch: &[&Inputs],
     ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
         let loaded = Model::behind(model)
             .ok_or_else(|| RunError(format!("{} is no model of ONNX Runtime", model.id())))?;

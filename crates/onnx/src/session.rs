@@ -1,38 +1,53 @@
 //! One ONNX Runtime session, run by many threads at once.
 
 use std::ffi::{CString, c_char};
-use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use half::{bf16, f16};
 use ort::AsPointer;
 use ort::environment::Environment;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
 use ort::session::{RunOptions, Session};
 use ort::sys::OrtValue;
-use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorRef, ValueType};
+use ort::value::{DynValue, Outlet, ValueType};
 use sferic_actors::ports::RunCanceller;
 use sferic_models::{Axis, Dtype, Elements, OnnxFile, Output, Port, Reading};
 
 use super::options::ExecutionProvider;
 use super::provider::{Threads, dispatch};
+use super::run_inputs::{InputValue, RunInput};
 use super::run_outputs::{OutputValue, RunTensors, elements};
 
 /// A session that any number of threads may run: the weights are in memory once (see `ops/docs/adr/0002`).
 #[derive(Debug)]
 pub(crate) struct SharedSession {
-    /// Outputs of finished runs, to be reused. Declared before the session: they lie in its arena and have to
-    /// be dropped first.
-    spare: Mutex<Vec<RunTensors>>,
+    /// Declared before the session: outputs to be reused lie in its arena and have to be dropped first.
+    head: Selection,
+    raw: Selection,
     session: Session,
-    input: CString,
-    input_dtype: Dtype,
+    inputs: Vec<(CString, Dtype)>,
+    threads: usize,
+}
+
+/// Who reads the outputs of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadBy {
+    /// The head of the bundle.
+    Head,
+    /// The sender, as they are.
+    Sender,
+}
+
+/// Outputs that are read together.
+#[derive(Debug, Default)]
+struct Selection {
+    /// Those of finished runs, to be reused.
+    spare: Mutex<Vec<RunTensors>>,
     outputs: Vec<CString>,
     readings: Vec<Reading>,
-    /// Maximum length of `spare`: one per thread; none where the shape of an output is not determined by that
-    /// of the input, or an output is no tensor of numbers.
+    /// Maximum length of `spare`: one per thread; none where the shape of an output is not determined by
+    /// those of the inputs, or an output is no tensor of numbers.
     spare_limit: usize,
 }
 
@@ -125,13 +140,11 @@ impl SharedSession {
             )?;
         }
         Ok(Self {
-            spare: Mutex::default(),
+            head: Selection::default(),
+            raw: Selection::default(),
             session: builder.commit_from_memory(&onnx.graph)?,
-            input: CString::default(),
-            input_dtype: Dtype::Float32,
-            outputs: Vec::new(),
-            readings: Vec::new(),
-            spare_limit: options.threads.sessions,
+            inputs: Vec::new(),
+            threads: options.threads.sessions,
         })
     }
 
@@ -150,47 +163,53 @@ impl SharedSession {
         self.session.outputs().iter().map(port).collect()
     }
 
-    /// Selects the input and the outputs, in the order in which [`run`](Self::run) returns them, and how they
-    /// are read.
+    /// Selects the inputs and the outputs that either reader gets, in the order in which [`run`](Self::run)
+    /// takes and returns them, and how outputs are read.
     pub(crate) fn select<'a>(
         &mut self,
-        input: &str,
-        outputs: impl Iterator<Item = (&'a str, Reading)>,
+        inputs: impl Iterator<Item = &'a str>,
+        head: impl Iterator<Item = (&'a str, Reading)>,
+        raw: impl Iterator<Item = (&'a str, Reading)>,
     ) -> Result<(), ort::Error> {
-        // Names come from the ONNX file by way of C strings, so none holds a NUL.
-        let name = |name: &str| CString::new(name).map_err(ort::Error::wrap);
-        let (inputs, ports) = (self.input_ports(), self.output_ports());
-        let fed = inputs.iter().find(|port| port.name == input);
-        self.input = name(input)?;
-        if let Some(&Port { elements: Elements::Numbers(dtype), .. }) = fed {
-            self.input_dtype = dtype;
-        }
-        for (output, reading) in outputs {
-            let port = ports.iter().find(|port| port.name == output);
-            let kept = |(port, fed): (&Port, &Port)| {
-                matches!(port.elements, Elements::Numbers(_)) && port.is_shaped_by(fed)
-            };
-            if !port.zip(fed).is_some_and(kept) {
-                self.spare_limit = 0;
+        let (all, outputs) = (self.input_ports(), self.output_ports());
+        let mut fed = Vec::new();
+        self.inputs.clear();
+        for input in inputs {
+            if let Some(port @ &Port { elements: Elements::Numbers(dtype), .. }) =
+                all.iter().find(|port| port.name == input)
+            {
+                self.inputs.push((name(input)?, dtype));
+                fed.push(port);
             }
-            self.outputs.push(name(output)?);
-            self.readings.push(reading);
         }
+        self.head = Selection::new(&fed, &outputs, head, self.threads)?;
+        self.raw = Selection::new(&fed, &outputs, raw, self.threads)?;
         Ok(())
     }
 
-    /// Runs once on the calling thread, unless `canceller` cancels it. `shape` is that of the whole input,
-    /// and `data` has as many values.
+    /// Runs once on the calling thread, unless `canceller` cancels it. The inputs are those selected, in
+    /// their order.
     #[allow(unsafe_code)]
     pub(crate) fn run(
         &self,
-        shape: &[i64],
-        data: &[f32],
+        inputs: &[RunInput<'_>],
+        read_by: ReadBy,
         canceller: &RunTerminator,
     ) -> Result<RunOutputs<'_>, ort::Error> {
-        let input = InputValue::new(self.input_dtype, shape, data)?;
-        let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
-        let spare = self.take_spare(shape);
+        let selection = match read_by {
+            ReadBy::Head => &self.head,
+            ReadBy::Sender => &self.raw,
+        };
+        if inputs.len() != self.inputs.len() {
+            let (given, taken) = (inputs.len(), self.inputs.len());
+            return Err(ort::Error::new(format!("{given} inputs are given, the model takes {taken}")));
+        }
+        let values = self.inputs.iter().zip(inputs).map(|((_, dtype), input)| InputValue::new(*dtype, input));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
+        let input_names: Vec<*const c_char> = self.inputs.iter().map(|(name, _)| name.as_ptr()).collect();
+        let input_values: Vec<*const OrtValue> = values.iter().map(InputValue::ptr).collect();
+        let output_names: Vec<*const c_char> = selection.outputs.iter().map(|name| name.as_ptr()).collect();
+        let spare = selection.take_spare(inputs);
         let mut outputs: Vec<*mut OrtValue> = match &spare {
             Some(spare) => spare.outputs.iter().map(OutputValue::ptr).collect(),
             None => vec![ptr::null_mut(); output_names.len()],
@@ -200,16 +219,16 @@ impl SharedSession {
         // keeps what a run changes in an execution frame of its own, and takes a lock where an execution
         // provider can't run concurrently. `Session::run` asks for `&mut` out of caution and changes nothing
         // of the Rust struct; no `&mut Session` exists here. All pointers are valid for the call: the session
-        // by `&self`, options, names and input by the borrows above, and `outputs` has one pointer a name:
-        // null as the API asks for what it is to allocate, or a tensor of `spare`, which is nobody else's now
-        // and which the API leaves to its owner.
+        // by `&self`, options, names and inputs by the borrows above (one name an input), and `outputs` has
+        // one pointer a name: null as the API asks for what it is to allocate, or a tensor of `spare`, which
+        // is nobody else's now and which the API leaves to its owner.
         let status = unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),
                 options,
-                &self.input.as_ptr(),
-                &input.ptr(),
-                1,
+                input_names.as_ptr(),
+                input_values.as_ptr(),
+                input_names.len(),
                 output_names.as_ptr(),
                 output_names.len(),
                 outputs.as_mut_ptr(),
@@ -219,20 +238,51 @@ impl SharedSession {
         unsafe { ort::Error::result_from_status(status) }?;
         if let Some(mut spare) = spare {
             spare.convert()?;
-            return Ok(RunOutputs { tensors: Some(spare), session: self });
+            return Ok(RunOutputs { tensors: Some(spare), selection });
         }
         let values = outputs.into_iter().filter_map(NonNull::new);
         // SAFETY: a run without error has set every pointer to a value that is now ours. Their memory is of
         // the session's arena, which the borrow of `self` keeps.
         let values = values.map(|value| unsafe { DynValue::from_ptr(value, Some(self.session.allocator())) });
-        let tensors = RunTensors::new(shape, values.collect(), &self.readings)?;
-        Ok(RunOutputs { tensors: Some(tensors), session: self })
+        let shapes = inputs.iter().flat_map(|input| &input.shape).copied().collect();
+        let tensors = RunTensors::new(shapes, values.collect(), &selection.readings)?;
+        Ok(RunOutputs { tensors: Some(tensors), selection })
+    }
+}
+
+/// Names come from the ONNX file by way of C strings, so none holds a NUL.
+fn name(name: &str) -> Result<CString, ort::Error> {
+    CString::new(name).map_err(ort::Error::wrap)
+}
+
+impl Selection {
+    fn new<'a>(
+        fed: &[&Port],
+        ports: &[Port],
+        outputs: impl Iterator<Item = (&'a str, Reading)>,
+        threads: usize,
+    ) -> Result<Self, ort::Error> {
+        let mut selection = Self { spare_limit: threads, ..Self::default() };
+        for (output, reading) in outputs {
+            let port = ports.iter().find(|port| port.name == output);
+            let is_kept =
+                |port: &Port| matches!(port.elements, Elements::Numbers(_)) && port.is_shaped_by(fed);
+            if !port.is_some_and(is_kept) {
+                selection.spare_limit = 0;
+            }
+            selection.outputs.push(name(output)?);
+            selection.readings.push(reading);
+        }
+        Ok(selection)
     }
 
-    /// Takes reusable outputs for an input of this shape.
-    fn take_spare(&self, input_shape: &[i64]) -> Option<RunTensors> {
+    /// Takes reusable outputs for inputs of these shapes.
+    fn take_spare(&self, inputs: &[RunInput<'_>]) -> Option<RunTensors> {
         let mut spare = self.lock_spare();
-        let at = spare.iter().rposition(|tensors| tensors.input_shape == input_shape)?;
+        let is_of = |tensors: &RunTensors| {
+            tensors.input_shapes.iter().eq(inputs.iter().flat_map(|input| &input.shape))
+        };
+        let at = spare.iter().rposition(is_of)?;
         Some(spare.swap_remove(at))
     }
 
@@ -249,10 +299,10 @@ impl SharedSession {
     }
 }
 
-/// Outputs of a run. When dropped, their memory is reused by the next run on an input of the same shape.
+/// Outputs of a run. When dropped, their memory is reused by the next run on inputs of the same shapes.
 pub(crate) struct RunOutputs<'s> {
     tensors: Option<RunTensors>,
-    session: &'s SharedSession,
+    selection: &'s Selection,
 }
 
 impl RunOutputs<'_> {
@@ -265,42 +315,7 @@ impl RunOutputs<'_> {
 impl Drop for RunOutputs<'_> {
     fn drop(&mut self) {
         if let Some(tensors) = self.tensors.take() {
-            self.session.keep_spare(tensors);
-        }
-    }
-}
-
-/// Input of a run.
-enum InputValue<'a> {
-    /// float32 in place.
-    Floats(TensorRef<'a, f32>),
-    /// A copy, converted to the type of the model.
-    Converted(DynValue),
-}
-
-impl<'a> InputValue<'a> {
-    fn new(dtype: Dtype, shape: &'a [i64], data: &'a [f32]) -> Result<Self, ort::Error> {
-        fn converted<T: PrimitiveTensorElementType + Debug + Copy + 'static>(
-            shape: &[i64],
-            data: &[f32],
-            convert: fn(f32) -> T,
-        ) -> Result<InputValue<'static>, ort::Error> {
-            let data: Vec<T> = data.iter().map(|&value| convert(value)).collect();
-            Ok(InputValue::Converted(Tensor::from_array((shape, data))?.into_dyn()))
-        }
-        match dtype {
-            Dtype::Float16 => converted(shape, data, f16::from_f32),
-            Dtype::Bfloat16 => converted(shape, data, bf16::from_f32),
-            Dtype::Float64 => converted(shape, data, f64::from),
-            // Other types are no inputs of a bundle; the library refuses float32 for them.
-            _ => Ok(Self::Floats(TensorRef::from_array_view((shape, data))?)),
-        }
-    }
-
-    fn ptr(&self) -> *const OrtValue {
-        match self {
-            Self::Floats(tensor) => tensor.ptr(),
-            Self::Converted(value) => value.ptr(),
+            self.selection.keep_spare(tensors);
         }
     }
 }

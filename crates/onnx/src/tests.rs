@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::{fs, thread};
 
-use sferic_actors::frame::Tensor;
+use sferic_actors::frame::{Content, IqSamples};
 use sferic_actors::outcome::{Answer, FailureCode};
-use sferic_actors::ports::{RunCanceller, Runner};
+use sferic_actors::ports::{LoadedModel, RunCanceller, Runner};
+use sferic_actors::tensor::{Inputs, Tensor};
 use sferic_models::{OnnxFile, Reading};
+use sferic_samples::Datatype;
 
 use super::provider::Threads;
-use super::session::{RunOutputs, SessionOptions, SharedSession};
+use super::run_inputs::{RunData, RunInput};
+use super::session::{ReadBy, RunOutputs, SessionOptions, SharedSession};
 use super::*;
 
 mod bundles;
+mod inputs;
 mod loads;
 mod providers;
 
@@ -52,15 +56,21 @@ fn catalog() -> Option<Arc<Catalog>> {
 }
 
 /// `n` samples of one constant value each of I and Q.
-fn constant(i: f32, q: f32, n: usize) -> Tensor {
-    Tensor { shape: [1, 2, n], data: [vec![i; n], vec![q; n]].concat().into() }
+fn constant(i: f32, q: f32, n: usize) -> Inputs {
+    Tensor { shape: [1, 2, n], data: [vec![i; n], vec![q; n]].concat().into() }.into()
+}
+
+/// A frame of this many samples.
+fn frame(channels: usize, n: usize) -> Content {
+    let bytes = vec![0; 2 * channels * n].into();
+    IqSamples { bytes, datatype: Datatype::Ci8, channels, sample_rate: None }.into()
 }
 
 type Results = Vec<Result<Answer, sferic_actors::outcome::Failure>>;
 
-fn run(catalog: &Arc<Catalog>, model: &str, batch: &[Tensor]) -> Result<Results, String> {
+fn run(catalog: &Arc<Catalog>, model: &str, batch: &[Inputs]) -> Result<Results, String> {
     let model = catalog.resolve(model).map_err(|failure| failure.message)?;
-    let batch: Vec<&Tensor> = batch.iter().collect();
+    let batch: Vec<&Inputs> = batch.iter().collect();
     OnnxRunner::new().run(&**model, &batch).map_err(|error| error.to_string())
 }
 
@@ -83,7 +93,7 @@ fn every_fixture_loads() {
 #[test]
 fn answers_are_those_worked_out_by_hand_alone_and_in_a_batch() {
     let Some(catalog) = catalog() else { return };
-    let batch: Vec<Tensor> = [0.1, 0.2, 0.3].map(|i| constant(i, -0.25, 40)).into();
+    let batch: Vec<Inputs> = [0.1, 0.2, 0.3].map(|i| constant(i, -0.25, 40)).into();
     let together = run(&catalog, "degrees", &batch).expect("failed");
     for ((i, tensor), answer) in [0.1f32, 0.2, 0.3].into_iter().zip(&batch).zip(&together) {
         let Ok(Answer::Localization(found)) = answer else { panic!("{answer:?}") };
@@ -145,7 +155,7 @@ fn an_output_of_data_dependent_length_is_complete() {
     for above in [3, 0, 7, 3] {
         let values = (0..16).map(|index| if index < above { 0.75 } else { 0.25 }).collect::<Vec<f32>>();
         let frame = Tensor { shape: [1, 2, 8], data: values.into() };
-        let answer = run(&catalog, "ragged", &[frame]).expect("failed").remove(0).expect("failed");
+        let answer = run(&catalog, "ragged", &[frame.into()]).expect("failed").remove(0).expect("failed");
         let Answer::Tensors(tensors) = answer else { panic!("{answer:?}") };
         assert_eq!((&tensors[0].shape[..], tensors[0].data.len()), (&[1, above][..], 4 * above));
     }
@@ -157,9 +167,13 @@ fn outputs_in_use_are_not_overwritten_and_returned_ones_are_reused() {
     let onnx = OnnxFile::read(&fixtures().join("degrees/1")).expect("there");
     let options = SessionOptions { threads: Threads { sessions: 1, intra: 1 }, memory_pattern: false };
     let mut session = SharedSession::open(runtime.environment(), &onnx, options, &[], None).expect("opened");
-    session.select("x", [("position", Reading::Floats)].into_iter()).expect("named");
-    let run =
-        |level: f32| session.run(&[1, 1, 2, 8], &[level; 16], &RunTerminator::default()).expect("failed");
+    session
+        .select(["x"].into_iter(), [("position", Reading::Floats)].into_iter(), [].into_iter())
+        .expect("named");
+    let run = |level: f32| {
+        let input = RunInput { shape: vec![1, 1, 2, 8], data: RunData::Floats(&[level; 16]) };
+        session.run(&[input], ReadBy::Head, &RunTerminator::default()).expect("failed")
+    };
     let latitude = |outputs: &RunOutputs<'_>| {
         let latitude = &outputs.views().expect("a view")[0].floats(0)[0];
         (latitude.round(), std::ptr::from_ref(latitude))
@@ -206,12 +220,12 @@ fn a_fixed_batch_axis_and_a_mixing_model_mean_batches_of_one() {
 fn a_fixed_width_is_a_limit_of_the_frame() {
     let Some(catalog) = catalog() else { return };
     let model = catalog.resolve("width32").expect("there");
-    assert_eq!(model.fits(1, 32, None), Ok(()));
-    let failure = model.fits(1, 33, None).expect_err("taken");
+    assert_eq!(model.accepts(&frame(1, 32)), Ok(()));
+    let failure = model.accepts(&frame(1, 33)).expect_err("taken");
     assert_eq!(failure.code, FailureCode::ShapeMismatch);
     assert!(failure.message.contains("33") && failure.message.contains("32"), "{}", failure.message);
     assert_eq!(
-        catalog.resolve("degrees").expect("there").fits(2, 32, None).map_err(|f| f.code),
+        catalog.resolve("degrees").expect("there").accepts(&frame(2, 32)).map_err(|f| f.code),
         Err(FailureCode::ShapeMismatch)
     );
 }
@@ -303,7 +317,7 @@ fn one_session_gives_every_thread_the_same_answers() {
                 let mut runner = OnnxRunner::new();
                 for round in 0..200usize {
                     let values: Vec<f32> = (0..=round % 4).map(|k| 0.01 * (1 + k + thread) as f32).collect();
-                    let tensors: Vec<Tensor> = values.iter().map(|&i| constant(i, 0.3, 16 + round)).collect();
+                    let tensors: Vec<Inputs> = values.iter().map(|&i| constant(i, 0.3, 16 + round)).collect();
                     let answers = runner.run(&**model, &tensors.iter().collect::<Vec<_>>()).expect("failed");
                     for (value, answer) in values.iter().zip(answers) {
                         let found = latitude(&answer.expect("failed"));

@@ -8,9 +8,10 @@ use super::library::Runtime;
 use super::options::{ExecutionProvider, Options};
 use super::provider::Threads;
 use super::session::{SessionOptions, SharedSession};
-use super::warmup::{RUNS, RUNS_TIME, noise, numbers, run};
+use super::trial_frames::TrialFrames;
+use super::warmup::{RUNS, RUNS_TIME, numbers, run};
 use sferic_features::Kind;
-use sferic_models::{Bundle, Head, Input, width};
+use sferic_models::{Bundle, Head, InputConfig, Inputs, ModelInput};
 
 /// Difference of outputs from those of the CPU.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,17 +56,15 @@ pub(crate) struct Trial<'a> {
     runtime: &'a Runtime,
     bundle: &'a Bundle,
     options: SessionOptions,
-    max_batch: usize,
-    pub input: Input,
+    /// As far as the ONNX file takes batches.
+    pub max_batch: usize,
+    pub inputs: Inputs,
     pub head: Head,
-    /// Shape of the trial frame: channels, rows, columns.
-    pub frame: [usize; 3],
-    noise: Vec<f32>,
+    /// Reads the outputs for senders that want them as they are.
+    pub raw: Head,
+    pub frames: TrialFrames,
     pub cpu: SharedSession,
 }
-
-/// Length of the trial frame of a model of variable width, samples.
-const WARM_UP_SAMPLES: usize = 16_384;
 
 impl<'a> Trial<'a> {
     /// Opens the session on the CPU.
@@ -73,27 +72,26 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// In words: what of the bundle does not fit the ONNX file.
     pub(crate) fn new(runtime: &'a Runtime, bundle: &'a Bundle, options: &Options) -> Result<Self, String> {
-        let features = &bundle.features;
         let max_batch = options.max_batch.max(1);
         let options = SessionOptions {
             threads: Threads { sessions: options.sessions, intra: options.intra_threads },
             // Spectra have as many widths as hops in the longest frame, raw samples as many as samples.
-            memory_pattern: match features.kind {
-                Kind::Iq => features.frames.is_some(),
-                Kind::LogMel | Kind::LogSpectrum => true,
-            },
+            memory_pattern: bundle.inputs.iter().filter_map(InputConfig::features).all(|features| {
+                match features.kind {
+                    Kind::Iq => features.frames.is_some(),
+                    Kind::LogMel | Kind::LogSpectrum | Kind::Power => true,
+                }
+            }),
         };
         let mut cpu = SharedSession::open(runtime.environment(), &bundle.onnx, options, &[], None)
             .map_err(|error| format!("onnx runtime can't load model.onnx: {error}"))?;
-        let input = Input::new(features, &cpu.input_ports())?;
+        let inputs = Inputs::new(&bundle.inputs, &cpu.input_ports())?;
         let head = Head::new(&bundle.output, &cpu.output_ports())?;
-        cpu.select(&input.name, head.outputs()).map_err(|error| error.to_string())?;
-        let columns =
-            input.fixed_width.unwrap_or_else(|| width(features, WARM_UP_SAMPLES.max(features.min_samples())));
-        let frame = [features.num_channels, features.rows(), columns];
-        let max_batch = if input.batch_of_one || head.batch_of_one() { 1 } else { max_batch };
-        let noise = noise(frame.iter().product::<usize>() * max_batch);
-        Ok(Self { runtime, bundle, options, max_batch, input, head, frame, noise, cpu })
+        let raw = Head::raw(&cpu.output_ports());
+        select(&mut cpu, &inputs, &head, &raw)?;
+        let max_batch = if inputs.batch_of_one() || head.batch_of_one() { 1 } else { max_batch };
+        let frames = TrialFrames::new(&inputs, max_batch);
+        Ok(Self { runtime, bundle, options, max_batch, inputs, head, raw, frames, cpu })
     }
 
     /// Opens a session on `providers`, in this order, with the CPU as fallback.
@@ -109,14 +107,13 @@ impl<'a> Trial<'a> {
         let (environment, onnx) = (self.runtime.environment(), &self.bundle.onnx);
         let mut session = SharedSession::open(environment, onnx, self.options, providers, profile)
             .map_err(|error| error.to_string())?;
-        session.select(&self.input.name, self.head.outputs()).map_err(|error| error.to_string())?;
+        select(&mut session, &self.inputs, &self.head, &self.raw)?;
         Ok(session)
     }
 
     /// Runs frames of noise and returns all values of all outputs.
     fn outputs(&self, session: &SharedSession, batch: usize) -> Result<Vec<Vec<f64>>, String> {
-        let noise = &self.noise[..self.noise.len() / self.max_batch * batch];
-        run(session, &self.input.shape(batch, self.frame), noise, |outputs| {
+        run(session, &self.frames.batch(0, batch), |outputs| {
             self.head.check(outputs, batch)?;
             Ok(outputs.iter().map(|output| numbers(output.values)).collect())
         })
@@ -189,9 +186,8 @@ impl<'a> Trial<'a> {
         time: Duration,
         most: usize,
     ) -> Result<Vec<Duration>, String> {
-        let shape = self.input.shape(1, self.frame);
-        let alone = &self.noise[..self.noise.len() / self.max_batch];
-        let once = || run(session, &shape, alone, |outputs| self.head.check(outputs, 1));
+        let alone = self.frames.batch(0, 1);
+        let once = || run(session, &alone, |outputs| self.head.check(outputs, 1));
         once()?;
         let (begun, mut found) = (Instant::now(), Vec::with_capacity(most));
         while found.is_empty() || (found.len() < most && begun.elapsed() < time) {
@@ -202,6 +198,11 @@ impl<'a> Trial<'a> {
         found.sort();
         Ok(found)
     }
+}
+
+fn select(session: &mut SharedSession, inputs: &Inputs, head: &Head, raw: &Head) -> Result<(), String> {
+    let names = inputs.iter().map(ModelInput::name);
+    session.select(names, head.outputs(), raw.outputs()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use sferic_models::{Class, Head, Input, Output, Values};
+use sferic_models::{Class, Head, Output, Values};
 
-use super::session::{RunTerminator, SharedSession};
+use super::run_inputs::RunInput;
+use super::session::{ReadBy, RunTerminator, SharedSession};
+use super::trial_frames::TrialFrames;
 
 /// Run time at one batch size.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,16 +61,11 @@ const TOLERANCE: f64 = 1e-4;
 /// one.
 pub(crate) fn warm_up(
     session: &SharedSession,
-    input: &Input,
+    frames: &TrialFrames,
     head: &Head,
-    frame: [usize; 3],
     max_batch: usize,
 ) -> Result<WarmUp, String> {
-    let max_batch = if input.batch_of_one || head.batch_of_one() { 1 } else { max_batch.max(1) };
-    let size: usize = frame.iter().product();
-    let frames = noise(size * max_batch);
-    let alone = &frames[..size];
-    let first = measure(session, &input.shape(1, frame), alone, |outputs| head.check(outputs, 1))?;
+    let first = measure(session, frames, head, 1)?;
     let mut found = WarmUp { costs: vec![first], max_batch: 1, batch_variant: false };
     if max_batch == 1 {
         return Ok(found);
@@ -77,8 +74,8 @@ pub(crate) fn warm_up(
     let mut references = Vec::new();
     let (mut best, mut misses) = (first.per_frame(), 0);
     for batch in sizes(max_batch) {
-        for one in frames[references.len() * size..batch * size].chunks_exact(size) {
-            references.push(run(session, &input.shape(1, frame), one, |outputs| Ok(of_frame(outputs, 0)))?);
+        for one in references.len()..batch {
+            references.push(run(session, &frames.batch(one, 1), |outputs| Ok(of_frame(outputs, 0)))?);
         }
         let check = |outputs: &[Output<'_>]| {
             head.check(outputs, batch)?;
@@ -87,9 +84,8 @@ pub(crate) fn warm_up(
                 .enumerate()
                 .all(|(index, reference)| close(reference, &of_frame(outputs, index))))
         };
-        let shape = input.shape(batch, frame);
-        let cost = run(session, &shape, &frames[..size * batch], check).and_then(|same| match same {
-            true => measure(session, &shape, &frames[..size * batch], |outputs| head.check(outputs, batch)),
+        let cost = run(session, &frames.batch(0, batch), check).and_then(|same| match same {
+            true => measure(session, frames, head, batch),
             false => Err("a frame's outputs depend on its batch".into()),
         });
         let Ok(cost) = cost else {
@@ -104,17 +100,11 @@ pub(crate) fn warm_up(
     }
     // Measured again, so that a moment of load on the machine does not decide.
     for cost in &mut found.costs {
-        let shape = input.shape(cost.batch, frame);
-        let again = measure(session, &shape, &frames[..size * cost.batch], |outputs| {
-            head.check(outputs, cost.batch)
-        })?;
-        cost.run = cost.run.min(again.run);
+        cost.run = cost.run.min(measure(session, frames, head, cost.batch)?.run);
     }
     found.max_batch = worthwhile(&found.costs);
     for batch in (1..found.max_batch).filter(|batch| found.costs.iter().all(|cost| cost.batch != *batch)) {
-        run(session, &input.shape(batch, frame), &frames[..size * batch], |outputs| {
-            head.check(outputs, batch)
-        })?;
+        run(session, &frames.batch(0, batch), |outputs| head.check(outputs, batch))?;
     }
     Ok(found)
 }
@@ -135,50 +125,36 @@ fn sizes(max: usize) -> impl Iterator<Item = usize> {
 
 pub(crate) fn run<T>(
     session: &SharedSession,
-    shape: &[i64],
-    data: &[f32],
+    inputs: &[RunInput<'_>],
     look: impl FnOnce(&[Output<'_>]) -> Result<T, String>,
 ) -> Result<T, String> {
-    let failed = |error: ort::Error| format!("a run on {shape:?} failed: {error}");
-    let outputs = session.run(shape, data, &RunTerminator::default()).map_err(failed)?;
+    let failed = |error: ort::Error| {
+        let shapes: Vec<_> = inputs.iter().map(|input| format!("{:?}", input.shape)).collect();
+        format!("a run on {} failed: {error}", shapes.join(", "))
+    };
+    let outputs = session.run(inputs, ReadBy::Head, &RunTerminator::default()).map_err(failed)?;
     look(&outputs.views().map_err(failed)?)
 }
 
 /// The shortest of a few runs. The first fills caches; it counts only where it is too long to be repeated.
 fn measure(
     session: &SharedSession,
-    shape: &[i64],
-    data: &[f32],
-    check: impl Fn(&[Output<'_>]) -> Result<(), String>,
+    frames: &TrialFrames,
+    head: &Head,
+    batch: usize,
 ) -> Result<BatchCost, String> {
+    let inputs = frames.batch(0, batch);
     let begun = Instant::now();
     let mut shortest = Duration::MAX;
     for index in 0..=RUNS {
         let run_begun = Instant::now();
-        run(session, shape, data, &check)?;
+        run(session, &inputs, |outputs| head.check(outputs, batch))?;
         shortest = shortest.min(run_begun.elapsed());
         if index > 0 && begun.elapsed() > RUNS_TIME || begun.elapsed() > 2 * RUNS_TIME {
             break;
         }
     }
-    Ok(BatchCost {
-        batch: shape.first().and_then(|&batch| usize::try_from(batch).ok()).unwrap_or(1),
-        run: shortest,
-    })
-}
-
-/// Uniform in ±0.5 and the same every time (Marsaglia's xorshift): a constant input would hide that a model
-/// mixes frames.
-pub(crate) fn noise(length: usize) -> Vec<f32> {
-    let mut state = 0x9e37_79b9_u32;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as f32 / u32::MAX as f32 - 0.5
-    })
-    .take(length)
-    .collect()
+    Ok(BatchCost { batch, run: shortest })
 }
 
 fn of_frame(outputs: &[Output<'_>], frame: usize) -> Vec<Vec<f64>> {
@@ -249,14 +225,5 @@ mod tests {
         assert!(close(&[f64::NAN, f64::INFINITY, 0.0], &[f64::NAN, f64::INFINITY, 0.0]));
         assert!(!close(&[f64::NAN], &[0.0]));
         assert!(!close(&[0.0], &[0.0, 0.0]));
-    }
-
-    #[test]
-    fn noise_differs_from_frame_to_frame() {
-        let noise = noise(2048);
-        assert!(noise.iter().all(|x| x.abs() <= 0.5));
-        assert!(noise[..1024] != noise[1024..]);
-        let mean = noise.iter().sum::<f32>() / 2048.0;
-        assert!(mean.abs() < 0.05, "{mean}");
     }
 }

@@ -6,6 +6,7 @@ use sferic_actors::frame::Priority;
 use super::binary::Binary;
 use super::geolocation::Geolocation;
 use super::iq_data::IqData;
+use super::tensors::Tensors;
 use super::values::{Text, optional_name, optional_whole};
 
 /// A frame's keys; see the contract for their meaning.
@@ -16,6 +17,8 @@ pub struct Body<'a> {
     #[serde(borrow)]
     pub samples: Option<Binary<'a>>,
     pub iq_data: Option<IqData>,
+    #[serde(borrow)]
+    pub tensors: Option<Tensors<'a>>,
     #[serde(borrow)]
     pub datatype: Option<Text<'a>>,
     pub sample_rate: Option<f64>,

@@ -59,12 +59,14 @@ fn explain_messagepack(payload: &[u8]) -> ReadError {
     })
 }
 
-/// What a MessagePack map holds under a key, in serde's words.
+/// What a MessagePack map holds under a key, or under one of a map in it, in serde's words.
 fn held_at(mut payload: &[u8], path: &str) -> Option<String> {
     let value = rmpv::decode::read_value_ref(&mut payload).ok()?;
-    let ValueRef::Map(entries) = value else { return None };
-    let is_it = |key: &ValueRef<'_>| matches!(key, ValueRef::String(key) if key.as_str() == Some(path));
-    let (_, held) = entries.iter().find(|(key, _)| is_it(key))?;
+    let held = path.split('.').try_fold(&value, |value, at| {
+        let ValueRef::Map(entries) = value else { return None };
+        let is_it = |key: &ValueRef<'_>| matches!(key, ValueRef::String(key) if key.as_str() == Some(at));
+        entries.iter().find(|(key, _)| is_it(key)).map(|(_, held)| held)
+    })?;
     let unexpected = match held {
         ValueRef::Nil => Unexpected::Unit,
         ValueRef::Boolean(value) => Unexpected::Bool(*value),

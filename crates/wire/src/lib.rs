@@ -22,6 +22,7 @@ mod outcome;
 mod salvage;
 mod scalar;
 mod split;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -37,6 +38,7 @@ pub use geolocation::Geolocation;
 pub use outcome::{EncodeError, encode, encode_as, encode_failure, timestamp};
 pub use salvage::salvage;
 use sferic_actors::frame::Encoding;
+pub use tensors::{TensorBody, Tensors};
 pub use values::Text;
 
 /// The header that says so.

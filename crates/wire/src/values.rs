@@ -55,7 +55,8 @@ pub(super) fn whole(number: f64) -> Option<u64> {
 }
 
 /// A whole number from 0, maybe written as a float.
-struct Whole(u64);
+#[derive(Debug)]
+pub(super) struct Whole(pub u64);
 
 /// For `deserialize_with` of an optional [`Whole`].
 pub(super) fn optional_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {

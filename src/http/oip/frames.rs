@@ -102,7 +102,7 @@ fn interleaved(input: &InputTensor, data: &[u8]) -> Result<Samples, String> {
         (Dtype::Float32, [_, 2]) => {
             Samples { samples: ByteBuf::from(data), datatype: "cf32_le", num_channels: 1 }
         }
-        (Dtype::Float32, &[channels @ 1.., 2, length]) => {
+        (Dtype::Float32, &[channels, 2, length]) if channels > 0 => {
             let mut samples = Vec::with_capacity(data.len());
             for instant in 0..length {
                 for part in 0..2 * channels {

@@ -138,11 +138,11 @@ fn append(scalar: Scalar, dtype: Dtype, bytes: &mut Vec<u8>) -> Option<()> {
     };
     let integer = if let Scalar::Int(value) = scalar { Some(value) } else { None };
     macro_rules! put {
+        (integer $type:ty) => {
+            put!(<$type>::try_from(integer?).ok()?)
+        };
         ($value:expr) => {
             bytes.extend_from_slice(&$value.to_le_bytes())
-        };
-        ($type:ty as integer) => {
-            put!(<$type>::try_from(integer?).ok()?)
         };
     }
     match dtype {
@@ -151,14 +151,14 @@ fn append(scalar: Scalar, dtype: Dtype, bytes: &mut Vec<u8>) -> Option<()> {
             put!(value.is_finite().then_some(value)?);
         }
         Dtype::Float64 => put!(float?),
-        Dtype::Int8 => put!(i8 as integer),
-        Dtype::Int16 => put!(i16 as integer),
-        Dtype::Int32 => put!(i32 as integer),
-        Dtype::Int64 => put!(i64 as integer),
-        Dtype::Uint8 => put!(u8 as integer),
-        Dtype::Uint16 => put!(u16 as integer),
-        Dtype::Uint32 => put!(u32 as integer),
-        Dtype::Uint64 => put!(u64 as integer),
+        Dtype::Int8 => put!(integer i8),
+        Dtype::Int16 => put!(integer i16),
+        Dtype::Int32 => put!(integer i32),
+        Dtype::Int64 => put!(integer i64),
+        Dtype::Uint8 => put!(integer u8),
+        Dtype::Uint16 => put!(integer u16),
+        Dtype::Uint32 => put!(integer u32),
+        Dtype::Uint64 => put!(integer u64),
         Dtype::Bool => bytes.push(match scalar {
             Scalar::Bool(value) => value.into(),
             Scalar::Int(value @ 0..=1) => value as u8,

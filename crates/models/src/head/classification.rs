@@ -149,8 +149,8 @@ fn scores(activation: Activation, logits: &[f32]) -> Vec<f64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::port::Dtype;
     use super::*;
+    use sferic_actors::tensor::Dtype;
 
     fn top(activation: Activation, top_k: usize, logits: &[f32]) -> Vec<(String, f64)> {
         let labels: Vec<_> = (0..logits.len()).map(|index| index.to_string()).collect();

@@ -13,9 +13,10 @@ pub use ellipse::{CONFIDENCE_INTERVAL, ellipse_scale};
 use failed::failed;
 use localization::Localizer;
 use sferic_actors::outcome::{Answer, Failure, NamedTensor};
+use sferic_actors::tensor::Dtype;
 
 use super::output_section::OutputConfig;
-use super::port::{Axis, Dtype, Elements, Port};
+use super::port::{Axis, Elements, Port};
 use super::values::{Output, Reading, Values};
 
 /// The head of a bundle, checked against the ONNX file.
@@ -92,6 +93,26 @@ impl Head {
             batch_of_one |= port.axes.first() == Some(&Axis::Fixed(1));
         }
         Ok(Self { kind, outputs, batch_of_one })
+    }
+
+    /// The head of frames that want the raw outputs: all numbers that have a batch axis.
+    pub fn raw(ports: &[Port]) -> Self {
+        let as_is = |port: &Port| Wanted {
+            name: port.name.as_str().into(),
+            reading: Reading::AsIs,
+            widths: Vec::new(),
+        };
+        let outputs: Vec<_> = ports
+            .iter()
+            .map(|port| (as_is(port), port))
+            .filter_map(|(wanted, port)| wanted.declared(port).is_ok().then_some(wanted))
+            .collect();
+        Self { kind: HeadKind::Tensors, outputs, batch_of_one: false }
+    }
+
+    /// Whether its answers are the raw outputs.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.kind, HeadKind::Tensors)
     }
 
     /// The same head with another probability for its ellipses, above 0 and below 1.

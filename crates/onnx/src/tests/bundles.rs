@@ -19,7 +19,7 @@ fn every_export_loads() {
     }
 }
 
-fn labels(catalog: &Arc<Catalog>, model: &str, batch: &[Tensor]) -> Vec<Vec<(String, Option<f64>)>> {
+fn labels(catalog: &Arc<Catalog>, model: &str, batch: &[Inputs]) -> Vec<Vec<(String, Option<f64>)>> {
     let answer = |answer: Result<Answer, _>| {
         let Ok(Answer::Classification(labels)) = answer else { panic!("{answer:?}") };
         labels.into_iter().map(|label| (label.label.to_string(), label.score)).collect()
@@ -28,7 +28,7 @@ fn labels(catalog: &Arc<Catalog>, model: &str, batch: &[Tensor]) -> Vec<Vec<(Str
 }
 
 /// Of these I and Q, the louder one is `i`, `q`, `i`; the root of the mean square is between the two.
-fn three() -> [Tensor; 3] {
+fn three() -> [Inputs; 3] {
     [constant(0.5, -0.25, 20), constant(-0.25, 0.75, 20), constant(0.875, 0.125, 20)]
 }
 

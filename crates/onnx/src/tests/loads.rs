@@ -9,7 +9,7 @@ fn the_slow_model_is_slow_enough_to_be_overtaken() {
         Model::load("slow", "1", &fixtures().join("slow/1"), &runtime, &Options::default()).expect("refused");
     assert!(model.max_batch() == 1 && model.costs()[0].run.as_millis() > 800, "{:?}", model.costs());
 
-    let input = Tensor { shape: [1, 2, 8], data: vec![0.5; 16].into() };
+    let input = Inputs::from(Tensor { shape: [1, 2, 8], data: vec![0.5; 16].into() });
     let canceller = RunTerminator::new().expect("no run options");
     let ended = thread::scope(|scope| {
         let running = scope.spawn(|| model.run(&[&input], &mut Vec::new(), &canceller));
@@ -48,9 +48,11 @@ fn the_measuring_models_load_and_run() {
             model.costs().iter().map(|cost| format!("{}: {:?}", cost.batch, cost.run)).collect();
         eprintln!("{}: max_batch {}, {}", model.id(), model.max_batch(), costs.join(", "));
         assert!(!model.batch_variant());
-        let tensor = |k: usize| Tensor {
-            shape: [1, 128, 61],
-            data: (0..128 * 61).map(|i| ((i * (k + 7)) as f32).sin()).collect::<Vec<_>>().into(),
+        let tensor = |k: usize| {
+            Inputs::from(Tensor {
+                shape: [1, 128, 61],
+                data: (0..128 * 61).map(|i| ((i * (k + 7)) as f32).sin()).collect::<Vec<_>>().into(),
+            })
         };
         let tensors = [tensor(0), tensor(1)];
         let both = model
@@ -87,8 +89,8 @@ fn widths_and_batches_that_vary_do_not_make_memory_grow() {
         for round in 0..120usize {
             // Every width once, in no order; 101 and 120 have no common factor.
             let (width, batch) = (32 + 4 * (round * 101 % 120) + offset, 1 + round % 4);
-            let tensors: Vec<_> = (0..batch)
-                .map(|_| Tensor { shape: [1, 128, width], data: vec![0.1; 128 * width].into() })
+            let tensors: Vec<Inputs> = (0..batch)
+                .map(|_| Tensor { shape: [1, 128, width], data: vec![0.1; 128 * width].into() }.into())
                 .collect();
             model
                 .run(&tensors.iter().collect::<Vec<_>>(), &mut gathered, &RunTerminator::default())

@@ -71,10 +71,10 @@ fn openvino_is_shared_by_threads() {
             scope.spawn(move || {
                 for round in 0..100usize {
                     let count = 1 + round % model.max_batch();
-                    let tensors: Vec<Tensor> = (0..count)
+                    let tensors: Vec<Inputs> = (0..count)
                         .map(|k| constant(0.01 * (k + thread) as f32, 0.3, 16 + round % 20))
                         .collect();
-                    let batch: Vec<&Tensor> = tensors.iter().collect();
+                    let batch: Vec<&Inputs> = tensors.iter().collect();
                     let answers =
                         model.run(&batch, &mut Vec::new(), &RunTerminator::default()).expect("failed");
                     for (tensor, answer) in batch.iter().zip(answers) {

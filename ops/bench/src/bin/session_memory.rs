@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use ort::session::Session;
 use ort::session::builder::PrepackedWeights;
 use ort::value::TensorRef;
-use sferic_actors::frame::Tensor;
+use sferic_actors::tensor::{Inputs, Tensor};
 use sferic_onnx::{Model, Options, RunTerminator, Runtime};
 
 const SHAPE: [usize; 3] = [1, 128, 61];
@@ -27,10 +27,8 @@ fn main() -> anyhow::Result<()> {
     let before = resident()?;
     let options = Options { sessions: threads, max_batch: 1, ..Options::default() };
     let load = || Model::load("measured", "1", folder, &runtime, &options).map_err(anyhow::Error::msg);
-    let input = Tensor {
-        shape: SHAPE,
-        data: (0..SHAPE.iter().product()).map(|i| (i as f32).sin()).collect::<Vec<_>>().into(),
-    };
+    let data: Vec<f32> = (0..SHAPE.iter().product()).map(|i| (i as f32).sin()).collect();
+    let input = Inputs::from(Tensor { shape: SHAPE, data: data.clone().into() });
     let (loaded, rate, after) = match mode.as_str() {
         "shared" => {
             let model = load()?;
@@ -64,9 +62,9 @@ fn main() -> anyhow::Result<()> {
             let runs = sessions
                 .iter_mut()
                 .map(|session| {
-                    let input = &input;
+                    let data = &data;
                     move || {
-                        TensorRef::from_array_view((shape, &input.data[..]))
+                        TensorRef::from_array_view((shape, &data[..]))
                             .and_then(|x| session.run(ort::inputs![x]).map(drop))
                             .is_ok()
                     }

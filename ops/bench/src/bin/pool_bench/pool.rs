@@ -272,7 +272,7 @@ impl Feed {
         let routed = shared_state
             .models
             .current()
-            .route(None, &samples(Bytes::new()))
+            .route(None, &samples(Bytes::new()).into())
             .map_err(|failure| anyhow::anyhow!(failure.message))?;
         let responder = Responder::new(unanswered, budget);
         shared_state.deadlines.watch(received_at + budget, &responder);
@@ -280,7 +280,7 @@ impl Feed {
             Job::new(JobParts { responder, routed, received_at, budget, priority: Priority::Normal, permit });
         shared_state.queue.push(PreparedFrame {
             job,
-            tensor: self.tensors.tensor(),
+            inputs: self.tensors.tensor().into(),
             prepared_at: Instant::now(),
         });
         Ok(())

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sferic_actors::frame::{Envelope, FrameInfo, IqSamples, ModelId, Priority, Tensor};
+use sferic_actors::frame::{Content, Envelope, FrameInfo, IqSamples, ModelId, Priority};
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::{
     Decoded, Decoder, FeatureWorker, LoadedModel, Rejected, RunCanceller, RunError, Runner,
 };
+use sferic_actors::tensor::{Inputs, Tensor};
 use sferic_onnx::Model;
 use sferic_samples::{BufferPool, Datatype, Dtype};
 
@@ -23,7 +24,7 @@ impl LoadedModel for AcceptsAll {
         self.0.id()
     }
 
-    fn accepts(&self, _: &IqSamples) -> Result<(), Failure> {
+    fn accepts(&self, _: &Content) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -51,7 +52,7 @@ impl Runner for Unwrapping {
     fn run(
         &mut self,
         model: &dyn LoadedModel,
-        batch: &[&Tensor],
+        batch: &[&Inputs],
     ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
         let model: &dyn Any = model;
         let within = model.downcast_ref().map(|AcceptsAll(model)| model);
@@ -78,7 +79,7 @@ impl Decoder for Fixed {
     fn decode(&self, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Rejected> {
         Ok(Decoded {
             info: self.identify(payload, envelope),
-            samples: samples(payload.clone()),
+            content: samples(payload.clone()).into(),
             model: None,
             budget: self.budget,
             priority: Priority::Normal,
@@ -105,7 +106,7 @@ impl Prepared {
 }
 
 impl FeatureWorker for Prepared {
-    fn extract(&mut self, _: &dyn LoadedModel, _: &IqSamples) -> Result<Tensor, Failure> {
-        Ok(self.tensor())
+    fn extract(&mut self, _: &dyn LoadedModel, _: Content) -> Result<Inputs, Failure> {
+        Ok(self.tensor().into())
     }
 }
