@@ -124,8 +124,9 @@ async def note_ledgers(report, world, lost=0):
 
     async def at_rest():
         found["ledgers"] = [health["ledger"] for health in await world.healths(alive)]
-        is_at_rest = len(found["ledgers"]) == alive and not any(each["in_flight"] for each in found["ledgers"])
-        return is_at_rest and sum(each["lost"] for each in found["ledgers"]) >= lost
+        if len(found["ledgers"]) < alive or any(each["in_flight"] for each in found["ledgers"]):
+            return False
+        return sum(each["lost"] for each in found["ledgers"]) >= lost
 
     try:
         await until("every daemon's ledger at rest", at_rest, 20, pause=0.5)

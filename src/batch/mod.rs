@@ -60,8 +60,8 @@ struct Common<'a> {
 }
 
 impl Batches {
-    /// At most `most` frames at once; fewer where they take more than a quarter of `budget`. A frame waits for
-    /// its turn for `patience`.
+    /// At most `most` frames at once; fewer where they take more than a quarter of `budget`. A frame waits
+    /// for its turn for `patience`.
     pub fn new(first: usize, most: usize, budget: Duration, patience: Duration) -> Self {
         Self {
             running: Semaphore::new(MAX_RUNNING),

@@ -10,7 +10,8 @@ const INFER: &str = "/v2/models/degrees/infer";
 
 /// Sixteen samples of 0.5 and 0.25: 45 degrees north, 90 east.
 fn steady_tensor() -> Value {
-    json!({"name": "x", "shape": [1, 1, 2, 16], "datatype": "FP32", "data": [[vec![0.5; 16]], [vec![0.25; 16]]]})
+    let data = [vec![0.5; 16], vec![0.25; 16]];
+    json!({"name": "x", "shape": [1, 1, 2, 16], "datatype": "FP32", "data": data})
 }
 
 fn request(inputs: Value) -> Value {
@@ -51,9 +52,12 @@ async fn a_request_is_a_frame_whose_outcome_is_published() {
     );
     let published = predictions.next().await.unwrap();
     assert_eq!(published.subject.as_str(), "iq.predictions.roof.rx2");
-    let published: Value = rmp_serde::from_slice(&published.payload).unwrap();
-    assert_eq!((&published["frame_id"], &published["session_id"]), (&json!("a"), &json!("s")));
-    assert_eq!(published["kind"], "tensors", "the raw outputs");
+    let published = rmpv::decode::read_value(&mut &published.payload[..]).unwrap();
+    let text = |key: &str| {
+        let mut entries = published.as_map().unwrap().iter();
+        entries.find(|(name, _)| name.as_str() == Some(key)).unwrap().1.as_str().unwrap().to_owned()
+    };
+    assert_eq!(["frame_id", "session_id", "kind"].map(text), ["a", "s", "tensors"]);
     assert_eq!(served.end().await, [1, 1, 0]);
 }
 
@@ -127,15 +131,9 @@ async fn what_is_wrong_is_named_and_costs_nothing_else() {
         assert!(message.contains(words), "{message}");
     }
     // What the model does not take is a failure of the frame.
-    let mut frames = 0;
-    for (input, status, words) in [
-        (with("shape", json!([1, 2, 1, 16])), 400, "x"),
-        (json!({"name": "x", "shape": [1, 1, 2, 1], "datatype": "INT64", "data": [1, 2]}), 400, ""),
-    ] {
-        let message = error(&served.post(INFER, &request(json!([input]))).await, status);
-        assert!(message.contains(words), "{message}");
-        frames += 1;
-    }
+    let message =
+        error(&served.post(INFER, &request(json!([with("shape", json!([1, 2, 1, 16]))]))).await, 400);
+    assert!(message.contains("x"), "{message}");
     let binary = |length: &'static str, body: &'static str| {
         let headers = [("Inference-Header-Content-Length", length)];
         async move { call(served.address, "POST", INFER, &headers, body.as_bytes()).await }
@@ -170,7 +168,7 @@ async fn what_is_wrong_is_named_and_costs_nothing_else() {
     error(&call(served.address, "POST", INFER, &[("Origin", "http://other.example")], b"{}").await, 403);
     error(&call(served.address, "POST", INFER, &[("Host", "other.example")], b"{}").await, 421);
     error(&call(served.address, "POST", INFER, &[], &vec![b' '; 70_000]).await, 413);
-    assert_eq!(served.end().await, [frames, 0, frames]);
+    assert_eq!(served.end().await, [1, 0, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,7 +59,16 @@ async fn perf_analyzer_measures() {
         command
             .env("LD_LIBRARY_PATH", std::env::join_paths(&libraries).unwrap())
             .args(["-m", "degrees", "-u", &served.address.to_string(), "-i", "http", "-b", batch])
-            .args(["--shape", "x:1,2,64", "--concurrency-range", "4", "--request-count", "200"])
+            .args([
+                "--shape",
+                "x:1,2,64",
+                "--input-data",
+                "zero",
+                "--concurrency-range",
+                "4",
+                "--request-count",
+                "200",
+            ])
             .args(["--input-tensor-format", tensors, "--output-tensor-format", tensors]);
         let (is_done, text) = judged(&mut command).await;
         assert!(is_done && text.contains("Throughput:") && !text.contains("failed"), "{text}");

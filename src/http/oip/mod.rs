@@ -295,10 +295,14 @@ async fn change(pages: &Pages, asked: Asked, request: Request, what: &'static st
             Some(Value::Object(parameters)) => parameters,
             Some(other) => return Err(invalid(format!("parameters is {other}, must be an object"))),
         };
-        if let Some(key) = parameters.keys().find(|key| *key == "config" || key.starts_with("file:")) {
-            let key = sferic_wire::shortened(key, 100);
-            let why = "a bundle has its own model.toml";
-            return Err(invalid(format!("the parameter {key:?} is not taken: {why}")));
+        for (key, value) in &parameters {
+            // Clients send it; there are none.
+            if !(what == "models.unload" && key == "unload_dependents" && value.is_boolean()) {
+                let key = sferic_wire::shortened(key, 100);
+                return Err(invalid(format!(
+                    "the parameter {key:?} is not taken: a bundle has its own model.toml"
+                )));
+            }
         }
         let change = json!({"model": model}).to_string().into();
         requests::change(&daemon(pages)?.models, what, &change).await.map_err(refused)
