@@ -328,6 +328,7 @@ pub fn options(settings: &Settings) -> Options {
         providers: pool.execution_providers.clone(),
         confidence_interval: settings.output.confidence_interval,
         max_versions: settings.models.max_versions,
+        max_bytes: settings.models.max_bytes,
         pinned: Some(settings.models.default.clone()),
     }
 }

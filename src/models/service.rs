@@ -130,7 +130,7 @@ impl ModelService {
             Some(false) | None => {}
         }
         let surplus = self.surplus(name, version)?;
-        let loaded = self.open(name, version, &folder).await?;
+        let loaded = self.open(name, version, &folder, |_| Ok(())).await?;
         let mut change = self.change(name, begun, |catalog| {
             let replaced = catalog.add(Arc::clone(&loaded.model), &loaded.folder, loaded.stamp);
             replaced
@@ -184,7 +184,7 @@ impl ModelService {
         if !force && self.is_unchanged(name, version, &folder) == Some(true) {
             return self.activate(name, version, begun, "its files have not changed");
         }
-        let loaded = self.open(name, version, &folder).await?;
+        let loaded = self.open(name, version, &folder, Model::check_finite).await?;
         let mut change = self.change(name, begun, |catalog| {
             let replaced = catalog.add(Arc::clone(&loaded.model), &loaded.folder, loaded.stamp);
             replaced.into_iter().chain(self.switch(catalog, name, version)).collect()
@@ -207,6 +207,12 @@ impl ModelService {
             let version = version.map(str::to_owned).or(highest);
             let version =
                 version.ok_or_else(|| ControlError::new(409, format!("no version of {name} is loaded")))?;
+            let loaded =
+                self.catalog().of(name).and_then(|versions| versions.get(&version)?.model().cloned());
+            if let Some(reason) = loaded.and_then(|model| model.check_finite().err()) {
+                let message = format!("{name}@{version} is not made active: {reason}");
+                return Err(ControlError::new(422, message));
+            }
             self.activate(name, &version, Instant::now(), "it was loaded")
         })
         .await
@@ -332,13 +338,21 @@ impl ModelService {
     }
 
     /// Loads and checks a bundle, off the async threads.
-    async fn open(&self, name: &str, version: &str, folder: &Path) -> Result<Loaded, ControlError> {
+    async fn open(
+        &self,
+        name: &str,
+        version: &str,
+        folder: &Path,
+        check: fn(&Model) -> Result<(), String>,
+    ) -> Result<Loaded, ControlError> {
         self.catalog_mut().begin(name, version, folder);
         let (runtime, options) = (self.runtime.clone(), self.options.clone());
         let (model, number, bundle) = (name.to_owned(), version.to_owned(), folder.to_owned());
         let stamp = Stamp::of(folder);
-        let loading =
-            tokio::task::spawn_blocking(move || Model::load(&model, &number, &bundle, &runtime, &options));
+        let loading = tokio::task::spawn_blocking(move || {
+            let model = Model::load(&model, &number, &bundle, &runtime, &options)?;
+            check(&model).map(|()| model)
+        });
         let loaded = loading.await.unwrap_or_else(|error| Err(format!("loading it panicked: {error}")));
         match loaded {
             Ok(model) => Ok(Loaded { model: Arc::new(model), folder: folder.to_owned(), stamp }),

@@ -33,6 +33,7 @@ mod service;
 mod shared_cache;
 mod signing_in;
 mod support;
+mod tensors;
 mod tls;
 mod traces;
 mod watching;

@@ -29,6 +29,7 @@ over the 2·N values of I and Q.
               levels times two
   given       levels [4] → latitude and longitude, two sigmas in metres: a model of tensors alone
   types       small (uint8 in frames) → int64 [B, 2]; half (float64) → float16 [B, 2]; flag → bool [B]: each as it is
+  nan         ln of the logits of classes times 0, less 1: NaN for every frame
   golden      as classes, with a case of its own outputs in golden.json
   external    as classes, the logits times 1, 2, 4 (weights/scale.bin) and, where a frame is longer than 16
               samples, plus 0, 8, 0 (offset.bin)
@@ -444,6 +445,13 @@ def types():
     )
 
 
+def nan():
+    g = Graph()
+    g("Log", g("Sub", g("Mul", logits(g), g.const(0.0)), g.const(1.0)), name="scores")
+    text = classification("scores", 'activation = "none"\n')
+    g.save("nan/1", text, [("scores", FLOAT, ["B", 3])], stated=False)
+
+
 def tensor(values):
     """As in a frame, but with the axes of the ONNX file."""
     data = base64.b64encode(values.tobytes()).decode()
@@ -491,6 +499,6 @@ def external():
 for make in (
     *(degrees, metres, classes, tensors, poison, crash, static1, width32, ragged, slow, mixing),
     *(versions, half, double, label, scores, several, given, types),
-    *(golden, external),
+    *(nan, golden, external),
 ):
     make()

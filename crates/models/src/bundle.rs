@@ -1,14 +1,16 @@
 //! A model bundle: `model.onnx` with `model.toml` beside it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
+use super::files::{Size, inside, read};
+use super::golden::{Golden, MAX_GOLDEN_BYTES};
 use super::input_section::InputConfig;
-use super::onnx_file::{OnnxFile, hexadecimal, read};
+use super::onnx_file::{OnnxFile, hexadecimal};
 use super::output_section::{OutputConfig, OutputSection};
 
 /// A bundle read from disk and checked by itself, but not yet against its ONNX file.
@@ -22,6 +24,8 @@ pub struct Bundle {
     pub inputs: Vec<InputConfig>,
     /// The meaning of its outputs.
     pub output: OutputConfig,
+    /// Cases that it has to answer as stated.
+    pub golden: Option<Golden>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +42,7 @@ struct Document {
 #[serde(default, deny_unknown_fields)]
 struct ModelSection {
     sha256: Option<String>,
+    golden: Option<String>,
 }
 
 impl Bundle {
@@ -46,18 +51,38 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`], the first that is met.
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
-        let text = read(&folder.join("model.toml"))?;
-        Self::new(&text, OnnxFile::read(folder)?)
+        Self::read_within(folder, u64::MAX)
     }
 
-    /// Creates a bundle from the bytes of `model.toml` and the ONNX file.
+    /// Reads the bundle in `folder`, unless its files together have more than this many bytes: then no more
+    /// of them are read.
+    ///
+    /// # Errors
+    /// [`BundleError`], the first that is met.
+    pub fn read_within(folder: &Path, max_bytes: u64) -> Result<Self, BundleError> {
+        let path = folder.join("model.toml");
+        let mut size = Size::within(max_bytes);
+        size.add(&path)?;
+        let text = read(&path)?;
+        let document = Document::read(&text)?;
+        let golden = document.model.golden.as_deref().map(|location| golden_path(folder, location));
+        let golden = golden.transpose()?;
+        golden.iter().try_for_each(|path| size.add(path))?;
+        let onnx = OnnxFile::read_within(folder, &mut size)?;
+        let golden = golden.as_deref().map(read_golden).transpose()?;
+        Ok(Self { golden, ..Self::checked(&text, document, onnx)? })
+    }
+
+    /// Creates a bundle from the bytes of `model.toml` and the ONNX file, without golden cases.
     ///
     /// # Errors
     /// [`BundleError::Config`] and [`BundleError::Digest`].
     pub fn new(text: &[u8], onnx: OnnxFile) -> Result<Self, BundleError> {
+        Self::checked(text, Document::read(text)?, onnx)
+    }
+
+    fn checked(text: &[u8], document: Document, onnx: OnnxFile) -> Result<Self, BundleError> {
         let config_digest = Sha256::digest(text).into();
-        let text = std::str::from_utf8(text).map_err(|error| BundleError::Config(error.to_string()))?;
-        let document: Document = parse(text).map_err(BundleError::Config)?;
         let inputs = inputs(document.features, document.inputs).map_err(BundleError::Config)?;
         let output = document.output.read().map_err(BundleError::Config)?;
         let got = hexadecimal(&onnx.digest);
@@ -66,8 +91,31 @@ impl Bundle {
         {
             return Err(BundleError::Digest { got, stated, external: !onnx.external.is_empty() });
         }
-        Ok(Self { onnx, config_digest, inputs, output })
+        Ok(Self { onnx, config_digest, inputs, output, golden: None })
     }
+}
+
+impl Document {
+    fn read(text: &[u8]) -> Result<Self, BundleError> {
+        let text = std::str::from_utf8(text).map_err(|error| BundleError::Config(error.to_string()))?;
+        parse(text).map_err(BundleError::Config)
+    }
+}
+
+fn golden_path(folder: &Path, location: &str) -> Result<PathBuf, BundleError> {
+    let folder = folder.canonicalize().map_err(|error| BundleError::Read { path: folder.into(), error })?;
+    let path = inside(&folder, location, "model.toml has golden cases in")?;
+    let bytes =
+        std::fs::metadata(&path).map_err(|error| BundleError::Read { path: path.clone(), error })?.len();
+    if bytes > MAX_GOLDEN_BYTES {
+        let error = format!("it has {bytes} bytes, may have {MAX_GOLDEN_BYTES}");
+        return Err(BundleError::Golden { path, error });
+    }
+    Ok(path)
+}
+
+fn read_golden(path: &Path) -> Result<Golden, BundleError> {
+    Golden::read(&read(path)?).map_err(|error| BundleError::Golden { path: path.into(), error })
 }
 
 /// What the model gets, in whichever of the two ways it is written.
@@ -268,6 +316,42 @@ mod tests {
         refused(&format!("{shaped}[-1]\n"), &["line 4", "-1"]);
         refused(&format!("{shaped}[4000000000, 4000000000, 4000000000]\n"), &["must have 1 to"]);
         refused(&format!("{shaped}[1]\ndtype = \"FP32\"\n"), &["\"FP32\"", "float32"]);
+    }
+
+    #[test]
+    fn golden_cases_lie_in_the_folder_and_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        // No node and no weights: an empty message is a graph.
+        write("model.onnx", "");
+        let read = |golden: &str, most: u64| {
+            write("model.toml", &format!("[model]\ngolden = {golden:?}\n{OUTPUT}"));
+            Bundle::read_within(folder.path(), most).map_err(|error| error.to_string())
+        };
+        let tensor = r#"{"shape": [1], "dtype": "int8", "data": "AQ=="}"#;
+        write(
+            "good.json",
+            &format!(r#"{{"tolerance": 0, "cases": [{{"inputs": {{}}, "outputs": {{"y": {tensor}}}}}]}}"#),
+        );
+        assert_eq!(read("good.json", 4096).unwrap().golden.unwrap().cases.len(), 1);
+        write("bad.json", "{}");
+        std::fs::File::create(folder.path().join("large.json"))
+            .unwrap()
+            .set_len(MAX_GOLDEN_BYTES + 1)
+            .unwrap();
+        std::fs::create_dir(folder.path().join("folder.json")).unwrap();
+        for (name, most, parts) in [
+            ("../good.json", u64::MAX, &["golden cases in `../good.json`", "outside"][..]),
+            ("/etc/passwd", u64::MAX, &["`/etc/passwd`", "outside"]),
+            ("gone.json", u64::MAX, &["can't read", "gone.json"]),
+            ("folder.json", u64::MAX, &["folder.json", "not a file"]),
+            ("bad.json", u64::MAX, &["golden cases in", "bad.json", "tolerance"]),
+            ("large.json", u64::MAX, &["67108865 bytes", "may have 67108864"]),
+            ("good.json", 100, &["good.json", "models.max_bytes, 100"]),
+        ] {
+            let error = read(name, most).expect_err("accepted");
+            parts.iter().for_each(|part| assert!(error.contains(part), "{part:?} is not in {error:?}"));
+        }
     }
 
     #[test]

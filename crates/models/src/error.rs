@@ -19,18 +19,42 @@ pub enum BundleError {
     /// The ONNX file can't be parsed.
     #[error("can't load model.onnx: it is no ONNX file ({0})")]
     NoOnnx(String),
-    /// External data outside the bundle.
-    #[error("model.onnx has external data in `{location}`, {}, outside the bundle's folder: put it beside \
-        model.onnx", path.display())]
+    /// A file outside the bundle.
+    #[error("{what} `{location}`, {}, outside the bundle's folder: put it beside model.onnx", path.display())]
     Outside {
-        /// Its location in the ONNX file.
+        /// Where it is named.
+        what: &'static str,
+        /// Its location, relative to the folder.
         location: String,
         /// The path it resolves to.
         path: PathBuf,
     },
-    /// External data that is not a regular file.
-    #[error("model.onnx has external data in {}, which is not a file", .0.display())]
-    NoFile(PathBuf),
+    /// What is not a regular file.
+    #[error("{what} {}, which is not a file", path.display())]
+    NoFile {
+        /// Where it is named.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+    /// More bytes than a bundle may have.
+    #[error("the bundle's files up to {} have {bytes} bytes, over models.max_bytes, {most}", path.display())]
+    TooLarge {
+        /// The file with which they are too many.
+        path: PathBuf,
+        /// All of them up to this one.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// A file of golden cases that can't be used.
+    #[error("golden cases in {}: {error}", path.display())]
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// In words.
+        error: String,
+    },
     /// `model.toml` is wrong.
     #[error("model.toml: {0}")]
     Config(String),

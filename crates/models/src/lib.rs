@@ -8,6 +8,8 @@
 
 mod bundle;
 mod error;
+mod files;
+mod golden;
 mod head;
 mod input;
 mod input_section;
@@ -22,6 +24,7 @@ mod values;
 
 pub use bundle::Bundle;
 pub use error::BundleError;
+pub use golden::{Golden, GoldenCase, MAX_GOLDEN_BYTES};
 pub use head::{CONFIDENCE_INTERVAL, Head, ellipse_scale};
 pub use input::{FeatureAxes, Input, frame_failure, width};
 pub use input_section::{InputConfig, InputSource, TensorConfig};

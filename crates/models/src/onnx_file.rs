@@ -1,19 +1,19 @@
 //! `model.onnx` with its external data, read as a whole and hashed.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
+use super::files::{Size, inside, read};
 use super::proto;
 
 /// The file's name in a bundle.
 const NAME: &str = "model.onnx";
-/// How a Git LFS pointer begins.
-const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// Where errors say that external data is named.
+const EXTERNAL: &str = "model.onnx has external data in";
 
 /// An ONNX file read from disk: all that a session needs.
 #[derive(Debug, Clone)]
@@ -56,19 +56,27 @@ impl OnnxFile {
     /// [`BundleError`]: a file that can't be read, that is a Git LFS pointer, or that lies outside `folder`;
     /// no ONNX file.
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
-        let graph = read(&folder.join(NAME))?;
+        Self::read_within(folder, &mut Size::within(u64::MAX))
+    }
+
+    /// Reads what is within this size.
+    pub(crate) fn read_within(folder: &Path, size: &mut Size) -> Result<Self, BundleError> {
+        let path = folder.join(NAME);
+        size.add(&path)?;
+        let graph = read(&path)?;
         let locations =
             proto::external_locations(&graph).map_err(|error| BundleError::NoOnnx(error.to_string()))?;
         if locations.is_empty() {
             return Ok(Self::new(graph));
         }
-        Self::with_external(graph, folder, locations)
+        Self::with_external(graph, folder, locations, size)
     }
 
     fn with_external(
         graph: Vec<u8>,
         folder: &Path,
         locations: BTreeSet<String>,
+        size: &mut Size,
     ) -> Result<Self, BundleError> {
         let folder =
             folder.canonicalize().map_err(|error| BundleError::Read { path: folder.into(), error })?;
@@ -78,35 +86,19 @@ impl OnnxFile {
         };
         sum(NAME, &graph);
         let mut external = Vec::with_capacity(locations.len());
-        for location in locations {
-            let bytes = read(&inside(&folder, &location)?)?;
+        let mut paths = Vec::with_capacity(locations.len());
+        for location in &locations {
+            let path = inside(&folder, location, EXTERNAL)?;
+            size.add(&path)?;
+            paths.push(path);
+        }
+        for (location, path) in locations.into_iter().zip(paths) {
+            let bytes = read(&path)?;
             sum(&location, &bytes);
             external.push(ExternalFile { location, bytes: bytes.into() });
         }
         Ok(Self { graph, external, digest: sums.finalize().into(), folder: Some(folder) })
     }
-}
-
-/// The path of external data, which is to lie in the bundle's `folder` (an absolute path without links).
-fn inside(folder: &Path, location: &str) -> Result<PathBuf, BundleError> {
-    let outside = |path: &Path| BundleError::Outside { location: location.into(), path: path.into() };
-    let path = folder.join(location);
-    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-    if !Path::new(location).components().all(plain) {
-        return Err(outside(&path));
-    }
-    let real = path.canonicalize().map_err(|error| BundleError::Read { path: path.clone(), error })?;
-    if !real.starts_with(folder) {
-        return Err(outside(&real));
-    }
-    // Reading a pipe would block.
-    if real.is_file() { Ok(real) } else { Err(BundleError::NoFile(path)) }
-}
-
-/// Reads a file of a bundle.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
-    let bytes = fs::read(path).map_err(|error| BundleError::Read { path: path.into(), error })?;
-    if bytes.starts_with(LFS) { Err(BundleError::LfsPointer(path.into())) } else { Ok(bytes) }
 }
 
 /// Lower-case hexadecimal.
@@ -116,6 +108,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -218,6 +211,21 @@ mod tests {
             b"W",
             "a link within the folder is none out of it"
         );
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_before_it_is_read() {
+        let folder = bundle(&["a.bin", "b.bin"], &[("a.bin", b"AAAA"), ("b.bin", b"")]);
+        // A file of holes, larger than any memory.
+        fs::File::options().write(true).open(folder.path().join("b.bin")).unwrap().set_len(1 << 42).unwrap();
+        let total = fs::metadata(folder.path().join(NAME)).unwrap().len() + 4 + (1 << 42);
+        let read =
+            |most| OnnxFile::read_within(folder.path(), &mut Size::within(most)).unwrap_err().to_string();
+        let error = read(1 << 20);
+        for part in ["b.bin", &total.to_string(), "models.max_bytes, 1048576"] {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+        assert!(read(10).contains("model.onnx") && !error.contains('\n'));
     }
 
     #[test]

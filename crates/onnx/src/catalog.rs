@@ -352,6 +352,9 @@ fn log(model: &Model) {
         dispatch,
         "model loaded and warmed"
     );
+    if let Err(reason) = model.check_finite() {
+        tracing::warn!(model = %model.id(), reason, "outputs that are not finite, which no reload would take");
+    }
     if model.batch_variant() {
         let model = model.id();
         tracing::warn!(%model, "answers depend on the batch, so frames of this model run one by one");

@@ -46,7 +46,7 @@ pub fn examine(
     options: &Options,
     providers: &[ExecutionProvider],
 ) -> Result<Examinations, String> {
-    let bundle = Bundle::read(folder).map_err(|error| error.to_string())?;
+    let bundle = Bundle::read_within(folder, options.max_bytes).map_err(|error| error.to_string())?;
     let trial = Trial::new(runtime, &bundle, options)?;
     let cpu = trial.latencies(&trial.cpu, TIME, MOST_RUNS)?;
     let of = |provider, latencies: &[Duration], difference| Examination {

@@ -36,6 +36,8 @@ pub struct Model {
     outputs: Vec<Port>,
     nodes: usize,
     warm_up: WarmUp,
+    /// An output of the warm-up that is not finite.
+    non_finite: Option<String>,
     empty_bands_logged: Once,
 }
 
@@ -52,7 +54,7 @@ impl Model {
         runtime: &Runtime,
         options: &Options,
     ) -> Result<Self, String> {
-        let bundle = Bundle::read(folder).map_err(|error| error.to_string())?;
+        let bundle = Bundle::read_within(folder, options.max_bytes).map_err(|error| error.to_string())?;
         let trial = Trial::new(runtime, &bundle, options)?;
         let (providers, chosen) = trial.choose(&options.providers, &mut |provider, reason| {
             let model = format!("{name}@{version}");
@@ -67,6 +69,11 @@ impl Model {
                 tracing::warn!(model = format!("{name}@{version}"), reason, "no profile of a run")
             })
             .ok();
+        let session = chosen.as_ref().unwrap_or(&trial.cpu);
+        let non_finite = match &bundle.golden {
+            Some(golden) => trial.check_golden(session, golden).map(|()| None)?,
+            None => trial.first_non_finite(session)?,
+        };
         let Trial { cpu, inputs: given, head, raw, frames, max_batch, .. } = trial;
         let session = chosen.unwrap_or(cpu);
         let head = head.with_confidence_interval(options.confidence_interval);
@@ -91,6 +98,7 @@ impl Model {
             outputs,
             nodes: bundle.onnx.nodes(),
             warm_up,
+            non_finite,
             empty_bands_logged: Once::new(),
         };
         for features in model.given.features() {
@@ -134,6 +142,15 @@ impl Model {
     /// Whether a frame's answer would depend on the frames it shares a run with.
     pub fn batch_variant(&self) -> bool {
         self.warm_up.batch_variant
+    }
+
+    /// Checks that it gave finite outputs for the noise of its warm-up. A bundle with golden cases has been
+    /// checked by them instead: they may say NaN.
+    ///
+    /// # Errors
+    /// In words: the output.
+    pub fn check_finite(&self) -> Result<(), String> {
+        self.non_finite.as_ref().map_or(Ok(()), |reason| Err(reason.clone()))
     }
 
     /// Session time of a single frame, as measured at warm-up.

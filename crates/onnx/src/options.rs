@@ -20,6 +20,8 @@ pub struct Options {
     pub max_versions: usize,
     /// A version, `name@version`, that is loaded before others.
     pub pinned: Option<String>,
+    /// The most bytes that the files of a bundle may have together.
+    pub max_bytes: u64,
 }
 
 impl Default for Options {
@@ -33,6 +35,7 @@ impl Default for Options {
             confidence_interval: CONFIDENCE_INTERVAL,
             max_versions: 5,
             pinned: None,
+            max_bytes: 4 << 30,
         }
     }
 }

@@ -17,6 +17,7 @@ use super::session::{ReadBy, RunOutputs, SessionOptions, SharedSession};
 use super::*;
 
 mod bundles;
+mod checks;
 mod inputs;
 mod loads;
 mod providers;

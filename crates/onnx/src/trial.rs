@@ -7,11 +7,13 @@ use super::dispatch::Dispatch;
 use super::library::Runtime;
 use super::options::{ExecutionProvider, Options};
 use super::provider::Threads;
-use super::session::{SessionOptions, SharedSession};
+use super::run_inputs::{RunData, RunInput};
+use super::session::{ReadBy, SessionOptions, SharedSession};
 use super::trial_frames::TrialFrames;
 use super::warmup::{RUNS, RUNS_TIME, numbers, run};
+use sferic_actors::tensor::InputTensor;
 use sferic_features::Kind;
-use sferic_models::{Bundle, Head, InputConfig, Inputs, ModelInput};
+use sferic_models::{Bundle, Golden, GoldenCase, Head, InputConfig, Inputs, ModelInput};
 
 /// Difference of outputs from those of the CPU.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -113,9 +115,40 @@ impl<'a> Trial<'a> {
 
     /// Runs frames of noise and returns all values of all outputs.
     fn outputs(&self, session: &SharedSession, batch: usize) -> Result<Vec<Vec<f64>>, String> {
-        run(session, &self.frames.batch(0, batch), |outputs| {
+        run(session, &self.frames.batch(0, batch), ReadBy::Head, |outputs| {
             self.head.check(outputs, batch)?;
             Ok(outputs.iter().map(|output| numbers(output.values)).collect())
+        })
+    }
+
+    /// Runs the golden cases.
+    ///
+    /// # Errors
+    /// In words: the case, and what is wrong with it or differs.
+    pub(crate) fn check_golden(&self, session: &SharedSession, golden: &Golden) -> Result<(), String> {
+        let one = |case: &GoldenCase| {
+            let tensors = case.inputs_for(self.inputs.iter().map(|input| &input.port))?;
+            let inputs: Vec<_> = tensors.iter().map(|tensor| whole(tensor)).collect();
+            run(session, &inputs, ReadBy::Sender, |outputs| {
+                let names = self.raw.outputs().map(|(name, _)| name).collect::<Vec<_>>();
+                case.compare(names.iter().copied().zip(outputs.iter().copied()), golden.tolerance)
+            })
+        };
+        let numbered = (1..).zip(&golden.cases);
+        numbered
+            .map(|(number, case)| one(case).map_err(|error| format!("golden case {number}: {error}")))
+            .collect()
+    }
+
+    /// The first output that is not finite for a frame of noise, in words.
+    pub(crate) fn first_non_finite(&self, session: &SharedSession) -> Result<Option<String>, String> {
+        run(session, &self.frames.batch(0, 1), ReadBy::Head, |outputs| {
+            let named = self.head.outputs().zip(outputs);
+            let found =
+                named.filter_map(|((name, _), output)| Some((name, output.values.first_non_finite()?)));
+            Ok(found
+                .map(|(name, at)| format!("for noise, output `{name}` is not finite at element {at}"))
+                .next())
         })
     }
 
@@ -187,7 +220,7 @@ impl<'a> Trial<'a> {
         most: usize,
     ) -> Result<Vec<Duration>, String> {
         let alone = self.frames.batch(0, 1);
-        let once = || run(session, &alone, |outputs| self.head.check(outputs, 1));
+        let once = || run(session, &alone, ReadBy::Head, |outputs| self.head.check(outputs, 1));
         once()?;
         let (begun, mut found) = (Instant::now(), Vec::with_capacity(most));
         while found.is_empty() || (found.len() < most && begun.elapsed() < time) {
@@ -198,6 +231,12 @@ impl<'a> Trial<'a> {
         found.sort();
         Ok(found)
     }
+}
+
+/// A tensor that has its batch axis.
+fn whole(tensor: &InputTensor) -> RunInput<'_> {
+    let shape = tensor.shape.iter().map(|&axis| i64::try_from(axis).unwrap_or(i64::MAX)).collect();
+    RunInput { shape, data: RunData::Given(vec![(tensor.dtype, &tensor.data[..])]) }
 }
 
 fn select(session: &mut SharedSession, inputs: &Inputs, head: &Head, raw: &Head) -> Result<(), String> {

@@ -54,7 +54,7 @@ impl TrialInput {
                 let (dtype, shape) = (input.dtype, input.shape.clone());
                 let length: usize = shape.iter().product();
                 let values = noise(length * count, seed);
-                let bytes = values.into_iter().flat_map(|value| element(dtype, value)).collect();
+                let bytes = values.into_iter().flat_map(|value| element(dtype, value + 0.5)).collect();
                 Self::Given { dtype, shape, size: length * dtype.size(), bytes }
             }
         }
@@ -82,14 +82,15 @@ pub(crate) fn batch_shape(batch: usize, shape: &[usize]) -> Vec<i64> {
     axes.map(|&length| i64::try_from(length).unwrap_or(i64::MAX)).collect()
 }
 
-/// An element of noise. Whole numbers are 0 or 1: they may stand for places in a table.
+/// An element of noise in 0..1: levels and times are seldom below 0. Whole numbers are 0 or 1: they may stand
+/// for places in a table.
 fn element(dtype: Dtype, value: f32) -> Vec<u8> {
     match dtype {
         Dtype::Float16 => half::f16::from_f32(value).to_le_bytes().into(),
         Dtype::Bfloat16 => half::bf16::from_f32(value).to_le_bytes().into(),
         Dtype::Float32 => value.to_le_bytes().into(),
         Dtype::Float64 => f64::from(value).to_le_bytes().into(),
-        _ => u64::from(value > 0.0).to_le_bytes()[..dtype.size()].into(),
+        _ => u64::from(value > 0.5).to_le_bytes()[..dtype.size()].into(),
     }
 }
 
@@ -122,8 +123,8 @@ mod tests {
 
     #[test]
     fn whole_numbers_are_zero_or_one() {
-        assert_eq!(element(Dtype::Int64, 0.4), [1, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(element(Dtype::Bool, -0.4), [0]);
+        assert_eq!(element(Dtype::Int64, 0.9), [1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(element(Dtype::Bool, 0.1), [0]);
         assert_eq!(element(Dtype::Float64, -0.5), (-0.5f64).to_le_bytes());
     }
 }

@@ -75,7 +75,8 @@ pub(crate) fn warm_up(
     let (mut best, mut misses) = (first.per_frame(), 0);
     for batch in sizes(max_batch) {
         for one in references.len()..batch {
-            references.push(run(session, &frames.batch(one, 1), |outputs| Ok(of_frame(outputs, 0)))?);
+            references
+                .push(run(session, &frames.batch(one, 1), ReadBy::Head, |outputs| Ok(of_frame(outputs, 0)))?);
         }
         let check = |outputs: &[Output<'_>]| {
             head.check(outputs, batch)?;
@@ -84,7 +85,7 @@ pub(crate) fn warm_up(
                 .enumerate()
                 .all(|(index, reference)| close(reference, &of_frame(outputs, index))))
         };
-        let cost = run(session, &frames.batch(0, batch), check).and_then(|same| match same {
+        let cost = run(session, &frames.batch(0, batch), ReadBy::Head, check).and_then(|same| match same {
             true => measure(session, frames, head, batch),
             false => Err("a frame's outputs depend on its batch".into()),
         });
@@ -104,7 +105,7 @@ pub(crate) fn warm_up(
     }
     found.max_batch = worthwhile(&found.costs);
     for batch in (1..found.max_batch).filter(|batch| found.costs.iter().all(|cost| cost.batch != *batch)) {
-        run(session, &frames.batch(0, batch), |outputs| head.check(outputs, batch))?;
+        run(session, &frames.batch(0, batch), ReadBy::Head, |outputs| head.check(outputs, batch))?;
     }
     Ok(found)
 }
@@ -126,13 +127,14 @@ fn sizes(max: usize) -> impl Iterator<Item = usize> {
 pub(crate) fn run<T>(
     session: &SharedSession,
     inputs: &[RunInput<'_>],
+    read_by: ReadBy,
     look: impl FnOnce(&[Output<'_>]) -> Result<T, String>,
 ) -> Result<T, String> {
     let failed = |error: ort::Error| {
         let shapes: Vec<_> = inputs.iter().map(|input| format!("{:?}", input.shape)).collect();
         format!("a run on {} failed: {error}", shapes.join(", "))
     };
-    let outputs = session.run(inputs, ReadBy::Head, &RunTerminator::default()).map_err(failed)?;
+    let outputs = session.run(inputs, read_by, &RunTerminator::default()).map_err(failed)?;
     look(&outputs.views().map_err(failed)?)
 }
 
@@ -148,7 +150,7 @@ fn measure(
     let mut shortest = Duration::MAX;
     for index in 0..=RUNS {
         let run_begun = Instant::now();
-        run(session, &inputs, |outputs| head.check(outputs, batch))?;
+        run(session, &inputs, ReadBy::Head, |outputs| head.check(outputs, batch))?;
         shortest = shortest.min(run_begun.elapsed());
         if index > 0 && begun.elapsed() > RUNS_TIME || begun.elapsed() > 2 * RUNS_TIME {
             break;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use sferic_samples::units;
 
 use super::check::{Check, is_bucket, quoted};
 use super::secrets::hide_userinfo;
@@ -20,6 +21,9 @@ pub struct ModelRepository {
     pub keep_warm: usize,
     /// How many versions of a model are loaded at most.
     pub max_versions: usize,
+    /// The most bytes that the files of a bundle may have together.
+    #[serde(with = "units::size")]
+    pub max_bytes: u64,
     /// Load versions that are added to the repository.
     pub watch: bool,
     /// Public keys, one of which must have signed a bundle; none: bundles need no signature.
@@ -37,6 +41,7 @@ impl Default for ModelRepository {
             default: "localization".to_owned(),
             keep_warm: 2,
             max_versions: 5,
+            max_bytes: 4 << 30,
             watch: true,
             trusted_keys: Vec::new(),
             state: String::new(),
@@ -55,6 +60,7 @@ impl ModelRepository {
             format_args!("is {}, must be a model's name, or name@version", quoted(&self.default)),
         );
         check.at_least("max_versions", self.max_versions, 1);
+        check.at_least("max_bytes", self.max_bytes, 1);
         check.rule(
             self.trusted_keys.iter().all(|key| !key.trim().is_empty()),
             "trusted_keys",

@@ -175,6 +175,7 @@ fn a_value_out_of_range_names_its_limit_and_its_place() {
             "`nats.inbox_prefix` is \"me.>\", must be a text of tokens joined by dots, without spaces, * or \
              >, not starting with $",
         ),
+        ("[models]\nmax_bytes = 0", "`models.max_bytes` is 0, must be at least 1"),
         ("[models]\nmax_versions = 0", "`models.max_versions` is 0, must be at least 1"),
         (
             "[models]\nstate = 'kv:a b'",

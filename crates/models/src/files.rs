@@ -1,0 +1,56 @@
+//! Files of a bundle: within its folder, and within its size.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::error::BundleError;
+
+/// How a Git LFS pointer begins.
+const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// The bytes of a bundle's files so far, and how many they may have.
+#[derive(Debug)]
+pub(crate) struct Size {
+    bytes: u64,
+    most: u64,
+}
+
+impl Size {
+    /// Nothing yet.
+    pub(crate) fn within(most: u64) -> Self {
+        Self { bytes: 0, most }
+    }
+
+    /// Adds a file that is about to be read.
+    pub(crate) fn add(&mut self, path: &Path) -> Result<(), BundleError> {
+        let file = fs::metadata(path).map_err(|error| BundleError::Read { path: path.into(), error })?;
+        self.bytes = self.bytes.saturating_add(file.len());
+        if self.bytes <= self.most {
+            return Ok(());
+        }
+        Err(BundleError::TooLarge { path: path.into(), bytes: self.bytes, most: self.most })
+    }
+}
+
+/// The path of a file that is to lie in the bundle's `folder` (an absolute path without links). `what` says
+/// in an error where it is named.
+pub(crate) fn inside(folder: &Path, location: &str, what: &'static str) -> Result<PathBuf, BundleError> {
+    let outside = |path: &Path| BundleError::Outside { what, location: location.into(), path: path.into() };
+    let path = folder.join(location);
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !Path::new(location).components().all(plain) {
+        return Err(outside(&path));
+    }
+    let real = path.canonicalize().map_err(|error| BundleError::Read { path: path.clone(), error })?;
+    if !real.starts_with(folder) {
+        return Err(outside(&real));
+    }
+    // Reading a pipe would block.
+    if real.is_file() { Ok(real) } else { Err(BundleError::NoFile { what, path }) }
+}
+
+/// Reads a file of a bundle.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
+    let bytes = fs::read(path).map_err(|error| BundleError::Read { path: path.into(), error })?;
+    if bytes.starts_with(LFS) { Err(BundleError::LfsPointer(path.into())) } else { Ok(bytes) }
+}
