@@ -3,13 +3,28 @@
 use std::path::{Path, PathBuf};
 
 use sferic_models::{Stamp, check_version};
-use sferic_onnx::{VersionState, Versions};
+use sferic_onnx::{Version, VersionState, Versions};
 
 use super::in_memory::{Full, InMemory};
 use super::service::ModelService;
 use crate::nats::ControlError;
 
 impl ModelService {
+    /// Checks a loaded version that is to become active: no change puts one in service that is not finite.
+    pub(super) fn check_finite(&self, name: &str, version: &str) -> Result<(), ControlError> {
+        let catalog = self.catalog();
+        let Some(versions) = catalog.of(name) else { return Ok(()) };
+        let checked = match versions.get(version).and_then(Version::model) {
+            Some(model) if versions.active.as_deref() != Some(version) => model.check_finite(),
+            _ => Ok(()),
+        };
+        checked.map_err(|reason| {
+            let message =
+                format!("{name}@{version} does not become active, and nothing has changed: {reason}");
+            ControlError::new(422, message)
+        })
+    }
+
     /// The version of a model that frames without a model get whatever is active; `None` where there is none.
     pub(super) fn pinned(&self, name: &str) -> Option<&str> {
         self.default.split_once('@').filter(|(model, _)| *model == name).map(|(_, version)| version)

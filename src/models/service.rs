@@ -182,6 +182,7 @@ impl ModelService {
         let begun = Instant::now();
         let folder = self.folder(name, version)?;
         if !force && self.is_unchanged(name, version, &folder) == Some(true) {
+            self.check_finite(name, version)?;
             return self.activate(name, version, begun, "its files have not changed");
         }
         let loaded = self.open(name, version, &folder, Model::check_finite).await?;
@@ -207,12 +208,7 @@ impl ModelService {
             let version = version.map(str::to_owned).or(highest);
             let version =
                 version.ok_or_else(|| ControlError::new(409, format!("no version of {name} is loaded")))?;
-            let loaded =
-                self.catalog().of(name).and_then(|versions| versions.get(&version)?.model().cloned());
-            if let Some(reason) = loaded.and_then(|model| model.check_finite().err()) {
-                let message = format!("{name}@{version} is not made active: {reason}");
-                return Err(ControlError::new(422, message));
-            }
+            self.check_finite(name, &version)?;
             self.activate(name, &version, Instant::now(), "it was loaded")
         })
         .await

@@ -374,3 +374,23 @@ async fn a_pinned_default_stays_and_a_load_replaces_nothing_that_serves() {
     let change = service.ask("models.promote", json!({"model": "m@3"})).await.unwrap();
     assert!(change["message"].as_str().unwrap().contains("was active already"), "{change}");
 }
+
+#[tokio::test]
+async fn no_change_puts_a_version_in_service_that_is_not_finite() {
+    if !tools_are_there() {
+        return;
+    }
+    let service = Service::start(&[("MODELS__WATCH", "false")]).await;
+    service.add("m/2", "nan/1");
+    let asked = json!({"model": "m", "version": "2"});
+    let refused = async |endpoint: &str| {
+        let refused = service.ask(endpoint, asked.clone()).await;
+        let reason = "output `scores` is not finite";
+        assert!(refused.is_err_and(|(code, message)| code == 422 && message.contains(reason)), "{endpoint}");
+    };
+    refused("models.reload").await;
+    service.ask("models.load", asked.clone()).await.unwrap();
+    refused("models.promote").await;
+    refused("models.reload").await;
+    assert_eq!(service.answering("m").await, "1");
+}

@@ -25,96 +25,22 @@ over the 2·N values of I and Q.
               [B, 1]
   scores      the softmax of the logits of classes as scikit-learn's exporter writes it: version 1 by number,
               version 2 by name in another order
-  several     iq, power, levels [4] (float64 in frames) → mean [B, 2] of I and Q, power [B, 1], twice [B, 4]: the
-              levels times two
+  several     iq, power, levels [4] (float64 in frames) → mean [B, 2] of I and Q, level [B, 1]: the power,
+              twice [B, 4]: the levels times two
   given       levels [4] → latitude and longitude, two sigmas in metres: a model of tensors alone
-  types       small (uint8 in frames) → int64 [B, 2]; half (float64) → float16 [B, 2]; flag → bool [B]: each as it is
+  types       small (uint8 in frames) → int64 [B, 2]; half (float64) → float16 [B, 2]; flag → bool [B]: each
+              as it is
+  quantised   as classes, in int8: I, Q and the weights in steps of 0.01
   nan         ln of the logits of classes times 0, less 1: NaN for every frame
   golden      as classes, with a case of its own outputs in golden.json
   external    as classes, the logits times 1, 2, 4 (weights/scale.bin) and, where a frame is longer than 16
               samples, plus 0, 8, 0 (offset.bin)
 """
 
-import base64
-import hashlib
-import json
-import pathlib
-
 import numpy as np
-import onnx
-from onnx import TensorProto, external_data_helper, helper, numpy_helper
-
-HERE = pathlib.Path(__file__).parent
-FLOAT = TensorProto.FLOAT
-ML = "ai.onnx.ml"
-
-
-class Graph:
-    """Nodes and constants of one model, in the order they are made."""
-
-    def __init__(self, dtype=np.float32):
-        self.dtype, self.nodes, self.constants = dtype, [], []
-
-    def const(self, value, dtype=None):
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype or self.dtype), name))
-        return name
-
-    def __call__(self, op, *inputs, name=None, **attributes):
-        name = name or f"n{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
-        return name
-
-    def save(self, folder, text, outputs, inputs=("B", 1, 2, "N"), stated=True, beside={}):
-        """`inputs`: the axes of `x`, or a list of names, types and axes. `beside`: by a tensor's name, the file its
-        values go to."""
-        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
-        made = helper.make_graph(
-            self.nodes,
-            "test",
-            [
-                helper.make_tensor_value_info(*each)
-                for each in ([("x", dtype, inputs)] if isinstance(inputs, tuple) else inputs)
-            ],
-            [
-                output if isinstance(output, onnx.ValueInfoProto) else helper.make_tensor_value_info(*output)
-                for output in outputs
-            ],
-            self.constants,
-        )
-        opsets = [helper.make_opsetid("", 17)] + [helper.make_opsetid(ML, 3)] * any(
-            node.domain == ML for node in self.nodes
-        )
-        model = helper.make_model(made, opset_imports=opsets, producer_name="")
-        model.ir_version = 8
-        onnx.checker.check_model(model, full_check=True)
-        folder = HERE / folder
-        folder.mkdir(parents=True, exist_ok=True)
-        files = {}
-        attributes = [attribute for node in model.graph.node for attribute in node.attribute]
-        graphs = [model.graph, *(a.g for a in attributes if a.type == onnx.AttributeProto.GRAPH)]
-        for tensor in [tensor for graph in graphs for tensor in graph.initializer if tensor.name in beside]:
-            files[beside[tensor.name]] = tensor.raw_data
-            external_data_helper.set_external_data(tensor, beside[tensor.name])
-            tensor.ClearField("raw_data")
-        data = model.SerializeToString(deterministic=True)
-        files = {"model.onnx": data, **dict(sorted(files.items()))}
-        for location, content in files.items():
-            (folder / location).parent.mkdir(exist_ok=True)
-            (folder / location).write_bytes(content)
-        # Of several files, of what `sha256sum` prints about them.
-        printed = "".join(
-            f"{hashlib.sha256(content).hexdigest()}  {location}\n" for location, content in files.items()
-        ).encode()
-        digest = hashlib.sha256(printed if beside else data).hexdigest()
-        digest = f'[model]\nsha256 = "{digest}"\n\n' if stated else ""
-        (folder / "model.toml").write_text(digest + text)
-        print(f"{folder.relative_to(HERE)}: {len(data)} bytes")
-
-
-def features(extra=""):
-    return f'[features]\nkind = "iq"\n{extra}\n'
-
+from graph import FLOAT, HERE, ML, Graph, classification, features, logits, means, rms
+from inputs import given, golden, nan, quantised, several, types
+from onnx import TensorProto, helper, numpy_helper
 
 DEGREES = """[output]
 kind = "localization"
@@ -124,17 +50,6 @@ uncertainty = "uncertainty"
 uncertainty_units = "metres"
 confidence = "confidence"
 """
-
-
-def means(g, x="x"):
-    """[B, 2]: the means of I and of Q."""
-    return g("ReduceMean", g("Squeeze", x, g.const([1], np.int64)), axes=[2], keepdims=0)
-
-
-def rms(g, x="x"):
-    """[B]: over I and Q."""
-    flat = g("Squeeze", x, g.const([1], np.int64))
-    return g("Sqrt", g("ReduceMean", g("Mul", flat, flat), axes=[1, 2], keepdims=0))
 
 
 def degrees_outputs(g, x="x", batch="B", position=None):
@@ -320,15 +235,6 @@ def versions():
         g.save(f"versions/{version}", features() + text, [("logits", FLOAT, ["B", 3])], stated=False)
 
 
-def logits(g, name=None):
-    return g("Concat", means(g), g("Unsqueeze", rms(g), g.const([1], np.int64)), axis=1, name=name)
-
-
-def classification(output, extra=""):
-    text = f'[output]\nkind = "classification"\nlogits = "{output}"\nlabels = ["i", "q", "loud"]\n'
-    return features() + text + extra
-
-
 def half():
     g = Graph(np.float16)
     logits(g, name="logits")
@@ -375,104 +281,6 @@ def scores():
         g.save(f"scores/{version}", classification("scores"), [output], stated=False)
 
 
-def several():
-    g = Graph()
-    g("Identity", means(g, "iq"), name="mean")
-    g("Identity", "power", name="level")
-    g("Mul", "levels", g.const(2.0), name="twice")
-    g.save(
-        "several/1",
-        """[[inputs]]
-name = "levels"
-kind = "tensor"
-shape = [4]
-dtype = "float64"
-
-[[inputs]]
-name = "iq"
-kind = "iq"
-
-[[inputs]]
-name = "power"
-kind = "power"
-
-[output]
-kind = "tensors"
-""",
-        [("mean", FLOAT, ["B", 2]), ("level", FLOAT, ["B", 1]), ("twice", FLOAT, ["B", 4])],
-        inputs=[("iq", FLOAT, ["B", 1, 2, "N"]), ("power", FLOAT, ["B", 1]), ("levels", FLOAT, ["B", 4])],
-    )
-
-
-def given():
-    g = Graph()
-    g("Gather", "levels", g.const([0, 1], np.int64), axis=1, name="position")
-    positive = g("Add", g("Abs", g("Gather", "levels", g.const([2, 3], np.int64), axis=1)), g.const(1.0))
-    g("Identity", positive, name="sigmas")
-    g.save(
-        "given/1",
-        """[features]
-kind = "tensor"
-shape = [4]
-
-[output]
-kind = "localization"
-position = "position"
-uncertainty = "sigmas"
-""",
-        [("position", FLOAT, ["B", 2]), ("sigmas", FLOAT, ["B", 2])],
-        inputs=[("levels", FLOAT, ["B", 4])],
-    )
-
-
-def types():
-    g = Graph()
-    listed = ""
-    for name, dtype in [("small", "uint8"), ("half", "float64"), ("flag", None)]:
-        g("Identity", name, name=f"{name}_out")
-        listed += f'[[inputs]]\nname = "{name}"\nkind = "tensor"\nshape = {[2] if dtype else []}\n'
-        listed += f'dtype = "{dtype}"\n\n' if dtype else "\n"
-    ports = [
-        ("small", TensorProto.INT64, ["B", 2]),
-        ("half", TensorProto.FLOAT16, ["B", 2]),
-        ("flag", TensorProto.BOOL, ["B"]),
-    ]
-    g.save(
-        "types/1",
-        listed + '[output]\nkind = "tensors"\n',
-        [(f"{name}_out", dtype, axes) for name, dtype, axes in ports],
-        inputs=ports,
-    )
-
-
-def nan():
-    g = Graph()
-    g("Log", g("Sub", g("Mul", logits(g), g.const(0.0)), g.const(1.0)), name="scores")
-    text = classification("scores", 'activation = "none"\n')
-    g.save("nan/1", text, [("scores", FLOAT, ["B", 3])], stated=False)
-
-
-def tensor(values):
-    """As in a frame, but with the axes of the ONNX file."""
-    data = base64.b64encode(values.tobytes()).decode()
-    return {"shape": list(values.shape), "dtype": str(values.dtype), "data": data}
-
-
-def golden():
-    g = Graph()
-    logits(g, name="logits")
-    text = classification("logits")
-    g.save("golden/1", '[model]\ngolden = "golden.json"\n\n' + text, [("logits", FLOAT, ["B", 3])], stated=False)
-    cases = []
-    for n in (16, 40):
-        x = (np.arange(2 * n, dtype=np.float32) / n - 1).reshape(1, 1, 2, n)
-        mean, root = x.mean(axis=3)[0, 0], np.sqrt((x * x).mean())
-        out = np.array([[mean[0], mean[1], root]], np.float32)
-        cases.append({"inputs": {"x": tensor(x)}, "outputs": {"logits": tensor(out)}})
-    file = {"tolerance": 1e-5, "cases": cases}
-    (HERE / "golden/1/golden.json").write_text(json.dumps(file) + "\n")
-
-
 def external():
     g = Graph()
     scale = g.const([[1, 2, 4]])
@@ -499,6 +307,6 @@ def external():
 for make in (
     *(degrees, metres, classes, tensors, poison, crash, static1, width32, ragged, slow, mixing),
     *(versions, half, double, label, scores, several, given, types),
-    *(nan, golden, external),
+    *(quantised, nan, golden, external),
 ):
     make()

@@ -176,9 +176,8 @@ mod tests {
     use super::*;
 
     fn json(tolerance: &str, tensor: &str) -> String {
-        format!(
-            r#"{{"tolerance": {tolerance}, "cases": [{{"inputs": {{"x": {tensor}}}, "outputs": {{"y": {tensor}}}}}]}}"#
-        )
+        let case = format!(r#"{{"inputs": {{"x": {tensor}}}, "outputs": {{"y": {tensor}}}}}"#);
+        format!(r#"{{"tolerance": {tolerance}, "cases": [{case}]}}"#)
     }
 
     /// Of two int8 values.

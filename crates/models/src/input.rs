@@ -1,4 +1,5 @@
-//! An input that is computed from samples: checks the ONNX file against the features, and frames against both.
+//! An input that is computed from samples: checks the ONNX file against the features, and frames against
+//! both.
 
 use half::f16;
 use sferic_actors::outcome::{Failure, FailureCode};
@@ -47,6 +48,14 @@ impl Input {
             }
             _ => return refuse(String::new()),
         };
+        let fewest = match channels {
+            _ if is_power => 2,
+            1 => 3,
+            _ => 4,
+        };
+        if port.axes.len() < fewest {
+            return refuse(": it has no batch axis, export the model with one".into());
+        }
         // The power of a frame has no width.
         let none = Axis::Free(String::new());
         let (batch, inner, width) = match &port.axes[..] {
@@ -263,6 +272,8 @@ mod tests {
         refused(input(1, None, "B 1 64 T"), &["rows = 128", "takes 64", "or [B, 128, T]"]);
         refused(input(2, None, "B 3 128 T"), &["num_channels = 2", "takes 3"]);
         refused(input(1, Some(32), "B 1 128 61"), &["frames = 32", "takes 61"]);
+        refused(input(1, None, "128 T"), &["`x`, float32 [128, T]", "no batch axis", "or [B, 128, T]"]);
+        refused(input(2, None, "2 128 T"), &["no batch axis", "float32 [B, 2, 128, T]"]);
         refused(input(1, None, "4 1 128 T"), &["batch axis must be 1, it is 4"]);
         let with = |elements| Input::new(&features(1, None), &Port { elements, ..port("B 1 128 T") });
         refused(

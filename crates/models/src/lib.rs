@@ -1,8 +1,8 @@
 //! Model bundles, and what their networks take and give.
 //!
-//! [`Bundle`] reads a bundle's folder: `model.toml`, the ONNX file and its external data. [`Inputs`] checks
-//! what the model is given against the file's [`Port`]s and a frame against both. [`Head`] takes the outputs of a run
-//! and gives a frame's answer.
+//! [`Bundle`] reads a bundle's folder: `model.toml`, the ONNX file, its external data and golden cases.
+//! [`Inputs`] checks what the model is given against the file's [`Port`]s and a frame against both. [`Head`]
+//! takes the outputs of a run and gives a frame's answer.
 //!
 //! It names no inference library: a run's outputs come as [`Output`]s, plain slices.
 

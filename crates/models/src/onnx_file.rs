@@ -50,6 +50,11 @@ impl OnnxFile {
         proto::nodes(&self.graph)
     }
 
+    /// The versions it states, of the format and of its operators, in words.
+    pub fn versions(&self) -> String {
+        proto::versions(&self.graph)
+    }
+
     /// Reads `model.onnx` in `folder` and the files that it names.
     ///
     /// # Errors

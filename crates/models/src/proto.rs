@@ -1,5 +1,5 @@
-//! The fields of the ONNX format (`onnx.proto`) that say where weights are. All others are skipped, so
-//! weights are not copied.
+//! The fields of the ONNX format (`onnx.proto`) that say where weights are and what a library has to know.
+//! All others are skipped, so weights are not copied.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,23 @@ use prost::{DecodeError, Message};
 /// `ModelProto`.
 #[derive(Clone, PartialEq, Message)]
 struct Model {
+    #[prost(int64, tag = "1")]
+    ir_version: i64,
     #[prost(message, optional, tag = "7")]
     graph: Option<Graph>,
+    #[prost(message, repeated, tag = "8")]
+    opsets: Vec<OperatorSet>,
     #[prost(message, repeated, tag = "25")]
     functions: Vec<Function>,
+}
+
+/// `OperatorSetIdProto`.
+#[derive(Clone, PartialEq, Message)]
+struct OperatorSet {
+    #[prost(string, tag = "1")]
+    domain: String,
+    #[prost(int64, tag = "2")]
+    version: i64,
 }
 
 /// `GraphProto`.
@@ -107,6 +120,16 @@ pub(crate) fn external_locations(onnx: &[u8]) -> Result<BTreeSet<String>, Decode
     Ok(found)
 }
 
+/// The versions that the file states, in words; empty where it cannot be read.
+pub(crate) fn versions(onnx: &[u8]) -> String {
+    let Ok(Model { ir_version, opsets, .. }) = Model::decode(onnx) else { return String::new() };
+    let opsets = opsets.iter().map(|OperatorSet { domain, version }| match domain.as_str() {
+        "" | "ai.onnx" => format!(", opset {version}"),
+        domain => format!(", {} {version}", domain.chars().take(64).collect::<String>().escape_debug()),
+    });
+    format!("IR version {ir_version}{}", opsets.collect::<String>())
+}
+
 /// Number of nodes of the graph, without those of graphs within nodes; 0 where it cannot be read.
 pub(crate) fn nodes(onnx: &[u8]) -> usize {
     Model::decode(onnx).ok().and_then(|model| model.graph).map_or(0, |graph| graph.nodes.len())
@@ -160,6 +183,8 @@ mod tests {
         let nested = Attribute { graph: Some(inner(2)), graphs: vec![inner(3)], ..attribute(1) };
         let inline = Tensor { data_location: 0, ..tensor("inline") };
         let model = Model {
+            ir_version: 8,
+            opsets: Vec::new(),
             graph: Some(Graph {
                 nodes: vec![Node { attributes: vec![nested] }],
                 initializers: vec![tensor("w"), inline],

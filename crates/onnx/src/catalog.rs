@@ -353,7 +353,8 @@ fn log(model: &Model) {
         "model loaded and warmed"
     );
     if let Err(reason) = model.check_finite() {
-        tracing::warn!(model = %model.id(), reason, "outputs that are not finite, which no reload would take");
+        let model = model.id();
+        tracing::warn!(%model, reason, "outputs are not finite, and no reload would take them");
     }
     if model.batch_variant() {
         let model = model.id();

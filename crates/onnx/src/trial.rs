@@ -85,8 +85,13 @@ impl<'a> Trial<'a> {
                 }
             }),
         };
-        let mut cpu = SharedSession::open(runtime.environment(), &bundle.onnx, options, &[], None)
-            .map_err(|error| format!("onnx runtime can't load model.onnx: {error}"))?;
+        let mut cpu = SharedSession::open(runtime.environment(), &bundle.onnx, options, &[], None).map_err(
+            |error| {
+                let library = runtime.version().unwrap_or_default();
+                let versions = bundle.onnx.versions();
+                format!("onnx runtime {library} can't load model.onnx ({versions}): {error}")
+            },
+        )?;
         let inputs = Inputs::new(&bundle.inputs, &cpu.input_ports())?;
         let head = Head::new(&bundle.output, &cpu.output_ports())?;
         let raw = Head::raw(&cpu.output_ports());

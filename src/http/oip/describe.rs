@@ -1,10 +1,12 @@
 //! Models as the protocol describes them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sferic_models::{Axis, Elements, Port};
 use sferic_onnx::{Model, Version, VersionState, Versions};
 use sferic_telemetry::Stage;
-use sferic_telemetry::metrics::{ModelRecord, Recorded, StageTime};
+use sferic_telemetry::metrics::{FrameTimes, ModelTimes, Recorded};
 use sferic_wire::MAX_BATCH;
 
 use super::tensor::datatype;
@@ -74,27 +76,34 @@ pub(super) fn config(model: &Model, versions: &Versions) -> Value {
     })
 }
 
-/// What was counted of a version since the start.
+/// What was counted of a version since the start. As Triton has it, `compute_` is of frames that had a run of
+/// their own.
 pub(super) fn statistics(model: &Model, recorded: &Recorded) -> Value {
     let id = model.id();
-    let ModelRecord { predictions, failures, answered, failed, stages, .. } =
-        recorded.of_model(&id.name, &id.version);
-    let time = |time: StageTime| json!({"count": time.count, "ns": time.nanoseconds});
-    let stage = |stage: Stage| time(stages[stage as usize]);
+    let ModelTimes { computed, stages, cached, failed } = recorded.of_model(&id.name, &id.version).times;
+    let of = |frames: u64, time: Duration| json!({"count": frames, "ns": nanoseconds(time)});
+    let stage = |stage: Stage| of(computed.frames, stages[stage as usize]);
+    let all = |times: FrameTimes| of(times.frames, times.time);
     json!({
         "name": id.name,
         "version": id.version,
-        "inference_count": predictions,
-        "execution_count": stages[Stage::Inference as usize].count,
+        "inference_count": computed.frames,
+        "execution_count": computed.frames,
         "inference_stats": {
-            "success": {"count": predictions, "ns": answered.nanoseconds},
-            "fail": {"count": failures, "ns": failed.nanoseconds},
+            "success": of(computed.frames + cached.frames, computed.time + cached.time),
+            "fail": all(failed),
             "queue": stage(Stage::Queue),
             "compute_input": stage(Stage::Features),
             "compute_infer": stage(Stage::Inference),
             "compute_output": stage(Stage::Publish),
+            "cache_hit": all(cached),
+            "cache_miss": of(0, Duration::ZERO),
         },
     })
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A version in the index of the repository.

@@ -214,12 +214,15 @@ impl Parameters {
         };
         let whole = |key: &str| match given.get(key) {
             None => Ok(None),
-            // Some clients write it as text.
-            Some(value) => value
-                .as_u64()
-                .or_else(|| value.as_str()?.parse().ok())
-                .map(Some)
-                .ok_or_else(|| wrong(key, "a whole number")),
+            // Some clients write it as text, or with a fraction of 0.
+            Some(value) => {
+                let float = value.as_f64().filter(|value| value.fract() == 0.0 && *value >= 0.0);
+                let whole = value
+                    .as_u64()
+                    .or_else(|| value.as_str()?.parse().ok())
+                    .or(float.map(|value| value as u64));
+                whole.map(Some).ok_or_else(|| wrong(key, "a whole number"))
+            }
         };
         let sample_rate = match given.get("sample_rate") {
             None => None,

@@ -4,7 +4,8 @@ use super::*;
 
 /// Fixtures as exporters write them, with those that answer the same in float32.
 fn catalog() -> Option<Arc<Catalog>> {
-    const NAMES: [&str; 7] = ["classes", "double", "external", "half", "label", "metres", "scores"];
+    const NAMES: [&str; 8] =
+        ["classes", "double", "external", "half", "label", "metres", "quantised", "scores"];
     static CATALOG: LazyLock<Option<Arc<Catalog>>> = LazyLock::new(|| load(&NAMES));
     CATALOG.clone()
 }
@@ -13,7 +14,7 @@ fn catalog() -> Option<Arc<Catalog>> {
 fn every_export_loads() {
     let Some(catalog) = catalog() else { return };
     assert_eq!(catalog.refused(), []);
-    assert_eq!(catalog.models().len(), 9);
+    assert_eq!(catalog.models().len(), 10);
     for model in catalog.models() {
         assert!(!model.batch_variant(), "{}", model.id());
     }
@@ -55,6 +56,18 @@ fn float16_and_float64_answer_as_float32_does() {
             "round {round}: {double:?} {float:?}"
         );
         assert!((double.uncertainty.sigma_y - (-0.3f64).exp()).abs() < 1e-6, "{double:?}");
+    }
+}
+
+#[test]
+fn a_quantised_model_answers_as_the_float_one_does_to_its_steps() {
+    let Some(catalog) = catalog() else { return };
+    let (int8, float) = (labels(&catalog, "quantised", &three()), labels(&catalog, "classes", &three()));
+    for (int8, float) in int8.iter().zip(&float) {
+        for ((name, score), (expected, right)) in int8.iter().zip(float) {
+            let (Some(score), Some(right)) = (score, right) else { panic!("{int8:?}") };
+            assert!(name == expected && (score - right).abs() < 0.01, "{int8:?} {float:?}");
+        }
     }
 }
 
@@ -222,11 +235,18 @@ fn too_new_or_incomplete_files_are_refused_with_what_they_have() {
         }),
     ];
     let expected: [(&str, &[&str]); 7] = [
-        ("ir", &["can't load model.onnx", "99"]),
+        (
+            "ir",
+            &[
+                "onnx runtime 1.",
+                "can't load model.onnx (IR version 99, opset 17)",
+                "max supported IR version",
+            ],
+        ),
         ("lfs", &["model.onnx is a Git LFS pointer", "git lfs pull"]),
         ("missing", &["can't read", "offset.bin"]),
-        ("operator", &["can't load model.onnx", "LabelEncodes"]),
-        ("opset", &["can't load model.onnx", "99"]),
+        ("operator", &["onnx runtime 1.", "ai.onnx.ml 3)", "LabelEncodes"]),
+        ("opset", &["onnx runtime 1.", "(IR version 8, opset 99)", "till opset"]),
         ("outside", &["`./../a.bin`", "outside the bundle's folder"]),
         ("short", &["can't load model.onnx"]),
     ];

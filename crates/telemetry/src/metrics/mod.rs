@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use family::{Family, Point, Reading, Value};
 pub use histogram::{Buckets, Exemplar, Histogram};
-pub use recorded::{ModelRecord, Recorded, StageTime};
+pub use recorded::{FrameTimes, ModelRecord, ModelTimes, Recorded};
 
 /// Reads all metrics.
 pub type ReadMetrics = Arc<dyn Fn() -> Reading + Send + Sync>;

@@ -42,24 +42,35 @@ struct ModelCounts {
     predictions: u64,
     failures: u64,
     inference: Histogram,
-    /// From arrival to publication, of predictions and of failures.
-    whole: [StageTime; 2],
-    stages: [StageTime; Stage::ALL.len()],
+    times: ModelTimes,
 }
 
-/// How often frames went through something, and for how long together.
+/// Frames of a version and their times from arrival to publication.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct StageTime {
-    /// How often.
-    pub count: u64,
-    /// How long.
-    pub nanoseconds: u64,
+pub struct ModelTimes {
+    /// Predictions with a run of their own.
+    pub computed: FrameTimes,
+    /// Those of them in each stage, in the order of [`Stage::ALL`].
+    pub stages: [Duration; Stage::ALL.len()],
+    /// Predictions without a run of their own.
+    pub cached: FrameTimes,
+    /// Failures.
+    pub failed: FrameTimes,
 }
 
-impl StageTime {
+/// How many frames, and their time together.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FrameTimes {
+    /// How many.
+    pub frames: u64,
+    /// Their time.
+    pub time: Duration,
+}
+
+impl FrameTimes {
     fn add(&mut self, duration: Duration) {
-        self.count += 1;
-        self.nanoseconds += u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.frames += 1;
+        self.time += duration;
     }
 }
 
@@ -72,12 +83,8 @@ pub struct ModelRecord {
     pub failures: u64,
     /// Times of its runs, seconds.
     pub inference: Buckets,
-    /// From arrival to publication, of its predictions.
-    pub answered: StageTime,
-    /// The same of failures.
-    pub failed: StageTime,
-    /// In the order of [`Stage::ALL`].
-    pub stages: [StageTime; Stage::ALL.len()],
+    /// How long its frames took.
+    pub times: ModelTimes,
 }
 
 /// Counts by source; sources beyond the maximum share one entry.
@@ -155,11 +162,14 @@ impl Recorded {
                 Ok(_) => model.predictions += 1,
                 Err(_) => model.failures += 1,
             }
-            model.whole[usize::from(outcome.result.is_err())].add(whole);
-            for (stage, duration) in model.stages.iter_mut().zip(durations) {
-                if let Some(duration) = duration {
-                    stage.add(duration);
+            match &outcome.result {
+                Ok(prediction) if prediction.cache_hit => model.times.cached.add(whole),
+                Ok(_) => {
+                    model.times.computed.add(whole);
+                    let stages = model.times.stages.iter_mut().zip(durations);
+                    stages.for_each(|(stage, duration)| *stage += duration.unwrap_or_default());
                 }
+                Err(_) => model.times.failed.add(whole),
             }
             if let Some(inference) = durations[Stage::Inference as usize] {
                 model.inference.record(inference.as_secs_f64(), of, time);
@@ -195,15 +205,9 @@ impl Recorded {
         let found = counts.models.iter().find(|(id, _)| (&*id.name, &*id.version) == (name, version));
         let none = ModelCounts::default();
         let counts = found.map_or(&none, |(_, counts)| counts);
-        let ModelCounts { predictions, failures, inference, whole: [answered, failed], stages } = counts;
-        ModelRecord {
-            predictions: *predictions,
-            failures: *failures,
-            inference: inference.read(),
-            answered: *answered,
-            failed: *failed,
-            stages: *stages,
-        }
+        let ModelCounts { predictions, failures, inference, times } = counts;
+        let (predictions, failures) = (*predictions, *failures);
+        ModelRecord { predictions, failures, inference: inference.read(), times: *times }
     }
 
     /// Adds the counts to a reading.

@@ -117,7 +117,7 @@ async fn main() -> anyhow::Result<()> {
         "answer_ms": {"p50": quantile(&ms, 0.5), "p99": quantile(&ms, 0.99), "max": quantile(&ms, 1.0)},
         "reload_ms": {"p50": quantile(&reload_ms, 0.5), "max": quantile(&reload_ms, 1.0)},
         "reloads": args.reloads,
-        "resident_mib": {"after_10": resident[0], "at_the_end": resident[1], "ratio": resident[1] / resident[0]},
+        "resident_mib": {"after_10": resident[0], "at_the_end": resident[1]},
     });
     drop(daemon);
     println!("{}", if args.json { report.to_string() } else { serde_json::to_string_pretty(&report)? });
