@@ -55,28 +55,21 @@ def is_time(text):
 
 @schemathesis.hook
 def before_call(_, case, **__):
-<<<<<<< HEAD
-    """A schema cannot say that a text holds whole samples, how many channels the model has, or that a tensor
-    has as many elements as its shape; and to a program that makes up texts, formats of texts are remarks."""
-=======
-    """A schema cannot say that a text holds whole samples, nor how many channels the model has, nor that it
-    takes no tensors; and to a program that makes up texts, formats of texts are remarks."""
->>>>>>> inputs
+    """A schema cannot say that a text holds whole samples, how many channels the model has, that it takes no
+    tensors, or that a tensor has as many elements as its shape; and to a program that makes up texts, formats
+    of texts are remarks."""
     body, positive = case.body, schemathesis.GenerationMode.POSITIVE
     is_good = case.meta is not None and case.meta.generation.mode == positive
     if is_good and isinstance(body, dict) and isinstance(body.get("datetime"), str):
         body["datetime"] = body["datetime"] if is_time(body["datetime"]) else "2026-11-25T05:00:00Z"
-<<<<<<< HEAD
     if is_good and isinstance(body, dict) and case.operation.path.endswith("/infer"):
         data = [0.5, 0.25] * 16
         body["inputs"] = [{"name": "x", "shape": [1, 1, 2, 16], "datatype": "FP32", "data": data}]
         body.pop("outputs", None)
-=======
     if is_good and isinstance(body, dict) and body.pop("tensors", None):
         if body.get("samples") is None and body.get("iq_data") is None:
             body["iq_data"] = [[0, 0]] * 64
             body.pop("num_channels", None)
->>>>>>> inputs
     if isinstance(body, dict) and isinstance(body.get("samples"), str):
         body["samples"] = base64.b64encode(bytes(64)).decode()
         channels = body.get("num_channels")
