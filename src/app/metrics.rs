@@ -14,6 +14,7 @@ use sferic_telemetry::metrics::{Buckets, Reading, Recorded, catalogue as metrics
 use sferic_telemetry::otlp;
 
 use super::Unseen;
+use crate::http;
 use crate::models::ModelService;
 use crate::nats::jetstream::Monitor;
 use crate::nats::{Connection, Health, HealthStatus, Probe};
@@ -40,6 +41,8 @@ pub struct Metrics {
     pub settings: Settings,
     /// Counters of the OTLP export, if it is configured.
     pub exports: Option<Arc<otlp::ExportCounts>>,
+    /// Times of HTTP calls.
+    pub calls: Arc<http::Calls>,
     /// The answer of `sferic.health`.
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
     /// Start of the daemon.
@@ -57,6 +60,7 @@ impl Metrics {
         self.models(&mut reading);
         self.nats(&mut reading);
         self.exports(&mut reading);
+        self.calls.read(&mut reading);
         let to = &mut reading;
         for role in ActorRole::ALL {
             to.count(&metrics::ACTOR_RESTARTS, [role.as_str()], self.shared_state.restarts.of(role));
@@ -182,7 +186,17 @@ impl Metrics {
     }
 
     fn models(&self, to: &mut Reading) {
-        for model in self.models.catalog().models() {
+        for (result, count) in ["done", "failed"].into_iter().zip(self.models.changes()) {
+            to.count(&metrics::MODEL_CHANGES, [result], count);
+        }
+        let catalog = self.models.catalog();
+        for (name, versions) in catalog.all() {
+            for model in versions.ready() {
+                let is_active = versions.active.as_deref() == Some(&*model.id().version);
+                to.count(&metrics::MODEL_ACTIVE, [name, &model.id().version], is_active.into());
+            }
+        }
+        for model in catalog.models() {
             let id = model.id();
             let (name, version) = (id.name.as_str(), id.version.as_str());
             let providers: Vec<_> = model.providers().iter().map(|provider| provider.name()).collect();

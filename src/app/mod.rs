@@ -156,6 +156,7 @@ impl App {
             settings: settings.clone(),
             monitor,
             exports: exporter.as_ref().map(otlp::Exporter::counts),
+            calls: Arc::clone(pages.calls()),
             health: Arc::clone(&health),
             started,
         };

@@ -5,6 +5,7 @@
 
 mod answers;
 mod body;
+mod calls;
 mod connections;
 mod encodings;
 mod errors;
@@ -25,6 +26,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+pub use calls::Calls;
 use errors::Refusal;
 use guard::Guard;
 pub use pages::{Daemon, Pages};
@@ -32,6 +34,7 @@ use sferic_settings::Http;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// The running server; it ends when this is dropped.
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl Drop for Server {
 }
 
 fn routes(http: &Http, pages: Arc<Pages>) -> Router {
-    let guard = Arc::new(Guard::new(http));
+    let guard = Arc::new((Guard::new(http), Arc::clone(pages.calls())));
     let routes = Router::new()
         .route("/health", get(pages::alive))
         .route("/ready", get(pages::ready))
@@ -97,6 +100,7 @@ fn routes(http: &Http, pages: Arc<Pages>) -> Router {
         .route("/model/performance", get(models::performance))
         .route("/model/reload", post(models::reload))
         .merge(oip::routes())
+        .route_layer(middleware::from_fn(calls::with_route))
         .fallback(unknown)
         .with_state(pages);
     // Around all of them at once: a layer of the routes would not see what the router adds to their answers.
@@ -113,7 +117,9 @@ async fn unknown(request: Request) -> Refusal {
 }
 
 /// Guards a call, and finishes its answer.
-async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn guarded(State(state): State<Arc<(Guard, Arc<Calls>)>>, request: Request, next: Next) -> Response {
+    let (guard, calls) = &*state;
+    let began = Instant::now();
     let (call, body) = request.into_parts();
     let is_oip = call.uri.path().split('/').nth(1) == Some("v2");
     let (method, answer) = match guard.check(&call) {
@@ -130,6 +136,7 @@ async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) 
         }
         _ => answer,
     };
+    calls.answered(&answer, began.elapsed());
     let mut answer = match answer.extensions().get::<Refusal>() {
         Some(refusal) if is_oip => refusal.clone().in_words().into_response(),
         _ => answer,

@@ -15,6 +15,7 @@ use sferic_telemetry::metrics::{ReadMetrics, Recorded};
 
 use super::answers::written;
 use super::body::Bodies;
+use super::calls::Calls;
 use super::errors::Refusal;
 use crate::batch::Batches;
 use crate::ingress::Ingress;
@@ -25,6 +26,7 @@ use crate::nats::{Health, HealthStatus};
 pub struct Pages {
     daemon: OnceLock<Daemon>,
     pub(super) bodies: Bodies,
+    calls: Arc<Calls>,
 }
 
 /// The running daemon.
@@ -53,7 +55,12 @@ impl Pages {
     /// Pages of a daemon that is starting.
     pub fn new(settings: &Settings) -> Self {
         let bodies = Bodies::new(settings.http.max_body, settings.limits.in_flight_bytes);
-        Self { daemon: OnceLock::new(), bodies }
+        Self { daemon: OnceLock::new(), bodies, calls: Arc::default() }
+    }
+
+    /// Times of the calls.
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.calls
     }
 
     /// Sets the state once the daemon runs.

@@ -1,6 +1,7 @@
 //! What changes of the models ask first.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 
 use sferic_models::{Stamp, check_version};
 use sferic_onnx::{Version, VersionState, Versions};

@@ -1,6 +1,7 @@
 //! What changes the models in service.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct ModelService {
     /// Longer than any frame lives.
     drain_bound: Duration,
     changing: Mutex<()>,
+    /// Changes that were made, and that failed.
+    pub(super) changes: [AtomicU64; 2],
     pub(super) unreadable: Throttle,
 }
 
@@ -61,6 +64,7 @@ impl ModelService {
             keep_warm: models.keep_warm,
             drain_bound: settings.limits.max_timeout + Duration::from_secs(5),
             changing: Mutex::default(),
+            changes: Default::default(),
             unreadable: Throttle::new(Duration::from_secs(60)),
         })
     }
@@ -96,9 +100,10 @@ impl ModelService {
     ) -> Result<Change, ControlError> {
         let change = {
             let _one = self.changing.lock().await;
-            change.await?
+            change.await
         };
-        Ok(change.drained(self.drain_bound).await)
+        self.changes[usize::from(change.is_err())].fetch_add(1, Relaxed);
+        Ok(change?.drained(self.drain_bound).await)
     }
 
     /// Loads a version beside those that serve, without making it active. Where as many are loaded as may be,

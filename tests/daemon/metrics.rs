@@ -82,6 +82,8 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
         }
     };
     tokio::time::timeout(PATIENCE, ended).await.expect("frames stay in flight");
+    // The scrape itself is seen by the next one.
+    get(address, "/health", "").await;
     let (status, page) = get(address, "/metrics", "").await;
     assert_eq!(status, 200);
     if let Some((passed, said)) = promtool(&page) {
@@ -105,6 +107,8 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
         "one source has its own label"
     );
     assert_eq!(count(r#"sferic_model_frames_total{model="degrees",version="1",outcome="prediction"}"#), 5.0);
+    assert_eq!(count(r#"sferic_model_active{model="degrees",version="1"}"#), 1.0);
+    assert_eq!(count(r#"sferic_http_duration_seconds_count{route="/health",status="200"}"#), 1.0);
     assert_eq!(count(r#"sferic_stage_duration_seconds_count{stage="decode"}"#), 9.0);
     assert_eq!(count(r#"sferic_stage_duration_seconds_count{stage="publish"}"#), 12.0);
     assert_eq!(count(r#"sferic_frame_duration_seconds_count{outcome="failure"}"#), 3.0);

@@ -127,6 +127,10 @@ catalogue! {
     // Models and their circuits.
     MODEL_INFO: Gauge "sferic.model.info" "" ["model" "version" "digest" "providers"]
         "1 for every loaded version";
+    MODEL_ACTIVE: Gauge "sferic.model.active" "" ["model" "version"]
+        "1 for the active version, 0 for the others that are loaded";
+    MODEL_CHANGES: Counter "sferic.model.changes" "{change}" ["result"]
+        "Changes of what is loaded or active, asked for or watched: done, or failed without a change";
     MODEL_FRAMES: Counter "sferic.model.frames" "{frame}" ["model" "version" "outcome"]
         "Frames that ended, by the version they were for";
     MODEL_INFERENCE: Histogram "sferic.model.inference.duration" "s" ["model" "version"]
@@ -164,6 +168,10 @@ catalogue! {
         "Times the client dropped messages because a subscription's buffer was full";
     NATS_MESSAGES: Counter "sferic.nats.messages" "{message}" ["direction"] "Messages received and sent";
     NATS_PAYLOAD: Counter "sferic.nats.payload" "By" ["direction"] "Their bytes";
+    // HTTP.
+    HTTP_DURATION: Histogram "sferic.http.duration" "s" ["route" "status"]
+        "From the head of a call until its answer is ready to be sent, by its path in /openapi.json (other: \
+         none of them) and status";
     // The process and the telemetry itself.
     ACTOR_RESTARTS: Counter "sferic.actor.restarts" "{restart}" ["actor"]
         "Actors that failed and were restarted, together with those that depend on them";
