@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
             let runs = sessions
                 .iter_mut()
                 .map(|session| {
-                    let input = &input;
+                    let data = &data;
                     move || {
                         TensorRef::from_array_view((shape, &data[..]))
                             .and_then(|x| session.run(ort::inputs![x]).map(drop))
