@@ -172,3 +172,29 @@ fn samples(body: Body<'_>, payload: &Bytes) -> Result<Option<IqSamples>, Failure
     };
     Ok(Some(IqSamples { bytes, datatype, channels, sample_rate: body.sample_rate }))
 }
+
+#[cfg(test)]
+mod tests {
+    use sferic_actors::tensor::Dtype;
+
+    use super::*;
+
+    fn decoded(frame: &'static str, envelope: &Envelope) -> Decoded {
+        let envelope = Envelope { encoding: sferic_actors::frame::Encoding::Json, ..envelope.clone() };
+        let decoder = FrameDecoder::new(&Settings::default());
+        decoder.decode(&Bytes::from_static(frame.as_bytes()), &envelope).unwrap()
+    }
+
+    const FRAME: &str = r#"{"is_raw": true,
+        "tensors": {"x": {"shape": [2], "dtype": "int16", "data": "AQACAA=="}}}"#;
+
+    #[test]
+    fn who_puts_a_frame_in_asks_for_raw_access_and_no_message_does() {
+        assert!(!decoded(FRAME, &Envelope::default()).content.is_raw);
+        let content = decoded(FRAME, &Envelope { is_raw: true, ..Envelope::default() }).content;
+        let tensor = &content.tensors[0];
+        assert!(content.is_raw && content.samples.is_none());
+        assert_eq!((&*tensor.name, tensor.dtype, &*tensor.shape), ("x", Dtype::Int16, &[2][..]));
+        assert_eq!(tensor.data, [1, 0, 2, 0][..]);
+    }
+}

@@ -76,3 +76,68 @@ impl ModelExtractor {
         Ok(Tensor { shape, data })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use sferic_actors::tensor::{Dtype as Type, InputTensor};
+    use sferic_onnx::{Options, Runtime};
+    use sferic_samples::Datatype;
+
+    use super::*;
+
+    fn extract(model: &str, content: Content) -> Option<Inputs> {
+        let runtime = match Runtime::open(None) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                sferic_tools::skip(error);
+                return None;
+            }
+        };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(model).join("1");
+        let loaded = Model::load(model, "1", &folder, &runtime, &Options::default()).unwrap();
+        loaded.accepts(&content).unwrap();
+        let mut worker = extractors(BufferPool::new(Duration::from_secs(1), 1 << 20))();
+        Some(worker.extract(&loaded, content).unwrap())
+    }
+
+    fn samples() -> Option<IqSamples> {
+        let bytes = vec![64; 64].into();
+        Some(IqSamples { bytes, datatype: Datatype::Ci8, channels: 1, sample_rate: None })
+    }
+
+    fn tensor(name: &str, dtype: Type, shape: &[usize]) -> InputTensor {
+        let data = vec![0; dtype.size() * shape.iter().product::<usize>()].into();
+        InputTensor { name: name.into(), dtype, shape: shape.into(), data }
+    }
+
+    #[test]
+    fn each_input_is_computed_or_taken_from_the_frame() {
+        let tensors = vec![tensor("levels", Type::Float64, &[4])];
+        let content = Content { samples: samples(), tensors, is_raw: false };
+        let Some(inputs) = extract("several", content) else { return };
+        let [Input::Given(levels), Input::Computed(iq), Input::Computed(power)] =
+            &inputs.iter().collect::<Vec<_>>()[..]
+        else {
+            panic!("{inputs:?}")
+        };
+        assert_eq!((&*levels.name, iq.shape, power.shape), ("levels", [1, 2, 32], [1, 1, 1]));
+        // 10·log10(0.5² + 0.5²).
+        assert!(iq.data.iter().all(|&value| value == 0.5) && (power.data[0] + 3.0103).abs() < 1e-4);
+    }
+
+    #[test]
+    fn a_raw_tensor_stands_for_what_would_be_computed() {
+        let tensors = vec![tensor("x", Type::Float32, &[1, 2, 5])];
+        let content = Content { samples: None, tensors, is_raw: true };
+        let Some(inputs) = extract("degrees", content) else { return };
+        assert!(inputs.is_raw && matches!(&inputs.first, Input::Given(x) if x.shape == [1, 2, 5]));
+        let tensors = vec![tensor("levels", Type::Float32, &[4]), tensor("power", Type::Float32, &[1])];
+        let content = Content { samples: samples(), tensors, is_raw: true };
+        let Some(inputs) = extract("several", content) else { return };
+        let kinds: Vec<_> = inputs.iter().map(|input| matches!(input, Input::Given(_))).collect();
+        assert_eq!(kinds, [true, false, true], "levels, iq, power");
+    }
+}

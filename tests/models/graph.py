@@ -29,8 +29,8 @@ class Graph:
         return name
 
     def save(self, folder, text, outputs, inputs=("B", 1, 2, "N"), stated=True, beside={}):
-        """`inputs`: the axes of `x`, or a list of names, types and axes. `beside`: by a tensor's name, the file
-        its values go to."""
+        """`inputs`: the axes of `x`, or a list of names, types and axes. `beside`: by a tensor's name, the
+        file its values go to."""
         dtype = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         made = helper.make_graph(
             self.nodes,

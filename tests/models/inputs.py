@@ -79,7 +79,7 @@ def types():
 
 
 def quantised():
-    """Values and weights in int8 with scales, between QuantizeLinear and DequantizeLinear, as quantisers write them."""
+    """Values and weights in int8 with their scales, as quantisers write them."""
     g = Graph()
     rate, zero = g.const(0.01), g.const(0, np.int8)
     x = g("DequantizeLinear", g("QuantizeLinear", "x", rate, zero), rate, zero)

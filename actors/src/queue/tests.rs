@@ -188,7 +188,7 @@ proptest! {
         prop_assert!(ran.iter().all(|item| !item.is_settled(now)));
         prop_assert!(dropped.iter().all(|item| item.is_settled(now)));
         for pair in ran.iter().enumerate().flat_map(|(n, a)| ran[n + 1..].iter().map(move |b| (a, b))) {
-            if pair.0.can_share_run(&pair.1) && pair.0.priority == pair.1.priority {
+            if pair.0.can_share_run(pair.1) && pair.0.priority == pair.1.priority {
                 prop_assert!(pair.0.id < pair.1.id);
             }
         }

@@ -46,7 +46,7 @@ impl<'a> InputValue<'a> {
                 // Other types are no inputs of features; the library refuses float32 for them.
                 _ => Ok(Self::Floats(TensorRef::from_array_view((shape, *data))?)),
             },
-            RunData::Given(frames) => given(dtype, shape, frames),
+            RunData::Given(frames) => given(Parts { dtype, shape, frames }),
         }
     }
 
@@ -66,11 +66,19 @@ fn converted<T: PrimitiveTensorElementType + Debug + Copy + 'static>(
     Ok(InputValue::Converted(Tensor::from_array((shape, values))?.into_dyn()))
 }
 
+/// The tensors of all frames, and what they become.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    dtype: Dtype,
+    shape: &'a [i64],
+    frames: &'a [(Dtype, &'a [u8])],
+}
+
 /// The tensors of all frames as one. Copied, since in a message nothing is aligned.
-fn given(dtype: Dtype, shape: &[i64], frames: &[(Dtype, &[u8])]) -> Result<InputValue<'static>, ort::Error> {
+fn given(parts: Parts<'_>) -> Result<InputValue<'static>, ort::Error> {
     /// `own` reads an element of the type itself; the others convert from the types that go into it.
     fn all<T: PrimitiveTensorElementType + Debug + Copy + 'static, const N: usize>(
-        (dtype, shape, frames): (Dtype, &[i64], &[(Dtype, &[u8])]),
+        Parts { dtype, shape, frames }: Parts<'_>,
         own: fn([u8; N]) -> T,
         of_integer: fn(i64) -> T,
         of_float: fn(f64) -> T,
@@ -90,18 +98,14 @@ fn given(dtype: Dtype, shape: &[i64], frames: &[(Dtype, &[u8])]) -> Result<Input
     }
     macro_rules! numbers {
         ($type:ty) => {
-            all((dtype, shape, frames), <$type>::from_le_bytes, |x| x as $type, |x| x as $type)
+            all(parts, <$type>::from_le_bytes, |x| x as $type, |x| x as $type)
         };
     }
-    match dtype {
+    match parts.dtype {
         Dtype::Float32 => numbers!(f32),
         Dtype::Float64 => numbers!(f64),
-        Dtype::Float16 => {
-            all((dtype, shape, frames), f16::from_le_bytes, |x| f16::from_f64(x as f64), f16::from_f64)
-        }
-        Dtype::Bfloat16 => {
-            all((dtype, shape, frames), bf16::from_le_bytes, |x| bf16::from_f64(x as f64), bf16::from_f64)
-        }
+        Dtype::Float16 => all(parts, f16::from_le_bytes, |x| f16::from_f64(x as f64), f16::from_f64),
+        Dtype::Bfloat16 => all(parts, bf16::from_le_bytes, |x| bf16::from_f64(x as f64), bf16::from_f64),
         Dtype::Int8 => numbers!(i8),
         Dtype::Int16 => numbers!(i16),
         Dtype::Int32 => numbers!(i32),
@@ -110,6 +114,6 @@ fn given(dtype: Dtype, shape: &[i64], frames: &[(Dtype, &[u8])]) -> Result<Input
         Dtype::Uint16 => numbers!(u16),
         Dtype::Uint32 => numbers!(u32),
         Dtype::Uint64 => numbers!(u64),
-        Dtype::Bool => all((dtype, shape, frames), |[byte]: [u8; 1]| byte != 0, |x| x != 0, |x| x != 0.0),
+        Dtype::Bool => all(parts, |[byte]: [u8; 1]| byte != 0, |x| x != 0, |x| x != 0.0),
     }
 }

@@ -139,10 +139,10 @@ impl<'a> Trial<'a> {
                 case.compare(names.iter().copied().zip(outputs.iter().copied()), golden.tolerance)
             })
         };
-        let numbered = (1..).zip(&golden.cases);
-        numbered
-            .map(|(number, case)| one(case).map_err(|error| format!("golden case {number}: {error}")))
-            .collect()
+        let mut numbered = (1..).zip(&golden.cases);
+        numbered.try_for_each(|(number, case)| {
+            one(case).map_err(|error| format!("golden case {number}: {error}"))
+        })
     }
 
     /// The first output that is not finite for a frame of noise, in words.

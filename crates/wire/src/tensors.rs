@@ -76,7 +76,6 @@ mod tests {
     use sferic_actors::frame::Encoding;
 
     use super::super::decode::read;
-    use super::*;
 
     fn map(entries: &[(&str, Value)]) -> Value {
         Value::Map(entries.iter().map(|(key, value)| ((*key).into(), value.clone())).collect())
