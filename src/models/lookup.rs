@@ -26,6 +26,11 @@ impl ModelService {
         })
     }
 
+    /// How many changes were made, and how many failed.
+    pub fn changes(&self) -> [u64; 2] {
+        self.changes.each_ref().map(|count| count.load(Relaxed))
+    }
+
     /// The version of a model that frames without a model get whatever is active; `None` where there is none.
     pub(super) fn pinned(&self, name: &str) -> Option<&str> {
         self.default.split_once('@').filter(|(model, _)| *model == name).map(|(_, version)| version)

@@ -12,7 +12,7 @@ use crate::support::*;
 fn judge(program: &str) -> Option<PathBuf> {
     let found = sferic_tools::places(&format!("judges/{program}")).find(|path| path.exists());
     if found.is_none() {
-        sferic_tools::skip(&format!("{program} is not there; run ops/setup judges"));
+        sferic_tools::skip(format!("{program} is not there; run ops/setup judges"));
     }
     found.filter(|_| tools_are_there())
 }
