@@ -3,26 +3,23 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
 use sferic_actors::tensor::Dtype;
 use sferic_features::{FeatureConfig, Kind};
 
 /// One input of a model, as `model.toml` has it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InputConfig {
     /// The ONNX file's name of it; `None` with `[features]`, for the only input.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Where its values come from.
-    #[serde(flatten)]
     pub source: InputSource,
 }
 
 /// Where the values of an input come from.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum InputSource {
     /// Computed from the samples of a frame.
     Features(FeatureConfig),
@@ -31,30 +28,18 @@ pub enum InputSource {
 }
 
 /// An input of `kind = "tensor"`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TensorConfig {
-    kind: TensorKind,
     /// Without the batch axis.
     pub shape: Vec<usize>,
     /// As frames have it. Absent: that of the ONNX file.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "by_name")]
     pub dtype: Option<Dtype>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum TensorKind {
-    Tensor,
-}
-
-fn by_name<S: serde::Serializer>(dtype: &Option<Dtype>, serializer: S) -> Result<S::Ok, S::Error> {
-    dtype.map(Dtype::name).serialize(serializer)
 }
 
 impl TensorConfig {
     /// A tensor of this shape and, where it is given, this type.
     pub fn new(shape: Vec<usize>, dtype: Option<Dtype>) -> Self {
-        Self { kind: TensorKind::Tensor, shape, dtype }
+        Self { shape, dtype }
     }
 }
 

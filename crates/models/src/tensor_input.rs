@@ -29,7 +29,7 @@ impl TensorInput {
     /// # Errors
     /// In words: the input, what it is, and what was expected.
     pub fn new(config: &TensorConfig, port: &Port) -> Result<Self, String> {
-        let TensorConfig { shape, dtype, .. } = config;
+        let TensorConfig { shape, dtype } = config;
         let refuse = |why: String| Err(format!("input {port}, model.toml gives shape = {shape:?}{why}"));
         let Elements::Numbers(onnx_dtype) = port.elements else {
             return refuse(": it takes no numbers".into());
