@@ -84,15 +84,16 @@ pub(super) fn statistics(model: &Model, recorded: &Recorded) -> Value {
     let of = |frames: u64, time: Duration| json!({"count": frames, "ns": nanoseconds(time)});
     let stage = |stage: Stage| of(computed.frames, stages[stage as usize]);
     let all = |times: FrameTimes| of(times.frames, times.time);
+    let answered = computed.frames + cached.frames;
     json!({
         "name": id.name,
         "version": id.version,
         "inference_count": computed.frames,
         "execution_count": computed.frames,
         "inference_stats": {
-            "success": of(computed.frames + cached.frames, computed.time + cached.time),
+            "success": of(answered, computed.time + cached.time),
             "fail": all(failed),
-            "queue": stage(Stage::Queue),
+            "queue": of(answered, stages[Stage::Queue as usize]),
             "compute_input": stage(Stage::Features),
             "compute_infer": stage(Stage::Inference),
             "compute_output": stage(Stage::Publish),
