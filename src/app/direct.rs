@@ -49,6 +49,7 @@ impl Direct {
             bound: nats.publish_timeout,
             ingress: ingress.clone(),
             batches: Arc::clone(&batches),
+            max_bytes: limits.in_flight_bytes,
         };
         let serving = service.start(settings.group(), frames);
         (stream::select(source, direct).boxed(), Self { ingress, batches, serving, closing })

@@ -331,6 +331,7 @@ pub fn options(settings: &Settings) -> Options {
         max_versions: settings.models.max_versions,
         max_bytes: settings.models.max_bytes,
         pinned: Some(settings.models.default.clone()),
+        graphs: given(&settings.onnx.graphs).map(Into::into),
     }
 }
 

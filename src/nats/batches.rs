@@ -22,8 +22,8 @@ use super::reply::Replies;
 use crate::batch::{BatchRequest, Batches};
 use crate::ingress::{Entry, Ingress, stopping};
 
-/// Batches that are held at once; further ones wait in the client.
-const MAX_HELD: usize = 256;
+/// Batches that are held at once, as far as their bytes allow; further ones wait in the client.
+const MAX_HELD: u32 = 256;
 
 /// Number of clients that may end while sending the same answer.
 const MAX_CLIENTS: usize = 3;
@@ -40,6 +40,8 @@ pub struct BatchService {
     pub ingress: Ingress,
     /// Runs them.
     pub batches: Arc<Batches>,
+    /// The most bytes of batches that are held at once; one is always held.
+    pub max_bytes: u64,
 }
 
 impl BatchService {
@@ -49,14 +51,17 @@ impl BatchService {
         let reader = Reader::new(self.connection.clone(), subject, queue_group, frames.seat_beside());
         let mut messages = reader.into_messages();
         let replies = Replies::new(self.connection.clone(), &self.prefix);
-        let (service, held) = (Arc::new(self), Arc::new(Semaphore::new(MAX_HELD)));
+        let most = u32::try_from(self.max_bytes).unwrap_or(u32::MAX).max(MAX_HELD);
+        let (service, held) = (Arc::new(self), Arc::new(Semaphore::new(most as usize)));
         Task::spawn(async move {
             while let Some(mut message) = messages.next().await {
                 let reply = message.reply.take().and_then(|subject| replies.on(subject.to_string()));
                 let reply = reply.map(|reply| reply.subject().to_owned());
                 // Before the next one is waited for: the daemon stops only when every entry was left.
                 let entry = service.ingress.enter();
-                let Ok(place) = Arc::clone(&held).acquire_owned().await else { return };
+                let bytes = u32::try_from(message.payload.len()).unwrap_or(u32::MAX);
+                let places = bytes.clamp(most / MAX_HELD, most);
+                let Ok(place) = Arc::clone(&held).acquire_many_owned(places).await else { return };
                 let service = Arc::clone(&service);
                 tokio::spawn(async move {
                     service.serve(message, reply, entry).await;

@@ -14,6 +14,7 @@
 mod catalog;
 mod dispatch;
 mod examination;
+mod graph_cache;
 mod library;
 mod model;
 mod options;

@@ -1,5 +1,7 @@
 //! Options of loading.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use sferic_models::CONFIDENCE_INTERVAL;
 
@@ -22,6 +24,8 @@ pub struct Options {
     pub pinned: Option<String>,
     /// The most bytes that the files of a bundle may have together.
     pub max_bytes: u64,
+    /// Folder where optimised graphs are kept; `None`: nowhere.
+    pub graphs: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -36,6 +40,7 @@ impl Default for Options {
             max_versions: 5,
             pinned: None,
             max_bytes: 4 << 30,
+            graphs: None,
         }
     }
 }

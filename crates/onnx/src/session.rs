@@ -96,19 +96,31 @@ pub(crate) struct SessionOptions {
     pub memory_pattern: bool,
 }
 
+/// What is written or known of a file that is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Opening<'a> {
+    /// Start of a file name: runs are profiled until [`SharedSession::end_profile`].
+    pub profile: Option<&'a Path>,
+    /// The file is an optimised graph.
+    pub is_optimised: bool,
+    /// Where the optimised graph is written to.
+    pub optimised: Option<&'a Path>,
+}
+
 impl SharedSession {
     /// Creates a session from the bytes of an ONNX file and its external data, so that what was hashed is
-    /// what runs. Nodes that none of the `providers` takes run on the CPU. With `profile`, the start of a
-    /// file name, runs are profiled until [`end_profile`](Self::end_profile).
+    /// what runs. Nodes that none of the `providers` takes run on the CPU.
     pub(crate) fn open(
         environment: &Environment,
         onnx: &OnnxFile,
         options: SessionOptions,
         providers: &[ExecutionProvider],
-        profile: Option<&Path>,
+        opening: Opening<'_>,
     ) -> Result<Self, ort::Error> {
+        let level =
+            if opening.is_optimised { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
         let mut builder = Session::builder(environment)?
-            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_optimization_level(level)?
             .with_intra_threads(options.threads.intra)?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
@@ -122,8 +134,11 @@ impl SharedSession {
                     .filter_map(|&provider| dispatch(provider, options.threads))
                     .collect::<Vec<_>>(),
             )?;
-        if let Some(profile) = profile {
+        if let Some(profile) = opening.profile {
             builder = builder.with_profiling(profile)?;
+        }
+        if let Some(optimised) = opening.optimised {
+            builder = builder.with_optimized_model_path(optimised)?;
         }
         // Sets it on ONNX Runtime's own threads; calling threads set it in `subnormals`.
         builder = builder.with_config_entry("session.set_denormal_as_zero", "1")?;

@@ -13,7 +13,7 @@ use sferic_samples::Datatype;
 
 use super::provider::Threads;
 use super::run_inputs::{RunData, RunInput};
-use super::session::{ReadBy, RunOutputs, SessionOptions, SharedSession};
+use super::session::{Opening, ReadBy, RunOutputs, SessionOptions, SharedSession};
 use super::*;
 
 mod bundles;
@@ -167,7 +167,8 @@ fn outputs_in_use_are_not_overwritten_and_returned_ones_are_reused() {
     let Some(runtime) = runtime() else { return };
     let onnx = OnnxFile::read(&fixtures().join("degrees/1")).expect("there");
     let options = SessionOptions { threads: Threads { sessions: 1, intra: 1 }, memory_pattern: false };
-    let mut session = SharedSession::open(runtime.environment(), &onnx, options, &[], None).expect("opened");
+    let mut session =
+        SharedSession::open(runtime.environment(), &onnx, options, &[], Opening::default()).expect("opened");
     session
         .select(["x"].into_iter(), [("position", Reading::Floats)].into_iter(), [].into_iter())
         .expect("named");

@@ -4,16 +4,17 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::dispatch::Dispatch;
+use super::graph_cache::GraphCache;
 use super::library::Runtime;
 use super::options::{ExecutionProvider, Options};
 use super::provider::Threads;
 use super::run_inputs::{RunData, RunInput};
-use super::session::{ReadBy, SessionOptions, SharedSession};
+use super::session::{Opening, ReadBy, SessionOptions, SharedSession};
 use super::trial_frames::TrialFrames;
 use super::warmup::{RUNS, RUNS_TIME, numbers, run};
 use sferic_actors::tensor::InputTensor;
 use sferic_features::Kind;
-use sferic_models::{Bundle, Golden, GoldenCase, Head, InputConfig, Inputs, ModelInput};
+use sferic_models::{Bundle, Golden, GoldenCase, Head, InputConfig, Inputs, ModelInput, OnnxFile};
 
 /// Difference of outputs from those of the CPU.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,6 +58,8 @@ impl Difference {
 pub(crate) struct Trial<'a> {
     runtime: &'a Runtime,
     bundle: &'a Bundle,
+    /// Its graph as it was optimised for the CPU, where that was kept.
+    optimised: Option<OnnxFile>,
     options: SessionOptions,
     /// As far as the ONNX file takes batches.
     pub max_batch: usize,
@@ -74,7 +77,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// In words: what of the bundle does not fit the ONNX file.
     pub(crate) fn new(runtime: &'a Runtime, bundle: &'a Bundle, options: &Options) -> Result<Self, String> {
-        let max_batch = options.max_batch.max(1);
+        let (max_batch, graphs) = (options.max_batch.max(1), options.graphs.as_deref());
         let options = SessionOptions {
             threads: Threads { sessions: options.sessions, intra: options.intra_threads },
             // Spectra have as many widths as hops in the longest frame, raw samples as many as samples.
@@ -85,20 +88,19 @@ impl<'a> Trial<'a> {
                 }
             }),
         };
-        let mut cpu = SharedSession::open(runtime.environment(), &bundle.onnx, options, &[], None).map_err(
-            |error| {
-                let library = runtime.version().unwrap_or_default();
-                let versions = bundle.onnx.versions();
-                format!("onnx runtime {library} can't load model.onnx ({versions}): {error}")
-            },
-        )?;
+        let cache = graphs.map(GraphCache);
+        let (mut cpu, optimised) = open_kept(runtime, &bundle.onnx, options, cache).map_err(|error| {
+            let library = runtime.version().unwrap_or_default();
+            let versions = bundle.onnx.versions();
+            format!("onnx runtime {library} can't load model.onnx ({versions}): {error}")
+        })?;
         let inputs = Inputs::new(&bundle.inputs, &cpu.input_ports())?;
         let head = Head::new(&bundle.output, &cpu.output_ports())?;
         let raw = Head::raw(&cpu.output_ports());
         select(&mut cpu, &inputs, &head, &raw)?;
         let max_batch = if inputs.batch_of_one() || head.batch_of_one() { 1 } else { max_batch };
         let frames = TrialFrames::new(&inputs, max_batch);
-        Ok(Self { runtime, bundle, options, max_batch, inputs, head, raw, frames, cpu })
+        Ok(Self { runtime, bundle, optimised, options, max_batch, inputs, head, raw, frames, cpu })
     }
 
     /// Opens a session on `providers`, in this order, with the CPU as fallback.
@@ -111,8 +113,11 @@ impl<'a> Trial<'a> {
         providers: &[ExecutionProvider],
         profile: Option<&std::path::Path>,
     ) -> Result<SharedSession, String> {
-        let (environment, onnx) = (self.runtime.environment(), &self.bundle.onnx);
-        let mut session = SharedSession::open(environment, onnx, self.options, providers, profile)
+        let optimised = self.optimised.as_ref().filter(|_| providers.is_empty());
+        let onnx = optimised.unwrap_or(&self.bundle.onnx);
+        let opening = Opening { profile, is_optimised: optimised.is_some(), optimised: None };
+        let environment = self.runtime.environment();
+        let mut session = SharedSession::open(environment, onnx, self.options, providers, opening)
             .map_err(|error| error.to_string())?;
         select(&mut session, &self.inputs, &self.head, &self.raw)?;
         Ok(session)
@@ -236,6 +241,40 @@ impl<'a> Trial<'a> {
         found.sort();
         Ok(found)
     }
+}
+
+/// Opens a file on the CPU, from its optimised graph where that was kept, which is returned too; else it is
+/// optimised and kept.
+fn open_kept(
+    runtime: &Runtime,
+    onnx: &OnnxFile,
+    options: SessionOptions,
+    cache: Option<GraphCache<'_>>,
+) -> Result<(SharedSession, Option<OnnxFile>), ort::Error> {
+    let open = |onnx: &OnnxFile, opening: Opening<'_>| {
+        SharedSession::open(runtime.environment(), onnx, options, &[], opening)
+    };
+    let Some(cache) = cache else { return Ok((open(onnx, Opening::default())?, None)) };
+    if let Some(graph) = cache.read(runtime, onnx) {
+        match open(&graph, Opening { is_optimised: true, ..Opening::default() }) {
+            Ok(session) => return Ok((session, Some(graph))),
+            Err(error) => {
+                tracing::warn!(%error, "an optimised graph that was kept cannot be opened; it is made again");
+                cache.forget(runtime, onnx);
+            }
+        }
+    }
+    let mut opened = None;
+    let kept = cache.keep(runtime, onnx, |file| {
+        opened = Some(open(onnx, Opening { optimised: Some(file), ..Opening::default() })?);
+        Ok(())
+    });
+    if let Err(reason) = kept {
+        // Of more than 2 GiB, for example.
+        tracing::info!(reason, "the optimised graph is not kept");
+    }
+    let session = opened.map_or_else(|| open(onnx, Opening::default()), Ok)?;
+    Ok((session, None))
 }
 
 /// A tensor that has its batch axis.

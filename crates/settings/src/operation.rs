@@ -129,4 +129,6 @@ pub struct Onnx {
     /// Path of the shared library; empty: `ORT_DYLIB_PATH`, then `.tools/lib` or `lib/sferic/lib`
     /// of the installation, then the system's.
     pub library: String,
+    /// Folder where optimised graphs are kept, so that models open sooner the next time; empty: nowhere.
+    pub graphs: String,
 }

@@ -24,6 +24,40 @@ fn the_slow_model_is_slow_enough_to_be_overtaken() {
 }
 
 #[test]
+fn an_optimised_graph_is_kept_and_opened_again() {
+    let Some(runtime) = runtime() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let graphs = folder.path().join("a/graphs");
+    let options = Options { graphs: Some(graphs.clone()), ..Options::default() };
+    let bundle = fixtures().join("classes/1");
+    let load = || Model::load("classes", "1", &bundle, &runtime, &options).expect("refused");
+    let kept = || {
+        let entries = std::fs::read_dir(&graphs).expect("kept").flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let input = constant(0.25, -0.5, 16);
+    let answer = |model: &Model| {
+        let outcome = model.run(&[&input], &mut Vec::new(), &RunTerminator::default()).expect("failed");
+        outcome[0].clone().expect("failed")
+    };
+    let first = answer(&load());
+    let [graph] = &kept()[..] else { panic!("{:?}", kept()) };
+    let optimised = std::fs::read(graph).expect("readable");
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&graphs).expect("there"));
+        assert_eq!(mode & 0o777, 0o700);
+    }
+    let second = load();
+    assert_eq!((answer(&second), second.id()), (first.clone(), load().id()));
+    assert_eq!(std::fs::read(graph).expect("readable"), optimised, "opened, and not made again");
+    // What cannot be opened is made again.
+    std::fs::write(graph, b"no graph").expect("written");
+    assert_eq!(answer(&load()), first);
+    assert_eq!(std::fs::read(graph).expect("readable"), optimised);
+}
+
+#[test]
 fn the_shipped_models_load() {
     let Some(runtime) = runtime() else { return };
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/models");
