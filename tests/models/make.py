@@ -14,6 +14,8 @@ over the 2·N values of I and Q.
   poison      as degrees, but gives NaN where max(I, Q) > 0.9, and fails in the run where min(I, Q) < -0.9
   crash       as degrees, but ends the process, by SIGFPE, where max(I, Q) > 0.9: on x86-64 alone
   static1     as degrees, with a batch axis fixed at 1
+  unbatched   as degrees without theta, and without batch axis: x [2, N], position [2], uncertainty [2],
+              confidence [1]
   width32     as degrees, with 32 samples fixed
   ragged      frame → its values above 0.5, [1, P] float32, as many as there are (batches of one)
   slow        as degrees, after about two seconds of matrix products (batches of one)
@@ -69,6 +71,16 @@ def degrees_outputs(g, x="x", batch="B", position=None):
 def degrees():
     g = Graph()
     g.save("degrees/1", features() + DEGREES, degrees_outputs(g))
+
+
+def unbatched():
+    g = Graph()
+    g("Mul", g("ReduceMean", "x", axes=[1], keepdims=0), g.const([90, 360]), name="position")
+    loud = g("Sqrt", g("ReduceMean", g("Mul", "x", "x"), axes=[0, 1], keepdims=0))
+    g("Mul", loud, g.const([10, 20]), name="uncertainty")
+    g("Reshape", loud, g.const([1], np.int64), name="confidence")
+    outputs = [("position", FLOAT, [2]), ("uncertainty", FLOAT, [2]), ("confidence", FLOAT, [1])]
+    g.save("unbatched/1", features() + DEGREES, outputs, inputs=(2, "N"))
 
 
 def metres():
@@ -305,7 +317,7 @@ def external():
 
 
 for make in (
-    *(degrees, metres, classes, tensors, poison, crash, static1, width32, ragged, slow, mixing),
+    *(degrees, metres, classes, tensors, poison, crash, static1, width32, ragged, slow, mixing, unbatched),
     *(versions, half, double, label, scores, several, given, types),
     *(quantised, nan, golden, external),
 ):

@@ -6,6 +6,7 @@
 //!
 //! It names no inference library: a run's outputs come as [`Output`]s, plain slices.
 
+mod batch_axis;
 mod bundle;
 mod error;
 mod files;
@@ -22,6 +23,7 @@ mod repository;
 mod tensor_input;
 mod values;
 
+pub use batch_axis::lacks_batch_axis;
 pub use bundle::Bundle;
 pub use error::BundleError;
 pub use golden::{Golden, GoldenCase, MAX_GOLDEN_BYTES};

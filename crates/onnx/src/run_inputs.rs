@@ -11,7 +11,7 @@ use sferic_models::{Dtype, Values};
 /// One input of a run: all frames of the batch.
 #[derive(Debug)]
 pub(crate) struct RunInput<'a> {
-    /// With the batch axis, where the ONNX file has one.
+    /// With the batch axis.
     pub shape: Vec<i64>,
     /// As many values as the shape has.
     pub data: RunData<'a>,
@@ -35,10 +35,9 @@ pub(crate) enum InputValue<'a> {
 }
 
 impl<'a> InputValue<'a> {
-    /// Converts an input to `dtype`, the type of the model.
-    pub(crate) fn new(dtype: Dtype, input: &'a RunInput<'_>) -> Result<Self, ort::Error> {
-        let shape = &input.shape[..];
-        match &input.data {
+    /// Converts an input to `dtype` and `shape`, those of the model.
+    pub(crate) fn new(dtype: Dtype, shape: &'a [i64], data: &'a RunData<'_>) -> Result<Self, ort::Error> {
+        match data {
             RunData::Floats(data) => match dtype {
                 Dtype::Float16 => converted(shape, data.iter().map(|&value| f16::from_f32(value))),
                 Dtype::Bfloat16 => converted(shape, data.iter().map(|&value| bf16::from_f32(value))),

@@ -36,11 +36,12 @@ pub(crate) enum Converted {
 }
 
 impl RunTensors {
-    /// Values for the `readings`, one each.
+    /// Values for the `readings`, one each; with a batch axis of 1 where that is to be added.
     pub(crate) fn new(
         input_shapes: Vec<i64>,
         values: Vec<DynValue>,
         readings: &[Reading],
+        adds_batch_axis: bool,
     ) -> Result<Self, ort::Error> {
         if values.len() != readings.len() {
             return Err(ort::Error::new(format!(
@@ -49,8 +50,10 @@ impl RunTensors {
                 readings.len()
             )));
         }
-        let outputs =
-            values.into_iter().zip(readings).map(|(value, &reading)| OutputValue::new(value, reading));
+        let outputs = values
+            .into_iter()
+            .zip(readings)
+            .map(|(value, &reading)| OutputValue::new(value, reading, adds_batch_axis));
         let mut tensors = Self { input_shapes, outputs: outputs.collect::<Result<_, _>>()? };
         tensors.convert()?;
         Ok(tensors)
@@ -63,10 +66,11 @@ impl RunTensors {
 }
 
 impl OutputValue {
-    fn new(value: DynValue, reading: Reading) -> Result<Self, ort::Error> {
+    fn new(value: DynValue, reading: Reading, adds_batch_axis: bool) -> Result<Self, ort::Error> {
         let shape = match value.dtype() {
             ValueType::Tensor { shape, .. } => {
-                shape.iter().map(|&length| usize::try_from(length).unwrap_or(0)).collect()
+                let shape = shape.iter().map(|&length| usize::try_from(length).unwrap_or(0));
+                adds_batch_axis.then_some(1).into_iter().chain(shape).collect()
             }
             _ => Vec::new(),
         };

@@ -27,6 +27,8 @@ pub(crate) struct SharedSession {
     raw: Selection,
     session: Session,
     inputs: Vec<(CString, Dtype)>,
+    /// The batch axis of 1 is taken off the inputs and put before the outputs.
+    adds_batch_axis: bool,
     threads: usize,
 }
 
@@ -159,6 +161,7 @@ impl SharedSession {
             raw: Selection::default(),
             session: builder.commit_from_memory(&onnx.graph)?,
             inputs: Vec::new(),
+            adds_batch_axis: false,
             threads: options.threads.sessions,
         })
     }
@@ -168,14 +171,27 @@ impl SharedSession {
         self.session.end_profiling().map(PathBuf::from)
     }
 
+    /// Gives a file without batch axis one of 1, from here on.
+    pub(crate) fn add_batch_axis(&mut self) {
+        self.adds_batch_axis = true;
+    }
+
     /// Declared inputs.
     pub(crate) fn input_ports(&self) -> Vec<Port> {
-        self.session.inputs().iter().map(port).collect()
+        self.session.inputs().iter().map(|outlet| self.port(outlet)).collect()
     }
 
     /// Declared outputs.
     pub(crate) fn output_ports(&self) -> Vec<Port> {
-        self.session.outputs().iter().map(port).collect()
+        self.session.outputs().iter().map(|outlet| self.port(outlet)).collect()
+    }
+
+    fn port(&self, outlet: &Outlet) -> Port {
+        let mut port = port(outlet);
+        if self.adds_batch_axis && matches!(port.elements, Elements::Numbers(_) | Elements::Strings) {
+            port.axes.insert(0, Axis::Fixed(1));
+        }
+        port
     }
 
     /// Selects the inputs and the outputs that either reader gets, in the order in which [`run`](Self::run)
@@ -219,7 +235,10 @@ impl SharedSession {
             let (given, taken) = (inputs.len(), self.inputs.len());
             return Err(ort::Error::new(format!("{given} inputs are given, the model takes {taken}")));
         }
-        let values = self.inputs.iter().zip(inputs).map(|((_, dtype), input)| InputValue::new(*dtype, input));
+        let without = usize::from(self.adds_batch_axis);
+        let values = self.inputs.iter().zip(inputs);
+        let values =
+            values.map(|((_, dtype), input)| InputValue::new(*dtype, &input.shape[without..], &input.data));
         let values = values.collect::<Result<Vec<_>, _>>()?;
         let input_names: Vec<*const c_char> = self.inputs.iter().map(|(name, _)| name.as_ptr()).collect();
         let input_values: Vec<*const OrtValue> = values.iter().map(InputValue::ptr).collect();
@@ -260,7 +279,7 @@ impl SharedSession {
         // the session's arena, which the borrow of `self` keeps.
         let values = values.map(|value| unsafe { DynValue::from_ptr(value, Some(self.session.allocator())) });
         let shapes = inputs.iter().flat_map(|input| &input.shape).copied().collect();
-        let tensors = RunTensors::new(shapes, values.collect(), &selection.readings)?;
+        let tensors = RunTensors::new(shapes, values.collect(), &selection.readings, self.adds_batch_axis)?;
         Ok(RunOutputs { tensors: Some(tensors), selection })
     }
 }

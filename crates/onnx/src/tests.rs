@@ -219,6 +219,31 @@ fn a_fixed_batch_axis_and_a_mixing_model_mean_batches_of_one() {
 }
 
 #[test]
+fn a_file_without_batch_axis_has_one_of_one() {
+    let Some(runtime) = runtime() else { return };
+    let model = Model::load("unbatched", "1", &fixtures().join("unbatched/1"), &runtime, &Options::default());
+    let model = model.expect("refused");
+    assert_eq!(model.max_batch(), 1);
+    let shown =
+        [model.inputs(), model.outputs()].concat().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown[..2], ["`x`, float32 [1, 2, N]", "`position`, float32 [1, 2]"]);
+    let run = |input: Inputs| {
+        let mut answers = model.run(&[&input], &mut Vec::new(), &RunTerminator::default()).expect("failed");
+        answers.remove(0).expect("failed")
+    };
+    // Twice, so that outputs are used again, and of another length.
+    for n in [16, 16, 24] {
+        let Answer::Localization(found) = run(constant(0.1, -0.25, n)) else { panic!("another kind") };
+        let (latitude, longitude) = (found.position.latitude, found.position.longitude);
+        assert!((latitude - 9.0).abs() < 1e-4 && (longitude + 90.0).abs() < 1e-4, "{found:?}");
+        assert!((found.uncertainty.sigma_y / found.uncertainty.sigma_x - 2.0).abs() < 1e-6);
+    }
+    let raw = run(Inputs { is_raw: true, ..constant(0.1, -0.25, 16) });
+    let Answer::Tensors(tensors) = raw else { panic!("{raw:?}") };
+    assert_eq!((&*tensors[0].name, &tensors[0].shape[..]), ("position", &[1, 2][..]));
+}
+
+#[test]
 fn a_fixed_width_is_a_limit_of_the_frame() {
     let Some(catalog) = catalog() else { return };
     let model = catalog.resolve("width32").expect("there");

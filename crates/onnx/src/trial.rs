@@ -14,7 +14,9 @@ use super::trial_frames::TrialFrames;
 use super::warmup::{RUNS, RUNS_TIME, numbers, run};
 use sferic_actors::tensor::InputTensor;
 use sferic_features::Kind;
-use sferic_models::{Bundle, Golden, GoldenCase, Head, InputConfig, Inputs, ModelInput, OnnxFile};
+use sferic_models::{
+    Bundle, Golden, GoldenCase, Head, InputConfig, Inputs, ModelInput, OnnxFile, lacks_batch_axis,
+};
 
 /// Difference of outputs from those of the CPU.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +60,7 @@ impl Difference {
 pub(crate) struct Trial<'a> {
     runtime: &'a Runtime,
     bundle: &'a Bundle,
+    adds_batch_axis: bool,
     /// Its graph as it was optimised for the CPU, where that was kept.
     optimised: Option<OnnxFile>,
     options: SessionOptions,
@@ -94,13 +97,29 @@ impl<'a> Trial<'a> {
             let versions = bundle.onnx.versions();
             format!("onnx runtime {library} can't load model.onnx ({versions}): {error}")
         })?;
+        let adds_batch_axis = lacks_batch_axis(&bundle.inputs, &cpu.input_ports(), &cpu.output_ports())?;
+        if adds_batch_axis {
+            cpu.add_batch_axis();
+        }
         let inputs = Inputs::new(&bundle.inputs, &cpu.input_ports())?;
         let head = Head::new(&bundle.output, &cpu.output_ports())?;
         let raw = Head::raw(&cpu.output_ports());
         select(&mut cpu, &inputs, &head, &raw)?;
         let max_batch = if inputs.batch_of_one() || head.batch_of_one() { 1 } else { max_batch };
         let frames = TrialFrames::new(&inputs, max_batch);
-        Ok(Self { runtime, bundle, optimised, options, max_batch, inputs, head, raw, frames, cpu })
+        Ok(Self {
+            runtime,
+            bundle,
+            adds_batch_axis,
+            optimised,
+            options,
+            max_batch,
+            inputs,
+            head,
+            raw,
+            frames,
+            cpu,
+        })
     }
 
     /// Opens a session on `providers`, in this order, with the CPU as fallback.
@@ -119,6 +138,9 @@ impl<'a> Trial<'a> {
         let environment = self.runtime.environment();
         let mut session = SharedSession::open(environment, onnx, self.options, providers, opening)
             .map_err(|error| error.to_string())?;
+        if self.adds_batch_axis {
+            session.add_batch_axis();
+        }
         select(&mut session, &self.inputs, &self.head, &self.raw)?;
         Ok(session)
     }
