@@ -5,8 +5,8 @@ use sferic_features::Kind;
 use super::input_section::{InputConfig, InputSource, TensorConfig};
 use super::port::{Axis, Elements, Port};
 
-/// Whether the inputs of a file lack the batch axis, by the ranks that `configs` say. Such a file is one with a
-/// batch axis of 1 that its session takes off the inputs and puts before the outputs.
+/// Whether the inputs of a file lack the batch axis, by the ranks that `configs` say. Such a file is one with
+/// a batch axis of 1 that its session takes off the inputs and puts before the outputs.
 ///
 /// # Errors
 /// One input has it, and another one lacks it; names both.
