@@ -83,15 +83,16 @@ pub struct PublishError {
 impl Outcome {
     /// Ends the frame: counts it, and notifies its origin.
     pub(crate) fn close(self, end: Result<End, &PublishError>) {
-        // Released first: when the ledger says that nothing is in flight, no permit is held.
+        // When the ledger says that nothing is in flight, no permit is held, and every origin was notified: a
+        // stream's acknowledgement is queued before the daemon ends.
         drop(self.permit);
+        if let Some(origin) = self.origin {
+            origin.ended(end, &self.result);
+        }
         match end {
             Ok(end) => self.ticket.close(end),
             // Dropped unclosed, it counts as lost.
             Err(_) => drop(self.ticket),
-        }
-        if let Some(origin) = self.origin {
-            origin.ended(end, &self.result);
         }
     }
 }

@@ -35,7 +35,9 @@ pub(super) fn dtype(name: &str) -> Option<Dtype> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scalar {
     Bool(bool),
-    Int(i128),
+    Int(i64),
+    /// Over the largest `i64`.
+    Large(u64),
     Float(f64),
 }
 
@@ -44,6 +46,7 @@ impl fmt::Display for Scalar {
         match self {
             Self::Bool(value) => value.fmt(f),
             Self::Int(value) => value.fmt(f),
+            Self::Large(value) => value.fmt(f),
             Self::Float(value) => value.fmt(f),
         }
     }
@@ -90,12 +93,12 @@ impl<'de> Visitor<'de> for Into<'_> {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.0.push(Scalar::Int(value.into()));
+        self.0.push(Scalar::Int(value));
         Ok(())
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.0.push(Scalar::Int(value.into()));
+        self.0.push(i64::try_from(value).map_or(Scalar::Large(value), Scalar::Int));
         Ok(())
     }
 
@@ -134,9 +137,14 @@ fn append(scalar: Scalar, dtype: Dtype, bytes: &mut Vec<u8>) -> Option<()> {
     let float = match scalar {
         Scalar::Float(value) => Some(value),
         Scalar::Int(value) => Some(value as f64),
+        Scalar::Large(value) => Some(value as f64),
         Scalar::Bool(_) => None,
     };
-    let integer = if let Scalar::Int(value) = scalar { Some(value) } else { None };
+    let integer = match scalar {
+        Scalar::Int(value) => Some(i128::from(value)),
+        Scalar::Large(value) => Some(i128::from(value)),
+        Scalar::Bool(_) | Scalar::Float(_) => None,
+    };
     macro_rules! put {
         (integer $type:ty) => {
             put!(<$type>::try_from(integer?).ok()?)
@@ -162,7 +170,7 @@ fn append(scalar: Scalar, dtype: Dtype, bytes: &mut Vec<u8>) -> Option<()> {
         Dtype::Bool => bytes.push(match scalar {
             Scalar::Bool(value) => value.into(),
             Scalar::Int(value @ 0..=1) => value as u8,
-            Scalar::Int(_) | Scalar::Float(_) => return None,
+            Scalar::Int(_) | Scalar::Large(_) | Scalar::Float(_) => return None,
         }),
         Dtype::Float16 | Dtype::Bfloat16 => return None,
     }
