@@ -2,6 +2,7 @@
 
 use futures::StreamExt;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::http_client::*;
 use crate::support::*;
@@ -113,6 +114,7 @@ async fn what_is_wrong_is_named_and_costs_nothing_else() {
         (json!([with("shape", json!([1_u64 << 62, 1 << 30]))]), &["too large"]),
         (json!([with("data", json!([1.0, "a"]))]), &["numbers"]),
         (json!([scalar]), &["must begin with the batch"]),
+        (json!([with("shape", json!(vec![1; 33]))]), &["33 axes, may have 32"]),
         (json!([both]), &["both data and binary_data_size"]),
         (json!([shared]), &["shared memory"]),
     ] {
@@ -130,6 +132,8 @@ async fn what_is_wrong_is_named_and_costs_nothing_else() {
         let message = error(&served.post(INFER, &body).await, 400);
         assert!(message.contains(words), "{message}");
     }
+    let twice = json!({"inputs": [steady_tensor()], "outputs": [{"name": "position"}, {"name": "position"}]});
+    assert!(error(&served.post(INFER, &twice).await, 400).contains("\"position\" is asked for twice"));
     // What the model does not take is a failure of the frame.
     let message =
         error(&served.post(INFER, &request(json!([with("shape", json!([1, 2, 1, 16]))]))).await, 400);
@@ -190,6 +194,32 @@ async fn one_bad_frame_fails_a_request_and_no_other() {
     assert!(message.contains("frame 1 of the batch"), "{message}");
     assert_eq!(good.status, 200);
     assert_eq!(served.end().await, [4, 3, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_leaves_takes_no_frame_along() {
+    if !tools_are_there() {
+        return;
+    }
+    let served = Served::start(&["degrees"], |_| {}).await;
+    let mut input = steady_tensor();
+    input["shape"] = json!([20, 1, 2, 16]);
+    input["data"] = json!(vec![0.5; 20 * 32]);
+    let body = request(json!([input])).to_string();
+    let head = format!(
+        "POST {INFER} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+        served.address,
+        body.len()
+    );
+    for n in 0..40u64 {
+        let mut stream = tokio::net::TcpStream::connect(served.address).await.unwrap();
+        stream.write_all((head.clone() + &body).as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_micros(100 * n)).await;
+    }
+    let [received, predictions, failures] = served.end().await;
+    // Those of a request that was not read to its end never arrived.
+    assert_eq!((received % 20, predictions, failures), (0, received, 0));
+    assert!(received > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
-use super::files::{Size, inside, read};
+use super::files::{BUNDLE, Size, inside, read, real};
 use super::golden::{Golden, MAX_GOLDEN_BYTES};
 use super::input_section::InputConfig;
 use super::onnx_file::{OnnxFile, hexadecimal};
@@ -60,7 +60,8 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`], the first that is met.
     pub fn read_within(folder: &Path, max_bytes: u64) -> Result<Self, BundleError> {
-        let path = folder.join("model.toml");
+        let folder = &real(folder)?;
+        let path = inside(folder, "model.toml", BUNDLE)?;
         let mut size = Size::within(max_bytes);
         size.add(&path)?;
         let text = read(&path)?;
@@ -103,8 +104,7 @@ impl Document {
 }
 
 fn golden_path(folder: &Path, location: &str) -> Result<PathBuf, BundleError> {
-    let folder = folder.canonicalize().map_err(|error| BundleError::Read { path: folder.into(), error })?;
-    let path = inside(&folder, location, "model.toml has golden cases in")?;
+    let path = inside(folder, location, "model.toml has golden cases in")?;
     let bytes =
         std::fs::metadata(&path).map_err(|error| BundleError::Read { path: path.clone(), error })?.len();
     if bytes > MAX_GOLDEN_BYTES {

@@ -32,6 +32,14 @@ impl Size {
     }
 }
 
+/// Says in an error whose file it is that every bundle has.
+pub(crate) const BUNDLE: &str = "the bundle has";
+
+/// The absolute path of a folder, without links.
+pub(crate) fn real(folder: &Path) -> Result<PathBuf, BundleError> {
+    folder.canonicalize().map_err(|error| BundleError::Read { path: folder.into(), error })
+}
+
 /// The path of a file that is to lie in the bundle's `folder` (an absolute path without links). `what` says
 /// in an error where it is named.
 pub(crate) fn inside(folder: &Path, location: &str, what: &'static str) -> Result<PathBuf, BundleError> {
@@ -53,4 +61,29 @@ pub(crate) fn inside(folder: &Path, location: &str, what: &'static str) -> Resul
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
     let bytes = fs::read(path).map_err(|error| BundleError::Read { path: path.into(), error })?;
     if bytes.starts_with(LFS) { Err(BundleError::LfsPointer(path.into())) } else { Ok(bytes) }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_bundle_lies_in_its_folder_and_is_a_file() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let folder = real(outer.path()).expect("there").join("bundle");
+        fs::create_dir(&folder).expect("made");
+        fs::write(outer.path().join("model.onnx"), b"outside").expect("written");
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.join(name)).expect("linked");
+        link("../model.onnx", "model.onnx");
+        assert!(matches!(inside(&folder, "model.onnx", BUNDLE), Err(BundleError::Outside { .. })));
+        // Folders of a cluster's configuration link within.
+        fs::write(folder.join("data"), b"inside").expect("written");
+        link("data", "model.toml");
+        assert!(inside(&folder, "model.toml", BUNDLE).is_ok());
+        link("/dev/zero", "zero");
+        assert!(matches!(inside(&folder, "zero", BUNDLE), Err(BundleError::Outside { .. })));
+        let made = std::process::Command::new("mkfifo").arg(folder.join("pipe")).status().expect("mkfifo");
+        assert!(made.success());
+        assert!(matches!(inside(&folder, "pipe", BUNDLE), Err(BundleError::NoFile { .. })));
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
-use super::files::{Size, inside, read};
+use super::files::{BUNDLE, Size, inside, read, real};
 use super::proto;
 
 /// The file's name in a bundle.
@@ -61,12 +61,12 @@ impl OnnxFile {
     /// [`BundleError`]: a file that can't be read, that is a Git LFS pointer, or that lies outside `folder`;
     /// no ONNX file.
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
-        Self::read_within(folder, &mut Size::within(u64::MAX))
+        Self::read_within(&real(folder)?, &mut Size::within(u64::MAX))
     }
 
-    /// Reads what is within this size.
+    /// Reads what is within this size. `folder` is an absolute path without links.
     pub(crate) fn read_within(folder: &Path, size: &mut Size) -> Result<Self, BundleError> {
-        let path = folder.join(NAME);
+        let path = inside(folder, NAME, BUNDLE)?;
         size.add(&path)?;
         let graph = read(&path)?;
         let locations =
@@ -83,8 +83,6 @@ impl OnnxFile {
         locations: BTreeSet<String>,
         size: &mut Size,
     ) -> Result<Self, BundleError> {
-        let folder =
-            folder.canonicalize().map_err(|error| BundleError::Read { path: folder.into(), error })?;
         let mut sums = Sha256::new();
         let mut sum = |name: &str, bytes: &[u8]| {
             sums.update(format!("{}  {name}\n", hexadecimal(&Sha256::digest(bytes))))
@@ -93,7 +91,7 @@ impl OnnxFile {
         let mut external = Vec::with_capacity(locations.len());
         let mut paths = Vec::with_capacity(locations.len());
         for location in &locations {
-            let path = inside(&folder, location, EXTERNAL)?;
+            let path = inside(folder, location, EXTERNAL)?;
             size.add(&path)?;
             paths.push(path);
         }
@@ -102,7 +100,7 @@ impl OnnxFile {
             sum(&location, &bytes);
             external.push(ExternalFile { location, bytes: bytes.into() });
         }
-        Ok(Self { graph, external, digest: sums.finalize().into(), folder: Some(folder) })
+        Ok(Self { graph, external, digest: sums.finalize().into(), folder: Some(folder.into()) })
     }
 }
 

@@ -9,6 +9,12 @@ use super::binary::Binary;
 use super::keys::by_text_keys;
 use super::values::{Text, Whole};
 
+/// Axes of a tensor.
+const MAX_AXES: usize = 32;
+
+/// Bytes of a tensor's name.
+const MAX_NAME: usize = 256;
+
 /// The tensors of a frame, sorted by name; no name twice.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tensors<'a>(pub Vec<(Text<'a>, TensorBody<'a>)>);
@@ -52,8 +58,12 @@ impl<'de> Visitor<'de> for ByName {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tensors<'de>, A::Error> {
         let mut tensors: Vec<(Text<'de>, TensorBody<'de>)> = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            tensors.push(entry);
+        while let Some((name, tensor)) = map.next_entry::<Text<'de>, _>()? {
+            let bytes = name.as_str().len();
+            if bytes > MAX_NAME {
+                return Err(de::Error::custom(format_args!("a name has {bytes} bytes, may have {MAX_NAME}")));
+            }
+            tensors.push((name, tensor));
         }
         tensors.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         match tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -66,6 +76,10 @@ impl<'de> Visitor<'de> for ByName {
 impl<'de: 'a, 'a> Deserialize<'de> for TensorBody<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Keys { shape, dtype, data } = by_text_keys(deserializer)?;
+        if shape.len() > MAX_AXES {
+            let axes = shape.len();
+            return Err(de::Error::custom(format_args!("the shape has {axes} axes, may have {MAX_AXES}")));
+        }
         Ok(Self { shape: shape.into_iter().map(|Whole(axis)| axis).collect(), dtype, data })
     }
 }

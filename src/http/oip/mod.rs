@@ -17,10 +17,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use futures::future;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sferic_actors::frame::Encoding;
+use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::task::{LARGE, blocking_if};
 use sferic_onnx::{Model, Versions};
 
@@ -32,6 +32,10 @@ use super::pages::{Daemon, Pages};
 use crate::ingress::{Answered, Frame, source_or, stopping};
 use crate::models::requests;
 use crate::nats::HealthStatus;
+use request::InferRequest;
+
+/// Attempts of a request whose version is replaced meanwhile.
+const ATTEMPTS: usize = 3;
 
 /// The calls of the protocol.
 pub(super) fn routes() -> Router<Arc<Pages>> {
@@ -95,7 +99,14 @@ fn of_model<T>(
     asked: Asked,
     read: impl FnOnce(&Arc<Model>, &Versions) -> T,
 ) -> Result<T, Refusal> {
-    let (named, daemon) = (named(asked)?, daemon(pages)?);
+    find(daemon(pages)?, &named(asked)?, read)
+}
+
+fn find<T>(
+    daemon: &Daemon,
+    named: &Named,
+    read: impl FnOnce(&Arc<Model>, &Versions) -> T,
+) -> Result<T, Refusal> {
     let catalog = daemon.models.catalog();
     let none = |message: String| Refusal::new(StatusCode::NOT_FOUND, "model_not_found", message);
     let versions = catalog.of(&named.model).ok_or_else(|| {
@@ -181,23 +192,46 @@ async fn infer(State(pages): State<Arc<Pages>>, asked: Asked, request: Request) 
 
 async fn inferred(pages: &Pages, asked: Asked, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
+    let named = named(asked)?;
     check_type(&parts.headers)?;
     let daemon = daemon(pages)?;
     let body = pages.bodies.read(body).await?;
+    let mut attempt = 1;
+    loop {
+        let answered = ask(daemon, &named, &parts.headers, &body.bytes).await?;
+        let is_gone = answered.failure().is_some_and(|failure| failure.code == FailureCode::ModelNotFound);
+        // Another version became active, and this one was unloaded before all frames were in.
+        if !(is_gone && named.version.is_none() && attempt < ATTEMPTS) {
+            return answered.into_response();
+        }
+        attempt += 1;
+    }
+}
+
+/// The frames of a request, answered.
+struct AnsweredRequest {
+    request: InferRequest,
+    model: Arc<Model>,
+    frames: Vec<Answered>,
+}
+
+async fn ask(
+    daemon: &Daemon,
+    named: &Named,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<AnsweredRequest, Refusal> {
     let entry = daemon.ingress.enter().ok_or_else(|| Refusal::failure(stopping(), Encoding::Json))?;
-    let full = asked.as_ref().map(|Path(named)| named.full()).unwrap_or_default();
-    let model = of_model(pages, asked, |model, _| Arc::clone(model))?;
-    let (inputs, outputs) = (describe::names(model.inputs()), describe::names(model.outputs()));
-    let is_large = body.bytes.len() > LARGE;
-    let (request, messages) = blocking_if(is_large, || {
-        let request = request::read(&parts.headers, &body.bytes)?;
+    let model = find(daemon, named, |model, _| Arc::clone(model))?;
+    let (request, messages) = blocking_if(body.len() > LARGE, || {
+        let request = request::read(headers, body)?;
         // Frames that are answered together are answered by one version.
-        let version = if request.frames > 1 { model.id().to_string() } else { full };
-        let messages = frames::messages(&request, &version, &inputs)?;
+        let version = if request.frames > 1 { model.id().to_string() } else { named.full() };
+        let messages = frames::messages(&request, &version, &describe::names(model.inputs()))?;
         Ok((request, messages))
     })
     .map_err(invalid)?;
-    let trace = trace(&parts.headers);
+    let trace = trace(headers);
     let frame = |payload| Frame {
         payload,
         encoding: Encoding::MessagePack,
@@ -207,44 +241,69 @@ async fn inferred(pages: &Pages, asked: Asked, request: Request) -> Result<Respo
         refused: None,
         is_raw: true,
     };
-    let answered = match messages.len() {
-        // A request of one frame waits for nobody, as on NATS.
-        1 => future::join_all(messages.into_iter().map(|message| entry.ask(frame(message)))).await,
-        _ => daemon.batches.ask_in_turn(&entry, messages.into_iter().map(frame).collect()).await,
-    };
-    let mut predictions: Vec<Bytes> = Vec::with_capacity(answered.len());
-    let mut continued = None;
-    for (index, Answered { result, body, frame_id, timestamp, trace }) in answered.into_iter().enumerate() {
-        if let Err(mut failure) = result {
-            if request.frames > 1 {
-                failure.message = format!("frame {index} of the batch: {}", failure.message);
+    let mut frames: Vec<_> = messages.into_iter().map(frame).collect();
+    let batches = Arc::clone(&daemon.batches);
+    // They have arrived, so they end in outcomes also where the caller leaves.
+    let asking = tokio::spawn(async move {
+        match frames.pop() {
+            // A request of one frame waits for nobody, as on NATS.
+            Some(only) if frames.is_empty() => vec![entry.ask(only).await],
+            last => {
+                frames.extend(last);
+                batches.ask_in_turn(&entry, frames).await
             }
-            return Err(Refusal::failure(failure, Encoding::Json).of_frame(frame_id, timestamp));
         }
-        predictions.push(body);
-        continued.get_or_insert(trace);
+    });
+    let panicked = |_| Failure::new(FailureCode::Internal, "the request could not be run: its task panicked");
+    let frames =
+        asking.await.map_err(panicked).map_err(|failure| Refusal::failure(failure, Encoding::Json))?;
+    Ok(AnsweredRequest { request, model, frames })
+}
+
+impl AnsweredRequest {
+    /// The first one.
+    fn failure(&self) -> Option<&Failure> {
+        self.frames.iter().find_map(|answered| answered.result.as_ref().err())
     }
-    let joined = blocking_if(is_large, || answer::join(&request, &outputs, &predictions));
-    let mut response = joined.map_err(invalid)?;
-    continue_trace(response.headers_mut(), continued.unwrap_or_default());
-    Ok(response)
+
+    fn into_response(self) -> Result<Response, Refusal> {
+        let Self { request, model, frames } = self;
+        let mut predictions: Vec<Bytes> = Vec::with_capacity(frames.len());
+        let mut continued = None;
+        for (index, Answered { result, body, frame_id, timestamp, trace }) in frames.into_iter().enumerate() {
+            if let Err(mut failure) = result {
+                if request.frames > 1 {
+                    failure.message = format!("frame {index} of the batch: {}", failure.message);
+                }
+                return Err(Refusal::failure(failure, Encoding::Json).of_frame(frame_id, timestamp));
+            }
+            predictions.push(body);
+            continued.get_or_insert(trace);
+        }
+        let is_large = predictions.iter().map(Bytes::len).sum::<usize>() > LARGE;
+        let outputs = describe::names(model.outputs());
+        let joined = blocking_if(is_large, || answer::join(&request, &outputs, &predictions));
+        let mut response = joined.map_err(invalid)?;
+        continue_trace(response.headers_mut(), continued.unwrap_or_default());
+        Ok(response)
+    }
 }
 
 /// JSON, or what binary tensors are sent as.
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     encodings::check_uncompressed(headers)?;
-    let given = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-    if given.is_some_and(|given| given.eq_ignore_ascii_case(b"application/octet-stream")) {
+    let given = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let given = given.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if given.eq_ignore_ascii_case(b"application/octet-stream")
+        || encodings::of_body(headers).is_ok_and(|encoding| encoding == Encoding::Json)
+    {
         return Ok(());
     }
-    match encodings::of_body(headers)? {
-        Encoding::Json => Ok(()),
-        Encoding::MessagePack => Err(Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "the content type is application/msgpack, must be application/json or application/octet-stream",
-        )),
-    }
+    let given = String::from_utf8_lossy(given);
+    let shown = sferic_wire::shortened(&given, 100);
+    let message =
+        format!("the content type is {shown:?}, must be application/json or application/octet-stream");
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
 }
 
 /// The JSON object of a body, which may be empty.

@@ -1,5 +1,7 @@
 //! An inference request: JSON, which binary tensors may follow.
 
+use std::collections::HashSet;
+
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -11,6 +13,9 @@ use super::tensor::{Elements, dtype};
 
 /// Says how long the JSON of a body is which binary tensors follow.
 pub(super) const JSON_LENGTH: &str = "inference-header-content-length";
+
+/// Axes of a tensor.
+const MAX_AXES: usize = 32;
 
 /// A request.
 #[derive(Debug)]
@@ -111,6 +116,10 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<InferRequest, St
     let parameters = Parameters::read(&body.parameters)?;
     let outputs = body.outputs.into_iter().map(|section| section.read(parameters.binary_outputs));
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+    let mut names = HashSet::with_capacity(outputs.len());
+    if let Some(twice) = outputs.iter().find(|output| !names.insert(&output.name)) {
+        return Err(format!("the output {:?} is asked for twice", shortened(&twice.name, 100)));
+    }
     let inputs = inputs.into_iter().map(|(_, tensor)| tensor).collect();
     Ok(InferRequest { id: body.id.filter(|id| !id.is_empty()), parameters, inputs, frames, outputs })
 }
@@ -118,7 +127,8 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<InferRequest, St
 /// The length of the first axis of all.
 fn frames(inputs: &[(usize, InputTensor)]) -> Result<usize, String> {
     let (frames, first) = inputs.first().ok_or("the request has no inputs")?;
-    for (index, (length, input)) in inputs.iter().enumerate() {
+    let mut names = HashSet::with_capacity(inputs.len());
+    for (length, input) in inputs {
         let name = shortened(&input.name, 100);
         if length != frames {
             let first = shortened(&first.name, 100);
@@ -126,7 +136,7 @@ fn frames(inputs: &[(usize, InputTensor)]) -> Result<usize, String> {
                 "the first axis of {name:?} is {length}, that of {first:?} is {frames}, must be the same"
             ));
         }
-        if inputs[..index].iter().any(|(_, other)| other.name == input.name) {
+        if !names.insert(&input.name) {
             return Err(format!("the input {name:?} is there twice"));
         }
     }
@@ -145,6 +155,9 @@ impl InputSection {
         let dtype = dtype(&datatype).ok_or_else(|| {
             wrong(format!("the datatype is {:?}, must be a number or BOOL", shortened(&datatype, 40)))
         })?;
+        if shape.len() > MAX_AXES {
+            return Err(wrong(format!("the shape has {} axes, may have {MAX_AXES}", shape.len())));
+        }
         let axes: Option<Vec<usize>> = shape.iter().map(|axis| usize::try_from(*axis).ok()).collect();
         let elements =
             axes.as_ref().and_then(|axes| axes.iter().try_fold(1usize, |n, axis| n.checked_mul(*axis)));
@@ -161,6 +174,8 @@ impl InputSection {
                 return Err(wrong(format!("{} elements, the shape {axes:?} has {elements}", data.len())));
             }
             (None, Some(length)) if length.as_u64() != Some(size as u64) => {
+                let length = length.to_string();
+                let length = shortened(&length, 40);
                 return Err(wrong(format!(
                     "binary_data_size is {length}, the shape {axes:?} of {datatype} has {size}"
                 )));
@@ -187,7 +202,7 @@ impl OutputSection {
         let is_binary = match parameters.get("binary_data") {
             None => is_binary,
             Some(given) => {
-                given.as_bool().ok_or_else(|| wrong(format!("binary_data is {given}, must be a boolean")))?
+                given.as_bool().ok_or_else(|| wrong("binary_data must be a boolean".to_owned()))?
             }
         };
         Ok(WantedOutput { name, is_binary })
