@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
-use super::files::{BUNDLE, Size, inside, read, real};
+use super::files::{Size, inside, own, read, real};
 use super::golden::{Golden, MAX_GOLDEN_BYTES};
 use super::input_section::InputConfig;
 use super::onnx_file::{OnnxFile, hexadecimal};
@@ -61,7 +61,7 @@ impl Bundle {
     /// [`BundleError`], the first that is met.
     pub fn read_within(folder: &Path, max_bytes: u64) -> Result<Self, BundleError> {
         let folder = &real(folder)?;
-        let path = inside(folder, "model.toml", BUNDLE)?;
+        let path = own(folder, "model.toml")?;
         let mut size = Size::within(max_bytes);
         size.add(&path)?;
         let text = read(&path)?;

@@ -32,9 +32,6 @@ impl Size {
     }
 }
 
-/// Says in an error whose file it is that every bundle has.
-pub(crate) const BUNDLE: &str = "the bundle has";
-
 /// The absolute path of a folder, without links.
 pub(crate) fn real(folder: &Path) -> Result<PathBuf, BundleError> {
     folder.canonicalize().map_err(|error| BundleError::Read { path: folder.into(), error })
@@ -57,6 +54,14 @@ pub(crate) fn inside(folder: &Path, location: &str, what: &'static str) -> Resul
     if real.is_file() { Ok(real) } else { Err(BundleError::NoFile { what, path }) }
 }
 
+/// The path of a file that every bundle has. It may be a link to anywhere: whoever made the folder chose it.
+pub(crate) fn own(folder: &Path, name: &str) -> Result<PathBuf, BundleError> {
+    let path = folder.join(name);
+    let file = fs::metadata(&path).map_err(|error| BundleError::Read { path: path.clone(), error })?;
+    // A pipe would block, a device never end.
+    if file.is_file() { Ok(path) } else { Err(BundleError::NoFile { what: "the bundle has", path }) }
+}
+
 /// Reads a file of a bundle.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
     let bytes = fs::read(path).map_err(|error| BundleError::Read { path: path.into(), error })?;
@@ -68,22 +73,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_a_bundle_lies_in_its_folder_and_is_a_file() {
+    fn files_lie_in_the_folder_or_are_linked_and_none_is_a_pipe() {
         let outer = tempfile::tempdir().expect("a folder");
         let folder = real(outer.path()).expect("there").join("bundle");
         fs::create_dir(&folder).expect("made");
-        fs::write(outer.path().join("model.onnx"), b"outside").expect("written");
+        fs::write(outer.path().join("elsewhere"), b"outside").expect("written");
         let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.join(name)).expect("linked");
-        link("../model.onnx", "model.onnx");
-        assert!(matches!(inside(&folder, "model.onnx", BUNDLE), Err(BundleError::Outside { .. })));
-        // Folders of a cluster's configuration link within.
+        link("../elsewhere", "weights");
+        assert!(matches!(inside(&folder, "weights", "in"), Err(BundleError::Outside { .. })));
+        assert!(own(&folder, "weights").is_ok(), "a model.onnx that is shared by bundles");
         fs::write(folder.join("data"), b"inside").expect("written");
-        link("data", "model.toml");
-        assert!(inside(&folder, "model.toml", BUNDLE).is_ok());
+        link("data", "golden");
+        assert!(inside(&folder, "golden", "in").is_ok());
         link("/dev/zero", "zero");
-        assert!(matches!(inside(&folder, "zero", BUNDLE), Err(BundleError::Outside { .. })));
         let made = std::process::Command::new("mkfifo").arg(folder.join("pipe")).status().expect("mkfifo");
         assert!(made.success());
-        assert!(matches!(inside(&folder, "pipe", BUNDLE), Err(BundleError::NoFile { .. })));
+        for name in ["zero", "pipe"] {
+            assert!(matches!(own(&folder, name), Err(BundleError::NoFile { .. })), "{name}");
+        }
+        assert!(matches!(inside(&folder, "pipe", "in"), Err(BundleError::NoFile { .. })));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
-use super::files::{BUNDLE, Size, inside, read, real};
+use super::files::{Size, inside, own, read, real};
 use super::proto;
 
 /// The file's name in a bundle.
@@ -66,7 +66,7 @@ impl OnnxFile {
 
     /// Reads what is within this size. `folder` is an absolute path without links.
     pub(crate) fn read_within(folder: &Path, size: &mut Size) -> Result<Self, BundleError> {
-        let path = inside(folder, NAME, BUNDLE)?;
+        let path = own(folder, NAME)?;
         size.add(&path)?;
         let graph = read(&path)?;
         let locations =
