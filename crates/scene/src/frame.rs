@@ -20,6 +20,13 @@ pub struct Frame {
     pub snr_db: Option<f32>,
 }
 
+impl Frame {
+    /// The samples as `cf32_le` bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.samples.iter().flat_map(|x| [x.re.to_le_bytes(), x.im.to_le_bytes()]).flatten().collect()
+    }
+}
+
 /// Simulates labelled frames of `len` samples. Frame `i` depends only on the seed and `i`.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameSimulator {

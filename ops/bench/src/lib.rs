@@ -5,9 +5,12 @@ pub mod statistics;
 pub mod usage;
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use sferic::nats::PrivateServer;
+use tokio::process::{Child, Command};
 
 /// The program `sferic`, built beside the one that runs.
 ///
@@ -17,6 +20,22 @@ pub fn daemon() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe().context("this program has no path")?.with_file_name("sferic");
     ensure!(program.is_file(), "{} is not there: `cargo build --release --bin sferic`", program.display());
     Ok(program)
+}
+
+/// Starts a daemon without HTTP, which logs warnings, with these `SFERIC__` variables. It ends when this is
+/// dropped.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn start(server: &PrivateServer, settings: &[(&str, &str)]) -> anyhow::Result<Child> {
+    let program = daemon()?;
+    let mut command = Command::new(&program);
+    command.args(["run", "--url", server.url()]);
+    for (key, value) in [("HTTP__LISTEN", ""), ("TELEMETRY__LOG", "warn")].iter().chain(settings) {
+        command.env(format!("SFERIC__{key}"), value);
+    }
+    let started = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
+    started.with_context(|| format!("cannot start {}", program.display()))
 }
 
 /// Waits until the daemon says that it is ready: it answers before frames reach it.

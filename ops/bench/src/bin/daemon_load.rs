@@ -2,7 +2,6 @@
 //! this.
 #![allow(missing_docs)] // a program
 
-use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -16,7 +15,7 @@ use sferic_samples::Datatype;
 use sferic_scene::scene::SAMPLE_RATE_HZ;
 use sferic_scene::{FrameSimulator, RECEIVERS, SceneSimulator};
 use sferic_wire::FrameMessage;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 #[derive(Parser)]
 struct Args {
@@ -89,17 +88,7 @@ fn text(report: &Value) -> String {
 }
 
 async fn start(server: &PrivateServer, client: &async_nats::Client) -> anyhow::Result<Child> {
-    let program = sferic_bench::daemon()?;
-    let daemon = Command::new(&program)
-        .args(["run", "--url", server.url()])
-        .env("SFERIC__CACHE__ENABLED", "false")
-        .env("SFERIC__LIMITS__TIMEOUT", "10s")
-        .env("SFERIC__TELEMETRY__LOG", "warn")
-        .env("SFERIC__HTTP__LISTEN", "")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+    let daemon = sferic_bench::start(server, &[("CACHE__ENABLED", "false"), ("LIMITS__TIMEOUT", "10s")])?;
     sferic_bench::ready(client).await?;
     Ok(daemon)
 }
@@ -109,17 +98,7 @@ fn frames(model: &str) -> anyhow::Result<Vec<Bytes>> {
     let encode = |index| {
         let (samples, sample_rate, num_channels) = match model {
             "localization" => (scenes.scene(index).bytes(), SAMPLE_RATE_HZ, RECEIVERS.len() as u32),
-            _ => (
-                singles
-                    .frame(index)
-                    .samples
-                    .iter()
-                    .flat_map(|x| [x.re, x.im])
-                    .flat_map(f32::to_le_bytes)
-                    .collect(),
-                250e3,
-                1,
-            ),
+            _ => (singles.frame(index).bytes(), 250e3, 1),
         };
         let message = FrameMessage {
             frame_id: "load",

@@ -4,7 +4,6 @@
 #![allow(missing_docs)] // a program
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use sferic_bench::usage::Usage;
 use sferic_samples::Datatype;
 use sferic_scene::FrameSimulator;
 use sferic_wire::FrameMessage;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::Instant;
 
 #[derive(Parser)]
@@ -143,18 +142,10 @@ async fn start(
     client: &async_nats::Client,
     repository: &Path,
 ) -> anyhow::Result<Child> {
-    let program = sferic_bench::daemon()?;
-    let daemon = Command::new(&program)
-        .args(["run", "--url", server.url()])
-        .env("SFERIC__MODELS__REPOSITORY", repository)
-        .env("SFERIC__MODELS__DEFAULT", "served")
-        .env("SFERIC__CACHE__ENABLED", "false")
-        .env("SFERIC__TELEMETRY__LOG", "warn")
-        .env("SFERIC__HTTP__LISTEN", "")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+    let repository = repository.to_str().context("a path that is no text")?;
+    let settings =
+        [("MODELS__REPOSITORY", repository), ("MODELS__DEFAULT", "served"), ("CACHE__ENABLED", "false")];
+    let daemon = sferic_bench::start(server, &settings)?;
     sferic_bench::ready(client).await?;
     Ok(daemon)
 }
@@ -162,19 +153,12 @@ async fn start(
 fn frames(samples: usize) -> anyhow::Result<Vec<Bytes>> {
     let simulator = FrameSimulator::new(1, samples);
     let encode = |index| {
-        let samples: Vec<u8> = simulator
-            .frame(index)
-            .samples
-            .iter()
-            .flat_map(|x| [x.re, x.im])
-            .flat_map(f32::to_le_bytes)
-            .collect();
+        let samples = simulator.frame(index).bytes();
         let message = FrameMessage {
             frame_id: "reload",
             datatype: Datatype::Cf32Le.name(),
             sample_rate: Some(250e3),
             num_channels: 1,
-            model: None,
             samples: &samples,
             ..FrameMessage::default()
         };

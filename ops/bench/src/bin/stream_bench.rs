@@ -3,7 +3,6 @@
 #![allow(missing_docs)] // a program
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -136,20 +135,14 @@ impl Bench {
     }
 
     fn daemon(&self) -> anyhow::Result<Child> {
-        let program = sferic_bench::daemon()?;
-        Command::new(&program)
-            .args(["run", "--url", self.server.url()])
-            .env("SFERIC__NATS__MODE", "jetstream")
-            .env("SFERIC__JETSTREAM__MAX_BYTES", "2GiB")
-            .env("SFERIC__MODELS__REPOSITORY", &self.args.models)
-            .env("SFERIC__MODELS__DEFAULT", &self.args.model)
-            .env("SFERIC__CACHE__ENABLED", "false")
-            .env("SFERIC__TELEMETRY__LOG", "warn")
-            .env("SFERIC__HTTP__LISTEN", "")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))
+        let settings = [
+            ("NATS__MODE", "jetstream"),
+            ("JETSTREAM__MAX_BYTES", "2GiB"),
+            ("MODELS__REPOSITORY", self.args.models.to_str().context("a path that is no text")?),
+            ("MODELS__DEFAULT", &self.args.model),
+            ("CACHE__ENABLED", "false"),
+        ];
+        sferic_bench::start(&self.server, &settings)
     }
 
     /// Has the daemon make the streams, and gives one of its outcomes.

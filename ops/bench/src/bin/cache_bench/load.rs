@@ -1,6 +1,5 @@
 //! Frames, a daemon, and requests to it.
 
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use sferic_samples::Datatype;
 use sferic_scene::scene::SAMPLE_RATE_HZ;
 use sferic_scene::{FrameSimulator, RECEIVERS, SceneSimulator};
 use sferic_wire::FrameMessage;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use sferic_bench::usage::Usage;
 
@@ -28,9 +27,7 @@ pub struct Frames {
 impl Frames {
     /// One channel of 16,384 samples, 128 KiB.
     pub fn modulation() -> anyhow::Result<Self> {
-        let frame = FrameSimulator::new(1, 16_384).frame(0);
-        let samples: Vec<u8> =
-            frame.samples.iter().flat_map(|x| [x.re, x.im]).flat_map(f32::to_le_bytes).collect();
+        let samples = FrameSimulator::new(1, 16_384).frame(0).bytes();
         Self::new("modulation", &samples, 250e3, 1)
     }
 
@@ -86,17 +83,8 @@ pub struct Daemon(Child);
 impl Daemon {
     /// Starts one for frames below `prefix`, and waits until it answers.
     pub async fn start(server: &PrivateServer, client: &Client, prefix: &str) -> anyhow::Result<Self> {
-        let program = sferic_bench::daemon()?;
-        let daemon = Command::new(&program)
-            .args(["run", "--url", server.url()])
-            .env("SFERIC__NATS__PREFIX", prefix)
-            .env("SFERIC__LIMITS__TIMEOUT", "10s")
-            .env("SFERIC__TELEMETRY__LOG", "warn")
-            .env("SFERIC__HTTP__LISTEN", "")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+        let settings = [("NATS__PREFIX", prefix), ("LIMITS__TIMEOUT", "10s")];
+        let daemon = sferic_bench::start(server, &settings)?;
         let first = Frames::modulation()?.bytes(0);
         let ready =
             async { while ask(client, &format!("{prefix}.frames.b"), first.clone()).await.is_err() {} };

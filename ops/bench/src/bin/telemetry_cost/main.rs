@@ -147,23 +147,16 @@ impl Bench {
     }
 
     async fn start(&self, receiver: &Receiver) -> anyhow::Result<Child> {
-        let program = sferic_bench::daemon()?;
-        let mut command = Command::new(&program);
-        command.args(["run", "--url", self.server.url()]);
-        for (key, value) in [
+        let settings = [
             ("MODELS__REPOSITORY", self.models.as_str()),
             ("MODELS__DEFAULT", "overhead"),
             ("CACHE__ENABLED", "false"),
             ("LIMITS__TIMEOUT", "10s"),
             ("TELEMETRY__LOG", "error"),
             ("TELEMETRY__SLOW_FRAME", "60s"),
-            ("HTTP__LISTEN", ""),
             ("TELEMETRY__OTLP_ENDPOINT", &receiver.endpoint),
-        ] {
-            command.env(format!("SFERIC__{key}"), value);
-        }
-        let daemon = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
-        let daemon = daemon.with_context(|| format!("cannot start {}", program.display()))?;
+        ];
+        let daemon = sferic_bench::start(&self.server, &settings)?;
         sferic_bench::ready(&self.client).await?;
         Ok(daemon)
     }
@@ -207,13 +200,7 @@ impl Bench {
 fn frames() -> anyhow::Result<Vec<Bytes>> {
     let simulator = FrameSimulator::new(1, SAMPLES);
     let encode = |index| {
-        let samples: Vec<u8> = simulator
-            .frame(index)
-            .samples
-            .iter()
-            .flat_map(|x| [x.re, x.im])
-            .flat_map(f32::to_le_bytes)
-            .collect();
+        let samples = simulator.frame(index).bytes();
         let message = FrameMessage {
             frame_id: "load",
             datatype: Datatype::Cf32Le.name(),
