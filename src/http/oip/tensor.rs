@@ -59,15 +59,15 @@ pub(super) struct Elements(Vec<Scalar>);
 impl<'de> Deserialize<'de> for Elements {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut elements = Vec::new();
-        deserializer.deserialize_seq(Into(&mut elements))?;
+        deserializer.deserialize_seq(Adding(&mut elements))?;
         Ok(Self(elements))
     }
 }
 
 /// Adds what it reads to the elements.
-struct Into<'a>(&'a mut Vec<Scalar>);
+struct Adding<'a>(&'a mut Vec<Scalar>);
 
-impl<'de> DeserializeSeed<'de> for Into<'_> {
+impl<'de> DeserializeSeed<'de> for Adding<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -75,7 +75,7 @@ impl<'de> DeserializeSeed<'de> for Into<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Into<'_> {
+impl<'de> Visitor<'de> for Adding<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for Into<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
-        while sequence.next_element_seed(Into(self.0))?.is_some() {}
+        while sequence.next_element_seed(Adding(self.0))?.is_some() {}
         Ok(())
     }
 
