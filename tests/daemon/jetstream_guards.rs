@@ -114,9 +114,34 @@ async fn a_stream_in_memory_and_a_consumer_of_headers_are_refused() {
         headers_only: true,
         ..Default::default()
     };
-    frames.create_consumer(consumer).await.unwrap();
+    frames.create_consumer(consumer.clone()).await.unwrap();
     let err = refused().await;
     assert!(err.contains("headers_only is true, must be false"), "{err}");
+    // With these the requests of the daemon would be refused, one after the other.
+    frames.delete_consumer("sferic").await.unwrap();
+    let expires = std::time::Duration::from_secs(1);
+    let narrow =
+        consumer::pull::Config { headers_only: false, max_batch: 1, max_expires: expires, ..consumer };
+    frames.create_consumer(narrow).await.unwrap();
+    let err = refused().await;
+    assert!(err.contains("max_batch is 1, must be 0") && err.contains("max_expires is 1s"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_of_the_servers_in_a_frame_does_not_stop_the_reading() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let _daemon = store.daemon(&[]).await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Pin-Id", "evil");
+    let frame = pack(&steady("odd"));
+    store.context.publish_with_headers("iq.frames.odd", headers, frame.into()).await.unwrap().await.unwrap();
+    store.publish("rx", 0..40, &[]).await;
+    let outcomes = store.outcomes(41).await;
+    assert_once(&outcomes, 41);
+    store.settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

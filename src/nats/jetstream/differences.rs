@@ -41,6 +41,9 @@ pub fn compare_stream(stream: &Stream, wanted: &StreamConfig) -> anyhow::Result<
         ("sealed", has.sealed),
         ("deny_delete", has.deny_delete),
         ("deny_purge", has.deny_purge),
+        ("allow_msg_ttl", has.allow_message_ttl),
+        ("allow_rollup_hdrs", has.allow_rollup),
+        ("republish", has.republish.is_some()),
     ] {
         differences.compare(key, &is_on, &false);
     }
@@ -60,8 +63,9 @@ pub fn compare_consumer(
     let has = &consumer.cached_info().config;
     let mut differences = Differences::default();
     compare!(differences, has, wanted:
-        ack_policy ack_wait max_deliver filter_subject max_ack_pending deliver_policy headers_only
-        priority_policy priority_groups);
+        ack_policy ack_wait max_deliver filter_subject filter_subjects max_ack_pending deliver_policy
+        replay_policy headers_only max_batch max_bytes max_expires inactive_threshold pause_until
+        priority_policy priority_groups priority_timeout);
     differences.into_result(format_args!("the consumer {name} of the stream {stream}"))
 }
 

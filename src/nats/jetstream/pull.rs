@@ -308,7 +308,10 @@ impl Puller {
             Word::Frame => {
                 inbox.request.frames = inbox.request.frames.saturating_sub(1);
                 inbox.request.is_untouched = false;
-                if let Some(pin) = message.headers.as_ref().and_then(|headers| headers.get_last(NATS_PIN_ID))
+                // A header of that name may also be a sender's.
+                if self.streams.is_pinned()
+                    && let Some(pin) =
+                        message.headers.as_ref().and_then(|headers| headers.get_last(NATS_PIN_ID))
                 {
                     self.pin = Some(pin.as_str().to_owned());
                 }
@@ -325,6 +328,8 @@ impl Puller {
                 }
                 // Refused at once, because too many requests wait for example.
                 if inbox.request.is_untouched && inbox.request.asked.elapsed() < RETRY {
+                    // Whatever is wrong with the request, the pin may be it.
+                    self.pin = None;
                     tracing::debug!(description = message.description, "the request for frames is refused");
                     self.pause(RETRY).await;
                 }

@@ -158,6 +158,11 @@ impl Streams {
         if self.settings.ordered { Some(ORDERED) } else { given(&self.settings.group) }
     }
 
+    /// Whether the server pins the consumer to one daemon.
+    pub fn is_pinned(&self) -> bool {
+        self.settings.ordered || self.group().is_some() && self.settings.group_policy == GroupPolicy::Pinned
+    }
+
     /// Lets the consumer deliver to another daemon at once.
     pub async fn unpin(&self, consumer: &str) {
         let (stream, group) = (&self.settings.frames_stream, self.group().unwrap_or_default());
