@@ -8,6 +8,10 @@ use sferic_samples::{Datatype, Geolocation};
 
 use crate::tensor::InputTensor;
 
+/// The longest source, bytes: the line with which its outcome is published has to be shorter than the
+/// server's `max_control_line`, 4096 bytes.
+pub const LONGEST_SOURCE: usize = 1024;
+
 /// Metadata of a frame that its outcome needs and the pipeline does not read.
 #[derive(Debug, Clone, Default)]
 pub struct Envelope {
@@ -40,6 +44,8 @@ pub struct Delivery {
     pub deliveries: u64,
     /// When it was published to its stream, nanoseconds since 1970 by the server's clock.
     pub published_ns: u64,
+    /// When this daemon asked for it, before which it was not delivered; nanoseconds since 1970 by its clock.
+    pub asked_ns: u64,
     /// The message, for the failure that ends its deliveries.
     pub payload: Option<Bytes>,
 }
@@ -47,9 +53,24 @@ pub struct Delivery {
 impl Delivery {
     /// How long it has been in its stream, by both clocks.
     pub fn age(&self) -> Duration {
-        let published = UNIX_EPOCH + Duration::from_nanos(self.published_ns);
-        SystemTime::now().duration_since(published).unwrap_or_default()
+        since(self.published_ns)
     }
+
+    /// How long this daemon may have had it: also the time in which the process did not run, and the frame
+    /// waited to be read.
+    pub fn held(&self) -> Duration {
+        since(self.asked_ns)
+    }
+}
+
+fn since(unix_ns: u64) -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(unix_ns)).unwrap_or_default()
+}
+
+/// Nanoseconds since 1970 by this machine's clock.
+pub fn unix_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How frames and outcomes are written.

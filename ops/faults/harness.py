@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgpack
 import nats
@@ -180,6 +181,22 @@ class World:
             self.sent[ack.seq] = sent
             return ack.seq
         raise Failed(f"no frame was taken within {PATIENCE} s")
+
+    async def put_unreadable(self, source, number):
+        """Puts a frame into the stream whose headers end the daemon's client."""
+        inbox = self.client.new_inbox()
+        acks = await self.client.subscribe(inbox)
+        _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(self.urls[0]).port)
+        try:
+            payload, head = msgpack.packb(frames.body(number)), b"NATS/1.0\r\nNo colon\r\n\r\n"
+            line = f"HPUB iq.frames.{source} {inbox} {len(head)} {len(head) + len(payload)}\r\n"
+            writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n' + line.encode())
+            writer.write(head + payload + b"\r\n")
+            ack = json.loads((await acks.next_msg(timeout=PATIENCE)).data)
+            self.sent[ack["seq"]] = frames.Sent(source, number)
+        finally:
+            writer.close()
+            await acks.unsubscribe()
 
     async def consumer(self):
         return await self.api(f"CONSUMER.INFO.{FRAMES}.{DURABLE}")

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use sferic_actors::frame::{Encoding, Envelope, TraceHeaders};
+use sferic_actors::frame::{Encoding, Envelope, LONGEST_SOURCE, TraceHeaders};
 use sferic_actors::outcome::{Failure, FailureCode, ShedReason};
 use sferic_actors::ports::{Arrival, FrameSource};
 use tokio::sync::{mpsc, oneshot};
@@ -26,9 +26,6 @@ const QUEUE: usize = 64;
 
 /// Time for a frame to be read.
 const READ_WITHIN: Duration = Duration::from_secs(5);
-
-/// The longest source, bytes.
-const LONGEST_SOURCE: usize = 256;
 
 /// Admits those who put frames in; clones share it.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_nats::{HeaderMap, Message};
 use futures::{StreamExt, stream};
-use sferic_actors::frame::{Encoding, Envelope, TraceHeaders};
-use sferic_actors::outcome::Origin;
+use sferic_actors::frame::{Encoding, Envelope, LONGEST_SOURCE, TraceHeaders};
+use sferic_actors::outcome::{Failure, FailureCode, Origin};
 use sferic_actors::ports::{Arrival, FrameSource};
 use tokio::time::Instant;
 
@@ -31,18 +31,29 @@ pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (F
 
 fn arrival(message: Message, skip: usize, replies: &Replies) -> Arrival {
     let received_at = Instant::now();
-    let envelope = envelope(&message, skip);
+    let (envelope, refused) = envelope(&message, skip);
     let reply = message.reply.and_then(|subject| replies.on(subject.to_string()));
     let origin = reply.map(|reply| Arc::new(reply) as Arc<dyn Origin>);
-    Arrival { payload: message.payload, envelope, origin, received_at, refused: None }
+    Arrival { payload: message.payload, envelope, origin, received_at, refused }
 }
 
-/// What subject and headers say; `skip` is the length of the subject before the source.
-pub(super) fn envelope(message: &Message, skip: usize) -> Envelope {
-    Envelope {
-        source: message.subject.get(skip..).unwrap_or_default().to_owned(),
-        ..message.headers.as_ref().map(from_headers).unwrap_or_default()
+/// What subject and headers say, and the failure of a frame that must not be run; `skip` is the length of the
+/// subject before the source.
+pub(super) fn envelope(message: &Message, skip: usize) -> (Envelope, Option<Failure>) {
+    let (source, refused) = bounded(message.subject.get(skip..).unwrap_or_default());
+    (Envelope { source, ..message.headers.as_ref().map(from_headers).unwrap_or_default() }, refused)
+}
+
+/// A source, and the failure of its frames where it had to be shortened.
+pub(super) fn bounded(source: &str) -> (String, Option<Failure>) {
+    let length = source.len();
+    if length <= LONGEST_SOURCE {
+        return (source.to_owned(), None);
     }
+    let message =
+        format!("its source, after the prefix of its subject, has {length} bytes, over {LONGEST_SOURCE}");
+    let shortened = source[..source.floor_char_boundary(LONGEST_SOURCE)].trim_end_matches('.');
+    (shortened.to_owned(), Some(Failure::new(FailureCode::InvalidFrame, message)))
 }
 
 /// What headers say of a frame, or of every frame of a batch.

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 use super::Connection;
 use super::message::{headers, publish, with_service_error};
 
+/// The longest subject of a reply, bytes; see [`LONGEST_SOURCE`](sferic_actors::frame::LONGEST_SOURCE).
+const LONGEST: usize = 1024;
+
 /// Makes the replies to frames.
 pub struct Replies {
     connection: Connection,
@@ -26,19 +29,23 @@ impl Replies {
     }
 
     /// A reply on `subject`; `None` where a frame would make the daemon speak to JetStream, to the server, to
-    /// other services or as a source.
+    /// other services or as a source, or where the subject is too long.
     pub fn on(&self, subject: String) -> Option<Reply> {
         let own =
             subject.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
         let is_own = |kind: &str| own.split('.').next() == Some(kind);
         let is_service = subject.starts_with('$') || subject.starts_with("sferic.");
-        if !is_service
+        if subject.len() <= LONGEST
+            && !is_service
             && !["frames", "predictions", "failures", "sessions", "batch", "truth"].into_iter().any(is_own)
         {
             return Some(Reply { connection: self.connection.clone(), subject });
         }
         if let Some(suppressed) = self.refused.pass(Instant::now()) {
-            tracing::warn!(subject, suppressed, "no outcome goes to the reply subject of a frame");
+            let shown = &subject[..subject.floor_char_boundary(100)];
+            let length = subject.len();
+            let text = "no outcome goes to the reply subject of a frame";
+            tracing::warn!(subject = shown, length, longest = LONGEST, suppressed, "{text}");
         }
         None
     }

@@ -148,7 +148,7 @@ impl Store {
         frames.consumer_info("sferic").await.unwrap().num_pending
     }
 
-    async fn ledger(&self) -> serde_json::Value {
+    pub async fn ledger(&self) -> serde_json::Value {
         let answer = self.client.request("sferic.health", "".into()).await.unwrap();
         let health: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
         health["ledger"].clone()
@@ -299,45 +299,6 @@ async fn no_more_is_asked_for_than_there_is_room_for() {
     store.settled().await;
     let ledger = store.ledger().await;
     assert_eq!((&ledger["received"], &ledger["predictions"]), (&40.into(), &40.into()), "{ledger}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_older_than_the_duplicate_window_is_looked_up() {
-    if !tools_are_there() {
-        return;
-    }
-    let store = Store::start(&["degrees"]).await;
-    let settings = [
-        ("JETSTREAM__MAX_DELIVER", "1"),
-        ("JETSTREAM__ACK_WAIT", "1s"),
-        ("JETSTREAM__OUTAGE", "0s"),
-        ("JETSTREAM__DUPLICATE_WINDOW", "31s"),
-    ];
-    let mut daemon = store.daemon(&settings).await;
-    daemon.signal("TERM").await;
-    assert!(daemon.ended().await.success());
-    // Another daemon takes two frames, publishes the outcome of the first, and is gone.
-    store.publish("rx", 0..2, &[]).await;
-    let frames = store.context.get_stream("IQ_FRAMES").await.unwrap();
-    let consumer: consumer::PullConsumer = frames.get_consumer("sferic").await.unwrap();
-    let mut taken = consumer.fetch().max_messages(2).messages().await.unwrap();
-    for _ in 0..2 {
-        taken.next().await.unwrap().unwrap();
-    }
-    let mut headers = async_nats::HeaderMap::new();
-    headers.insert("Nats-Msg-Id", "IQ_FRAMES:1");
-    let outcome = pack(&map(&[("kind", "localization".into())]));
-    let publishing = store.context.publish_with_headers("iq.predictions.rx", headers, outcome.into());
-    publishing.await.unwrap().await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(32)).await;
-    let _daemon = store.daemon(&settings).await;
-    let outcomes = store.outcomes(2).await;
-    store.settled().await;
-    assert_once(&outcomes, 2);
-    let body = &outcomes[1].body;
-    assert_eq!((&body["code"], &body["deliveries"]), (&"internal".into(), &2.into()), "{body}");
-    let ledger = store.ledger().await;
-    assert_eq!((&ledger["duplicates_dropped"], &ledger["failures"]), (&1.into(), &1.into()), "{ledger}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,30 +7,6 @@ use crate::jetstream::{Store, assert_once};
 use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_of_a_stream_that_was_made_anew_are_no_duplicates() {
-    if !tools_are_there() {
-        return;
-    }
-    let store = Store::start(&["degrees"]).await;
-    let _daemon = store.daemon(&[]).await;
-    store.publish("a", 0..20, &[]).await;
-    store.outcomes(20).await;
-    store.settled().await;
-    store.context.delete_stream("IQ_FRAMES").await.unwrap();
-    let made = async {
-        while store.context.get_stream("IQ_FRAMES").await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, made).await.expect("the stream is not made anew");
-    store.publish("b", 0..20, &[]).await;
-    let outcomes = store.outcomes(40).await;
-    assert_eq!(outcomes.iter().filter(|outcome| outcome.subject == "iq.predictions.b").count(), 20);
-    let ids: std::collections::BTreeSet<_> = outcomes.iter().map(|outcome| &outcome.id).collect();
-    assert_eq!(ids.len(), 40);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_frame_does_not_make_the_daemon_speak_to_jetstream() {
     if !tools_are_there() {
         return;
@@ -142,6 +118,35 @@ async fn a_header_of_the_servers_in_a_frame_does_not_stop_the_reading() {
     let outcomes = store.outcomes(41).await;
     assert_once(&outcomes, 41);
     store.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_that_no_outcome_could_have_ends_its_frame_and_not_the_connection() {
+    if !tools_are_there() {
+        return;
+    }
+    let store = Store::start(&["degrees"]).await;
+    let mut daemon = Daemon::start_piped(store.server.url(), &store.settings(&[])).await;
+    let frame = || pack(&with(&steady("odd"), &[("cache_enabled", false.into())]));
+    let long = "\u{e9}".repeat(1950);
+    store.put(&long, frame()).await;
+    store.put(&format!("{}.{}", "a".repeat(1023), "b".repeat(1000)), frame()).await;
+    let mut headers = HeaderMap::new();
+    headers.insert("Sferic-Reply", "r".repeat(5000));
+    store.context.publish_with_headers("iq.frames.rx", headers, frame().into()).await.unwrap().await.unwrap();
+    store.publish("rx", 0..5, &[]).await;
+    let outcomes = store.outcomes(8).await;
+    assert_once(&outcomes, 8);
+    store.settled().await;
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.body["code"] == "invalid_frame").collect();
+    assert_eq!(failed.len(), 2, "{outcomes:?}");
+    assert_eq!(failed[0].subject, format!("iq.failures.{}", "\u{e9}".repeat(512)));
+    assert_eq!(failed[1].subject, format!("iq.failures.{}", "a".repeat(1023)));
+    let message = failed[0].body["message"].as_str().unwrap();
+    assert!(message.contains("3900 bytes") && message.contains("1024"), "{message}");
+    daemon.signal("TERM").await;
+    let log = daemon.stderr_to_its_end().await;
+    assert!(log.contains("no outcome goes to the reply subject") && !log.contains("disconnected"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

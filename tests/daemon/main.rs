@@ -15,6 +15,7 @@ mod http_guard;
 mod http_judged;
 mod input;
 mod jetstream;
+mod jetstream_again;
 mod jetstream_commands;
 mod jetstream_guards;
 mod jetstream_shared;

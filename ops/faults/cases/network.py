@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from urllib.parse import urlsplit
 
 from harness import World
@@ -71,3 +72,21 @@ async def proxy_drops(sferic, quick):
         return f"{times} times, {proxy.swallowed} bytes swallowed"
 
     return await through_proxy(sferic, 500 if quick else 3000, harm)
+
+
+@fault("frames that no client can read, among good ones and 20 ms away", quick=True)
+async def proxy_unreadable(sferic, quick):
+    async with World(sferic) as world, Proxy(urlsplit(world.urls[0]).port) as proxy:
+        daemon = await world.daemon(url=proxy.url)
+        proxy.delay = (0.01, 0.01)
+        daemon.kill("STOP")
+        await world.publish(400)
+        for number in (0, 1):
+            await world.put_unreadable("odd", number)
+        await world.publish(400, first=400)
+        began = time.monotonic()
+        daemon.kill("CONT")
+        await world.settled()
+        report = await world.report(failures=("invalid_frame",))
+        report.note(f"{time.monotonic() - began:.0f} s, {proxy.connections} connections")
+        return report

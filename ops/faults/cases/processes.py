@@ -117,6 +117,37 @@ async def daemon_stopped(sferic, quick):
         return await while_publishing(world, 2000, harm, pause=0.01)
 
 
+@fault("one of two daemons stands still for longer than the duplicate window")
+async def daemon_stopped_past_window(sferic, quick):
+    settings = {"MAX_DELIVER": "2", "OUTAGE": "0s", "DUPLICATE_WINDOW": "65s"}
+    settings = {f"JETSTREAM__{key}": value for key, value in settings.items()}
+    async with World(sferic, **settings) as world:
+        daemon = await world.daemon()
+        await world.daemon()
+
+        async def harm():
+            await asyncio.sleep(1)
+            daemon.kill("STOP")
+            await asyncio.sleep(1)
+
+        harming = asyncio.create_task(harm())
+        await world.publish(3000, meanwhile=harming)
+        await harming
+        # What the first one has is answered by the second.
+        await world.settled()
+        await asyncio.sleep(80)
+        daemon.kill("CONT")
+        await world.ready()
+        await asyncio.sleep(3)
+        await world.settled()
+        report = await world.report()
+        dropped = sum(health["ledger"]["duplicates_dropped"] for health in await world.healths(2))
+        report.note(f"{dropped} frames came to both")
+        if not dropped:
+            raise Failed("the daemon had no frame when it was stopped")
+        return report
+
+
 @fault("the server stands still for 20 s")
 async def server_stopped(sferic, quick):
     async with World(sferic) as world:

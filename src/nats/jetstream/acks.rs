@@ -12,7 +12,7 @@ use sferic_actors::account::ledger::End;
 use sferic_actors::frame::Delivery;
 use sferic_actors::outcome::{Failure, FailureCode, Origin, Outcome, Prediction, PublishError, ShedReason};
 use sferic_actors::task::Task;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::retry::RetryPolicy;
@@ -31,6 +31,8 @@ pub struct Acks {
     sent_back: Arc<Mutex<HashSet<u64>>>,
     limit: Arc<ConcurrencyLimit>,
     policy: RetryPolicy,
+    /// Shared by those who remove frames, for whom the flush waits.
+    removals: Arc<RwLock<()>>,
 }
 
 /// The frames in work, by the subject of their acknowledgement, with the time from which the server counts.
@@ -53,7 +55,8 @@ impl Acks {
         let (sender, receiver) = mpsc::unbounded_channel();
         let in_work = InWork::default();
         let task = Task::spawn(run(connection, receiver, Arc::clone(&in_work), ack_wait));
-        (Self { sender, in_work, sent_back: Arc::default(), limit: Arc::new(limit), policy }, task)
+        let (sent_back, limit, removals) = (Arc::default(), Arc::new(limit), Arc::default());
+        (Self { sender, in_work, sent_back, limit, policy, removals }, task)
     }
 
     /// The origin of a frame that was delivered now; it acknowledges on `subject` when the frame ends, and
@@ -83,8 +86,14 @@ impl Acks {
         locked(&self.sent_back).remove(&sequence)
     }
 
-    /// Waits until everything before was sent.
+    /// Says that a frame is removed from its stream instead, until what it returns is dropped.
+    pub fn removing(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        Arc::clone(&self.removals).try_read_owned().ok()
+    }
+
+    /// Waits until everything before was sent, and what is being removed is.
     pub async fn flush(&self) {
+        drop(self.removals.write().await);
         let (sender, flushed) = oneshot::channel();
         if self.sender.send(Ack::Flush(sender)).is_ok() {
             let _ = flushed.await;

@@ -28,13 +28,19 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// The arrival of a message that is a frame.
-    pub fn of(&self, message: Message) -> Arrival {
+    /// The arrival of a message that is a frame, asked for at this time, nanoseconds since 1970.
+    pub fn of(&self, message: Message, asked_ns: u64) -> Arrival {
         let received_at = Instant::now();
-        let mut envelope = envelope(&message, self.skip);
+        let (mut envelope, too_long) = envelope(&message, self.skip);
         let info = Info::of(&message);
         let Some(Info { stream, sequence, deliveries, published_ns }) = info else {
-            return Arrival { payload: message.payload, envelope, origin: None, received_at, refused: None };
+            return Arrival {
+                payload: message.payload,
+                envelope,
+                origin: None,
+                received_at,
+                refused: too_long,
+            };
         };
         let delivery = Delivery {
             id: format!("{stream}:{sequence}"),
@@ -43,12 +49,13 @@ impl Arrivals {
             // For the failure that ends its deliveries, which those of a first one are not.
             payload: (deliveries > 1 || self.policy.max_deliver == 1).then(|| message.payload.clone()),
             published_ns,
+            asked_ns,
         };
         self.streams.saw(&delivery);
         let reply =
             header(message.headers.as_ref(), "Sferic-Reply").and_then(|subject| self.replies.on(subject));
         let subject = message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
-        let refused = self.refusal(&delivery);
+        let refused = too_long.or_else(|| self.refusal(&delivery));
         let origin = self.acks.origin(subject, &delivery, reply, refused.is_none());
         envelope.delivery = Some(delivery);
         Arrival { payload: message.payload, envelope, origin: Some(origin), received_at, refused }

@@ -7,6 +7,7 @@ mod acks;
 mod arrivals;
 mod differences;
 mod earlier;
+mod failing;
 mod monitor;
 mod outcomes;
 mod pull;
@@ -18,7 +19,7 @@ mod unreadable;
 
 pub use acks::Acks;
 pub use monitor::{Backlog, Monitor};
-pub use outcomes::{Failing, StreamOutcomes};
+pub use outcomes::StreamOutcomes;
 pub use pull::pull;
 pub use retry::RetryPolicy;
 pub use streams::Streams;

@@ -1,11 +1,9 @@
 //! Publishes outcomes to their stream, and decides which failures are not final.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::header::NATS_EXPECTED_STREAM;
+use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use async_nats::jetstream::context::{PublishError as StreamError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
@@ -18,11 +16,13 @@ use sferic_actors::outcome::{Outcome, PublishError};
 use sferic_actors::ports::OutcomeSink;
 use sferic_telemetry::Throttle;
 use sferic_wire as wire;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
-use super::earlier::Wanted;
+use super::earlier::Earlier;
+use super::failing::Failing;
 use super::retry::RetryPolicy;
-use super::streams::Streams;
+use super::streams::{Streams, nanoseconds};
 use crate::nats::Connection;
 use crate::nats::message::{headers, headers_size, publish_error, with_service_error};
 
@@ -40,33 +40,10 @@ pub struct StreamOutcomes {
     failures: String,
     bound: Duration,
     policy: RetryPolicy,
+    earlier: AsyncMutex<Earlier>,
     unanswered: Throttle,
+    renamed: Throttle,
     failing: Failing,
-}
-
-/// How long it holds against the stream that it did not acknowledge: where nothing more is sent because of
-/// that, nothing more is learnt.
-const FAILING_FOR: Duration = Duration::from_secs(60);
-
-/// Why no outcome is acknowledged, while that is so; clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Failing(Arc<Mutex<Option<(Instant, String)>>>);
-
-impl Failing {
-    /// The reason.
-    pub fn reason(&self) -> Option<String> {
-        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        failed.filter(|(at, _)| at.elapsed() < FAILING_FOR).map(|(_, reason)| reason)
-    }
-
-    fn set(&self, reason: &str) {
-        let reason = format!("their stream does not acknowledge them: {reason}");
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), reason));
-    }
-
-    fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
 }
 
 /// An outcome on its way.
@@ -78,6 +55,8 @@ struct Sending {
     end: End,
     /// It was sent before: the stream may have it from then.
     is_repeated: bool,
+    /// Its first id was that of another frame's outcome.
+    is_renamed: bool,
 }
 
 impl StreamOutcomes {
@@ -87,9 +66,21 @@ impl StreamOutcomes {
         let prefix = streams.prefix();
         let (predictions, failures) = (format!("{prefix}.predictions."), format!("{prefix}.failures."));
         let policy = RetryPolicy::new(streams.settings());
-        let unanswered = Throttle::new(Duration::from_secs(1));
+        let [unanswered, renamed] = std::array::from_fn(|_| Throttle::new(Duration::from_secs(1)));
+        let earlier = AsyncMutex::default();
         let failing = Failing::default();
-        Self { connection, streams, predictions, failures, bound, policy, unanswered, failing }
+        Self {
+            connection,
+            streams,
+            predictions,
+            failures,
+            bound,
+            policy,
+            earlier,
+            unanswered,
+            renamed,
+            failing,
+        }
     }
 
     /// Whether outcomes are acknowledged.
@@ -98,27 +89,31 @@ impl StreamOutcomes {
     }
 
     async fn publish_all(&self, outcomes: &mut [Outcome]) -> Vec<Result<End, PublishError>> {
-        let mut results = Vec::with_capacity(outcomes.len());
+        let mut results: Vec<_> = outcomes.iter().map(|_| Err(unacknowledged(self.bound))).collect();
         let mut sending = Vec::with_capacity(outcomes.len());
-        let earlier = self.earlier(outcomes).await;
         for (index, outcome) in outcomes.iter_mut().enumerate() {
-            let end = self.retried(outcome).or_else(|| self.known(outcome, &earlier));
-            results.push(end.map_or_else(|| Err(unacknowledged(self.bound)), Ok));
-            if results[index].is_ok() {
+            if let Some(end) = self.retried(outcome) {
+                results[index] = Ok(end);
                 continue;
             }
             match self.encode(outcome) {
                 Ok((subject, headers, payload, end)) => {
-                    sending.push(Sending { index, subject, headers, payload, end, is_repeated: false });
+                    let (is_repeated, is_renamed) = (false, false);
+                    sending.push(Sending { index, subject, headers, payload, end, is_repeated, is_renamed });
                 }
                 Err(error) => results[index] = Err(publish_error("not_encodable", error.to_string())),
             }
         }
         let give_up = Instant::now() + self.bound;
         let asked = sending.len();
-        while !sending.is_empty() {
+        loop {
+            // Each time: the pause may have been a long one.
+            self.leave_out_earlier(&mut sending, outcomes, &mut results).await;
+            if sending.is_empty() {
+                break;
+            }
             let sent = self.send(&mut sending, outcomes, &mut results).await;
-            let Err(error) = sent else { break };
+            let Err(error) = sent else { continue };
             if sending.len() == asked {
                 self.failing.set(&error);
             }
@@ -184,12 +179,17 @@ impl StreamOutcomes {
         for (mut each, ack) in std::mem::take(sending).into_iter().zip(acks) {
             let outcome = &outcomes[each.index];
             match ack {
+                Some(Ok(PublishAck { duplicate: true, sequence, .. }))
+                    if !each.is_renamed && self.is_of_an_earlier_stream(outcome, sequence).await =>
+                {
+                    self.rename(&mut each, outcome);
+                    left.push(each);
+                }
                 Some(Ok(PublishAck { duplicate, .. })) => {
                     if let Some(origin) = &outcome.origin {
                         origin.answer(outcome, &each.payload).await;
                     }
-                    results[each.index] =
-                        Ok(end(outcome, &each, duplicate, self.connection.traffic().connects > 1));
+                    results[each.index] = Ok(self.end(outcome, &each, duplicate));
                 }
                 unacknowledged => {
                     failed = Some(match unacknowledged {
@@ -224,45 +224,110 @@ impl StreamOutcomes {
         self.policy.retry_after(delivery, failure, jitter()).map(End::Redelivered)
     }
 
-    /// Whether the stream may have an outcome of this frame that it no longer takes for a duplicate.
-    fn may_be_forgotten(&self, outcome: &Outcome) -> bool {
-        outcome.envelope.delivery.as_ref().is_some_and(|delivery| {
-            delivery.deliveries > 1 && self.streams.age(delivery) > self.streams.settings().duplicate_window
-        })
-    }
-
-    /// The ids of those that have an outcome already, of frames whose ids may be forgotten; `None` where that
-    /// cannot be told.
-    async fn earlier(&self, outcomes: &[Outcome]) -> Option<HashSet<String>> {
-        let mut wanted = Wanted::default();
-        for outcome in outcomes.iter().filter(|outcome| self.may_be_forgotten(outcome)) {
-            if let Some(delivery) = &outcome.envelope.delivery {
-                wanted.add(&outcome.envelope.source, delivery);
-            }
+    /// Ends those that have an outcome already which the stream may have forgotten. While that cannot be told
+    /// their frames go back: published without a look, it might be there twice.
+    async fn leave_out_earlier(
+        &self,
+        sending: &mut Vec<Sending>,
+        outcomes: &[Outcome],
+        results: &mut [Result<End, PublishError>],
+    ) {
+        let forgotten = |each: &Sending| {
+            let delivery = outcomes[each.index].envelope.delivery.as_ref();
+            delivery.is_some_and(|delivery| self.streams.may_have_forgotten(delivery))
+        };
+        if !sending.iter().any(forgotten) {
+            return;
         }
-        match self.streams.answered(wanted.find(&self.streams)).await {
-            Ok(found) => Some(found),
-            Err(error) => {
-                if let Some(suppressed) = self.unanswered.pass(Instant::now()) {
-                    let error = format!("{error:#}");
-                    tracing::warn!(error, suppressed, "earlier outcomes cannot be looked for; trying again");
+        let (doubtful, certain) = std::mem::take(sending).into_iter().partition(forgotten);
+        *sending = certain;
+        let mut earlier = self.earlier.lock().await;
+        let frames = doubtful.iter().filter_map(|each: &Sending| {
+            let envelope = &outcomes[each.index].envelope;
+            Some((envelope.source.as_str(), envelope.delivery.as_ref()?))
+        });
+        let looked = self.streams.answered(earlier.look(&self.streams, frames)).await;
+        if let Err(error) = &looked
+            && let Some(suppressed) = self.unanswered.pass(Instant::now())
+        {
+            let error = format!("{error:#}");
+            tracing::warn!(error, suppressed, "earlier outcomes cannot be looked for; trying again");
+        }
+        for each in doubtful {
+            let outcome = &outcomes[each.index];
+            let delivery = outcome.envelope.delivery.as_ref();
+            results[each.index] = Ok(match looked.is_ok() {
+                true if delivery.is_some_and(|delivery| earlier.has(delivery)) => {
+                    if each.is_repeated {
+                        each.end
+                    } else {
+                        End::Duplicate
+                    }
                 }
-                None
+                true => {
+                    sending.push(each);
+                    continue;
+                }
+                false => End::Redelivered(self.streams.settings().ack_wait),
+            });
+        }
+        sending.sort_unstable_by_key(|each| each.index);
+    }
+
+    /// Whether the outcome whose duplicate this one is said to be, is older than the stream of frames: it has
+    /// the same id, but is another frame's.
+    async fn is_of_an_earlier_stream(&self, outcome: &Outcome, sequence: u64) -> bool {
+        let Some(delivery) = &outcome.envelope.delivery else { return false };
+        if !self.streams.may_have_namesake(delivery) {
+            return false;
+        }
+        let found = async {
+            let stream = &self.streams.settings().outcomes_stream;
+            let stream = self.streams.context().get_stream_no_info(stream).await?;
+            anyhow::Ok(stream.get_raw_message(sequence).await?.time)
+        };
+        match self.streams.answered(found).await {
+            Ok(time) => nanoseconds(time) < self.streams.frames_made_ns(),
+            Err(error) => {
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    "the outcome of a duplicate cannot be looked at"
+                );
+                false
             }
         }
     }
 
-    /// How a frame ends whose outcome is in the stream already, or may be.
-    fn known(&self, outcome: &Outcome, earlier: &Option<HashSet<String>>) -> Option<End> {
-        if !self.may_be_forgotten(outcome) {
-            return None;
+    /// How a frame ended whose outcome was acknowledged. A duplicate is expected where the frame was
+    /// delivered before, or its outcome sent before, or the server may forget what it has delivered because
+    /// it was killed; and else a defect: two frames with one id.
+    fn end(&self, outcome: &Outcome, sent: &Sending, is_duplicate: bool) -> End {
+        if !is_duplicate || sent.is_repeated {
+            return sent.end;
         }
-        let delivery = outcome.envelope.delivery.as_ref()?;
-        match earlier {
-            Some(earlier) => earlier.contains(&delivery.id).then_some(End::Duplicate),
-            // Published without a look, it might be there twice.
-            None => Some(End::Redelivered(self.streams.settings().ack_wait)),
+        let delivery = outcome.envelope.delivery.as_ref();
+        let may_come_again = delivery.is_some_and(|delivery| self.streams.may_come_again(delivery));
+        if !may_come_again && self.connection.traffic().connects == 1 {
+            let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
+            tracing::error!(frame_id, source, "the stream had an outcome of a frame that was delivered once");
         }
+        End::Duplicate
+    }
+
+    fn rename(&self, sending: &mut Sending, outcome: &Outcome) {
+        let Some(delivery) = &outcome.envelope.delivery else { return };
+        let id = format!("{}:{}", delivery.id, self.streams.frames_made_ns());
+        if let Some(suppressed) = self.renamed.pass(Instant::now()) {
+            let taken = &delivery.id;
+            tracing::warn!(
+                taken,
+                id,
+                suppressed,
+                "an outcome has another id: a frame of a stream that is gone had its own"
+            );
+        }
+        sending.headers.insert(NATS_MESSAGE_ID, id);
+        sending.is_renamed = true;
     }
 
     /// Writes the message. The frame itself goes with the failure that ends its retries, where it fits.
@@ -304,21 +369,6 @@ impl StreamOutcomes {
         };
         Ok((format!("{subject}{}", outcome.envelope.source), headers, payload, end))
     }
-}
-
-/// How a frame ended whose outcome was acknowledged. A duplicate is expected where the frame was delivered
-/// before, or its outcome sent before, or the server may forget what it has delivered because it was killed;
-/// and else a defect: two frames with one id.
-fn end(outcome: &Outcome, sent: &Sending, is_duplicate: bool, may_forget: bool) -> End {
-    if !is_duplicate || sent.is_repeated {
-        return sent.end;
-    }
-    let deliveries = outcome.envelope.delivery.as_ref().map_or(1, |delivery| delivery.deliveries);
-    if deliveries == 1 && !may_forget {
-        let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
-        tracing::error!(frame_id, source, "the stream had an outcome of a frame that was delivered once");
-    }
-    End::Duplicate
 }
 
 fn unacknowledged(bound: Duration) -> PublishError {

@@ -4,7 +4,6 @@
 //! heartbeat, `stream` asks for up to one and a half batches whatever there is room for, and a request is
 //! lost with the connection.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use sferic_actors::account::admission::Admission;
+use sferic_actors::frame::unix_ns;
 use sferic_actors::ports::{Arrival, FrameSource};
 use tokio::sync::{oneshot, watch};
 use tokio::task::unconstrained;
@@ -21,10 +21,10 @@ use tokio::time::Instant;
 use super::acks::Acks;
 use super::arrivals::Arrivals;
 use super::replies::{Word, word};
-use super::request::{self, Request, to_ask};
+use super::request::{self, Inbox, Request, to_ask};
 use super::retry::RetryPolicy;
 use super::streams::Streams;
-use super::unreadable::{Found, find_unreadable};
+use super::unreadable::Unreadable;
 use crate::nats::Connection;
 use crate::nats::input::{Frames, Input, InputSeat, InputState};
 use crate::nats::reply::Replies;
@@ -41,6 +41,9 @@ const GATHERING: Duration = Duration::from_millis(2);
 /// Pause after an error.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// So many refused requests in a row are no accident.
+const MANY_REFUSALS: u32 = 5;
+
 /// Reads the frames of a stream once [`InputSwitch::pause`](crate::nats::InputSwitch::pause) is called with
 /// `false`.
 pub fn pull(
@@ -53,6 +56,7 @@ pub fn pull(
     let (frames, seats) = Frames::new(consumers.len());
     let pullers = consumers.into_iter().zip(seats).map(|((consumer, subject), seat)| {
         let InputSeat { wanted, state, ending } = seat;
+        let unreadable = Unreadable::new(connection, streams, acks, (&consumer, &subject));
         let puller = Puller {
             connection: connection.clone(),
             arrivals: Arrivals {
@@ -66,10 +70,10 @@ pub fn pull(
             consumer,
             streams: streams.clone(),
             admission: Arc::clone(admission),
-            unreadable: VecDeque::new(),
-            found: Found::default(),
-            looked_into: connection.unreadable(),
+            unreadable,
             pin: None,
+            asked_ns: 0,
+            refusals: 0,
             reading: Reading::Not,
             wanted,
             state,
@@ -90,12 +94,13 @@ struct Puller {
     consumer: String,
     admission: Arc<Admission>,
     arrivals: Arrivals,
-    /// Frames that the client could not read, and how many ends of it were looked into.
-    unreadable: VecDeque<Arrival>,
-    found: Found,
-    looked_into: u64,
+    unreadable: Unreadable,
     /// What the server has pinned the consumer to this daemon by.
     pin: Option<String>,
+    /// When frames were asked for last, nanoseconds since 1970.
+    asked_ns: u64,
+    /// Requests that were refused, in a row.
+    refusals: u32,
     reading: Reading,
     wanted: watch::Receiver<Input>,
     state: watch::Sender<InputState>,
@@ -111,24 +116,6 @@ enum Reading {
     Leaving(Subscriber, Option<BoxFuture<'static, ()>>),
 }
 
-/// A subscription on which frames arrive, and the request for them.
-struct Inbox {
-    /// Of all requests; the number of each follows.
-    subject: String,
-    subscriber: Subscriber,
-    /// The connection it was made on: a request does not outlive it.
-    epoch: u64,
-    generation: u64,
-    request: Request,
-}
-
-impl Inbox {
-    /// The subject of what the server says to the request.
-    fn answers_to(&self) -> String {
-        format!("{}.{}", self.subject, self.request.number)
-    }
-}
-
 impl Puller {
     /// The next frame; `None` once the input is stopped and everything is read, or the connection is closed.
     async fn next(&mut self) -> Option<Arrival> {
@@ -136,15 +123,15 @@ impl Puller {
             let wanted = *self.wanted.borrow_and_update();
             match &mut self.reading {
                 Reading::Inbox(_) if wanted != Input::Reading => self.leave(wanted).await,
+                // Nothing is asked for until it is found: it would only come back.
+                Reading::Inbox(_) if self.unreadable.is_due() => {
+                    if let Reading::Inbox(inbox) = std::mem::replace(&mut self.reading, Reading::Not) {
+                        self.reading = Reading::Leaving(inbox.subscriber, None);
+                    }
+                }
                 Reading::Inbox(_) => {
-                    if self.connection.unreadable() > self.looked_into {
-                        self.look_into().await;
-                    }
-                    if let Some(arrival) = self.unreadable.pop_front() {
-                        return Some(arrival);
-                    }
                     if let Some(message) = self.read().await {
-                        return Some(self.arrivals.of(message));
+                        return Some(self.arrivals.of(message, self.asked_ns));
                     }
                 }
                 Reading::Leaving(subscriber, echo @ Some(_)) => {
@@ -156,7 +143,7 @@ impl Puller {
                     tokio::select! {
                         message = subscriber.next() => match message {
                             Some(message) if word(&message) == Word::Frame => {
-                                return Some(self.arrivals.of(message));
+                                return Some(self.arrivals.of(message, self.asked_ns));
                             }
                             Some(_) => {}
                             None => self.reading = Reading::Not,
@@ -168,13 +155,25 @@ impl Puller {
                 // Unconstrained, because an exhausted task budget would look like the end.
                 Reading::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
                     Some(Some(message)) if word(&message) == Word::Frame => {
-                        return Some(self.arrivals.of(message));
+                        return Some(self.arrivals.of(message, self.asked_ns));
                     }
                     Some(Some(_)) => {}
                     Some(None) | None => self.reading = Reading::Not,
                 },
                 Reading::Not if wanted == Input::Stopped => return None,
-                Reading::Not if wanted == Input::Reading => self.join().await,
+                Reading::Not if wanted == Input::Reading => {
+                    if let Some(arrival) = self.unreadable.next() {
+                        return Some(arrival);
+                    }
+                    if self.unreadable.is_due() {
+                        tokio::select! {
+                            () = self.unreadable.look() => {}
+                            () = changed(&mut self.wanted) => {}
+                        }
+                    } else {
+                        self.join().await;
+                    }
+                }
                 Reading::Not => {
                     self.state.send_replace((wanted, None));
                     changed(&mut self.wanted).await;
@@ -194,20 +193,6 @@ impl Puller {
                 self.reading = Reading::Inbox(Inbox { subject, subscriber, epoch, generation, request });
             }
             Err(_) => drop(tokio::time::timeout(RETRY, self.connection.renewed(generation)).await),
-        }
-    }
-
-    /// Finds the frame that has ended the client, before the server delivers it again.
-    async fn look_into(&mut self) {
-        let ends = self.connection.unreadable();
-        let (streams, skip) = (self.streams.clone(), self.arrivals.skip);
-        let looked = find_unreadable(&streams, &self.consumer, skip, &self.found, &mut self.unreadable);
-        match streams.answered(looked).await {
-            Ok(()) => self.looked_into = ends,
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "what ended the client cannot be looked for");
-                self.pause(RETRY).await;
-            }
         }
     }
 
@@ -243,13 +228,17 @@ impl Puller {
                 return None;
             };
             inbox.request = Request::new(inbox.request.number + 1, frames);
+            self.asked_ns = unix_ns();
             let answers_to = inbox.answers_to();
             if let Err(error) = self.ask(frames, bytes, answers_to).await {
                 tracing::debug!(error = format!("{error:#}"), "no frames could be asked for");
                 self.again(RETRY).await;
                 return None;
             }
-            if self.state.borrow().0 != Input::Reading && self.connection.echo().await.is_ok() {
+            if self.refusals < MANY_REFUSALS
+                && self.state.borrow().0 != Input::Reading
+                && self.connection.echo().await.is_ok()
+            {
                 self.state.send_replace((Input::Reading, None));
             }
         }
@@ -301,10 +290,13 @@ impl Puller {
     async fn heard(&mut self, message: Message) -> Option<Message> {
         let Reading::Inbox(inbox) = &mut self.reading else { return None };
         inbox.request.heard = Instant::now();
-        if self.state.borrow().0 != Input::Reading {
+        let word = word(&message);
+        let is_refused = word == Word::Over && inbox.is_refused(&message);
+        self.refusals = if is_refused { self.refusals + 1 } else { 0 };
+        if self.refusals < MANY_REFUSALS && self.state.borrow().0 != Input::Reading {
             self.state.send_replace((Input::Reading, None));
         }
-        match word(&message) {
+        match word {
             Word::Frame => {
                 inbox.request.frames = inbox.request.frames.saturating_sub(1);
                 inbox.request.is_untouched = false;
@@ -326,12 +318,10 @@ impl Puller {
                     self.pin = None;
                     return None;
                 }
-                // Refused at once, because too many requests wait for example.
-                if inbox.request.is_untouched && inbox.request.asked.elapsed() < RETRY {
+                if is_refused {
                     // Whatever is wrong with the request, the pin may be it.
                     self.pin = None;
-                    tracing::debug!(description = message.description, "the request for frames is refused");
-                    self.pause(RETRY).await;
+                    self.refused(message.description.unwrap_or_default()).await;
                 }
             }
             Word::Gone(reason) => {
@@ -344,6 +334,16 @@ impl Puller {
             }
         }
         None
+    }
+
+    async fn refused(&mut self, reason: String) {
+        if self.refusals == MANY_REFUSALS {
+            tracing::warn!(reason, "the server refuses every request for frames");
+        }
+        if self.refusals >= MANY_REFUSALS {
+            self.state.send_replace((Input::Joining, Some(reason)));
+        }
+        self.pause(RETRY).await;
     }
 
     /// Gives the inbox up, with whatever the server still sends to it.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::{Message, Subscriber};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -16,6 +17,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What the server adds to a message when it counts the bytes of a request: subjects and headers' framing.
 const FRAMING: usize = 16 << 10;
+
+/// A request that ends within this time, with nothing, was refused.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// A request for frames as the server reads it; the library's has no place for a pin.
 #[derive(Serialize)]
@@ -70,6 +74,33 @@ impl Request {
     pub fn new(number: u64, frames: usize) -> Self {
         let now = Instant::now();
         Self { number, frames, is_untouched: true, asked: now, heard: now }
+    }
+}
+
+/// A subscription on which frames arrive, and the request for them.
+pub struct Inbox {
+    /// Of all requests; the number of each follows.
+    pub subject: String,
+    pub subscriber: Subscriber,
+    /// The connection it was made on: a request does not outlive it.
+    pub epoch: u64,
+    /// Of the client.
+    pub generation: u64,
+    /// The one that is out, or was.
+    pub request: Request,
+}
+
+impl Inbox {
+    /// The subject of what the server says to the request.
+    pub fn answers_to(&self) -> String {
+        format!("{}.{}", self.subject, self.request.number)
+    }
+
+    /// Whether the end of the request was a refusal, because too many requests wait for example.
+    pub fn is_refused(&self, message: &Message) -> bool {
+        *message.subject == *self.answers_to()
+            && self.request.is_untouched
+            && self.request.asked.elapsed() < AT_ONCE
     }
 }
 

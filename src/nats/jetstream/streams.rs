@@ -13,8 +13,9 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
 use humantime_serde::re::humantime::format_duration;
-use sferic_actors::frame::Delivery;
+use sferic_actors::frame::{Delivery, unix_ns};
 use sferic_settings::{GroupPolicy, Jetstream, given};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::differences::{Otherwise, compare_consumer, compare_stream};
@@ -36,8 +37,8 @@ const ORDERED: &str = "ordered";
 const START: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Between the sequences of a stream and of the one that is made after it: more than can be in flight.
-const SPACING: u64 = 100_000;
+/// How much later than it says a server may forget ids, and how much its clock may go back.
+const NAMESAKE_SLACK: Duration = Duration::from_secs(60);
 
 /// Timeout of a request to JetStream.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,11 +52,15 @@ pub struct Streams {
     seen: Arc<Seen>,
 }
 
-/// The highest sequence and the latest time of a frame that was delivered to this daemon.
+/// What was seen of frames and of what holds them.
 #[derive(Debug, Default)]
 struct Seen {
+    /// The highest sequence and the latest time of a frame that was delivered to this daemon.
     sequence: AtomicU64,
     published_ns: AtomicU64,
+    /// When the stream of frames was made, and the youngest of its consumers.
+    frames_made_ns: AtomicU64,
+    consumers_made_ns: AtomicU64,
 }
 
 impl Streams {
@@ -76,6 +81,30 @@ impl Streams {
     pub fn age(&self, delivery: &Delivery) -> Duration {
         let later = self.seen.published_ns.load(Relaxed).saturating_sub(delivery.published_ns);
         delivery.age().max(Duration::from_nanos(later))
+    }
+
+    /// Whether the frame may have been delivered before, by its consumer or by one that was deleted.
+    pub fn may_come_again(&self, delivery: &Delivery) -> bool {
+        delivery.deliveries > 1 || delivery.published_ns < self.seen.consumers_made_ns.load(Relaxed)
+    }
+
+    /// Whether the stream of outcomes may have one of this frame that it no longer takes for a duplicate:
+    /// from a delivery before, or by others while this process did not run.
+    pub fn may_have_forgotten(&self, delivery: &Delivery) -> bool {
+        let window = self.settings.duplicate_window;
+        self.may_come_again(delivery) && self.age(delivery) > window || delivery.held() > window / 2
+    }
+
+    /// Whether an outcome with the id of this frame's, which the stream of outcomes has not forgotten, may be
+    /// older than the stream of frames.
+    pub fn may_have_namesake(&self, delivery: &Delivery) -> bool {
+        let age = Duration::from_nanos(delivery.published_ns.saturating_sub(self.frames_made_ns()));
+        age < self.settings.duplicate_window + NAMESAKE_SLACK
+    }
+
+    /// When the stream of frames was made, nanoseconds since 1970.
+    pub fn frames_made_ns(&self) -> u64 {
+        self.seen.frames_made_ns.load(Relaxed)
     }
 
     /// JetStream over the current client.
@@ -140,6 +169,7 @@ impl Streams {
             frames.first_sequence = self.first_sequence(&context).await;
         }
         let frames = self.stream(&context, frames).await?;
+        self.seen.frames_made_ns.store(nanoseconds(frames.cached_info().created), Relaxed);
         for wanted in self.consumer_configs() {
             self.consumer(&frames, wanted).await?;
         }
@@ -250,19 +280,13 @@ impl Streams {
         found
     }
 
-    /// The first sequence of frames, where their stream is made: beyond any that has an outcome, whose id a
-    /// new frame must not have.
+    /// The first sequence of frames, where their stream is made: beyond any that may have an outcome, whose
+    /// id a new frame must not have. Microseconds go faster than frames.
     async fn first_sequence(&self, context: &Context) -> Option<u64> {
-        let id = async {
-            let outcomes = context.get_stream(&self.settings.outcomes_stream).await.ok()?;
-            let last = outcomes.cached_info().state.last_sequence;
-            let last = outcomes.get_raw_message(last).await.ok()?;
-            let id = last.headers.get("Nats-Msg-Id")?.as_str();
-            id.strip_prefix(&self.settings.frames_stream)?.strip_prefix(':')?.parse::<u64>().ok()
-        };
-        let used = self.seen.sequence.load(Relaxed).max(id.await.unwrap_or_default());
-        // The last outcome need not be that of the last frame.
-        (used > 0).then(|| used.next_multiple_of(SPACING) + SPACING)
+        let seen = self.seen.sequence.load(Relaxed);
+        let outcomes = context.get_stream(&self.settings.outcomes_stream).await.ok();
+        let is_used = outcomes.is_some_and(|outcomes| outcomes.cached_info().state.last_sequence > 0);
+        (is_used || seen > 0).then(|| (unix_ns() / 1000).max(seen + 1))
     }
 
     /// What may be wrong, for errors whose cause follows.
@@ -300,6 +324,7 @@ impl Streams {
         };
         let consumer: Consumer<ConsumerConfig> =
             consumer.with_context(|| format!("the consumer {durable} cannot be had{}", self.advice()))?;
+        self.seen.consumers_made_ns.fetch_max(nanoseconds(consumer.cached_info().created), Relaxed);
         compare_consumer(&consumer, &wanted, &self.settings.frames_stream)
     }
 
@@ -339,6 +364,11 @@ impl Streams {
             ..StreamConfig::default()
         }
     }
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn nanoseconds(time: OffsetDateTime) -> u64 {
+    u64::try_from(time.unix_timestamp_nanos()).unwrap_or_default()
 }
 
 /// What a stream promises.

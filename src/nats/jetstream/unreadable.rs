@@ -1,19 +1,20 @@
 //! Frames that end the client whenever the stream delivers them, because it cannot read their headers or
 //! subject: found by their sequence, so that they fail and go, instead of coming back for ever.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{DeleteMessageError, DeleteMessageErrorKind};
 use async_nats::{HeaderName, HeaderValue, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sferic_actors::account::ledger::End;
 use sferic_actors::frame::{Delivery, Envelope};
@@ -23,7 +24,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
+use super::acks::Acks;
 use super::streams::Streams;
+use crate::nats::Connection;
+use crate::nats::frames::bounded;
 
 /// A message as the stream has it; unlike the library's, its headers are not read.
 #[derive(Deserialize)]
@@ -42,149 +46,241 @@ struct Message {
     time: String,
 }
 
-#[derive(Serialize)]
-struct Question<'a> {
-    seq: u64,
-    next_by_subj: &'a str,
+/// Attempts to remove a frame, and the pause between them.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Frames that are asked for at once: the server is not near.
+const TOGETHER: usize = 32;
+
+/// Finds the unreadable frames of a consumer.
+pub struct Unreadable {
+    connection: Connection,
+    /// Ends of the client because of a message that were looked into.
+    looked_into: u64,
+    streams: Streams,
+    acks: Acks,
+    consumer: String,
+    /// Length of its subjects before the source.
+    skip: usize,
+    /// The last sequence that was looked at; each is once.
+    looked: u64,
+    marks: Marks,
+    arrivals: VecDeque<Arrival>,
 }
 
-/// Sequences of the frames that were found and have not ended yet.
-pub type Found = Arc<Mutex<HashSet<u64>>>;
-
-/// Attempts to remove a frame.
-const ATTEMPTS: usize = 5;
-
-/// Adds to `arrivals` the unreadable ones among the frames that `consumer` has delivered and nobody has
-/// acknowledged, but those found before. `skip` is the length of their subjects before the source.
-///
-/// # Errors
-/// JetStream cannot be asked.
-pub async fn find_unreadable(
-    streams: &Streams,
-    consumer: &str,
-    skip: usize,
-    found: &Found,
-    arrivals: &mut VecDeque<Arrival>,
-) -> anyhow::Result<()> {
-    let (context, stream) = (streams.context(), &streams.settings().frames_stream);
-    let consumer = context.get_stream_no_info(stream).await?.get_consumer::<pull::Config>(consumer).await;
-    let consumer = consumer.map_err(|error| anyhow::anyhow!("{error}"))?;
-    let info = consumer.cached_info();
-    let (mut next, last) = (info.ack_floor.stream_sequence + 1, info.delivered.stream_sequence);
-    while next <= last {
-        let question = Question { seq: next, next_by_subj: &info.config.filter_subject };
-        let message = match context.request(format!("STREAM.MSG.GET.{stream}"), &question).await? {
-            Response::Ok(Stored { message }) => message,
-            Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => break,
-            Response::Err { error } => return Err(error.into()),
-        };
-        next = message.seq + 1;
-        let headers = BASE64_STANDARD.decode(&message.hdrs)?;
-        let sequence = message.seq;
-        if let Err(why) = check_subject(&message.subject).and_then(|()| check_headers(&headers))
-            && let Some(mark) = Mark::of(sequence, found)
-        {
-            tracing::warn!(stream, sequence, why, "a frame that the NATS client cannot read; it fails");
-            arrivals.push_back(arrival(streams, message, &why, skip, mark)?);
+impl Unreadable {
+    /// Of `consumer`, which delivers `subject`, whose last token is `>`.
+    pub fn new(
+        connection: &Connection,
+        streams: &Streams,
+        acks: &Acks,
+        (consumer, subject): (&str, &str),
+    ) -> Self {
+        Self {
+            connection: connection.clone(),
+            looked_into: connection.unreadable(),
+            streams: streams.clone(),
+            acks: acks.clone(),
+            consumer: consumer.to_owned(),
+            skip: subject.len() - 1,
+            looked: 0,
+            marks: Marks::default(),
+            arrivals: VecDeque::new(),
         }
     }
-    Ok(())
+
+    /// The next one of those found, which is to fail.
+    pub fn next(&mut self) -> Option<Arrival> {
+        self.arrivals.pop_front()
+    }
+
+    /// Whether a frame has ended the client since the last look.
+    pub fn is_due(&self) -> bool {
+        self.connection.unreadable() > self.looked_into
+    }
+
+    /// Looks at the frames that the consumer has delivered and nobody has acknowledged. Where it fails or is
+    /// cut off, it goes on from there the next time.
+    pub async fn look(&mut self) {
+        let (ends, streams) = (self.connection.unreadable(), self.streams.clone());
+        match streams.answered(self.find()).await {
+            Ok(()) => self.looked_into = ends,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "what ended the client cannot be looked for");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    async fn find(&mut self) -> anyhow::Result<()> {
+        let streams = self.streams.clone();
+        let (context, name) = (streams.context(), &streams.settings().frames_stream);
+        let frames = context.get_stream(name).await?;
+        let consumer = frames.consumer_info(&self.consumer).await?;
+        let last = consumer.delivered.stream_sequence;
+        if last < self.looked {
+            // The stream was made anew.
+            self.looked = 0;
+        }
+        let first = consumer.ack_floor.stream_sequence.max(self.looked) + 1;
+        let first = first.max(frames.cached_info().state.first_sequence);
+        let read = |sequence| {
+            let question = Question { seq: sequence };
+            let (context, subject) = (&context, format!("STREAM.MSG.GET.{name}"));
+            async move { (sequence, context.request(subject, &question).await) }
+        };
+        let mut answers =
+            stream::iter(self.marks.to_find().into_iter().chain(first..=last)).map(read).buffered(TOGETHER);
+        while let Some((sequence, answer)) = answers.next().await {
+            match answer? {
+                Response::Ok(Stored { message }) => self.look_at(message)?,
+                Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
+                    self.marks.forget(sequence);
+                }
+                Response::Err { error } => return Err(error.into()),
+            }
+            self.looked = self.looked.max(sequence);
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, message: Message) -> anyhow::Result<()> {
+        let Message { seq: sequence, subject, hdrs, data, time } = message;
+        let headers = BASE64_STANDARD.decode(&hdrs)?;
+        let Err(why) = check_subject(&subject).and_then(|()| check_headers(&headers)) else { return Ok(()) };
+        let stream = &self.streams.settings().frames_stream;
+        let source = subject.get(self.skip..).unwrap_or_default();
+        let is_frame = self
+            .streams
+            .consumers()
+            .iter()
+            .any(|(consumer, of)| *consumer == self.consumer && subject.starts_with(&of[..self.skip]));
+        if !is_frame {
+            return Ok(());
+        }
+        let Some(mark) = self.marks.mark(sequence) else { return Ok(()) };
+        tracing::warn!(stream, sequence, why, "a frame that the NATS client cannot read; it fails");
+        let published = OffsetDateTime::parse(&time, &Rfc3339)?.unix_timestamp_nanos();
+        let published_ns = u64::try_from(published)?;
+        let delivery = Delivery {
+            id: format!("{stream}:{sequence}"),
+            stream_seq: sequence,
+            deliveries: 1,
+            published_ns,
+            // It ended whoever got it before; there may have been time enough for another to fail it.
+            asked_ns: published_ns,
+            payload: None,
+        };
+        // What no client can read must not be in the outcome's subject.
+        let (source, _) = bounded(&source.replace(is_odd, "_"));
+        let failure = Failure::new(FailureCode::InvalidFrame, format!("the message cannot be read: {why}"));
+        self.arrivals.push_back(Arrival {
+            payload: Bytes::from(BASE64_STANDARD.decode(data)?),
+            envelope: Envelope { source, delivery: Some(delivery), ..Envelope::default() },
+            origin: Some(Arc::new(Removed {
+                streams: self.streams.clone(),
+                acks: self.acks.clone(),
+                mark: Arc::new(mark),
+            })),
+            received_at: Instant::now(),
+            refused: Some(failure),
+        });
+        Ok(())
+    }
 }
 
-/// The place of a frame among those found. Dropped, it lets the frame be found again: where it is still in
+#[derive(Serialize)]
+struct Question {
+    seq: u64,
+}
+
+/// Sequences of the frames that were found; whether they are being failed, or have to be found again.
+#[derive(Debug, Clone, Default)]
+struct Marks(Arc<Mutex<BTreeMap<u64, bool>>>);
+
+impl Marks {
+    /// `None` for a frame that is being failed.
+    fn mark(&self, sequence: u64) -> Option<Mark> {
+        let was_marked = self.locked().insert(sequence, true).unwrap_or_default();
+        (!was_marked).then(|| Mark { sequence, marks: self.clone() })
+    }
+
+    fn to_find(&self) -> Vec<u64> {
+        self.locked().iter().filter(|(_, is_marked)| !**is_marked).map(|(sequence, _)| *sequence).collect()
+    }
+
+    fn forget(&self, sequence: u64) {
+        self.locked().remove(&sequence);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<u64, bool>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The mark of a frame that is being failed. Dropped, it lets the frame be found again: where it is still in
 /// the stream, it ends the client again.
 #[derive(Debug)]
 struct Mark {
     sequence: u64,
-    found: Found,
-}
-
-impl Mark {
-    /// `None` for a frame that has one.
-    fn of(sequence: u64, found: &Found) -> Option<Self> {
-        let is_new = locked(found).insert(sequence);
-        is_new.then(|| Self { sequence, found: Arc::clone(found) })
-    }
+    marks: Marks,
 }
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        locked(&self.found).remove(&self.sequence);
+        if let Some(is_marked) = self.marks.locked().get_mut(&self.sequence) {
+            *is_marked = false;
+        }
     }
-}
-
-fn locked(found: &Found) -> MutexGuard<'_, HashSet<u64>> {
-    found.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn arrival(
-    streams: &Streams,
-    message: Message,
-    why: &str,
-    skip: usize,
-    mark: Mark,
-) -> anyhow::Result<Arrival> {
-    let Message { seq, subject, data, time, .. } = message;
-    let published = OffsetDateTime::parse(&time, &Rfc3339)?.unix_timestamp_nanos();
-    let delivery = Delivery {
-        id: format!("{}:{seq}", streams.settings().frames_stream),
-        stream_seq: seq,
-        deliveries: 1,
-        published_ns: u64::try_from(published)?,
-        payload: None,
-    };
-    Ok(Arrival {
-        payload: Bytes::from(BASE64_STANDARD.decode(data)?),
-        envelope: Envelope {
-            // What no client can read must not be in the outcome's subject.
-            source: subject.get(skip..).unwrap_or_default().replace(is_odd, "_"),
-            delivery: Some(delivery),
-            ..Envelope::default()
-        },
-        origin: Some(Arc::new(Removed { streams: streams.clone(), mark: Arc::new(mark) })),
-        received_at: Instant::now(),
-        refused: Some(Failure::new(FailureCode::InvalidFrame, format!("the message cannot be read: {why}"))),
-    })
 }
 
 /// Removes the frame from its stream once its failure is published: it cannot be acknowledged.
 #[derive(Debug)]
 struct Removed {
     streams: Streams,
+    acks: Acks,
     mark: Arc<Mark>,
 }
 
 impl Origin for Removed {
     fn ended(&self, end: Result<End, &PublishError>, _: &Result<Prediction, Failure>) {
         if matches!(end, Ok(End::Failure | End::Duplicate)) {
-            tokio::spawn(remove(self.streams.clone(), Arc::clone(&self.mark)));
+            let (streams, mark, removing) =
+                (self.streams.clone(), Arc::clone(&self.mark), self.acks.removing());
+            tokio::spawn(async move {
+                remove(&streams, &mark).await;
+                drop(removing);
+            });
         }
     }
 }
 
-async fn remove(streams: Streams, mark: Arc<Mark>) {
+async fn remove(streams: &Streams, mark: &Mark) {
     let (stream, sequence) = (&streams.settings().frames_stream, mark.sequence);
-    let mut attempt = 1;
-    loop {
+    for attempt in 1..=ATTEMPTS {
         let removed = async {
             let stream = streams.context().get_stream_no_info(stream).await?;
             stream.delete_message(sequence).await?;
             anyhow::Ok(())
         };
-        let Err(error) = streams.answered(removed).await else { return };
-        let is_refused = error
-            .downcast_ref::<DeleteMessageError>()
-            .is_some_and(|error| matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)));
-        // Refused after an attempt that was not answered, it is gone.
-        if is_refused && attempt > 1 {
-            return;
+        let error = match streams.answered(removed).await {
+            Ok(()) => return mark.marks.forget(sequence),
+            // An attempt before was not answered, or somebody else has removed it.
+            Err(error) if is_gone(&error) => return mark.marks.forget(sequence),
+            Err(error) => format!("{error:#}"),
+        };
+        if attempt == ATTEMPTS {
+            tracing::warn!(stream, sequence, error, "the frame cannot be removed from its stream");
         }
-        if is_refused || attempt == ATTEMPTS {
-            let error = format!("{error:#}");
-            return tracing::warn!(stream, sequence, error, "the frame cannot be removed from its stream");
-        }
-        attempt += 1;
+        tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<DeleteMessageError>().map(DeleteMessageError::kind);
+    let Some(DeleteMessageErrorKind::JetStream(error)) = kind else { return false };
+    [ErrorCode::SEQUENCE_NOT_FOUND, ErrorCode::NO_MESSAGE_FOUND].contains(&error.error_code())
 }
 
 /// Whether the client's parser takes the subject for one: it divides the line by white space.
