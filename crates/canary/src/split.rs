@@ -1,0 +1,102 @@
+//! Which version gets a session, a source or a frame.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// What stays with one version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitKey {
+    /// All frames of a `session_id`; of a frame without one, of its source.
+    #[default]
+    Session,
+    /// All frames of a source.
+    Source,
+    /// Each frame for itself.
+    Frame,
+}
+
+/// Shares of the versions of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// Name of the model: the sessions of one model's canary are not those of another's.
+    model: String,
+    /// What is divided.
+    pub key: SplitKey,
+    /// Versions with the upper ends of their parts of [0, 1), in their order; the last one's is 1.
+    parts: Vec<(String, f64)>,
+}
+
+impl Split {
+    /// Divides in these proportions. Where only the share of the first version grows and the last one's
+    /// shrinks, whoever had the first one keeps it.
+    pub fn new(model: &str, key: SplitKey, weights: &[(String, f64)]) -> Self {
+        let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+        let mut sum = 0.0;
+        let parts = weights.iter().map(|(version, weight)| {
+            sum += weight / total;
+            (version.clone(), sum)
+        });
+        Self { model: model.to_owned(), key, parts: parts.collect() }
+    }
+
+    /// The version for this key, the same in every daemon; `None` only without versions.
+    pub fn version(&self, key: &str) -> Option<&str> {
+        let point = hash(&self.model, key) as f64 / 2f64.powi(64);
+        let part = self.parts.iter().find(|(_, end)| point < *end).or(self.parts.last());
+        part.map(|(version, _)| version.as_str())
+    }
+
+    /// A version's share, 0 to 1.
+    pub fn share(&self, version: &str) -> f64 {
+        let starts = std::iter::once(0.0).chain(self.parts.iter().map(|(_, end)| *end));
+        let of = |((part, end), start): (&(String, f64), f64)| (part == version).then_some(end - start);
+        self.parts.iter().zip(starts).find_map(of).unwrap_or_default()
+    }
+
+    /// The versions with their shares.
+    pub fn shares(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.parts.iter().map(|(version, _)| (version.as_str(), self.share(version)))
+    }
+}
+
+/// A number that is the same on every machine: the first eight bytes of SHA-256.
+pub fn hash(model: &str, key: &str) -> u64 {
+    let digest = Sha256::new().chain_update(model).chain_update([0]).chain_update(key).finalize();
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(canary: f64) -> Split {
+        let weights = [("2".to_owned(), canary), ("1".to_owned(), 100.0 - canary)];
+        Split::new("localization", SplitKey::Session, &weights)
+    }
+
+    #[test]
+    fn a_tenth_of_twenty_thousand_sessions_is_a_tenth() {
+        let sessions: Vec<String> = (0..20_000).map(|n| format!("session-{n}")).collect();
+        let canary = sessions.iter().filter(|session| split(10.0).version(session) == Some("2")).count();
+        assert!((1800..=2200).contains(&canary), "{canary}");
+        assert_eq!(split(10.0).version("session-7"), split(10.0).version("session-7"));
+        assert!((split(10.0).share("2") - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_growing_canary_keeps_its_sessions() {
+        for session in (0..2000).map(|n| n.to_string()) {
+            for (less, more) in [(1.0, 5.0), (5.0, 25.0), (25.0, 100.0)] {
+                let had_it = split(less).version(&session) == Some("2");
+                assert!(!had_it || split(more).version(&session) == Some("2"), "{session}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_hash_is_fixed() {
+        // sha256(b"m\0s")[:8]
+        assert_eq!(hash("m", "s"), 0x4b35_c3f8_f4e1_3f44);
+    }
+}
