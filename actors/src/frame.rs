@@ -44,8 +44,6 @@ pub struct Delivery {
     pub deliveries: u64,
     /// When it was published to its stream, nanoseconds since 1970 by the server's clock.
     pub published_ns: u64,
-    /// When this daemon asked for it, before which it was not delivered; nanoseconds since 1970 by its clock.
-    pub asked_ns: u64,
     /// The message, for the failure that ends its deliveries.
     pub payload: Option<Bytes>,
 }
@@ -53,18 +51,9 @@ pub struct Delivery {
 impl Delivery {
     /// How long it has been in its stream, by both clocks.
     pub fn age(&self) -> Duration {
-        since(self.published_ns)
+        let published = UNIX_EPOCH + Duration::from_nanos(self.published_ns);
+        SystemTime::now().duration_since(published).unwrap_or_default()
     }
-
-    /// How long this daemon may have had it: also the time in which the process did not run, and the frame
-    /// waited to be read.
-    pub fn held(&self) -> Duration {
-        since(self.asked_ns)
-    }
-}
-
-fn since(unix_ns: u64) -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(unix_ns)).unwrap_or_default()
 }
 
 /// Nanoseconds since 1970 by this machine's clock.

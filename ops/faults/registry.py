@@ -8,6 +8,14 @@ from report import LATE
 
 FAULTS = {}
 
+# The shortest duplicate window but a second that the settings allow with the harness's `ack_wait`.
+SHORT_WINDOW = {
+    "JETSTREAM__MAX_DELIVER": "1", "JETSTREAM__OUTAGE": "0s", "JETSTREAM__DUPLICATE_WINDOW": "33s",
+}
+
+# Longer than that.
+PAST_WINDOW = 38
+
 
 @dataclass(frozen=True)
 class Fault:

@@ -43,8 +43,8 @@ impl Coin {
 
 /// Evidence that differences in [-1, 1] have a mean above 0.
 ///
-/// Bets a fixed part of what it has on each (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random
-/// variables by betting", equation 23 with constant stakes, mixed).
+/// Bets a fixed part of what it has on each (Waudby-Smith and Ramdas 2024, "Estimating means of bounded
+/// random variables by betting", equation 23 with constant stakes, mixed).
 #[derive(Debug, Clone, Default)]
 pub struct Bets {
     log_wealth: [f64; STAKES.len()],

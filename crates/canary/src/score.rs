@@ -15,10 +15,10 @@ pub struct Truth {
 /// Probability that a class has which the model has not named, or has excluded.
 const LEAST: f64 = 1e-6;
 
-/// The logarithmic score of an answer, negated, so that less is better: `-ln p(truth)`, of a position for the
-/// Gaussian density per square metre that its sigmas state. It is proper (Gneiting and Raftery 2007, "Strictly
-/// proper scoring rules, prediction, and estimation", section 4.1): neither a huge nor a tiny ellipse wins.
-/// `None` where the truth says nothing of the answer's kind.
+/// The logarithmic score of an answer, negated, so that less is better: `-ln p(truth)`, of a position for
+/// the Gaussian density per square metre that its sigmas state. It is proper (Gneiting and Raftery 2007,
+/// "Strictly proper scoring rules, prediction, and estimation", section 4.1): neither a huge nor a tiny
+/// ellipse wins. `None` where the truth says nothing of the answer's kind.
 pub fn log_score(answer: &Answer, truth: &Truth) -> Option<f64> {
     match answer {
         Answer::Localization(localization) => {

@@ -187,8 +187,8 @@ mod tests {
 
     use super::*;
 
-    /// A version: how often it fails, its median latency, and the factor on its errors, which its sigmas state
-    /// or, where it is overconfident, do not.
+    /// A version: how often it fails, its median latency, and the factor on its errors, which its sigmas
+    /// state or, where it is overconfident, do not.
     #[derive(Clone, Copy)]
     struct Version {
         failures: f64,

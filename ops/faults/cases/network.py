@@ -5,10 +5,10 @@ import random
 import time
 from urllib.parse import urlsplit
 
-from harness import World
-from process import Failed
+from harness import MODELS, World
+from process import Failed, free_port
 from proxy import Proxy
-from registry import fault, while_publishing
+from registry import PAST_WINDOW, SHORT_WINDOW, fault, while_publishing
 
 
 async def through_proxy(sferic, frames, harm):
@@ -90,3 +90,25 @@ async def proxy_unreadable(sferic, quick):
         report = await world.report(failures=("invalid_frame",))
         report.note(f"{time.monotonic() - began:.0f} s, {proxy.connections} connections")
         return report
+
+
+@fault("one of two daemons is cut off, with frames in work, for longer than the duplicate window")
+async def proxy_away(sferic, quick):
+    async with World(sferic, (MODELS / "degrees", MODELS / "slow"), **SHORT_WINDOW) as world:
+        port = urlsplit(world.urls[0]).port
+        async with Proxy(port) as proxy:
+            await world.daemon(url=proxy.url)
+            await world.publish(8, model="slow", timeout_ms=60_000, cache_enabled=False)
+            await asyncio.sleep(0.3)
+            proxy.target = free_port()
+            proxy.close()
+            # This one ends what the other has in work.
+            await world.daemon(wait=False)
+            await world.publish(300, first=8)
+            await world.settled()
+            await asyncio.sleep(PAST_WINDOW)
+            proxy.target = port
+            await world.ready()
+            await asyncio.sleep(5)
+            await world.settled()
+            return await world.report(failures=("internal",))

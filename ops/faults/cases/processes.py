@@ -6,7 +6,8 @@ import random
 
 from harness import FRAMES, MODELS, OUTCOMES, World
 from process import Failed
-from registry import fault, while_publishing
+from registry import PAST_WINDOW, SHORT_WINDOW, fault, while_publishing
+from report import LATE
 
 
 @fault("the daemon is killed again and again", quick=True)
@@ -119,9 +120,7 @@ async def daemon_stopped(sferic, quick):
 
 @fault("one of two daemons stands still for longer than the duplicate window")
 async def daemon_stopped_past_window(sferic, quick):
-    settings = {"MAX_DELIVER": "1", "OUTAGE": "0s", "DUPLICATE_WINDOW": "33s"}
-    settings = {f"JETSTREAM__{key}": value for key, value in settings.items()}
-    async with World(sferic, (MODELS / "degrees", MODELS / "slow"), **settings) as world:
+    async with World(sferic, (MODELS / "degrees", MODELS / "slow"), **SHORT_WINDOW) as world:
         daemon = await world.daemon()
         await world.publish(4, model="slow", timeout_ms=60_000, cache_enabled=False)
         await asyncio.sleep(0.3)
@@ -131,7 +130,7 @@ async def daemon_stopped_past_window(sferic, quick):
         await world.publish(2000, first=4)
         await world.settled()
         # Less than the frames' time, else they would not be answered at all.
-        await asyncio.sleep(38)
+        await asyncio.sleep(PAST_WINDOW)
         daemon.kill("CONT")
         await world.ready()
         await asyncio.sleep(5)
@@ -158,6 +157,25 @@ async def server_stopped(sferic, quick):
             await asyncio.sleep(1)
 
         return await while_publishing(world, 2000, harm, pause=0.005)
+
+
+@fault("the server is killed under load, and away for longer than the duplicate window")
+async def server_away(sferic, quick):
+    async with World(sferic, **SHORT_WINDOW) as world:
+        await world.daemon()
+        sending = [asyncio.create_task(world.publish(100_000, source)) for source in ("north", "south")]
+        await asyncio.sleep(3)
+        world.server.kill()
+        await world.server.ended()
+        for task in sending:
+            task.cancel()
+        await asyncio.sleep(PAST_WINDOW)
+        world.server.start()
+        await world.ready()
+        await world.settled()
+        await asyncio.sleep(3)
+        await world.settled()
+        return await world.report(failures=(*LATE, "internal"))
 
 
 @fault("three daemons are restarted in turn", quick=True)

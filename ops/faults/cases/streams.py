@@ -3,9 +3,10 @@
 import asyncio
 import urllib.request
 
-from harness import FRAMES, OUTCOMES, World
+from harness import DURABLE, FRAMES, OUTCOMES, World
 from process import Failed, free_port, until
-from registry import fault, while_publishing
+from registry import SHORT_WINDOW, fault, while_publishing
+from report import note_failures, note_ledgers, of
 
 
 async def held(world, stream=OUTCOMES):
@@ -205,3 +206,54 @@ async def retention(sferic, quick):
 @fault("an admin purges 50 frames that two daemons have not read, and 100 more wait behind them")
 async def retention_backlog(sferic, quick):
     return await with_purge(sferic, 100)
+
+
+@fault("a consumer is made again while its daemon stands still; its frames are older than the window")
+async def consumer_remade(sferic, quick):
+    async with World(sferic, **SHORT_WINDOW) as world:
+        daemon = await world.daemon()
+        await world.publish(2000)
+        await world.settled()
+        config = (await world.consumer())["config"]
+        await asyncio.sleep(26)
+        daemon.kill("STOP")
+        # Its request ends meanwhile, so that nobody tells it.
+        await asyncio.sleep(11)
+        await world.api(f"CONSUMER.DELETE.{FRAMES}.{DURABLE}")
+        await world.api(f"CONSUMER.DURABLE.CREATE.{FRAMES}.{DURABLE}", stream_name=FRAMES, config=config)
+        daemon.kill("CONT")
+        await world.ready()
+        await asyncio.sleep(2)
+        await world.settled()
+        report = await world.report(failures=())
+        if "duplicates_dropped 2000" not in report.notes:
+            report.wrong("not every frame came again")
+        return world.judged(report)
+
+
+@fault("the stream of frames is deleted and made again, from 1, while its daemon stands still", quick=True)
+async def frames_remade(sferic, quick):
+    async with World(sferic) as world:
+        daemon = await world.daemon()
+        await world.publish(100)
+        await world.settled()
+        stream = (await world.api(f"STREAM.INFO.{FRAMES}"))["config"]
+        consumer = (await world.consumer())["config"]
+        before = len(await world.outcomes())
+        world.sent.clear()
+        daemon.kill("STOP")
+        await world.api(f"STREAM.DELETE.{FRAMES}")
+        await world.api(f"STREAM.CREATE.{FRAMES}", **stream)
+        await world.api(f"CONSUMER.DURABLE.CREATE.{FRAMES}.{DURABLE}", stream_name=FRAMES, config=consumer)
+        await world.publish(150, first=1000)
+        await asyncio.sleep(11)
+        daemon.kill("CONT")
+        await world.ready()
+        await world.settled()
+        outcomes = (await world.outcomes())[before:]
+        # Some have a longer id, because the shorter one was another frame's.
+        ids = [(":".join(id.split(":")[:2]), subject, body) for id, subject, body in outcomes]
+        made = of(world.sent, world.clashes, ids)
+        note_failures(made, ids, ())
+        await note_ledgers(made, world)
+        return world.judged(made)

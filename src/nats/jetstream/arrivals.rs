@@ -28,8 +28,8 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// The arrival of a message that is a frame, asked for at this time, nanoseconds since 1970.
-    pub fn of(&self, message: Message, asked_ns: u64) -> Arrival {
+    /// The arrival of a message that is a frame.
+    pub fn of(&self, message: Message) -> Arrival {
         let received_at = Instant::now();
         let (mut envelope, too_long) = envelope(&message, self.skip);
         let info = Info::of(&message);
@@ -49,7 +49,6 @@ impl Arrivals {
             // For the failure that ends its deliveries, which those of a first one are not.
             payload: (deliveries > 1 || self.policy.max_deliver == 1).then(|| message.payload.clone()),
             published_ns,
-            asked_ns,
         };
         self.streams.saw(&delivery);
         let reply =

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use sferic_actors::frame::Delivery;
 use time::OffsetDateTime;
 
-use super::streams::Streams;
+use super::streams::{Streams, nanoseconds};
 
 /// Time without a further outcome.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How far before a frame its source's outcomes are read: clocks of servers differ, and the next frame may be
 /// an older one.
 const MARGIN: Duration = Duration::from_secs(10);
+
+/// Up to so many sources are read each by itself; more at once, together with all others.
+const FEW_SOURCES: usize = 4;
 
 /// What is remembered at most: words of 64 sequences, and sources.
 const MAX_WORDS: usize = 1 << 20;
@@ -29,11 +32,11 @@ const MAX_SOURCES: usize = 10_000;
 /// backlog takes time in proportion to its length.
 #[derive(Debug, Default)]
 pub struct Earlier {
-    /// When the stream was made whose sequences these are.
-    made_ns: u64,
+    /// When the streams of frames and of outcomes were made whose sequences these are.
+    made_ns: [u64; 2],
     /// A bit for each sequence that has an outcome.
     words: HashMap<u64, u64>,
-    /// What was read of each source's outcomes.
+    /// What was read of each source's outcomes; of those of all together, under `>`.
     read: HashMap<String, Extent>,
 }
 
@@ -55,11 +58,6 @@ impl Earlier {
         streams: &Streams,
         frames: impl Iterator<Item = (&str, &Delivery)>,
     ) -> anyhow::Result<()> {
-        let made_ns = streams.frames_made_ns();
-        let is_large = self.words.len() > MAX_WORDS || self.read.len() > MAX_SOURCES;
-        if self.made_ns != made_ns || is_large {
-            *self = Self { made_ns, ..Self::default() };
-        }
         let mut first = HashMap::new();
         for (source, delivery) in frames {
             let since = first.entry(source).or_insert(delivery.published_ns);
@@ -70,6 +68,15 @@ impl Earlier {
         }
         let context = streams.context();
         let outcomes = context.get_stream(&streams.settings().outcomes_stream).await?;
+        let made_ns = [streams.frames_made_ns(), nanoseconds(outcomes.cached_info().created)];
+        let is_large = self.words.len() > MAX_WORDS || self.read.len() > MAX_SOURCES;
+        if self.made_ns != made_ns || is_large {
+            *self = Self { made_ns, ..Self::default() };
+        }
+        if first.len() > FEW_SOURCES {
+            let since = first.values().copied().min().unwrap_or_default();
+            first = HashMap::from([(">", since)]);
+        }
         for (source, first_ns) in first {
             let looked = self.look_at(streams, &outcomes, source, first_ns).await;
             looked.with_context(|| format!("outcomes of {source}"))?;
@@ -85,7 +92,7 @@ impl Earlier {
         first_ns: u64,
     ) -> anyhow::Result<()> {
         // Outcomes from before the stream was made are of other frames.
-        let since_ns = first_ns.saturating_sub(MARGIN.as_nanos() as u64).max(self.made_ns);
+        let since_ns = first_ns.saturating_sub(MARGIN.as_nanos() as u64).max(self.made_ns[0]);
         let known = self.read.get(source).filter(|extent| extent.since_ns <= since_ns).copied();
         let mut extent = known.unwrap_or(Extent { since_ns, next: None });
         let start_time = OffsetDateTime::from_unix_timestamp_nanos(extent.since_ns.into())?;

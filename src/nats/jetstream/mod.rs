@@ -6,6 +6,7 @@
 mod acks;
 mod arrivals;
 mod differences;
+mod duplicates;
 mod earlier;
 mod failing;
 mod monitor;

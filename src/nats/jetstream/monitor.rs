@@ -48,7 +48,7 @@ impl Monitor {
     ) -> (Self, Task) {
         let monitor = Self::default();
         let watching = monitor.clone();
-        let mut watch = Watch { streams, peers, before: HashMap::new(), last: 0 };
+        let mut watch = Watch { streams, peers, made: None, before: HashMap::new(), last: 0 };
         // From here on is counted; the second look shows what could not be seen.
         let _ = watch.look(&monitor).await;
         let task = Task::spawn(async move {
@@ -89,6 +89,8 @@ impl Monitor {
 struct Watch {
     streams: Streams,
     peers: Peers,
+    /// When the stream of frames was made.
+    made: Option<time::OffsetDateTime>,
     /// How far each consumer was at the last look.
     before: HashMap<String, Position>,
     /// The last sequence at the look before.
@@ -113,6 +115,11 @@ impl Watch {
         let frames = context.get_stream(&settings.frames_stream).await?;
         let outcomes = context.get_stream(&settings.outcomes_stream).await?;
         let (info, kept) = (frames.cached_info(), outcomes.cached_info());
+        if self.made.replace(info.created) != Some(info.created) {
+            // Sequences of a stream that is gone say nothing of this one's.
+            self.before.clear();
+            self.last = 0;
+        }
         let mut backlog = Backlog {
             oldest_outcome: is_full(kept).then(|| age(kept.state.first_timestamp)),
             ..Backlog::default()
@@ -120,6 +127,7 @@ impl Watch {
         let mut missed = Missed::default();
         for name in self.streams.consumers().into_iter().map(|(name, _)| name) {
             let consumer = frames.consumer_info(&name).await?;
+            self.streams.saw_made(info.created, Some(consumer.created));
             if consumer.num_pending > 0 || consumer.num_ack_pending > 0 {
                 let oldest = oldest_unacknowledged(&frames, &consumer).await;
                 backlog.oldest = backlog.oldest.max(oldest.map(age).unwrap_or_default());

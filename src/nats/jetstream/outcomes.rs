@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
+use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::jetstream::context::{PublishError as StreamError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
@@ -16,13 +16,12 @@ use sferic_actors::outcome::{Outcome, PublishError};
 use sferic_actors::ports::OutcomeSink;
 use sferic_telemetry::Throttle;
 use sferic_wire as wire;
-use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
-use super::earlier::Earlier;
+use super::duplicates::{Duplicates, Sending, answered};
 use super::failing::Failing;
 use super::retry::RetryPolicy;
-use super::streams::{Streams, nanoseconds};
+use super::streams::Streams;
 use crate::nats::Connection;
 use crate::nats::message::{headers, headers_size, publish_error, with_service_error};
 
@@ -40,23 +39,9 @@ pub struct StreamOutcomes {
     failures: String,
     bound: Duration,
     policy: RetryPolicy,
-    earlier: AsyncMutex<Earlier>,
+    duplicates: Duplicates,
     unanswered: Throttle,
-    renamed: Throttle,
     failing: Failing,
-}
-
-/// An outcome on its way.
-struct Sending {
-    index: usize,
-    subject: String,
-    headers: HeaderMap,
-    payload: Bytes,
-    end: End,
-    /// It was sent before: the stream may have it from then.
-    is_repeated: bool,
-    /// Its first id was that of another frame's outcome.
-    is_renamed: bool,
 }
 
 impl StreamOutcomes {
@@ -66,21 +51,9 @@ impl StreamOutcomes {
         let prefix = streams.prefix();
         let (predictions, failures) = (format!("{prefix}.predictions."), format!("{prefix}.failures."));
         let policy = RetryPolicy::new(streams.settings());
-        let [unanswered, renamed] = std::array::from_fn(|_| Throttle::new(Duration::from_secs(1)));
-        let earlier = AsyncMutex::default();
-        let failing = Failing::default();
-        Self {
-            connection,
-            streams,
-            predictions,
-            failures,
-            bound,
-            policy,
-            earlier,
-            unanswered,
-            renamed,
-            failing,
-        }
+        let duplicates = Duplicates::new(connection.clone(), streams.clone());
+        let (unanswered, failing) = (Throttle::new(Duration::from_secs(1)), Failing::default());
+        Self { connection, streams, predictions, failures, bound, policy, duplicates, unanswered, failing }
     }
 
     /// Whether outcomes are acknowledged.
@@ -107,8 +80,12 @@ impl StreamOutcomes {
         let give_up = Instant::now() + self.bound;
         let asked = sending.len();
         loop {
+            // What is sent while it is down goes out later, unlooked at.
+            if !self.connection.is_up_within(self.bound).await {
+                break;
+            }
             // Each time: the pause may have been a long one.
-            self.leave_out_earlier(&mut sending, outcomes, &mut results).await;
+            self.duplicates.leave_out(&mut sending, outcomes, &mut results).await;
             if sending.is_empty() {
                 break;
             }
@@ -179,17 +156,19 @@ impl StreamOutcomes {
         for (mut each, ack) in std::mem::take(sending).into_iter().zip(acks) {
             let outcome = &outcomes[each.index];
             match ack {
-                Some(Ok(PublishAck { duplicate: true, sequence, .. }))
-                    if !each.is_renamed && self.is_of_an_earlier_stream(outcome, sequence).await =>
-                {
-                    self.rename(&mut each, outcome);
-                    left.push(each);
+                Some(Ok(PublishAck { duplicate: false, .. })) => {
+                    results[each.index] = Ok(answered(outcome, &each, each.end).await);
                 }
-                Some(Ok(PublishAck { duplicate, .. })) => {
-                    if let Some(origin) = &outcome.origin {
-                        origin.answer(outcome, &each.payload).await;
+                Some(Ok(PublishAck { sequence, .. })) => {
+                    match self.duplicates.end(outcome, &mut each, sequence).await {
+                        Ok(Some(end)) => results[each.index] = Ok(answered(outcome, &each, end).await),
+                        // It has another id now.
+                        Ok(None) => left.push(each),
+                        Err(error) => {
+                            failed = Some(format!("a duplicate cannot be looked at: {error:#}"));
+                            left.push(each);
+                        }
                     }
-                    results[each.index] = Ok(self.end(outcome, &each, duplicate));
                 }
                 unacknowledged => {
                     failed = Some(match unacknowledged {
@@ -222,112 +201,6 @@ impl StreamOutcomes {
     fn retried(&self, outcome: &Outcome) -> Option<End> {
         let (delivery, failure) = (outcome.envelope.delivery.as_ref()?, outcome.result.as_ref().err()?);
         self.policy.retry_after(delivery, failure, jitter()).map(End::Redelivered)
-    }
-
-    /// Ends those that have an outcome already which the stream may have forgotten. While that cannot be told
-    /// their frames go back: published without a look, it might be there twice.
-    async fn leave_out_earlier(
-        &self,
-        sending: &mut Vec<Sending>,
-        outcomes: &[Outcome],
-        results: &mut [Result<End, PublishError>],
-    ) {
-        let forgotten = |each: &Sending| {
-            let delivery = outcomes[each.index].envelope.delivery.as_ref();
-            delivery.is_some_and(|delivery| self.streams.may_have_forgotten(delivery))
-        };
-        if !sending.iter().any(forgotten) {
-            return;
-        }
-        let (doubtful, certain) = std::mem::take(sending).into_iter().partition(forgotten);
-        *sending = certain;
-        let mut earlier = self.earlier.lock().await;
-        let frames = doubtful.iter().filter_map(|each: &Sending| {
-            let envelope = &outcomes[each.index].envelope;
-            Some((envelope.source.as_str(), envelope.delivery.as_ref()?))
-        });
-        let looked = self.streams.answered(earlier.look(&self.streams, frames)).await;
-        if let Err(error) = &looked
-            && let Some(suppressed) = self.unanswered.pass(Instant::now())
-        {
-            let error = format!("{error:#}");
-            tracing::warn!(error, suppressed, "earlier outcomes cannot be looked for; trying again");
-        }
-        for each in doubtful {
-            let outcome = &outcomes[each.index];
-            let delivery = outcome.envelope.delivery.as_ref();
-            results[each.index] = Ok(match looked.is_ok() {
-                true if delivery.is_some_and(|delivery| earlier.has(delivery)) => {
-                    if each.is_repeated {
-                        each.end
-                    } else {
-                        End::Duplicate
-                    }
-                }
-                true => {
-                    sending.push(each);
-                    continue;
-                }
-                false => End::Redelivered(self.streams.settings().ack_wait),
-            });
-        }
-        sending.sort_unstable_by_key(|each| each.index);
-    }
-
-    /// Whether the outcome whose duplicate this one is said to be, is older than the stream of frames: it has
-    /// the same id, but is another frame's.
-    async fn is_of_an_earlier_stream(&self, outcome: &Outcome, sequence: u64) -> bool {
-        let Some(delivery) = &outcome.envelope.delivery else { return false };
-        if !self.streams.may_have_namesake(delivery) {
-            return false;
-        }
-        let found = async {
-            let stream = &self.streams.settings().outcomes_stream;
-            let stream = self.streams.context().get_stream_no_info(stream).await?;
-            anyhow::Ok(stream.get_raw_message(sequence).await?.time)
-        };
-        match self.streams.answered(found).await {
-            Ok(time) => nanoseconds(time) < self.streams.frames_made_ns(),
-            Err(error) => {
-                tracing::debug!(
-                    error = format!("{error:#}"),
-                    "the outcome of a duplicate cannot be looked at"
-                );
-                false
-            }
-        }
-    }
-
-    /// How a frame ended whose outcome was acknowledged. A duplicate is expected where the frame was
-    /// delivered before, or its outcome sent before, or the server may forget what it has delivered because
-    /// it was killed; and else a defect: two frames with one id.
-    fn end(&self, outcome: &Outcome, sent: &Sending, is_duplicate: bool) -> End {
-        if !is_duplicate || sent.is_repeated {
-            return sent.end;
-        }
-        let delivery = outcome.envelope.delivery.as_ref();
-        let may_come_again = delivery.is_some_and(|delivery| self.streams.may_come_again(delivery));
-        if !may_come_again && self.connection.traffic().connects == 1 {
-            let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
-            tracing::error!(frame_id, source, "the stream had an outcome of a frame that was delivered once");
-        }
-        End::Duplicate
-    }
-
-    fn rename(&self, sending: &mut Sending, outcome: &Outcome) {
-        let Some(delivery) = &outcome.envelope.delivery else { return };
-        let id = format!("{}:{}", delivery.id, self.streams.frames_made_ns());
-        if let Some(suppressed) = self.renamed.pass(Instant::now()) {
-            let taken = &delivery.id;
-            tracing::warn!(
-                taken,
-                id,
-                suppressed,
-                "an outcome has another id: a frame of a stream that is gone had its own"
-            );
-        }
-        sending.headers.insert(NATS_MESSAGE_ID, id);
-        sending.is_renamed = true;
     }
 
     /// Writes the message. The frame itself goes with the failure that ends its retries, where it fits.

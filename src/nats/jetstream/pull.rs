@@ -12,7 +12,6 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use sferic_actors::account::admission::Admission;
-use sferic_actors::frame::unix_ns;
 use sferic_actors::ports::{Arrival, FrameSource};
 use tokio::sync::{oneshot, watch};
 use tokio::task::unconstrained;
@@ -72,7 +71,6 @@ pub fn pull(
             admission: Arc::clone(admission),
             unreadable,
             pin: None,
-            asked_ns: 0,
             refusals: 0,
             reading: Reading::Not,
             wanted,
@@ -97,8 +95,6 @@ struct Puller {
     unreadable: Unreadable,
     /// What the server has pinned the consumer to this daemon by.
     pin: Option<String>,
-    /// When frames were asked for last, nanoseconds since 1970.
-    asked_ns: u64,
     /// Requests that were refused, in a row.
     refusals: u32,
     reading: Reading,
@@ -131,7 +127,7 @@ impl Puller {
                 }
                 Reading::Inbox(_) => {
                     if let Some(message) = self.read().await {
-                        return Some(self.arrivals.of(message, self.asked_ns));
+                        return Some(self.arrivals.of(message));
                     }
                 }
                 Reading::Leaving(subscriber, echo @ Some(_)) => {
@@ -143,7 +139,7 @@ impl Puller {
                     tokio::select! {
                         message = subscriber.next() => match message {
                             Some(message) if word(&message) == Word::Frame => {
-                                return Some(self.arrivals.of(message, self.asked_ns));
+                                return Some(self.arrivals.of(message));
                             }
                             Some(_) => {}
                             None => self.reading = Reading::Not,
@@ -155,7 +151,7 @@ impl Puller {
                 // Unconstrained, because an exhausted task budget would look like the end.
                 Reading::Leaving(subscriber, None) => match unconstrained(subscriber.next()).now_or_never() {
                     Some(Some(message)) if word(&message) == Word::Frame => {
-                        return Some(self.arrivals.of(message, self.asked_ns));
+                        return Some(self.arrivals.of(message));
                     }
                     Some(Some(_)) => {}
                     Some(None) | None => self.reading = Reading::Not,
@@ -228,7 +224,6 @@ impl Puller {
                 return None;
             };
             inbox.request = Request::new(inbox.request.number + 1, frames);
-            self.asked_ns = unix_ns();
             let answers_to = inbox.answers_to();
             if let Err(error) = self.ask(frames, bytes, answers_to).await {
                 tracing::debug!(error = format!("{error:#}"), "no frames could be asked for");

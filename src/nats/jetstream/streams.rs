@@ -88,11 +88,17 @@ impl Streams {
         delivery.deliveries > 1 || delivery.published_ns < self.seen.consumers_made_ns.load(Relaxed)
     }
 
-    /// Whether the stream of outcomes may have one of this frame that it no longer takes for a duplicate:
-    /// from a delivery before, or by others while this process did not run.
+    /// Whether the stream of outcomes may have one of this frame that it no longer takes for a duplicate. How
+    /// often it was delivered does not matter: a server that was killed, or a consumer that was made anew,
+    /// may not remember, and others may have had it while this process stood still.
     pub fn may_have_forgotten(&self, delivery: &Delivery) -> bool {
-        let window = self.settings.duplicate_window;
-        self.may_come_again(delivery) && self.age(delivery) > window || delivery.held() > window / 2
+        self.age(delivery) > self.settings.duplicate_window / 2
+    }
+
+    /// Remembers when the stream of frames and one of its consumers were made.
+    pub fn saw_made(&self, frames: OffsetDateTime, consumer: Option<OffsetDateTime>) {
+        self.seen.frames_made_ns.store(nanoseconds(frames), Relaxed);
+        self.seen.consumers_made_ns.fetch_max(consumer.map(nanoseconds).unwrap_or_default(), Relaxed);
     }
 
     /// Whether an outcome with the id of this frame's, which the stream of outcomes has not forgotten, may be
@@ -169,7 +175,7 @@ impl Streams {
             frames.first_sequence = self.first_sequence(&context).await;
         }
         let frames = self.stream(&context, frames).await?;
-        self.seen.frames_made_ns.store(nanoseconds(frames.cached_info().created), Relaxed);
+        self.saw_made(frames.cached_info().created, None);
         for wanted in self.consumer_configs() {
             self.consumer(&frames, wanted).await?;
         }
@@ -324,7 +330,7 @@ impl Streams {
         };
         let consumer: Consumer<ConsumerConfig> =
             consumer.with_context(|| format!("the consumer {durable} cannot be had{}", self.advice()))?;
-        self.seen.consumers_made_ns.fetch_max(nanoseconds(consumer.cached_info().created), Relaxed);
+        self.saw_made(frames.cached_info().created, Some(consumer.cached_info().created));
         compare_consumer(&consumer, &wanted, &self.settings.frames_stream)
     }
 

@@ -25,7 +25,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use super::acks::Acks;
-use super::streams::Streams;
+use super::streams::{Streams, nanoseconds};
 use crate::nats::Connection;
 use crate::nats::frames::bounded;
 
@@ -63,8 +63,9 @@ pub struct Unreadable {
     consumer: String,
     /// Length of its subjects before the source.
     skip: usize,
-    /// The last sequence that was looked at; each is once.
+    /// The last sequence that was looked at, each once, and when the stream was made whose it is.
     looked: u64,
+    made_ns: u64,
     marks: Marks,
     arrivals: VecDeque<Arrival>,
 }
@@ -80,6 +81,7 @@ impl Unreadable {
         Self {
             connection: connection.clone(),
             looked_into: connection.unreadable(),
+            made_ns: 0,
             streams: streams.clone(),
             acks: acks.clone(),
             consumer: consumer.to_owned(),
@@ -119,8 +121,8 @@ impl Unreadable {
         let frames = context.get_stream(name).await?;
         let consumer = frames.consumer_info(&self.consumer).await?;
         let last = consumer.delivered.stream_sequence;
-        if last < self.looked {
-            // The stream was made anew.
+        let made_ns = nanoseconds(frames.cached_info().created);
+        if std::mem::replace(&mut self.made_ns, made_ns) != made_ns {
             self.looked = 0;
         }
         let first = consumer.ack_floor.stream_sequence.max(self.looked) + 1;
@@ -148,7 +150,10 @@ impl Unreadable {
     fn look_at(&mut self, message: Message) -> anyhow::Result<()> {
         let Message { seq: sequence, subject, hdrs, data, time } = message;
         let headers = BASE64_STANDARD.decode(&hdrs)?;
-        let Err(why) = check_subject(&subject).and_then(|()| check_headers(&headers)) else { return Ok(()) };
+        let checked = check_subject(&subject)
+            .and_then(|()| check_headers(&headers))
+            .and_then(|()| if self.streams.is_pinned() { check_end(&headers) } else { Ok(()) });
+        let Err(why) = checked else { return Ok(()) };
         let stream = &self.streams.settings().frames_stream;
         let source = subject.get(self.skip..).unwrap_or_default();
         let is_frame = self
@@ -168,8 +173,6 @@ impl Unreadable {
             stream_seq: sequence,
             deliveries: 1,
             published_ns,
-            // It ended whoever got it before; there may have been time enough for another to fail it.
-            asked_ns: published_ns,
             payload: None,
         };
         // What no client can read must not be in the outcome's subject.
@@ -293,6 +296,14 @@ fn check_subject(subject: &str) -> Result<(), String> {
 
 fn is_odd(c: char) -> bool {
     c.is_whitespace() || c == char::REPLACEMENT_CHARACTER
+}
+
+/// Whether the block ends as the server takes for granted that adds a pin before its last line.
+fn check_end(headers: &[u8]) -> Result<(), String> {
+    if headers.is_empty() || headers.ends_with(b"\r\n\r\n") {
+        return Ok(());
+    }
+    Err("its headers do not end with an empty line".to_owned())
 }
 
 /// Whether the client's parser takes this for a header block; an empty one is none.
