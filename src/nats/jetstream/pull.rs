@@ -163,7 +163,7 @@ impl Puller {
                     }
                     if self.unreadable.is_due() {
                         tokio::select! {
-                            () = self.unreadable.look() => {}
+                            () = self.unreadable.look() => self.pin = None,
                             () = changed(&mut self.wanted) => {}
                         }
                     } else {

@@ -107,7 +107,13 @@ impl Unreadable {
     pub async fn look(&mut self) {
         let (ends, streams) = (self.connection.unreadable(), self.streams.clone());
         match streams.answered(self.find()).await {
-            Ok(()) => self.looked_into = ends,
+            Ok(()) => {
+                self.looked_into = ends;
+                // The pin came with the frame that could not be read, and nobody else would get any.
+                if streams.is_pinned() {
+                    streams.unpin(&self.consumer).await;
+                }
+            }
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "what ended the client cannot be looked for");
                 tokio::time::sleep(PAUSE).await;
