@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod batch;
+pub mod canary;
 pub mod cli;
 pub mod concurrency;
 pub mod http;

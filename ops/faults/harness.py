@@ -186,12 +186,15 @@ class World:
         """Puts a frame into the stream whose headers end the daemon's client."""
         inbox = self.client.new_inbox()
         acks = await self.client.subscribe(inbox)
-        _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(self.urls[0]).port)
+        await self.client.flush()
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(self.urls[0]).port)
         try:
+            writer.write(b'CONNECT {"verbose":false,"headers":true}\r\nPING\r\n')
+            # What comes before the server has taken the connection in may be lost.
+            await asyncio.wait_for(reader.readuntil(b"PONG\r\n"), PATIENCE)
             payload, head = msgpack.packb(frames.body(number)), b"NATS/1.0\r\nNo colon\r\n\r\n"
             line = f"HPUB iq.frames.{source} {inbox} {len(head)} {len(head) + len(payload)}\r\n"
-            writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n' + line.encode())
-            writer.write(head + payload + b"\r\n")
+            writer.write(line.encode() + head + payload + b"\r\n")
             ack = json.loads((await acks.next_msg(timeout=PATIENCE)).data)
             self.sent[ack["seq"]] = frames.Sent(source, number)
         finally:

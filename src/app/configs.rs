@@ -2,7 +2,8 @@
 
 use sferic_actors::pipeline::Config;
 use sferic_actors::{breaker, cache, queue};
-use sferic_settings::{Mode, Settings, WhenFull};
+use sferic_canary::Limits;
+use sferic_settings::{Canary, Mode, Settings, WhenFull};
 use sferic_telemetry::{ExportOptions, TraceOptions};
 
 /// The configuration of the pipeline.
@@ -34,6 +35,12 @@ pub fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
         },
         supervision: settings.supervision.clone(),
     })
+}
+
+/// How much worse a canary may be.
+pub fn canary_limits(settings: &Settings) -> Limits {
+    let Canary { failures, latency, score, false_alarms } = settings.models.canary;
+    Limits { failures, latency, score, false_alarms }
 }
 
 /// How telemetry is exported.

@@ -11,6 +11,7 @@ use sferic_samples::BufferPool;
 use sferic_telemetry::metrics::Recorded;
 
 use super::{Readiness, Unseen, endpoints};
+use crate::canary::Canaries;
 use crate::models::ModelService;
 use crate::models::requests::to_value;
 use crate::nats::{Connection, Endpoint, Health, InputSwitch, MemberInput, ModelHealth, Service};
@@ -19,6 +20,7 @@ use crate::nats::{Connection, Endpoint, Health, InputSwitch, MemberInput, ModelH
 pub struct Control {
     pub shared_state: Arc<SharedState>,
     pub models: Arc<ModelService>,
+    pub canaries: Arc<Canaries>,
     pub recorded: Arc<Recorded>,
     pub readiness: Arc<Readiness>,
     pub unseen: Arc<Unseen>,
@@ -44,6 +46,7 @@ impl Control {
             endpoints::cache(&shared_state.cache),
         ];
         all.extend(endpoints::models(&self.models, &self.recorded));
+        all.push(endpoints::split(&self.canaries));
         Service::start(connection, metadata, all, move || counted.statistics()).await
     }
 

@@ -10,6 +10,7 @@ use sferic_actors::cache::CacheStore;
 use sferic_actors::frame::ModelId;
 use sferic_telemetry::metrics::Recorded;
 
+use crate::canary::Canaries;
 use crate::models::ModelService;
 use crate::models::requests::{self, read, to_value};
 use crate::nats::{ControlError, Endpoint};
@@ -50,6 +51,12 @@ pub fn models(models: &Arc<ModelService>, recorded: &Arc<Recorded>) -> Vec<Endpo
         }));
     }
     endpoints
+}
+
+/// The endpoint `sferic.models.split`.
+pub fn split(canaries: &Arc<Canaries>) -> Endpoint {
+    let canaries = Arc::clone(canaries);
+    Endpoint::new("models.split", move |request| std::future::ready(canaries.split(&request)))
 }
 
 /// The endpoint `sferic.breaker`.

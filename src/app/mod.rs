@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use configs::{breaker_config, export_options, pipeline_config, trace_options};
+use configs::{breaker_config, canary_limits, export_options, pipeline_config, trace_options};
 use control::Control;
 pub use decoder::FrameDecoder;
 use direct::Direct;
@@ -39,6 +39,7 @@ use sferic_telemetry::otlp;
 use sferic_telemetry::traces::Traces;
 use transport::{Records, StreamParts, Transport};
 
+use crate::canary::{self, Canaries, Judged};
 use crate::http;
 use crate::models::{ModelService, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
@@ -99,6 +100,8 @@ impl App {
         let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
         let Transport { source, mut frames, sink, outcomes_refused, streams } =
             transport::open(settings, &connection, &accounts.admission, records).await?;
+        let canaries = Canaries::new(Arc::clone(&models), Arc::clone(&circuits), canary_limits(settings));
+        let sink = Judged::new(sink, Arc::clone(&canaries));
         let instance = uuid::Uuid::now_v7().to_string();
         let (source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
         let readiness = Arc::new(Readiness {
@@ -123,6 +126,7 @@ impl App {
         let control = Arc::new(Control {
             shared_state: Arc::clone(pipeline.shared_state()),
             models: Arc::clone(&models),
+            canaries: Arc::clone(&canaries),
             recorded: Arc::clone(&recorded),
             readiness: Arc::clone(&readiness),
             unseen: Arc::clone(&unseen),
@@ -188,6 +192,8 @@ impl App {
             vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
         background.extend(watching);
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
+        background.push(Task::spawn(canary::watch(Arc::clone(&canaries))));
+        background.push(Task::spawn(canary::read_truth(connection.clone(), prefix.clone(), canaries)));
         if settings.models.watch {
             background.push(Task::spawn(watch(Arc::clone(&models))));
         }

@@ -18,6 +18,7 @@ pub mod publish;
 mod refusal;
 pub mod run;
 pub mod simulate;
+mod split;
 mod stages;
 mod table;
 pub mod watch;

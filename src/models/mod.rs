@@ -10,6 +10,7 @@ mod in_memory;
 mod lookup;
 pub mod requests;
 mod service;
+mod splits;
 mod watch;
 
 pub use change::Change;

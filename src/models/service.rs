@@ -1,12 +1,13 @@
 //! What changes the models in service.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use sferic_actors::breaker::Circuits;
-use sferic_actors::routing::Models;
+use sferic_actors::routing::{Models, Split};
 use sferic_models::{Repository, Stamp};
 use sferic_onnx::{Catalog, Model, Options, Runtime};
 use sferic_settings::Settings;
@@ -20,8 +21,10 @@ use crate::nats::ControlError;
 /// The models in service, and what changes them.
 pub struct ModelService {
     catalog: RwLock<Catalog>,
-    in_service: Arc<Models>,
-    circuits: Arc<Circuits>,
+    pub(super) in_service: Arc<Models>,
+    pub(super) circuits: Arc<Circuits>,
+    /// By model.
+    pub(super) splits: std::sync::Mutex<BTreeMap<String, Split>>,
     pub(super) repository: Repository,
     runtime: Runtime,
     pub(super) options: Options,
@@ -63,6 +66,7 @@ impl ModelService {
             default: models.default.clone(),
             keep_warm: models.keep_warm,
             drain_bound: settings.limits.max_timeout + Duration::from_secs(5),
+            splits: Default::default(),
             changing: Mutex::default(),
             changes: Default::default(),
             unreadable: Throttle::new(Duration::from_secs(60)),
@@ -302,17 +306,6 @@ impl ModelService {
         Ok(change)
     }
 
-    /// Reloads every model; a model that fails goes on as it is.
-    pub async fn reload_all(&self) {
-        let names: Vec<_> = self.catalog().all().map(|(name, _)| name.to_owned()).collect();
-        for name in names {
-            match self.reload(&name, None, false).await {
-                Ok(change) => tracing::info!(model = name, "{}", change.message),
-                Err(error) => tracing::warn!(model = name, error = error.message(), "not reloaded"),
-            }
-        }
-    }
-
     fn activate(&self, name: &str, version: &str, begun: Instant, why: &str) -> Result<Change, ControlError> {
         let is_loaded = self.catalog().of(name).and_then(|versions| versions.get(version)?.model()).is_some();
         if !is_loaded {
@@ -360,7 +353,7 @@ impl ModelService {
             Err(reason) => {
                 let mut catalog = self.catalog_mut();
                 catalog.refuse(name, version, folder, stamp, &reason);
-                self.in_service.replace(catalog.generation(&self.default, &self.circuits));
+                self.serve(&catalog);
                 let message = format!("{name}@{version} cannot be used, and nothing has changed: {reason}");
                 Err(ControlError::new(422, message))
             }
@@ -379,7 +372,7 @@ impl ModelService {
             |catalog: &Catalog| catalog.of(name).and_then(|versions| versions.active_model().cloned());
         let before = active(&catalog);
         let freed = change(&mut catalog);
-        self.in_service.replace(catalog.generation(&self.default, &self.circuits));
+        self.serve(&catalog);
         let is_loaded = |id: &_| catalog.models().iter().any(|model| **model.id() == *id);
         self.circuits.retain(is_loaded);
         let version = |model: &Arc<Model>| model.id().version.clone();

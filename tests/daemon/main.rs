@@ -4,6 +4,7 @@
 mod batch;
 mod breaker;
 mod cache;
+mod canaries;
 mod commands;
 mod connecting;
 mod contract;

@@ -78,7 +78,7 @@ impl Service {
     }
 }
 
-fn add(repository: &Path, to: &str, from: &str) -> PathBuf {
+pub fn add(repository: &Path, to: &str, from: &str) -> PathBuf {
     let (to, aside) = (repository.join(to), repository.join(".aside"));
     std::fs::create_dir_all(to.parent().unwrap()).unwrap();
     std::fs::create_dir(&aside).unwrap();

@@ -21,6 +21,8 @@ pub struct Trail {
     pub samples: usize,
     /// The model it is for.
     pub model: Option<Arc<ModelId>>,
+    /// Where a split of traffic has chosen that: the hash of what stays with it.
+    pub split: Option<u64>,
     /// Ingest began to decode it.
     pub decode_begun: Option<Instant>,
     /// It was decoded and routed to a model.

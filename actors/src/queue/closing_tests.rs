@@ -14,7 +14,7 @@ use crate::frame::{Envelope, IqSamples, Priority};
 use crate::job::{Job, JobParts, PreparedFrame, RawFrame};
 use crate::outcome::{Failure, FailureCode};
 use crate::reply::{OutcomeQueue, Responder, Unanswered, dropped};
-use crate::routing::Generation;
+use crate::routing::{Generation, Sender};
 use crate::tensor::Tensor;
 use crate::testing::fake_model;
 
@@ -50,7 +50,7 @@ impl Source {
         let outcomes = Arc::clone(&self.outcomes);
         let unanswered = Unanswered::new(Envelope::default(), None, received_at, ticket, place, outcomes);
         let responder = Responder::new(unanswered, budget);
-        let routed = self.models.route(None, &samples().into()).unwrap();
+        let routed = self.models.route(None, Sender::default(), &samples().into()).unwrap();
         Job::new(JobParts { responder, routed, received_at, budget, priority: Priority::Normal, permit })
     }
 

@@ -15,6 +15,7 @@ use crate::account::ledger::Ticket;
 use crate::account::trail::Trail;
 use crate::frame::{Envelope, FrameInfo};
 use crate::outcome::{Failure, FailureCode, Origin, Outcome, Prediction, Published};
+use crate::routing::Sender;
 
 /// A frame without an outcome. If it is dropped, by a panic for example, it ends as `internal`.
 #[derive(Debug)]
@@ -68,6 +69,15 @@ impl Unanswered {
             open.info = info;
         }
         self
+    }
+
+    /// Who sends it, as far as that was read.
+    pub fn sender(&self) -> Sender<'_> {
+        self.open.as_ref().map_or_else(Sender::default, |open| Sender {
+            session: open.info.session_id.as_deref(),
+            source: &open.envelope.source,
+            frame: &open.info.frame_id,
+        })
     }
 
     /// Records progress in its trail.

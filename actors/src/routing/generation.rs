@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 
 use super::router::{Route, Router, VersionName};
+use super::split::{Sender, Split};
 use crate::breaker::{CircuitPermit, Circuits, SharedCircuit};
 use crate::frame::Content;
 use crate::outcome::Failure;
@@ -25,6 +26,8 @@ pub struct Routed {
     pub model: Arc<dyn LoadedModel>,
     /// Permit of its circuit, or the failure that the frame gets if it is not answered from the cache.
     pub circuit_permit: Result<CircuitPermit, Failure>,
+    /// Where a split has chosen it: the hash of what stays with it.
+    pub split: Option<u64>,
 }
 
 impl Generation {
@@ -51,15 +54,31 @@ impl Generation {
         Self { router, versions }
     }
 
-    /// Selects the version for a frame that asks for `name` or `name@version`, or for nothing.
+    /// The same with splits of traffic.
+    pub fn with_splits(self, splits: Vec<Split>) -> Self {
+        Self { router: self.router.with_splits(splits), ..self }
+    }
+
+    /// The same with other names of versions.
+    pub fn with_aliases(self, aliases: Vec<(VersionName, String)>) -> Self {
+        Self { router: self.router.with_aliases(aliases), ..self }
+    }
+
+    /// Selects the version for a frame of this sender that asks for `name`, `name@version` or `name@alias`, or
+    /// for nothing.
     ///
     /// # Errors
     /// There is no such version, or it does not take the frame.
-    pub fn route(&self, asked: Option<&str>, content: &Content) -> Result<Routed, Failure> {
+    pub fn route(
+        &self,
+        asked: Option<&str>,
+        sender: Sender<'_>,
+        content: &Content,
+    ) -> Result<Routed, Failure> {
         let accepts = |place: usize| self.versions[place].0.accepts(content);
         let admit = |place: usize| self.versions[place].1.admit();
-        let Route { place, permit } = self.router.route(asked, accepts, admit)?;
-        Ok(Routed { model: Arc::clone(&self.versions[place].0), circuit_permit: permit })
+        let Route { place, permit, split } = self.router.route(asked, sender, accepts, admit)?;
+        Ok(Routed { model: Arc::clone(&self.versions[place].0), circuit_permit: permit, split })
     }
 }
 

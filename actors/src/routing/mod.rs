@@ -2,6 +2,8 @@
 
 mod generation;
 mod router;
+mod split;
 
 pub use generation::{Generation, Models, Routed};
 pub use router::{Route, Router, VersionName};
+pub use split::{Sender, Split, SplitKey};

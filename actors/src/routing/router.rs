@@ -1,11 +1,13 @@
 //! Which loaded version serves a frame: plain and synchronous.
 
+use super::split::{Sender, Split};
 use crate::outcome::{Failure, FailureCode};
 
 /// Names and versions of the models in service, known by their place in the list.
 ///
 /// Invariant: a frame that names a version is served by that version or fails; one that does not is served by
-/// the active version of its model, or by the next older healthy one that accepts it.
+/// the version that a split gives it, or the active one of its model, or the next older healthy one that
+/// accepts it.
 #[derive(Debug, Clone, Default)]
 pub struct Router {
     /// What a frame asks for that names no model: `name` or `name@version`.
@@ -16,6 +18,9 @@ pub struct Router {
     active: Vec<usize>,
     /// Versions that could not be loaded.
     refused: Vec<VersionName>,
+    /// Other names of versions: places by `name@alias`.
+    aliases: Vec<(VersionName, usize)>,
+    splits: Vec<Split>,
 }
 
 /// Name and version of a model.
@@ -34,6 +39,8 @@ pub struct Route<P> {
     pub place: usize,
     /// The permit of its circuit, or the failure that the frame gets if it has to be run.
     pub permit: Result<P, Failure>,
+    /// Where a split has chosen it: the hash of what stays with it.
+    pub split: Option<u64>,
 }
 
 impl VersionName {
@@ -56,21 +63,43 @@ impl Router {
         refused: Vec<VersionName>,
     ) -> Self {
         let active = (0..versions.len()).filter(|&place| active.contains(&versions[place])).collect();
-        Self { default: default.into(), versions, active, refused }
+        Self { default: default.into(), versions, active, refused, ..Self::default() }
     }
 
-    /// Selects the version for a frame that asks for `name` or `name@version`, or for nothing. `accepts` says
-    /// whether the version at a place takes the frame, `admit` whether it is healthy.
+    /// The same with splits of traffic, of models each at most once.
+    pub fn with_splits(self, splits: Vec<Split>) -> Self {
+        Self { splits, ..self }
+    }
+
+    /// The same with other names of versions: the alias as `version`, and the version it means.
+    pub fn with_aliases(self, aliases: Vec<(VersionName, String)>) -> Self {
+        let place = |(alias, version): (VersionName, String)| {
+            let meant = VersionName { name: alias.name.clone(), version };
+            Some((alias, self.versions.iter().position(|known| *known == meant)?))
+        };
+        let aliases = aliases.into_iter().filter_map(place).collect();
+        Self { aliases, ..self }
+    }
+
+    /// Selects the version for a frame of this sender that asks for `name`, `name@version` or `name@alias`, or
+    /// for nothing. `accepts` says whether the version at a place takes the frame, `admit` whether it is
+    /// healthy.
     ///
     /// # Errors
     /// There is no such version, or it does not take the frame.
     pub fn route<P>(
         &self,
         asked: Option<&str>,
+        sender: Sender<'_>,
         accepts: impl Fn(usize) -> Result<(), Failure>,
         admit: impl Fn(usize) -> Result<P, Failure>,
     ) -> Result<Route<P>, Failure> {
         let asked = asked.unwrap_or(&self.default);
+        if let Some((place, hash)) = self.split(asked, sender)
+            && let Ok(permit) = accepts(place).and_then(|()| admit(place))
+        {
+            return Ok(Route { place, permit: Ok(permit), split: Some(hash) });
+        }
         let place = self.place_of(asked)?;
         accepts(place)?;
         let permit = admit(place);
@@ -78,13 +107,21 @@ impl Router {
             let is_of_this_name = |older: &usize| self.versions[*older].name == self.versions[place].name;
             let healthy = (0..place).rev().take_while(is_of_this_name).find_map(|older| {
                 let permit = accepts(older).and_then(|()| admit(older)).ok()?;
-                Some(Route { place: older, permit: Ok(permit) })
+                Some(Route { place: older, permit: Ok(permit), split: None })
             });
             if let Some(healthy) = healthy {
                 return Ok(healthy);
             }
         }
-        Ok(Route { place, permit })
+        Ok(Route { place, permit, split: None })
+    }
+
+    /// The place that a split gives a sender, where one divides what was asked for.
+    fn split(&self, asked: &str, sender: Sender<'_>) -> Option<(usize, u64)> {
+        let split = self.splits.iter().find(|split| split.model == asked)?;
+        let (version, hash) = split.version(sender)?;
+        let is_it = |known: &VersionName| known.name == asked && known.version == version;
+        Some((self.versions.iter().position(is_it)?, hash))
     }
 
     /// The place of the version that `name@version`, or of the active one that `name` stands for.
@@ -94,7 +131,8 @@ impl Router {
     pub fn place_of(&self, asked: &str) -> Result<usize, Failure> {
         let active = self.active.iter().copied().find(|&place| self.versions[place].name == asked);
         let highest = || self.versions.iter().rposition(|version| version.is(asked));
-        active.or_else(highest).ok_or_else(|| self.not_found(asked))
+        let alias = || self.aliases.iter().find(|(alias, _)| alias.is(asked)).map(|(_, place)| *place);
+        active.or_else(highest).or_else(alias).ok_or_else(|| self.not_found(asked))
     }
 
     fn not_found(&self, asked: &str) -> Failure {
@@ -175,15 +213,51 @@ mod tests {
             let router = Router::new(default.clone(), versions, &[named(active.0, active.1)], Vec::new());
             let routed = router.route(
                 asked.as_deref(),
+                Sender { session: None, source: "rx", frame: "f" },
                 |at| if cases[at].accepts { Ok(()) } else { Err(failure("it does not fit")) },
                 |at| if cases[at].is_healthy { Ok(at) } else { Err(failure("it is not healthy")) },
             );
-            let routed = routed.ok().map(|Route { place, permit }| {
+            let routed = routed.ok().map(|Route { place, permit, .. }| {
                 prop_assert!(permit.as_ref().is_ok_and(|&of| of == place) || permit.is_err());
                 Ok((place, permit.is_ok()))
             }).transpose()?;
             prop_assert_eq!(routed, expected(&cases, active, asked.as_deref().unwrap_or(&default)));
         }
+    }
+
+    #[test]
+    fn a_split_divides_senders_of_a_bare_name_between_healthy_versions() {
+        let names = vec![named("a", 1), named("a", 2), named("b", 1)];
+        let weights = [("2".to_owned(), 50.0), ("1".to_owned(), 50.0)];
+        let split = Split::new("a", super::super::SplitKey::Session, &weights);
+        let router = Router::new("a", names, &[named("a", 1)], Vec::new()).with_splits(vec![split]);
+        let ask = |asked, session: &str, is_healthy: fn(usize) -> bool| {
+            let sender = Sender { session: Some(session), source: "rx", frame: "f" };
+            let admit = |at| if is_healthy(at) { Ok(()) } else { Err(failure("open")) };
+            router.route(asked, sender, |_| Ok(()), admit).unwrap()
+        };
+        let sessions: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+        let of = |place| {
+            let is_there = |session: &&String| ask(None, session, |_| true).place == place;
+            sessions.iter().filter(is_there).count()
+        };
+        assert!((70..130).contains(&of(1)) && of(0) + of(1) == 200);
+        let canary = sessions.iter().find(|session| ask(None, session, |_| true).place == 1).unwrap();
+        assert!(ask(Some("a"), canary, |_| true).split.is_some());
+        assert_eq!(ask(Some("a@1"), canary, |_| true), Route { place: 0, permit: Ok(()), split: None });
+        assert_eq!(ask(None, canary, |at| at != 1), Route { place: 0, permit: Ok(()), split: None });
+        assert_eq!(ask(Some("b"), canary, |_| true).place, 2);
+    }
+
+    #[test]
+    fn an_alias_means_its_version() {
+        let alias = |name: &str, version: &str| {
+            (VersionName { name: "a".into(), version: name.into() }, version.into())
+        };
+        let router = Router::new("a", vec![named("a", 1), named("a", 2)], &[], Vec::new())
+            .with_aliases(vec![alias("champion", "1"), alias("gone", "7")]);
+        assert_eq!(router.place_of("a@champion").unwrap(), 0);
+        assert!(router.place_of("a@gone").is_err() && router.place_of("b@champion").is_err());
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl IngestArguments {
         };
         self.observe(&unanswered, &decoded.info, received_at);
         let mut unanswered = unanswered.identified(decoded.info);
-        let routed = match self.models.current().route(decoded.model.as_deref(), &decoded.content) {
+        let sender = unanswered.sender();
+        let routed = match self.models.current().route(decoded.model.as_deref(), sender, &decoded.content) {
             Ok(routed) => routed,
             Err(failure) => return unanswered.answer(Err(failure)),
         };
@@ -118,6 +119,7 @@ impl IngestArguments {
                 (trail.datatype, trail.samples) = (Some(samples.datatype), samples.len());
             }
             trail.model = Some(Arc::clone(routed.model.id()));
+            trail.split = routed.split;
         });
         let (unanswered, permit) = match admitted {
             Ok(permit) => (unanswered, permit),

@@ -43,6 +43,7 @@ impl Default for OutcomeBuilder {
             origin: None,
             received_at,
             trail: Trail {
+                split: None,
                 payload_bytes: 600,
                 datatype: Some(Datatype::Cf32Le),
                 samples: 64,

@@ -1,4 +1,4 @@
-//! Two versions of a model compared while both serve: who gets which, and whether one is worse.
+//! Two versions of a model compared while both serve: whether one is worse.
 //!
 //! Pure and synchronous. Every test here may be looked at after each frame: under the null hypothesis its
 //! evidence is a nonnegative supermartingale that begins at 1, so that by Ville's inequality it ever reaches
@@ -7,13 +7,11 @@
 mod evidence;
 mod latencies;
 mod score;
-mod split;
 mod tally;
 mod trial;
 
 pub use evidence::{Bets, Coin};
 pub use latencies::Latencies;
 pub use score::{Truth, coverage, error, log_score};
-pub use split::{Split, SplitKey, hash};
 pub use tally::{Tally, TallyView};
 pub use trial::{Arm, Evidence, Limits, Trial, Worse};

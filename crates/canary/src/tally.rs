@@ -48,13 +48,16 @@ pub struct TallyView {
 }
 
 impl Tally {
-    /// A frame that ended, after this time.
-    pub fn frame(&mut self, is_failure: bool, latency: Duration) {
-        if is_failure {
-            self.failures += 1;
-        } else {
-            self.predictions += 1;
-            self.latencies.add(latency);
+    /// A frame that ended: after this time, which is not known of one from the cache, or with a failure.
+    pub fn frame(&mut self, ended: Result<Option<Duration>, ()>) {
+        match ended {
+            Ok(latency) => {
+                self.predictions += 1;
+                if let Some(latency) = latency {
+                    self.latencies.add(latency);
+                }
+            }
+            Err(()) => self.failures += 1,
         }
     }
 

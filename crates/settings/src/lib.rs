@@ -30,7 +30,7 @@ pub use gather::{Gather, Receiver, ReceiverPosition};
 pub use guards::{Breaker, Buffers, Limits, WhenFull};
 pub use jetstream::{GroupPolicy, Jetstream, LONGEST_RETRY_DELAY};
 pub use load::{load, load_with_env};
-pub use models::{ModelRepository, ModelSource, SourceKind};
+pub use models::{Canary, ModelRepository, ModelSource, SourceKind};
 pub use operation::{LogFormat, Onnx, Shutdown, Telemetry};
 pub use pipeline::{Cache, Output, Pool, Preprocess};
 pub use shared_cache::{SharedCacheSettings, SharedKind};

@@ -32,6 +32,46 @@ pub struct ModelRepository {
     pub state: String,
     /// Where models come from beside the repository.
     pub sources: Vec<ModelSource>,
+    /// How much worse a canary may be.
+    pub canary: Canary,
+}
+
+/// How much worse than the version beside it a canary may be before it is rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of keys")]
+pub struct Canary {
+    /// How many times as many failures it may have.
+    pub failures: f64,
+    /// How many times the other's 99th percentile its latency may be, as rarely as the other's.
+    pub latency: f64,
+    /// How many times less probable it may find the truth.
+    pub score: f64,
+    /// The probability that one is rolled back that is not worse, however long it is watched.
+    pub false_alarms: f64,
+}
+
+impl Default for Canary {
+    fn default() -> Self {
+        Self { failures: 2.0, latency: 2.0, score: 1.05, false_alarms: 0.05 }
+    }
+}
+
+impl Canary {
+    fn validate(&self, check: &mut Check) {
+        let factors = [("failures", self.failures), ("latency", self.latency), ("score", self.score)];
+        for (key, factor) in factors {
+            check.rule(
+                factor.is_finite() && factor >= 1.0,
+                key,
+                format_args!("is {factor}, must be at least 1"),
+            );
+        }
+        check.rule(
+            self.false_alarms > 0.0 && self.false_alarms < 1.0,
+            "false_alarms",
+            format_args!("is {}, must be between 0 and 1", self.false_alarms),
+        );
+    }
 }
 
 impl Default for ModelRepository {
@@ -46,6 +86,7 @@ impl Default for ModelRepository {
             trusted_keys: Vec::new(),
             state: String::new(),
             sources: Vec::new(),
+            canary: Canary::default(),
         }
     }
 }
@@ -71,6 +112,7 @@ impl ModelRepository {
             quoted(&self.state)
         );
         check.rule(self.state.strip_prefix("kv:").is_none_or(is_bucket), "state", fault);
+        self.canary.validate(check.section("models.canary"));
         for (n, source) in self.sources.iter().enumerate() {
             source.validate(check.section(format!("models.sources.{n}")));
         }

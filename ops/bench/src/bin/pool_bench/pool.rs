@@ -17,7 +17,7 @@ use sferic_actors::outcome::{FailureCode, Outcome, PublishError};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::ports::{Arrival, LoadedModel, OutcomeSink};
 use sferic_actors::reply::{Responder, Unanswered};
-use sferic_actors::routing::{Generation, Models};
+use sferic_actors::routing::{Generation, Models, Sender};
 use sferic_actors::{cache, queue, supervision};
 use sferic_bench::statistics::at;
 use sferic_onnx::{Model, runners};
@@ -272,7 +272,7 @@ impl Feed {
         let routed = shared_state
             .models
             .current()
-            .route(None, &samples(Bytes::new()).into())
+            .route(None, Sender::default(), &samples(Bytes::new()).into())
             .map_err(|failure| anyhow::anyhow!(failure.message))?;
         let responder = Responder::new(unanswered, budget);
         shared_state.deadlines.watch(received_at + budget, &responder);

@@ -16,11 +16,32 @@ pub enum SplitKey {
     Frame,
 }
 
+/// Who sends a frame.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sender<'a> {
+    /// Its `session_id`.
+    pub session: Option<&'a str>,
+    /// Its source.
+    pub source: &'a str,
+    /// Its `frame_id`.
+    pub frame: &'a str,
+}
+
+impl<'a> Sender<'a> {
+    fn key(self, key: SplitKey) -> &'a str {
+        match key {
+            SplitKey::Session => self.session.unwrap_or(self.source),
+            SplitKey::Source => self.source,
+            SplitKey::Frame => self.frame,
+        }
+    }
+}
+
 /// Shares of the versions of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Split {
     /// Name of the model: the sessions of one model's canary are not those of another's.
-    model: String,
+    pub model: String,
     /// What is divided.
     pub key: SplitKey,
     /// Versions with the upper ends of their parts of [0, 1), in their order; the last one's is 1.
@@ -28,8 +49,8 @@ pub struct Split {
 }
 
 impl Split {
-    /// Divides in these proportions. Where only the share of the first version grows and the last one's
-    /// shrinks, whoever had the first one keeps it.
+    /// Divides in these proportions, in this order. Of two versions, whoever has the one whose share grows keeps
+    /// it.
     pub fn new(model: &str, key: SplitKey, weights: &[(String, f64)]) -> Self {
         let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
         let mut sum = 0.0;
@@ -40,11 +61,13 @@ impl Split {
         Self { model: model.to_owned(), key, parts: parts.collect() }
     }
 
-    /// The version for this key, the same in every daemon; `None` only without versions.
-    pub fn version(&self, key: &str) -> Option<&str> {
-        let point = hash(&self.model, key) as f64 / 2f64.powi(64);
+    /// The version for this sender, the same in every daemon, and the hash of what stays with it; `None` only
+    /// without versions.
+    pub fn version(&self, sender: Sender<'_>) -> Option<(&str, u64)> {
+        let hash = hash(&self.model, sender.key(self.key));
+        let point = hash as f64 / 2f64.powi(64);
         let part = self.parts.iter().find(|(_, end)| point < *end).or(self.parts.last());
-        part.map(|(version, _)| version.as_str())
+        part.map(|(version, _)| (version.as_str(), hash))
     }
 
     /// A version's share, 0 to 1.
@@ -61,7 +84,7 @@ impl Split {
 }
 
 /// A number that is the same on every machine: the first eight bytes of SHA-256.
-pub fn hash(model: &str, key: &str) -> u64 {
+fn hash(model: &str, key: &str) -> u64 {
     let digest = Sha256::new().chain_update(model).chain_update([0]).chain_update(key).finalize();
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
@@ -75,12 +98,16 @@ mod tests {
         Split::new("localization", SplitKey::Session, &weights)
     }
 
+    fn version(split: &Split, session: &str) -> String {
+        let sender = Sender { session: Some(session), source: "rx", frame: "f" };
+        split.version(sender).unwrap().0.to_owned()
+    }
+
     #[test]
     fn a_tenth_of_twenty_thousand_sessions_is_a_tenth() {
         let sessions: Vec<String> = (0..20_000).map(|n| format!("session-{n}")).collect();
-        let canary = sessions.iter().filter(|session| split(10.0).version(session) == Some("2")).count();
+        let canary = sessions.iter().filter(|session| version(&split(10.0), session) == "2").count();
         assert!((1800..=2200).contains(&canary), "{canary}");
-        assert_eq!(split(10.0).version("session-7"), split(10.0).version("session-7"));
         assert!((split(10.0).share("2") - 0.1).abs() < 1e-12);
     }
 
@@ -88,8 +115,8 @@ mod tests {
     fn a_growing_canary_keeps_its_sessions() {
         for session in (0..2000).map(|n| n.to_string()) {
             for (less, more) in [(1.0, 5.0), (5.0, 25.0), (25.0, 100.0)] {
-                let had_it = split(less).version(&session) == Some("2");
-                assert!(!had_it || split(more).version(&session) == Some("2"), "{session}");
+                let had_it = version(&split(less), &session) == "2";
+                assert!(!had_it || version(&split(more), &session) == "2", "{session}");
             }
         }
     }

@@ -1,0 +1,164 @@
+//! A split in force: which step it is in, and what its versions have shown.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sferic_actors::routing::Split;
+use sferic_canary::{Arm, Limits, Trial, Worse};
+use tokio::time::Instant;
+
+use super::request::Wanted;
+
+/// A split in force.
+#[derive(Debug)]
+pub struct Plan {
+    pub wanted: Wanted,
+    pub split: Split,
+    /// One for each canary.
+    trials: BTreeMap<String, Trial>,
+    /// Frames of each canary since the step began.
+    frames: BTreeMap<String, u64>,
+    step: usize,
+    step_began: Instant,
+    /// A canary that is worse, and in what.
+    pub worse: Option<(String, Worse)>,
+}
+
+/// What is next.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    /// The canary gets a larger share.
+    Step,
+    /// The canary becomes active.
+    Promote(String),
+    /// The time of the split is over.
+    Over,
+}
+
+impl Plan {
+    /// Begins with the first step.
+    pub fn new(model: &str, wanted: Wanted, limits: Limits) -> Self {
+        let of = |(canary, _): &(String, f64)| (canary.clone(), Trial::new(limits));
+        Self {
+            split: split(model, &wanted, 0),
+            trials: wanted.canaries.iter().map(of).collect(),
+            frames: BTreeMap::new(),
+            step: 0,
+            step_began: Instant::now(),
+            worse: None,
+            wanted,
+        }
+    }
+
+    /// A frame that the split has divided has ended: with which version, of whom, after which time or with a
+    /// failure.
+    pub fn frame(&mut self, version: &str, key: u64, latency: Result<Option<Duration>, ()>) {
+        if version != self.wanted.baseline {
+            *self.frames.entry(version.to_owned()).or_default() += 1;
+        }
+        let shares = |plan: &Self, canary: &str| {
+            let (canary, baseline) = (plan.split.share(canary), plan.split.share(&plan.wanted.baseline));
+            canary / (canary + baseline)
+        };
+        self.judge(version, |plan, canary, arm| {
+            let share = shares(plan, canary);
+            let trial = plan.trials.get_mut(canary)?;
+            match latency {
+                Ok(Some(latency)) => trial.frame(arm, key, share, Some(latency)),
+                Ok(None) => None,
+                Err(()) => trial.frame(arm, key, share, None),
+            }
+        });
+    }
+
+    /// The truth of a frame has come: the score of its answer.
+    pub fn scored(&mut self, version: &str, key: u64, score: f64) {
+        self.judge(version, |plan, canary, arm| plan.trials.get_mut(canary)?.scored(arm, key, score));
+    }
+
+    fn judge(&mut self, version: &str, mut tell: impl FnMut(&mut Self, &str, Arm) -> Option<Worse>) {
+        let canaries: Vec<String> = self.trials.keys().cloned().collect();
+        for canary in canaries {
+            let arm = if canary == version {
+                Arm::Canary
+            } else if version == self.wanted.baseline {
+                Arm::Active
+            } else {
+                continue;
+            };
+            if let Some(worse) = tell(self, &canary, arm) {
+                self.worse.get_or_insert((canary, worse));
+            }
+        }
+    }
+
+    /// What is due now.
+    pub fn next(&self) -> Option<Next> {
+        let canary = &self.wanted.canaries.first()?.0;
+        let is_over = self.wanted.lasts.is_some_and(|lasts| self.step_began.elapsed() >= lasts);
+        if !is_over {
+            return None;
+        }
+        if self.wanted.steps.is_empty() {
+            return Some(Next::Over);
+        }
+        if self.frames.get(canary).copied().unwrap_or_default() < self.wanted.min_frames {
+            return None;
+        }
+        Some(match self.wanted.steps.get(self.step + 1) {
+            // Nobody would be left to compare it with.
+            Some(step) if *step >= 100.0 => Next::Promote(canary.clone()),
+            Some(_) => Next::Step,
+            None => Next::Over,
+        })
+    }
+
+    /// Goes on to the next step.
+    pub fn step(&mut self) {
+        self.step += 1;
+        self.split = split(&self.split.model, &self.wanted, self.step);
+        self.frames.clear();
+        self.step_began = Instant::now();
+    }
+
+    /// For people and programs.
+    pub fn view(&self) -> Value {
+        let comparison = |(canary, trial): (&String, &Trial)| {
+            json!({
+                "baseline": self.wanted.baseline,
+                "canary": canary,
+                "evidence": trial.evidence(),
+                "worse": trial.worse(),
+                "frames_in_step": self.frames.get(canary).copied().unwrap_or_default(),
+            })
+        };
+        json!({
+            "key": self.wanted.key,
+            "weights": self.split.shares().collect::<BTreeMap<_, _>>(),
+            "steps": self.wanted.steps,
+            "step": self.wanted.steps.get(self.step),
+            "for_s": self.wanted.lasts.map(|lasts| lasts.as_secs_f64()),
+            "min_frames": self.wanted.min_frames,
+            "step_s": self.step_began.elapsed().as_secs_f64(),
+            "comparisons": self.trials.iter().map(comparison).collect::<Vec<_>>(),
+            "method": "test martingales: a canary that is not worse reaches `needed` with the probability \
+                       models.canary.false_alarms at most, however often it is looked at",
+        })
+    }
+}
+
+/// In the order of their numbers, whichever is active here: daemons may differ in that, and a session has one
+/// version at all of them. Of two versions, who had the one that grows keeps it.
+fn split(model: &str, wanted: &Wanted, step: usize) -> Split {
+    let mut weights = wanted.canaries.clone();
+    let mut rest = wanted.rest;
+    if let (Some(percent), [(_, weight)]) = (wanted.steps.get(step), weights.as_mut_slice()) {
+        (*weight, rest) = (*percent, 100.0 - percent);
+    }
+    if rest > 0.0 {
+        weights.push((wanted.baseline.clone(), rest));
+    }
+    weights.sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
+    Split::new(model, wanted.key, &weights)
+}

@@ -1,0 +1,61 @@
+//! The latest answers, for truths that come after them.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+use sferic_actors::frame::ModelId;
+use sferic_actors::outcome::Answer;
+
+/// Answers that are kept.
+const ANSWERS: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+
+/// Answers of one session that a truth is applied to.
+const OF_A_SESSION: usize = 64;
+
+/// An answer and whose it was.
+#[derive(Debug, Clone)]
+pub struct Given {
+    pub answer: Arc<Answer>,
+    pub model: Arc<ModelId>,
+    /// Where a split divided: the hash of what stays with a version.
+    pub split: Option<u64>,
+}
+
+/// Answers by frame, and the frames of sessions.
+#[derive(Debug)]
+pub struct Recent {
+    frames: LruCache<(String, String), Given>,
+    sessions: LruCache<String, Vec<(String, String)>>,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { frames: LruCache::new(ANSWERS), sessions: LruCache::new(ANSWERS) }
+    }
+}
+
+impl Recent {
+    /// Keeps an answer.
+    pub fn add(&mut self, source: &str, frame_id: &str, session: Option<&str>, given: Given) {
+        let key = (source.to_owned(), frame_id.to_owned());
+        if let Some(session) = session {
+            let frames = self.sessions.get_or_insert_mut(session.to_owned(), Vec::new);
+            if frames.len() < OF_A_SESSION {
+                frames.push(key.clone());
+            }
+        }
+        self.frames.put(key, given);
+    }
+
+    /// Takes the answer to a frame of a source: its truth is told once.
+    pub fn of_frame(&mut self, source: &str, frame_id: &str) -> Option<Given> {
+        self.frames.pop(&(source.to_owned(), frame_id.to_owned()))
+    }
+
+    /// Takes the answers to a session.
+    pub fn of_session(&mut self, session: &str) -> Vec<Given> {
+        let frames = self.sessions.pop(session).unwrap_or_default();
+        frames.into_iter().filter_map(|key| self.frames.pop(&key)).collect()
+    }
+}
