@@ -7,7 +7,7 @@ URLs of both servers.
     log MODEL [external] [late] [bare]   logs tests/models/MODEL as its next version: with weights in a file
                                          of their own, with model.toml added afterwards, without model.toml
     alias MODEL ALIAS VERSION            sets or moves an alias
-    restrict                             only names an alias on the server that asks for a password
+    guarded                              from now on speaks to the server that asks for a password
 
 It is not named after the package, which it could not import then.
 """
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -57,11 +57,10 @@ def server(folder, *options, **environment):
         wait_for(url, running, log)
         yield url
     finally:
-        os.killpg(running.pid, signal.SIGTERM)
-        try:
-            running.wait(timeout=10)
-        except subprocess.TimeoutExpired:
+        # Its folder is thrown away, so nothing is lost.
+        with suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
 
 
 def wait_for(url, running, log):
