@@ -38,7 +38,7 @@ def free_port():
 
 @contextmanager
 def server(folder, *options, **environment):
-    """A tracking server that proxies its artifacts; its URL."""
+    """A tracking server that proxies its artifacts; its URL, and what waits until it answers."""
     folder.mkdir(parents=True)
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
@@ -54,8 +54,8 @@ def server(folder, *options, **environment):
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(url, running, log)
-        yield url
+        # Whoever needs it waits, so that several start at once.
+        yield url, lambda: wait_for(url, running, log)
     finally:
         # Its folder is thrown away, so nothing is lost.
         with suppress(ProcessLookupError):
@@ -115,17 +115,17 @@ def main(folder):
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     secrets = {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "only a test"}
-    # Both need seconds to start.
     with ExitStack() as stack:
-        urls = {
+        started = {
             "open": stack.enter_context(server(folder / "open")),
-            "guarded": stack.enter_context(
-                server(folder / "guarded", "--app-name", "basic-auth", **secrets)
-            ),
+            "guarded": stack.enter_context(server(folder / "guarded", "--app-name", "basic-auth", **secrets)),
         }
         import mlflow
 
         which = "open"
+        urls = {name: url for name, (url, _) in started.items()}
+        for _, wait in started.values():
+            wait()
         print(json.dumps({**urls, "user": USER, "password": PASSWORD}), flush=True)
         for line in sys.stdin:
             command, *words = line.split()

@@ -240,8 +240,8 @@ fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "MLflow's model `{}` can't have that name here, where it is a folder's: without / \\ @ and :, and not \
-         with a dot first; rename it in MLflow",
+        "MLflow's model `{}` can't have that name here, where it is a folder's: without / \\ @ and :, and \
+         without a dot first; rename it in MLflow",
         name.escape_debug()
     ))
 }
