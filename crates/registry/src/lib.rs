@@ -3,6 +3,10 @@
 //! Invariant: what is fetched is checked where it lies, in a folder of its own, before it gets its place in
 //! the repository; what fails changes nothing.
 
+mod mlflow;
+
+pub use mlflow::{Mlflow, Which};
+
 use std::path::Path;
 
 use futures::future::BoxFuture;
