@@ -3,6 +3,16 @@
 //! Invariant: what is fetched is checked where it lies, in a folder of its own, before it gets its place in
 //! the repository; what fails changes nothing.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))] // a test may panic
+
+mod files;
+mod keys;
+mod signature;
+
+pub use files::{SIGNATURE, SOURCE};
+pub use keys::{PrivateKey, PublicKey};
+pub use signature::{TrustedKeys, sign};
+
 use std::path::Path;
 
 use futures::future::BoxFuture;
