@@ -5,12 +5,17 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test may panic
 
+mod archive;
 mod files;
+mod install;
 mod keys;
+mod object_store;
 mod signature;
 
 pub use files::{SIGNATURE, SOURCE};
+pub use install::{Installed, Installer};
 pub use keys::{PrivateKey, PublicKey};
+pub use object_store::{CurrentClient, ObjectStore, PushOptions, Pushed};
 pub use signature::{TrustedKeys, sign};
 
 use std::path::Path;

@@ -260,3 +260,6 @@ fn bytes(digits: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 #[path = "signature/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::KEYS;

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::*;
 
 /// From `openssl ecparam -name prime256v1 -genkey -noout` and `openssl ec -pubout`; PKCS #8 the second.
-const KEYS: [(&str, &str); 2] = [
+pub(crate) const KEYS: [(&str, &str); 2] = [
     (
         "-----BEGIN EC PRIVATE KEY-----
 MHcCAQEEILfxfVLttDhb+04sq1pFgMQZvfG3wWK9HWohkAZ7xwxSoAoGCCqGSM49
