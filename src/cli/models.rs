@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::daemons::DaemonArgs;
+use super::push::PushArgs;
 use super::table::Table;
 
 /// Time for an answer that changes nothing.
@@ -29,6 +30,8 @@ enum Action {
     /// Shows one version, the active one by default: inputs, outputs, features, providers, nodes before and
     /// after optimisation, times and counts.
     Info(ModelArgs),
+    /// Puts a bundle into an object store of NATS, from where daemons with that source fetch it.
+    Push(PushArgs),
     /// Loads a version beside the active one; the highest that has not failed by default.
     Load(ModelArgs),
     /// Takes a version out of service, or the whole model.
@@ -68,6 +71,7 @@ impl ModelsArgs {
         let good = match self.action {
             Action::List(daemons) => daemons.ask("models", &json!({}), ANSWER, list).await?,
             Action::Info(of) => of.ask("models.info", json!({}), ANSWER, info).await?,
+            Action::Push(push) => return push.run().await,
             Action::Load(of) => of.ask("models.load", json!({}), CHANGE, change).await?,
             Action::Promote(of) => of.ask("models.promote", json!({}), CHANGE, change).await?,
             Action::Rollback(of) => of.ask("models.rollback", json!({}), CHANGE, change).await?,

@@ -10,8 +10,10 @@ mod in_memory;
 mod lookup;
 pub mod requests;
 mod service;
+mod sources;
 mod watch;
 
 pub use change::Change;
 pub use service::ModelService;
+pub use sources::{Sources, trusted_keys};
 pub use watch::watch;

@@ -15,8 +15,8 @@ const LEFT_OUT: [&str; 5] = [SOURCE, ".git", ".gitattributes", ".github", ".giti
 /// Bytes of a tar beside those of its files: for each a header and padding, and folders.
 const OVERHEAD: u64 = 4 * 512 * MAX_FILES as u64;
 
-/// Writes the files of a bundle, sorted and without times or owners, to `archive`. `signature` takes the place
-/// of the `model.sig` in the folder.
+/// Writes the files of a bundle, sorted and without times or owners, to `archive`. `signature` replaces the
+/// `model.sig` in the folder.
 ///
 /// # Errors
 /// A file cannot be read, or they have more than `max_bytes` together; in words.

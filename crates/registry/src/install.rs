@@ -73,20 +73,31 @@ impl Installer {
         Ok(Self { repository, max_bytes, trusted })
     }
 
+    /// Whether a version is there as it is offered.
+    ///
+    /// # Errors
+    /// Its name is none, or its place is taken by a version from elsewhere.
+    pub fn is_installed(&self, registry: &dyn Registry, offer: &Offer) -> Result<bool, RegistryError> {
+        check_name(&offer.name)
+            .and_then(|()| check_version(&offer.version))
+            .map_err(RegistryError::Refused)?;
+        Ok(matches!(look(&self.place(offer), &source(registry, offer))?, Place::Same))
+    }
+
+    fn place(&self, offer: &Offer) -> PathBuf {
+        self.repository.join(&offer.name).join(&offer.version)
+    }
+
     /// Fetches a version, checks it, and puts it in its place.
     ///
     /// # Errors
     /// It cannot be had, it is not in order, or its place is taken by a version from elsewhere; then nothing
     /// has changed.
     pub async fn install(&self, registry: &dyn Registry, offer: &Offer) -> Result<Installed, RegistryError> {
-        check_name(&offer.name)
-            .and_then(|()| check_version(&offer.version))
-            .map_err(RegistryError::Refused)?;
-        let source = Source { label: registry.label().to_owned(), stamp: offer.stamp.clone() };
-        let place = self.repository.join(&offer.name).join(&offer.version);
-        if let Place::Same = look(&place, &source)? {
+        if self.is_installed(registry, offer)? {
             return Ok(Installed::Unchanged);
         }
+        let (place, source) = (self.place(offer), source(registry, offer));
         let staging = Staging::new(&self.repository).map_err(unwritable)?;
         registry.fetch(offer, &staging.bundle, self.max_bytes).await?;
         let (max_bytes, trusted) = (self.max_bytes, self.trusted.clone());
@@ -99,6 +110,10 @@ impl Installer {
             .await
             .unwrap_or_else(|error| Err(RegistryError::Refused(format!("checking it panicked: {error}"))))
     }
+}
+
+fn source(registry: &dyn Registry, offer: &Offer) -> Source {
+    Source { label: registry.label().to_owned(), stamp: offer.stamp.clone() }
 }
 
 fn unwritable(error: io::Error) -> RegistryError {

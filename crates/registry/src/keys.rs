@@ -130,7 +130,7 @@ fn block(pem: &str, label: &str) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
-    /// From `openssl ecparam -name prime256v1 -genkey -noout`, `openssl ec -pubout` and `openssl pkcs8 -topk8`.
+    /// From `openssl ecparam -name prime256v1 -genkey -noout` and `openssl ec -pubout`.
     const SEC1: &str = "-----BEGIN EC PRIVATE KEY-----
 MHcCAQEEILfxfVLttDhb+04sq1pFgMQZvfG3wWK9HWohkAZ7xwxSoAoGCCqGSM49
 AwEHoUQDQgAErCeOoCLgtaj3TCci+WE0vh295NSeikAa+US6EPfRzQghZbR10yVO

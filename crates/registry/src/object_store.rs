@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::{self, context::GetStreamErrorKind, object_store, object_store::ObjectInfo};
@@ -18,6 +19,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::archive::{max_archive, pack, unpack};
 use super::files::{Hashing, too_large};
 use super::{Offer, Registry, RegistryError};
+
+/// An object that does not go on for so long is given up. The library waits for chunks that are missing.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// Gives the current client of a connection.
 pub type CurrentClient = Arc<dyn Fn() -> Client + Send + Sync>;
@@ -151,7 +155,9 @@ impl ObjectStore {
         let mut file = tokio::fs::File::from_std(file);
         let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0_u64, vec![0; 128 << 10]);
         loop {
-            let read = reader.read(&mut buffer).await.map_err(|error| match error.kind() {
+            let reading = tokio::time::timeout(STALLED, reader.read(&mut buffer));
+            let read = reading.await.map_err(|_| self.unreachable(format!("{object} does not come")))?;
+            let read = read.map_err(|error| match error.kind() {
                 // So the library names a wrong digest.
                 std::io::ErrorKind::InvalidData => RegistryError::Refused(format!("{object}: {error}")),
                 _ => self.unreachable(error),

@@ -22,7 +22,7 @@ const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE_TYPE: &str = "https://model_signing/signature/v1.0";
 
-/// A signature with more bytes is not read: about a hundred for each of the most files that a bundle may have.
+/// A signature with more bytes is not read: 400 for each of the most files that a bundle may have.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// The public keys of which one must have signed a bundle.
