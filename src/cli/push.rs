@@ -20,12 +20,12 @@ use crate::nats;
 pub struct PushArgs {
     /// The bundle: a folder `<name>/<version>` with model.onnx and model.toml.
     folder: PathBuf,
-    /// The object store; by default that of the only source of kind "nats" in models.sources. It is made where
-    /// it is missing, unless jetstream.create is false.
+    /// The object store; by default that of the only source of kind "nats" in models.sources. It is made
+    /// where it is missing, unless jetstream.create is false.
     #[arg(long)]
     bucket: Option<String>,
-    /// Signs the bundle with this private key (P-256, a PEM file without a password). The signature, model.sig,
-    /// is in the object store only.
+    /// Signs the bundle with this private key (P-256, a PEM file without a password). The signature,
+    /// model.sig, is in the object store only.
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
     /// Replaces the version where the object store has another content for it.

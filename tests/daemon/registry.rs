@@ -201,7 +201,8 @@ async fn what_is_not_trusted_is_refused_and_the_old_version_serves_on() {
         ("7", "was put there by somebody"),
         ("7", "it is not signed"),
     ] {
-        let is_it = |line: &&str| line.contains("refused") && line.contains(&format!("version=\"{version}\""));
+        let is_it =
+            |line: &&str| line.contains("refused") && line.contains(&format!("version=\"{version}\""));
         let lines: Vec<_> = log.lines().filter(is_it).collect();
         assert!(lines.iter().any(|line| line.contains(part)), "{version}, {part}: {log}");
         assert!(lines.len() <= 2, "each is fetched and reported once: {log}");
