@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
 use tempfile::TempDir;
 
+use crate::publishing::{server_with, sign_in};
 use crate::support::*;
 
 /// A source of the daemon, as its environment has it.
@@ -270,4 +271,53 @@ async fn a_push_says_what_it_did_and_overwrites_nothing() {
         let (got, _, err) = bucket.push(bundle, arguments).await;
         assert!(got == code && err.contains(part), "{part:?}, {code}: {got} {err}");
     }
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    if !tools_are_there() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let listed = |subjects: &[&str]| format!("{subjects:?}");
+    let look = ["$JS.API.STREAM.INFO.OBJ_models", "$JS.API.DIRECT.GET.OBJ_models.>"];
+    let read = [&look[..], &["$JS.API.CONSUMER.CREATE.OBJ_models.>"]].concat();
+    let daemon = [&read[..], &["iq.predictions.>", "iq.failures.>", "_INBOX.>", "$SRV.>"]].concat();
+    let put = ["$JS.API.STREAM.CREATE.OBJ_models", "$JS.API.STREAM.PURGE.OBJ_models", "$O.models.>"];
+    let users = [
+        ("daemon", listed(&daemon), listed(&["iq.frames.>", "$SRV.>", "sferic.>", "_INBOX.>"])),
+        ("pusher", listed(&[&look[..], &put].concat()), listed(&["_INBOX.>"])),
+    ];
+    let users: String = users
+        .iter()
+        .map(|(user, publish, subscribe)| {
+            format!(
+                "{{user: {user}, password: p, permissions: {{publish: {publish}, subscribe: {subscribe}, \
+                 allow_responses: true}}}}\n"
+            )
+        })
+        .collect();
+    let configuration = format!(
+        "jetstream {{store_dir: {:?}}}\nauthorization {{users: [{{user: all, password: p}}\n{users}]}}",
+        folder.path().join("store")
+    );
+    let (server, _configuration) = server_with(&configuration).await;
+    let as_user = |user: &str| sign_in(server.url(), &format!("{user}:p"));
+    let bundle = folder.path().join("m/1");
+    copy(&fixtures().join("degrees/1"), &bundle);
+    let push = async || {
+        let arguments = ["models", "push", bundle.to_str().unwrap(), "--bucket", "models", "--force"];
+        let pushed = output(sferic(&arguments).args(["--url", &as_user("pusher")])).await;
+        assert_eq!(pushed.0, 0, "{}", pushed.2);
+    };
+    push().await;
+    std::fs::write(bundle.join("notes"), "new").unwrap();
+    push().await;
+    let repository = folder.path().join("repository");
+    let mut command = sferic(&["run", "--url", &as_user("daemon")]);
+    command
+        .envs(settings(&repository, &[]).into_iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
+    command.env("SFERIC__HTTP__LISTEN", "");
+    drop(Daemon::spawn_for(&client(&as_user("all")).await, command).await);
+    assert!(repository.join("m/1/notes").exists());
 }
