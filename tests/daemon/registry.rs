@@ -281,7 +281,7 @@ async fn the_documented_rights_are_enough() {
     let folder = TempDir::new().unwrap();
     let listed = |subjects: &[&str]| format!("{subjects:?}");
     let look = ["$JS.API.STREAM.INFO.OBJ_models", "$JS.API.DIRECT.GET.OBJ_models.>"];
-    let read = [&look[..], &["$JS.API.CONSUMER.CREATE.OBJ_models.>"]].concat();
+    let read = [&look[..], &["$JS.API.CONSUMER.CREATE.OBJ_models"]].concat();
     let daemon = [&read[..], &["iq.predictions.>", "iq.failures.>", "_INBOX.>", "$SRV.>"]].concat();
     let put = ["$JS.API.STREAM.CREATE.OBJ_models", "$JS.API.STREAM.PURGE.OBJ_models", "$O.models.>"];
     let users = [
@@ -318,6 +318,8 @@ async fn the_documented_rights_are_enough() {
     command
         .envs(settings(&repository, &[]).into_iter().map(|(key, value)| (format!("SFERIC__{key}"), value)));
     command.env("SFERIC__HTTP__LISTEN", "");
-    drop(Daemon::spawn_for(&client(&as_user("all")).await, command).await);
+    let all = async_nats::ConnectOptions::with_user_and_password("all".into(), "p".into());
+    let all = all.request_timeout(Some(PATIENCE)).connect(server.url()).await.unwrap();
+    drop(Daemon::spawn_for(&all, command).await);
     assert!(repository.join("m/1/notes").exists());
 }
