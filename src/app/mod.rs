@@ -31,7 +31,8 @@ use readiness::{Lifecycle, Readiness};
 use sferic_actors::breaker::Circuits;
 use sferic_actors::pipeline::{Pipeline, Ports, SharedState};
 use sferic_actors::task::Task;
-use sferic_onnx::{Catalog, Options, Runtime, runners};
+use sferic_onnx::{Catalog, FolderCheck, Options, Runtime, runners};
+use sferic_registry::TrustedKeys;
 use sferic_samples::BufferPool;
 use sferic_settings::{Settings, available_cores, given};
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
@@ -41,7 +42,7 @@ use transport::{Records, StreamParts, Transport};
 
 use crate::canary::{self, Canaries, Judged};
 use crate::http;
-use crate::models::{ModelService, watch};
+use crate::models::{ModelService, Sources, trusted_keys, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
 use crate::shared_cache;
 
@@ -81,12 +82,16 @@ impl App {
         };
         let connection = nats::connect_when_there(&settings.nats, "sferic").await?;
         let (probe, probing) = Probe::start(connection.clone());
+        let mut sources = Sources::open(settings, &connection)?;
+        if let Some(sources) = &mut sources {
+            sources.fill().await;
+        }
         let (catalog, runtime) = load_models(settings).await?;
         let buffers = BufferPool::new(settings.buffers.ttl, usize::try_from(settings.buffers.max_bytes)?);
         let prefix = &settings.nats.prefix;
         let queue_group = settings.group();
         let circuits = Circuits::new(breaker_config(settings));
-        let models = ModelService::new(settings, catalog, runtime, &options(settings), &circuits);
+        let models = ModelService::new(settings, catalog, runtime, &options(settings)?, &circuits);
         let mut exporter = match given(&settings.telemetry.otlp_endpoint) {
             Some(endpoint) => Some(otlp::Exporter::start(endpoint, &export_options(settings))?),
             None => None,
@@ -197,6 +202,7 @@ impl App {
         if settings.models.watch {
             background.push(Task::spawn(watch(Arc::clone(&models))));
         }
+        background.extend(sources.into_iter().flat_map(|sources| sources.follow(&models)));
         if settings.breaker.pause_input {
             background.push(Task::spawn(pause::while_all_are_open(circuits, frames.switch().clone(), peers)));
         }
@@ -306,7 +312,7 @@ impl App {
 pub async fn load_models(settings: &Settings) -> anyhow::Result<(Catalog, Runtime)> {
     let library = settings.onnx.library.clone();
     let repository = settings.models.repository.clone();
-    let options = options(settings);
+    let options = options(settings)?;
     let loading = tokio::task::spawn_blocking(move || {
         let runtime = Runtime::open(given(&library).map(Path::new))?;
         anyhow::Ok((Catalog::load(&repository, &runtime, &options)?, runtime))
@@ -326,19 +332,24 @@ pub async fn load_models(settings: &Settings) -> anyhow::Result<(Catalog, Runtim
 }
 
 /// The load options in the settings.
-pub fn options(settings: &Settings) -> Options {
-    let pool = &settings.pool;
-    Options {
+///
+/// # Errors
+/// One of `models.trusted_keys` cannot be read.
+pub fn options(settings: &Settings) -> anyhow::Result<Options> {
+    let (pool, max_bytes) = (&settings.pool, settings.models.max_bytes);
+    let check = |keys: TrustedKeys| FolderCheck::new(move |folder| keys.check(folder, max_bytes));
+    Ok(Options {
         sessions: pool.sessions,
         intra_threads: pool.intra_threads,
         max_batch: pool.max_batch,
         providers: pool.execution_providers.clone(),
         confidence_interval: settings.output.confidence_interval,
         max_versions: settings.models.max_versions,
-        max_bytes: settings.models.max_bytes,
+        max_bytes,
         pinned: Some(settings.models.default.clone()),
         graphs: given(&settings.onnx.graphs).map(Into::into),
-    }
+        check: trusted_keys(settings)?.map(check),
+    })
 }
 
 /// Checks that sessions do not have more threads than there are cores.

@@ -1,7 +1,7 @@
 //! Canaries: versions that get a share of a model's traffic, are judged while they serve, and grow or go.
 //!
-//! Invariant: what is shown and decided is of frames that a split divided; a frame that names its version says
-//! nothing of it. Every daemon judges its own frames.
+//! Invariant: splits are decided on frames that they divided; a frame that names its version says nothing.
+//! Every daemon judges its own frames.
 
 mod plan;
 mod recent;

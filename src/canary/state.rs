@@ -154,7 +154,8 @@ impl Canaries {
                 Some(Next::Step) => {
                     plan.step();
                     self.models.divide(name, Some(plan.split.clone()));
-                    tracing::info!(model = name, weights = ?plan.split.shares().collect::<Vec<_>>(), "next step");
+                    let weights: Vec<_> = plan.split.shares().collect();
+                    tracing::info!(model = name, ?weights, "next step");
                 }
                 Some(Next::Over) => {
                     self.models.divide(name, None);

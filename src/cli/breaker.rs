@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::daemons::DaemonArgs;
-use super::models::plain;
 use super::table::Table;
+use super::table::plain;
 
 /// Time for an answer.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -190,7 +190,7 @@ async fn models(
     let mut as_asked = true;
     for id in ids {
         let folder = settings.models.repository.join(&id.name).join(&id.version);
-        let (runtime, options, usable) = (runtime.clone(), options(settings), usable.clone());
+        let (runtime, options, usable) = (runtime.clone(), options(settings)?, usable.clone());
         let examined =
             tokio::task::spawn_blocking(move || examine(&folder, &runtime, &options, &usable)).await?;
         for (provider, found) in examined.map_err(anyhow::Error::msg)? {

@@ -15,6 +15,7 @@ pub mod models;
 mod outcome;
 mod output;
 pub mod publish;
+mod push;
 mod refusal;
 pub mod run;
 pub mod simulate;

@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::daemons::DaemonArgs;
-use super::split;
-use super::table::Table;
+use super::push::PushArgs;
+use super::split::SplitArgs;
+use super::table::{Table, plain};
 
 /// Time for an answer that changes nothing.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -30,6 +31,8 @@ enum Action {
     /// Shows one version, the active one by default: inputs, outputs, features, providers, nodes before and
     /// after optimisation, times and counts.
     Info(ModelArgs),
+    /// Puts a bundle into an object store of NATS, from where daemons with that source fetch it.
+    Push(PushArgs),
     /// Loads a version beside the active one; the highest that has not failed by default.
     Load(ModelArgs),
     /// Takes a version out of service, or the whole model.
@@ -62,73 +65,6 @@ struct ForceArgs {
     force: bool,
 }
 
-#[derive(Args, Clone, Debug)]
-struct SplitArgs {
-    /// The model's name, or that of the default model; then versions with their relative shares, as 1=90 2=10.
-    /// Without any it only shows.
-    #[arg(value_name = "MODEL | VERSION=SHARE", value_parser = given)]
-    given: Vec<Given>,
-    /// What stays with one version: session, source or frame.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
-    /// Percentages that the one new version gets one after the other; at 100 it becomes active.
-    #[arg(long, value_name = "PERCENT,…", value_delimiter = ',')]
-    steps: Vec<f64>,
-    /// How long each step lasts, or the split.
-    #[arg(long = "for", value_name = "TIME")]
-    lasts: Option<String>,
-    /// Frames that the new version must have answered before the next step.
-    #[arg(long, value_name = "N")]
-    min_frames: Option<u64>,
-    /// Ends the split.
-    #[arg(long)]
-    end: bool,
-    #[command(flatten)]
-    daemons: DaemonArgs,
-}
-
-/// What is said of a split without an option.
-#[derive(Clone, Debug)]
-enum Given {
-    Model(String),
-    Share(String, f64),
-}
-
-fn given(text: &str) -> Result<Given, String> {
-    let Some((version, share)) = text.split_once('=') else { return Ok(Given::Model(text.to_owned())) };
-    let share = share.parse().map_err(|_| format!("{share:?} is no number"))?;
-    Ok(Given::Share(version.to_owned(), share))
-}
-
-impl SplitArgs {
-    async fn ask(&self) -> anyhow::Result<bool> {
-        let mut request = json!({});
-        if self.end {
-            request["weights"] = json!({});
-        }
-        for each in &self.given {
-            match each {
-                Given::Model(model) => request["model"] = model.as_str().into(),
-                Given::Share(version, share) => request["weights"][version] = json!(share),
-            }
-        }
-        if !self.steps.is_empty() {
-            request["steps"] = self.steps.clone().into();
-        }
-        let given = [
-            ("key", self.key.clone().map(Value::from)),
-            ("for", self.lasts.clone().map(Value::from)),
-            ("min_frames", self.min_frames.map(Value::from)),
-        ];
-        for (key, value) in given {
-            if let Some(value) = value {
-                request[key] = value;
-            }
-        }
-        self.daemons.ask("models.split", &request, ANSWER, split::shown).await
-    }
-}
-
 impl ModelsArgs {
     /// Asks the daemons; exits 1 where one has refused.
     ///
@@ -138,6 +74,7 @@ impl ModelsArgs {
         let good = match self.action {
             Action::List(daemons) => daemons.ask("models", &json!({}), ANSWER, list).await?,
             Action::Info(of) => of.ask("models.info", json!({}), ANSWER, info).await?,
+            Action::Push(push) => return push.run().await,
             Action::Load(of) => of.ask("models.load", json!({}), CHANGE, change).await?,
             Action::Promote(of) => of.ask("models.promote", json!({}), CHANGE, change).await?,
             Action::Rollback(of) => of.ask("models.rollback", json!({}), CHANGE, change).await?,
@@ -167,15 +104,6 @@ impl ModelArgs {
 impl ForceArgs {
     async fn ask(&self, endpoint: &str) -> anyhow::Result<bool> {
         self.model.ask(endpoint, json!({"force": self.force}), CHANGE, change).await
-    }
-}
-
-/// A text as it is, nothing for null, and other values as JSON.
-pub fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
     }
 }
 

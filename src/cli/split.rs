@@ -1,12 +1,90 @@
-//! How a split and its versions are shown.
+//! `sferic models split`: divides traffic, and shows how each version does.
 
-use serde_json::Value;
+use std::time::Duration;
 
-use super::models::plain;
-use super::table::Table;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::daemons::DaemonArgs;
+use super::table::{Table, plain};
+
+/// Time for an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Divides the frames of a model between versions.
+#[derive(Args, Clone, Debug)]
+pub struct SplitArgs {
+    /// The model's name, or none for the default model; then versions with their relative shares, as
+    /// 1=90 2=10. Without any it only shows.
+    #[arg(value_name = "MODEL | VERSION=SHARE", value_parser = given)]
+    given: Vec<Given>,
+    /// What stays with one version: session, source or frame.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Percentages that the one new version gets one after the other; at 100 it becomes active.
+    #[arg(long, value_name = "PERCENT,…", value_delimiter = ',')]
+    steps: Vec<f64>,
+    /// How long each step lasts, or the split.
+    #[arg(long = "for", value_name = "TIME")]
+    lasts: Option<String>,
+    /// Frames that the new version must have answered before the next step.
+    #[arg(long, value_name = "N")]
+    min_frames: Option<u64>,
+    /// Ends the split.
+    #[arg(long)]
+    end: bool,
+    #[command(flatten)]
+    daemons: DaemonArgs,
+}
+
+/// What is said of a split without an option.
+#[derive(Clone, Debug)]
+enum Given {
+    Model(String),
+    Share(String, f64),
+}
+
+fn given(text: &str) -> Result<Given, String> {
+    let Some((version, share)) = text.split_once('=') else { return Ok(Given::Model(text.to_owned())) };
+    let share = share.parse().map_err(|_| format!("{share:?} is no number"))?;
+    Ok(Given::Share(version.to_owned(), share))
+}
+
+impl SplitArgs {
+    /// Asks the daemons; `false` where one has refused.
+    ///
+    /// # Errors
+    /// No server, or no daemon.
+    pub async fn ask(&self) -> anyhow::Result<bool> {
+        let mut request = json!({});
+        if self.end {
+            request["weights"] = json!({});
+        }
+        for each in &self.given {
+            match each {
+                Given::Model(model) => request["model"] = model.as_str().into(),
+                Given::Share(version, share) => request["weights"][version] = json!(share),
+            }
+        }
+        if !self.steps.is_empty() {
+            request["steps"] = self.steps.clone().into();
+        }
+        let given = [
+            ("key", self.key.clone().map(Value::from)),
+            ("for", self.lasts.clone().map(Value::from)),
+            ("min_frames", self.min_frames.map(Value::from)),
+        ];
+        for (key, value) in given {
+            if let Some(value) = value {
+                request[key] = value;
+            }
+        }
+        self.daemons.ask("models.split", &request, ANSWER, shown).await
+    }
+}
 
 /// The versions of a model with what they have done, and the evidence against each canary.
-pub fn shown(answer: &Value) -> String {
+fn shown(answer: &Value) -> String {
     let split = &answer["split"];
     let mut table = Table::new([
         "VERSION", "SHARE", "ANSWERS", "FAILURES", "P50 MS", "P99 MS", "TRUTHS", "ERROR", "SCORE", "COVERAGE",

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// Rows of cells, the first of which are headings; columns are as wide as their widest cell.
 pub struct Table(Vec<Vec<String>>);
 
@@ -39,5 +41,14 @@ mod tests {
         table.row(["localization".into(), "1".into()]);
         table.row(["é".into(), "22".into()]);
         assert_eq!(table.to_string(), "MODEL         V\nlocalization  1\né             22\n");
+    }
+}
+
+/// A text as it is, nothing for null, and other values as JSON.
+pub fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
     }
 }

@@ -10,9 +10,11 @@ mod in_memory;
 mod lookup;
 pub mod requests;
 mod service;
+mod sources;
 mod splits;
 mod watch;
 
 pub use change::Change;
 pub use service::ModelService;
+pub use sources::{Sources, trusted_keys};
 pub use watch::watch;

@@ -1,7 +1,7 @@
 //! Loads versions that are added to the repository while the daemon runs.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,14 +34,7 @@ pub async fn watch(models: Arc<ModelService>) {
         for Added { name, version, folder, stamp } in added {
             let key = (name, version);
             if before.get(&key) == Some(&stamp) {
-                let (name, version) = &key;
-                let is_wanted = models.is_wanted(name, version);
-                let refused = if is_wanted { models.load(name, version).await.err() } else { None };
-                // What cannot be used is in the catalog, and logged; the rest is known from now on.
-                if let Some(error) = refused.as_ref().filter(|error| error.code() == 409) {
-                    tracing::warn!(model = name, version, error = error.message(), "not loaded");
-                }
-                models.catalog_mut().note(name, version, &folder);
+                models.load_added(&key.0, &key.1, &folder).await;
             }
             seen.insert(key, stamp);
         }
@@ -75,6 +68,17 @@ impl ModelService {
             }
         }
         added
+    }
+
+    /// Loads a version that was added to the repository, if it is wanted; from now on it is known.
+    pub(super) async fn load_added(&self, name: &str, version: &str, folder: &Path) {
+        let is_wanted = self.is_wanted(name, version);
+        let refused = if is_wanted { self.load(name, version).await.err() } else { None };
+        // What cannot be used is in the catalog, and logged.
+        if let Some(error) = refused.as_ref().filter(|error| error.code() == 409) {
+            tracing::warn!(model = name, version, error = error.message(), "not loaded");
+        }
+        self.catalog_mut().note(name, version, folder);
     }
 
     fn is_new(&self, name: &str, version: &str, stamp: &Stamp) -> bool {

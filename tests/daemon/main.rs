@@ -31,6 +31,7 @@ mod publishing;
 mod readiness;
 mod receiver;
 mod redis_server;
+mod registry;
 mod service;
 mod shared_cache;
 mod signing_in;

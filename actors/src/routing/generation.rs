@@ -64,8 +64,8 @@ impl Generation {
         Self { router: self.router.with_aliases(aliases), ..self }
     }
 
-    /// Selects the version for a frame of this sender that asks for `name`, `name@version` or `name@alias`, or
-    /// for nothing.
+    /// Selects the version for a frame of this sender that asks for `name`, `name@version` or `name@alias`,
+    /// or for nothing.
     ///
     /// # Errors
     /// There is no such version, or it does not take the frame.

@@ -81,8 +81,8 @@ impl Router {
         Self { aliases, ..self }
     }
 
-    /// Selects the version for a frame of this sender that asks for `name`, `name@version` or `name@alias`, or
-    /// for nothing. `accepts` says whether the version at a place takes the frame, `admit` whether it is
+    /// Selects the version for a frame of this sender that asks for `name`, `name@version` or `name@alias`,
+    /// or for nothing. `accepts` says whether the version at a place takes the frame, `admit` whether it is
     /// healthy.
     ///
     /// # Errors

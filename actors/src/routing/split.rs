@@ -49,8 +49,8 @@ pub struct Split {
 }
 
 impl Split {
-    /// Divides in these proportions, in this order. Of two versions, whoever has the one whose share grows keeps
-    /// it.
+    /// Divides in these proportions, in this order. Of two versions, whoever has the one whose share grows
+    /// keeps it.
     pub fn new(model: &str, key: SplitKey, weights: &[(String, f64)]) -> Self {
         let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
         let mut sum = 0.0;

@@ -34,7 +34,7 @@ pub use inputs::{Inputs, ModelInput, ModelInputSource};
 pub use onnx_file::{ExternalFile, OnnxFile, hexadecimal};
 pub use output_section::{Activation, LocalOrigin, OutputConfig, Scale, Units};
 pub use port::{Axis, Elements, Port};
-pub use repository::{Repository, Stamp, check_version};
+pub use repository::{Repository, Stamp, check_name, check_version};
 pub use sferic_actors::tensor::Dtype;
 pub use tensor_input::{check_range, goes_into};
 pub use values::{Class, Output, Reading, ScoreMap, Values};

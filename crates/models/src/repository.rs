@@ -69,7 +69,10 @@ impl Repository {
 }
 
 /// Checks that a name is one folder's.
-fn check_name(name: &str) -> Result<(), String> {
+///
+/// # Errors
+/// In words.
+pub fn check_name(name: &str) -> Result<(), String> {
     if name.contains('@') {
         return Err("a model's name can't hold `@`, which stands before a version".into());
     }

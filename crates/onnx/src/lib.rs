@@ -35,7 +35,7 @@ pub use dispatch::{Dispatch, DispatchShare};
 pub use examination::{Examination, Examinations, examine};
 pub use library::{LibraryError, Runtime};
 pub use model::Model;
-pub use options::{ExecutionProvider, Options};
+pub use options::{ExecutionProvider, FolderCheck, Options};
 pub use provider::{compiled_in, usable};
 pub use runner::{OnnxRunner, runners};
 pub use session::RunTerminator;

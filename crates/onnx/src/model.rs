@@ -54,6 +54,7 @@ impl Model {
         runtime: &Runtime,
         options: &Options,
     ) -> Result<Self, String> {
+        options.check.as_ref().map_or(Ok(()), |check| check.run(folder))?;
         let bundle = Bundle::read_within(folder, options.max_bytes).map_err(|error| error.to_string())?;
         let trial = Trial::new(runtime, &bundle, options)?;
         let (providers, chosen) = trial.choose(&options.providers, &mut |provider, reason| {

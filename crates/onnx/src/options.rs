@@ -1,12 +1,13 @@
 //! Options of loading.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sferic_models::CONFIDENCE_INTERVAL;
 
 /// Options of loading.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Number of session threads.
     pub sessions: usize,
@@ -26,6 +27,35 @@ pub struct Options {
     pub max_bytes: u64,
     /// Folder where optimised graphs are kept; `None`: nowhere.
     pub graphs: Option<PathBuf>,
+    /// What a bundle's folder has to pass before it is read.
+    pub check: Option<FolderCheck>,
+}
+
+/// A check of a bundle's folder, as of its signature; an error says in words what is wrong.
+#[derive(Clone)]
+pub struct FolderCheck(Arc<CheckFolder>);
+
+type CheckFolder = dyn Fn(&Path) -> Result<(), String> + Send + Sync;
+
+impl FolderCheck {
+    /// The check that this function does.
+    pub fn new(check: impl Fn(&Path) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    /// Checks a folder.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn run(&self, folder: &Path) -> Result<(), String> {
+        (self.0)(folder)
+    }
+}
+
+impl std::fmt::Debug for FolderCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FolderCheck").finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {
@@ -41,6 +71,7 @@ impl Default for Options {
             pinned: None,
             max_bytes: 4 << 30,
             graphs: None,
+            check: None,
         }
     }
 }

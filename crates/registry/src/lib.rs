@@ -3,9 +3,22 @@
 //! Invariant: what is fetched is checked where it lies, in a folder of its own, before it gets its place in
 //! the repository; what fails changes nothing.
 
-mod mlflow;
+#![cfg_attr(test, allow(clippy::unwrap_used))] // a test may panic
 
+mod archive;
+mod files;
+mod install;
+mod keys;
+mod mlflow;
+mod object_store;
+mod signature;
+
+pub use files::{SIGNATURE, SOURCE};
+pub use install::{Installed, Installer};
+pub use keys::{PrivateKey, PublicKey};
 pub use mlflow::{Mlflow, Which};
+pub use object_store::{CurrentClient, ObjectStore, PushOptions, Pushed};
+pub use signature::{TrustedKeys, sign};
 
 use std::path::Path;
 

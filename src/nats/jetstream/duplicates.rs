@@ -130,8 +130,8 @@ impl Duplicates {
         Ok(None)
     }
 
-    /// Whether the outcome at `sequence` is older than the stream of frames: it has the same id, but is another
-    /// frame's. `is_first`: the frame was delivered once, and its outcome sent once.
+    /// Whether the outcome at `sequence` is older than the stream of frames: it has the same id, but is
+    /// another frame's. `is_first`: the frame was delivered once, and its outcome sent once.
     async fn is_namesake(&self, delivery: &Delivery, sequence: u64, is_first: bool) -> anyhow::Result<bool> {
         let (context, settings) = (self.streams.context(), self.streams.settings());
         if is_first && self.looked.pass(Instant::now()).is_some() {
