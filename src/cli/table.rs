@@ -31,6 +31,15 @@ impl fmt::Display for Table {
     }
 }
 
+/// A text as it is, nothing for null, and other values as JSON.
+pub fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,14 +50,5 @@ mod tests {
         table.row(["localization".into(), "1".into()]);
         table.row(["é".into(), "22".into()]);
         assert_eq!(table.to_string(), "MODEL         V\nlocalization  1\né             22\n");
-    }
-}
-
-/// A text as it is, nothing for null, and other values as JSON.
-pub fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
     }
 }
