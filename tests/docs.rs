@@ -291,7 +291,7 @@ async fn control_answers_have_the_documented_keys() {
     let documented = names("## Subjects");
     let others =
         documented.iter().flat_map(|names| names.split("`, `")).filter(|name| !name.starts_with("sferic."));
-    let frames = ["frames", "predictions", "failures"].map(|kind| format!("iq.{kind}.<source>"));
+    let frames = ["frames", "predictions", "failures", "truth"].map(|kind| format!("iq.{kind}.<source>"));
     let service = ["PING", "INFO", "STATS"].map(|verb| format!("$SRV.{verb}"));
     let expected = frames.into_iter().chain(["iq.batch".to_owned()]).chain(service).collect();
     assert_documented("## Subjects", &expected, &others.map(str::to_owned).collect());

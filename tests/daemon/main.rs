@@ -22,6 +22,7 @@ mod jetstream_guards;
 mod jetstream_shared;
 mod logs;
 mod metrics;
+mod mlflow;
 mod model_service;
 mod models;
 mod odd_messages;
