@@ -21,6 +21,8 @@ pub struct Plan {
     frames: BTreeMap<String, u64>,
     step: usize,
     step_began: Instant,
+    /// Its canary is about to become active.
+    pub is_promoting: bool,
     /// A canary that is worse, and in what.
     pub worse: Option<(String, Worse)>,
 }
@@ -46,6 +48,7 @@ impl Plan {
             frames: BTreeMap::new(),
             step: 0,
             step_began: Instant::now(),
+            is_promoting: false,
             worse: None,
             wanted,
         }
@@ -95,14 +98,14 @@ impl Plan {
 
     /// What is due now.
     pub fn next(&self) -> Option<Next> {
-        let canary = &self.wanted.canaries.first()?.0;
         let is_over = self.wanted.lasts.is_some_and(|lasts| self.step_began.elapsed() >= lasts);
-        if !is_over {
+        if !is_over || self.is_promoting {
             return None;
         }
         if self.wanted.steps.is_empty() {
             return Some(Next::Over);
         }
+        let canary = &self.wanted.canaries.first()?.0;
         if self.frames.get(canary).copied().unwrap_or_default() < self.wanted.min_frames {
             return None;
         }

@@ -10,7 +10,10 @@ use sferic_actors::outcome::Answer;
 /// Answers that are kept.
 const ANSWERS: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 
-/// Answers of one session that a truth is applied to.
+/// Sessions that are kept.
+const SESSIONS: NonZeroUsize = NonZeroUsize::new(2_000).unwrap();
+
+/// The latest answers of one session, which a truth is applied to.
 const OF_A_SESSION: usize = 64;
 
 /// An answer and whose it was.
@@ -31,7 +34,7 @@ pub struct Recent {
 
 impl Default for Recent {
     fn default() -> Self {
-        Self { frames: LruCache::new(ANSWERS), sessions: LruCache::new(ANSWERS) }
+        Self { frames: LruCache::new(ANSWERS), sessions: LruCache::new(SESSIONS) }
     }
 }
 
@@ -41,9 +44,10 @@ impl Recent {
         let key = (source.to_owned(), frame_id.to_owned());
         if let Some(session) = session {
             let frames = self.sessions.get_or_insert_mut(session.to_owned(), Vec::new);
-            if frames.len() < OF_A_SESSION {
-                frames.push(key.clone());
+            if frames.len() == OF_A_SESSION {
+                frames.remove(0);
             }
+            frames.push(key.clone());
         }
         self.frames.put(key, given);
     }

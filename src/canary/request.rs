@@ -77,12 +77,9 @@ impl SplitRequest {
                 return Err(ControlError::new(409, message));
             }
         }
-        let heaviest = weights.iter().max_by(|a, b| a.1.total_cmp(b.1)).map(|(version, _)| version.as_str());
-        let is_given = active.filter(|active| weights.contains_key(*active));
         let steps = self.steps.clone().unwrap_or_default();
-        // With steps the active version has what they leave, whether it is named or not.
-        let baseline = if steps.is_empty() { is_given.or(heaviest) } else { active };
-        let baseline = baseline.unwrap_or_default().to_owned();
+        // Also where it gets nothing: it is what a canary is rolled back to.
+        let baseline = active.unwrap_or_default().to_owned();
         let rest = weights.get(&baseline).copied().unwrap_or_default();
         let canaries: Vec<_> = weights.into_iter().filter(|(version, _)| *version != baseline).collect();
         if !steps.is_empty() {
@@ -130,7 +127,7 @@ mod tests {
         assert_eq!((split.baseline.as_str(), split.rest, split.key), ("1", 90.0, SplitKey::Source));
         assert_eq!((split.canaries, split.lasts), (vec![("2".to_owned(), 10.0)], None));
         let split = wanted(json!({"weights": {"2": 0.2, "3": 0.8}})).unwrap().unwrap();
-        assert_eq!(split.baseline, "3");
+        assert_eq!((split.baseline.as_str(), split.rest, split.canaries.len()), ("1", 0.0, 2));
         assert_eq!(wanted(json!({"weights": {}})).unwrap(), None);
     }
 

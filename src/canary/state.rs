@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sferic_actors::breaker::{CircuitState, Circuits};
-use sferic_actors::outcome::{FailureCode, Outcome};
+use sferic_actors::outcome::{Answer, FailureCode, Outcome};
 use sferic_canary::{Limits, Tally, Truth};
 
 use super::plan::{Next, Plan};
@@ -69,7 +69,9 @@ impl Canaries {
         if let (Some(plan), Some(key)) = (&mut of_model.plan, outcome.trail.split) {
             plan.frame(&model.version, key, latency);
         }
-        if let Ok(prediction) = &outcome.result {
+        if let Ok(prediction) = &outcome.result
+            && !matches!(*prediction.answer, Answer::Tensors(_))
+        {
             let (answer, model) = (Arc::clone(&prediction.answer), Arc::clone(&prediction.model));
             let given = Given { answer, model, split: outcome.trail.split };
             let (info, source) = (&outcome.info, &outcome.envelope.source);
@@ -133,12 +135,17 @@ impl Canaries {
         let mut state = self.state();
         for (name, of_model) in &mut state.models {
             let Some(plan) = &mut of_model.plan else { continue };
+            if plan.is_promoting {
+                continue;
+            }
             let broken = plan.wanted.canaries.iter().find(|(canary, _)| self.is_broken(name, canary));
-            let reason = if let Some((canary, _)) = broken {
+            let reason = if let Some(gone) = self.outdated(name, plan) {
+                Some(gone)
+            } else if let Some((canary, _)) = broken {
                 Some(format!("rolled back: the circuit of {name}@{canary} is open"))
             } else if let Some((canary, worse)) = &plan.worse {
                 let worse = json!(worse);
-                let worse = worse.as_str().unwrap_or_default().to_owned();
+                let worse = worse.as_str().unwrap_or_default();
                 Some(format!("rolled back: {name}@{canary} is worse in its {worse}"))
             } else {
                 None
@@ -162,9 +169,7 @@ impl Canaries {
                     (of_model.plan, of_model.ended) = (None, Some("its time is over".to_owned()));
                 }
                 Some(Next::Promote(version)) => {
-                    self.models.divide(name, None);
-                    let reason = format!("promoted: {name}@{version} is active");
-                    (of_model.plan, of_model.ended) = (None, Some(reason));
+                    plan.is_promoting = true;
                     promoted.push((name.clone(), version));
                 }
             }
@@ -181,10 +186,35 @@ impl Canaries {
         circuit.is_some_and(|circuit| circuit.state().0 != CircuitState::Closed)
     }
 
-    fn not_promoted(&self, name: &str, reason: &str) {
-        tracing::warn!(model = name, reason, "the canary is not promoted");
-        self.state().models.entry(name.to_owned()).or_default().ended =
-            Some(format!("not promoted: {reason}"));
+    /// Why the split has no meaning any more: somebody has changed what is loaded or active.
+    fn outdated(&self, name: &str, plan: &Plan) -> Option<String> {
+        let Ok((active, loaded)) = self.models.loaded(name) else {
+            return Some(format!("ended: {name} is not there any more"));
+        };
+        let baseline = &plan.wanted.baseline;
+        if active.as_ref() != Some(baseline) {
+            let active = active.unwrap_or_default();
+            return Some(format!("ended: {name}@{active} is active now, and was {baseline}"));
+        }
+        let gone = plan.wanted.canaries.iter().find(|(canary, _)| !loaded.contains(canary));
+        gone.map(|(canary, _)| format!("ended: {name}@{canary} is not loaded any more"))
+    }
+
+    /// Makes a canary active, which keeps its share until then.
+    async fn promote(&self, name: &str, version: &str) {
+        let promoted = self.models.promote(name, Some(version)).await;
+        let reason = match promoted {
+            Ok(_) => format!("promoted: {name}@{version} is active"),
+            Err(error) => format!("not promoted: {}", error.message()),
+        };
+        tracing::info!(model = name, reason, "the split is ended");
+        let mut state = self.state();
+        let of_model = state.models.entry(name.to_owned()).or_default();
+        // Another may have been asked for meanwhile.
+        if of_model.plan.take_if(|plan| plan.is_promoting).is_some() {
+            self.models.divide(name, None);
+            of_model.ended = Some(reason);
+        }
     }
 }
 
@@ -204,9 +234,9 @@ pub async fn watch(canaries: Arc<Canaries>) {
     loop {
         tokio::time::sleep(TICK).await;
         for (name, version) in canaries.tick() {
-            if let Err(error) = canaries.models.promote(&name, Some(&version)).await {
-                canaries.not_promoted(&name, error.message());
-            }
+            let canaries = Arc::clone(&canaries);
+            // It waits for the last frame of what is replaced.
+            tokio::spawn(async move { canaries.promote(&name, &version).await });
         }
     }
 }

@@ -106,7 +106,10 @@ async fn a_consumer_that_was_deleted_begins_again_and_nothing_is_answered_twice(
     store.publish("b", 30..40, &[]).await;
     store.settled().await;
     assert_once(&store.outcomes(80).await, 80);
-    assert_eq!(ended(&store.ledger().await), [80, 0, 70]);
+    let ledger = store.ledger().await;
+    // nats-server may begin the new consumer where it had written down that the old one was.
+    let [predictions, failures, duplicates] = ended(&ledger);
+    assert!((predictions, failures) == (80, 0) && (1..=70).contains(&duplicates), "{ledger}");
     let outcomes = store.context.get_stream("IQ_OUTCOMES").await.unwrap();
     // Two are this test's own.
     assert_eq!(outcomes.cached_info().state.consumer_count, 2, "look-ups leave their consumers");

@@ -112,6 +112,8 @@ impl Earlier {
         let mut pending = consumer.cached_info().num_pending;
         let mut messages = consumer.messages().await?;
         while pending > 0 {
+            // Where it is cut off, it goes on from there.
+            self.read.entry(source.to_owned()).and_modify(|known| *known = extent).or_insert(extent);
             let next = tokio::time::timeout(PATIENCE, messages.next()).await;
             let Some(message) = next.with_context(|| format!("nothing came for {PATIENCE:?}"))? else {
                 break;
