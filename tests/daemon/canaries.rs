@@ -35,6 +35,8 @@ impl Fleet {
             ("MODELS__WATCH", "false"),
             ("CACHE__ENABLED", "false"),
             ("LIMITS__TIMEOUT", "10s"),
+            // These daemons share few cores with other tests; latency is judged in crates/canary.
+            ("MODELS__CANARY__LATENCY", "100"),
         ];
         let mut running = Vec::new();
         for _ in 0..daemons {

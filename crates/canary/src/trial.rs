@@ -28,7 +28,8 @@ pub enum Arm {
 pub struct Limits {
     /// How many times as many failures it may have.
     pub failures: f64,
-    /// How many times the active version's 99th percentile its latency may be, as rarely as that one's.
+    /// How many times as often as the active version's its latency may be so many times that one's 99th
+    /// percentile.
     pub latency: f64,
     /// How many times less probable it may find the truth.
     pub score: f64,
@@ -117,7 +118,8 @@ impl Trial {
             && latency > p99.mul_f64(self.limits.latency)
             && is_new(&mut self.were_slow, key)
         {
-            self.slow.toss(is_canary, share, 1.0);
+            // A version with few frames shares no runs with the many of the other, and waits for its own.
+            self.slow.toss(is_canary, share, self.limits.latency);
         }
         if !is_canary {
             self.latencies.add(latency);

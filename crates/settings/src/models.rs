@@ -42,7 +42,7 @@ pub struct ModelRepository {
 pub struct Canary {
     /// How many times as many failures it may have.
     pub failures: f64,
-    /// How many times the other's 99th percentile its latency may be, as rarely as the other's.
+    /// How many times as often as the other's its latency may be so many times the other's 99th percentile.
     pub latency: f64,
     /// How many times less probable it may find the truth.
     pub score: f64,
