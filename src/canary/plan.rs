@@ -58,41 +58,30 @@ impl Plan {
     /// failure.
     pub fn frame(&mut self, version: &str, key: u64, latency: Result<Option<Duration>, ()>) {
         if version != self.wanted.baseline {
-            *self.frames.entry(version.to_owned()).or_default() += 1;
+            match self.frames.get_mut(version) {
+                Some(frames) => *frames += 1,
+                None => drop(self.frames.insert(version.to_owned(), 1)),
+            }
         }
-        let shares = |plan: &Self, canary: &str| {
-            let (canary, baseline) = (plan.split.share(canary), plan.split.share(&plan.wanted.baseline));
-            canary / (canary + baseline)
-        };
-        self.judge(version, |plan, canary, arm| {
-            let share = shares(plan, canary);
-            let trial = plan.trials.get_mut(canary)?;
-            match latency {
+        let (split, baseline) = (&self.split, &self.wanted.baseline);
+        let rest = split.share(baseline);
+        for (canary, trial, arm) in arms(&mut self.trials, baseline, version) {
+            let of = split.share(canary);
+            let share = of / (of + rest);
+            let worse = match latency {
                 Ok(Some(latency)) => trial.frame(arm, key, share, Some(latency)),
                 Ok(None) => None,
                 Err(()) => trial.frame(arm, key, share, None),
-            }
-        });
+            };
+            self.worse = self.worse.take().or_else(|| Some((canary.to_owned(), worse?)));
+        }
     }
 
     /// The truth of a frame has come: the score of its answer.
     pub fn scored(&mut self, version: &str, key: u64, score: f64) {
-        self.judge(version, |plan, canary, arm| plan.trials.get_mut(canary)?.scored(arm, key, score));
-    }
-
-    fn judge(&mut self, version: &str, mut tell: impl FnMut(&mut Self, &str, Arm) -> Option<Worse>) {
-        let canaries: Vec<String> = self.trials.keys().cloned().collect();
-        for canary in canaries {
-            let arm = if canary == version {
-                Arm::Canary
-            } else if version == self.wanted.baseline {
-                Arm::Active
-            } else {
-                continue;
-            };
-            if let Some(worse) = tell(self, &canary, arm) {
-                self.worse.get_or_insert((canary, worse));
-            }
+        for (canary, trial, arm) in arms(&mut self.trials, &self.wanted.baseline, version) {
+            let worse = trial.scored(arm, key, score);
+            self.worse = self.worse.take().or_else(|| Some((canary.to_owned(), worse?)));
         }
     }
 
@@ -149,6 +138,22 @@ impl Plan {
                        models.canary.false_alarms at most, however often it is looked at",
         })
     }
+}
+
+/// The trials that a frame of `version` is part of, and as which of the two.
+fn arms<'a>(
+    trials: &'a mut BTreeMap<String, Trial>,
+    baseline: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a mut Trial, Arm)> {
+    trials.iter_mut().filter_map(move |(canary, trial)| {
+        let arm = match version {
+            _ if version == canary => Arm::Canary,
+            _ if version == baseline => Arm::Active,
+            _ => return None,
+        };
+        Some((canary.as_str(), trial, arm))
+    })
 }
 
 /// In the order of their numbers, whichever is active here: daemons may differ in that, and a session has one

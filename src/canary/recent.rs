@@ -18,17 +18,26 @@ const OF_A_SESSION: usize = 64;
 
 /// An answer and whose it was.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct RecentAnswer {
     pub answer: Arc<Answer>,
     pub model: Arc<ModelId>,
     /// Where a split divided: the hash of what stays with a version.
     pub split: Option<u64>,
 }
 
+/// What a truth is about.
+#[derive(Debug, PartialEq)]
+pub enum Subject {
+    /// A frame of the source, by its id.
+    Frame(String),
+    /// A session.
+    Session(String),
+}
+
 /// Answers by frame, and the frames of sessions.
 #[derive(Debug)]
 pub struct Recent {
-    frames: LruCache<(String, String), Given>,
+    frames: LruCache<(String, String), RecentAnswer>,
     sessions: LruCache<String, Vec<(String, String)>>,
 }
 
@@ -40,7 +49,7 @@ impl Default for Recent {
 
 impl Recent {
     /// Keeps an answer.
-    pub fn add(&mut self, source: &str, frame_id: &str, session: Option<&str>, given: Given) {
+    pub fn add(&mut self, source: &str, frame_id: &str, session: Option<&str>, answer: RecentAnswer) {
         let key = (source.to_owned(), frame_id.to_owned());
         if let Some(session) = session {
             let frames = self.sessions.get_or_insert_mut(session.to_owned(), Vec::new);
@@ -49,17 +58,15 @@ impl Recent {
             }
             frames.push(key.clone());
         }
-        self.frames.put(key, given);
+        self.frames.put(key, answer);
     }
 
-    /// Takes the answer to a frame of a source: its truth is told once.
-    pub fn of_frame(&mut self, source: &str, frame_id: &str) -> Option<Given> {
-        self.frames.pop(&(source.to_owned(), frame_id.to_owned()))
-    }
-
-    /// Takes the answers to a session.
-    pub fn of_session(&mut self, session: &str) -> Vec<Given> {
-        let frames = self.sessions.pop(session).unwrap_or_default();
-        frames.into_iter().filter_map(|key| self.frames.pop(&key)).collect()
+    /// Takes the answers that a truth is about: a further one counts for nothing.
+    pub fn take(&mut self, source: &str, of: &Subject) -> Vec<RecentAnswer> {
+        let keys = match of {
+            Subject::Frame(frame) => vec![(source.to_owned(), frame.clone())],
+            Subject::Session(session) => self.sessions.pop(session).unwrap_or_default(),
+        };
+        keys.into_iter().filter_map(|key| self.frames.pop(&key)).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Tells the canaries of every outcome that was published.
+//! Judges every outcome that was published.
 
 use std::sync::Arc;
 

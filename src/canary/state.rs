@@ -11,7 +11,7 @@ use sferic_actors::outcome::{Answer, FailureCode, Outcome};
 use sferic_canary::{Limits, Tally, Truth};
 
 use super::plan::{Next, Plan};
-use super::recent::{Given, Recent};
+use super::recent::{Recent, RecentAnswer, Subject};
 use super::request::SplitRequest;
 use crate::models::ModelService;
 use crate::models::requests::read;
@@ -64,8 +64,10 @@ impl Canaries {
         };
         let mut state = self.state();
         let State { models, recent } = &mut *state;
-        let of_model = models.entry(model.name.clone()).or_default();
-        of_model.tallies.entry(model.version.clone()).or_default().frame(latency);
+        let Some(of_model) = get_or_default(models, &model.name) else { return };
+        if let Some(tally) = get_or_default(&mut of_model.tallies, &model.version) {
+            tally.frame(latency);
+        }
         if let (Some(plan), Some(key)) = (&mut of_model.plan, outcome.trail.split) {
             plan.frame(&model.version, key, latency);
         }
@@ -73,20 +75,17 @@ impl Canaries {
             && !matches!(*prediction.answer, Answer::Tensors(_))
         {
             let (answer, model) = (Arc::clone(&prediction.answer), Arc::clone(&prediction.model));
-            let given = Given { answer, model, split: outcome.trail.split };
+            let answer = RecentAnswer { answer, model, split: outcome.trail.split };
             let (info, source) = (&outcome.info, &outcome.envelope.source);
-            recent.add(source, &info.frame_id, info.session_id.as_deref(), given);
+            recent.add(source, &info.frame_id, info.session_id.as_deref(), answer);
         }
     }
 
-    /// Somebody says what was true.
-    pub(super) fn told(&self, source: &str, frame: Option<&str>, session: Option<&str>, truth: &Truth) {
+    /// Scores the answers that a truth is about.
+    pub(super) fn score(&self, source: &str, of: &Subject, truth: &Truth) {
         let mut state = self.state();
         let State { models, recent } = &mut *state;
-        let mut given = Vec::new();
-        given.extend(frame.and_then(|frame| recent.of_frame(source, frame)));
-        given.extend(session.map(|session| recent.of_session(session)).unwrap_or_default());
-        for Given { answer, model, split } in given {
+        for RecentAnswer { answer, model, split } in recent.take(source, of) {
             let of_model = models.entry(model.name.clone()).or_default();
             let tally = of_model.tallies.entry(model.version.clone()).or_default();
             if let (Some(score), Some(plan), Some(key)) =
@@ -216,6 +215,14 @@ impl Canaries {
             of_model.ended = Some(reason);
         }
     }
+}
+
+/// The value of a key, without copying one that is there.
+fn get_or_default<'a, T: Default>(map: &'a mut BTreeMap<String, T>, key: &str) -> Option<&'a mut T> {
+    if !map.contains_key(key) {
+        map.insert(key.to_owned(), T::default());
+    }
+    map.get_mut(key)
 }
 
 fn view(name: &str, of_model: Option<&OfModel>) -> Value {

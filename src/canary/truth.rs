@@ -9,6 +9,7 @@ use sferic_canary::Truth;
 use sferic_telemetry::Throttle;
 use tokio::time::Instant;
 
+use super::recent::Subject;
 use super::state::Canaries;
 use crate::nats::Connection;
 
@@ -38,9 +39,7 @@ pub async fn read_truth(connection: Connection, prefix: String, canaries: Arc<Ca
         while let Some(message) = messages.next().await {
             let source = message.subject.get(skip..).unwrap_or_default();
             match parse(&message.payload) {
-                Ok(told) => {
-                    canaries.told(source, told.frame_id.as_deref(), told.session_id.as_deref(), &told.truth)
-                }
+                Ok((of, truth)) => canaries.score(source, &of, &truth),
                 Err(error) => {
                     if let Some(suppressed) = throttle.pass(Instant::now()) {
                         tracing::warn!(source, error, suppressed, "a truth cannot be read");
@@ -53,24 +52,19 @@ pub async fn read_truth(connection: Connection, prefix: String, canaries: Arc<Ca
     }
 }
 
-#[derive(Debug)]
-struct Told {
-    frame_id: Option<String>,
-    session_id: Option<String>,
-    truth: Truth,
-}
-
-/// JSON or MessagePack, told apart by the first byte, which of a JSON object is a brace.
-fn parse(payload: &[u8]) -> Result<Told, String> {
+/// Reads JSON or MessagePack; the first byte of a JSON object is a brace.
+fn parse(payload: &[u8]) -> Result<(Subject, Truth), String> {
     let is_json = payload.trim_ascii_start().first() == Some(&b'{');
     let message: Message = match is_json {
         true => serde_json::from_slice(payload).map_err(|error| error.to_string())?,
         false => rmp_serde::from_slice(payload).map_err(|error| error.to_string())?,
     };
     let Message { frame_id, session_id, position, label } = message;
-    if frame_id.is_some() == session_id.is_some() {
-        return Err("it must have one of `frame_id` and `session_id`".to_owned());
-    }
+    let of = match (frame_id, session_id) {
+        (Some(frame), None) => Subject::Frame(frame),
+        (None, Some(session)) => Subject::Session(session),
+        _ => return Err("it must have one of `frame_id` and `session_id`".to_owned()),
+    };
     if position.is_none() && label.is_none() {
         return Err("it must have a `position` or a `label`".to_owned());
     }
@@ -81,7 +75,7 @@ fn parse(payload: &[u8]) -> Result<Told, String> {
             "its position is {latitude}, {longitude}, must be degrees of latitude, longitude"
         ));
     }
-    Ok(Told { frame_id, session_id, truth: Truth { position, label } })
+    Ok((of, Truth { position, label }))
 }
 
 #[cfg(test)]
@@ -90,13 +84,13 @@ mod tests {
 
     #[test]
     fn a_truth_names_a_frame_or_a_session_and_says_something() {
-        let told =
-            parse(br#" {"frame_id": "7", "position": {"latitude": 52.5, "longitude": 13.4}}"#).unwrap();
-        assert_eq!(told.frame_id.as_deref(), Some("7"));
-        assert_eq!(told.truth.position, Some(Position { latitude: 52.5, longitude: 13.4 }));
+        let position = br#" {"frame_id": "7", "position": {"latitude": 52.5, "longitude": 13.4}}"#;
+        let (of, truth) = parse(position).unwrap();
+        assert_eq!(of, Subject::Frame("7".into()));
+        assert_eq!(truth.position, Some(Position { latitude: 52.5, longitude: 13.4 }));
         let packed = rmp_serde::to_vec_named(&serde_json::json!({"session_id": "s", "label": "fm"})).unwrap();
-        let told = parse(&packed).unwrap();
-        assert_eq!((told.session_id.as_deref(), told.truth.label.as_deref()), (Some("s"), Some("fm")));
+        let (of, truth) = parse(&packed).unwrap();
+        assert_eq!((of, truth.label.as_deref()), (Subject::Session("s".into()), Some("fm")));
         for wrong in [
             r#"{"frame_id": "7"}"#,
             r#"{"label": "fm"}"#,

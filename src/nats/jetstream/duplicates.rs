@@ -33,7 +33,7 @@ pub struct Sending {
     pub is_renamed: bool,
 }
 
-/// Tells duplicates.
+/// Detects outcomes that are in their stream already.
 pub struct Duplicates {
     connection: Connection,
     streams: Streams,
@@ -59,12 +59,12 @@ impl Duplicates {
         results: &mut [Result<End, PublishError>],
     ) {
         let delivery = |each: &Sending| outcomes[each.index].envelope.delivery.as_ref();
-        let is_forgotten =
-            |each: &Sending| delivery(each).is_some_and(|delivery| self.streams.may_have_forgotten(delivery));
-        if !sending.iter().any(is_forgotten) {
+        let is_past_window =
+            |each: &Sending| delivery(each).is_some_and(|delivery| self.streams.may_be_past_window(delivery));
+        if !sending.iter().any(is_past_window) {
             return;
         }
-        let (doubtful, certain): (Vec<_>, _) = std::mem::take(sending).into_iter().partition(is_forgotten);
+        let (doubtful, certain): (Vec<_>, _) = std::mem::take(sending).into_iter().partition(is_past_window);
         *sending = certain;
         let mut earlier = self.earlier.lock().await;
         let frames = doubtful
@@ -112,7 +112,7 @@ impl Duplicates {
             && !self.streams.may_come_again(delivery)
             && self.connection.traffic().connects == 1;
         let is_first = delivery.deliveries == 1 && !sent.is_repeated;
-        if !self.streams.answered(self.is_namesake(delivery, sequence, is_first)).await? {
+        if !self.streams.answered(self.is_of_another_frame(delivery, sequence, is_first)).await? {
             if is_surprise {
                 let (frame_id, source) = (&outcome.info.frame_id, &outcome.envelope.source);
                 let what = "the stream had an outcome of a frame that was delivered once";
@@ -132,13 +132,18 @@ impl Duplicates {
 
     /// Whether the outcome at `sequence` is older than the stream of frames: it has the same id, but is
     /// another frame's. `is_first`: the frame was delivered once, and its outcome sent once.
-    async fn is_namesake(&self, delivery: &Delivery, sequence: u64, is_first: bool) -> anyhow::Result<bool> {
+    async fn is_of_another_frame(
+        &self,
+        delivery: &Delivery,
+        sequence: u64,
+        is_first: bool,
+    ) -> anyhow::Result<bool> {
         let (context, settings) = (self.streams.context(), self.streams.settings());
         if is_first && self.looked.pass(Instant::now()).is_some() {
             let frames = context.get_stream(&settings.frames_stream).await?;
             self.streams.saw_made(frames.cached_info().created, None);
         }
-        if !self.streams.may_have_namesake(delivery) {
+        if !self.streams.may_share_id(delivery) {
             return Ok(false);
         }
         let outcomes = context.get_stream_no_info(&settings.outcomes_stream).await?;

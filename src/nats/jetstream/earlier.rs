@@ -94,7 +94,7 @@ impl Earlier {
         // Outcomes from before the stream was made are of other frames.
         let since_ns = first_ns.saturating_sub(MARGIN.as_nanos() as u64).max(self.made_ns[0]);
         let known = self.read.get(source).filter(|extent| extent.since_ns <= since_ns).copied();
-        let mut extent = known.unwrap_or(Extent { since_ns, next: None });
+        let extent = known.unwrap_or(Extent { since_ns, next: None });
         let start_time = OffsetDateTime::from_unix_timestamp_nanos(extent.since_ns.into())?;
         let prefix = streams.prefix();
         let subject = |kind| format!("{prefix}.{kind}.{source}");
@@ -111,9 +111,9 @@ impl Earlier {
         let name = consumer.cached_info().name.clone();
         let mut pending = consumer.cached_info().num_pending;
         let mut messages = consumer.messages().await?;
+        // Kept up to date, so that a look that is cut off goes on from there.
+        let extent = self.read.entry(source.to_owned()).insert_entry(extent).into_mut();
         while pending > 0 {
-            // Where it is cut off, it goes on from there.
-            self.read.entry(source.to_owned()).and_modify(|known| *known = extent).or_insert(extent);
             let next = tokio::time::timeout(PATIENCE, messages.next()).await;
             let Some(message) = next.with_context(|| format!("nothing came for {PATIENCE:?}"))? else {
                 break;
@@ -128,7 +128,6 @@ impl Earlier {
             pending = info.pending;
         }
         drop(messages);
-        self.read.insert(source.to_owned(), extent);
         // It would go by itself, but later than the next ones come.
         if let Err(error) = outcomes.delete_consumer(&name).await {
             tracing::debug!(%error, name, "a consumer of outcomes is left to itself");

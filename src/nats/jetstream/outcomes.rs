@@ -107,7 +107,6 @@ impl StreamOutcomes {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
-            let _ = tokio::time::timeout_at(give_up, self.connection.is_up_within(self.bound)).await;
         }
         if sending.len() < asked {
             self.failing.clear();

@@ -38,7 +38,7 @@ const START: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How much later than it says a server may forget ids, and how much its clock may go back.
-const NAMESAKE_SLACK: Duration = Duration::from_secs(60);
+const WINDOW_SLACK: Duration = Duration::from_secs(60);
 
 /// Timeout of a request to JetStream.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ impl Streams {
     /// Whether the stream of outcomes may have one of this frame that it no longer takes for a duplicate. How
     /// often it was delivered does not matter: a server that was killed, or a consumer that was made anew,
     /// may not remember, and others may have had it while this process stood still.
-    pub fn may_have_forgotten(&self, delivery: &Delivery) -> bool {
+    pub fn may_be_past_window(&self, delivery: &Delivery) -> bool {
         self.age(delivery) > self.settings.duplicate_window / 2
     }
 
@@ -103,9 +103,9 @@ impl Streams {
 
     /// Whether an outcome with the id of this frame's, which the stream of outcomes has not forgotten, may be
     /// older than the stream of frames.
-    pub fn may_have_namesake(&self, delivery: &Delivery) -> bool {
+    pub fn may_share_id(&self, delivery: &Delivery) -> bool {
         let age = Duration::from_nanos(delivery.published_ns.saturating_sub(self.frames_made_ns()));
-        age < self.settings.duplicate_window + NAMESAKE_SLACK
+        age < self.settings.duplicate_window + WINDOW_SLACK
     }
 
     /// When the stream of frames was made, nanoseconds since 1970.
