@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::account::admission::Admission;
+use crate::account::copies::Copies;
 use crate::account::gaps::GapWatch;
 use crate::account::ledger::Ledger;
 use crate::breaker::Circuits;
@@ -23,6 +24,8 @@ pub struct SharedState {
     pub gaps: Arc<GapWatch>,
     /// The permits.
     pub admission: Arc<Admission>,
+    /// Copies for versions that only watch.
+    pub copies: Arc<Copies>,
     /// The timer of all deadlines.
     pub deadlines: Arc<Deadlines>,
     /// The outcomes that are not published yet.

@@ -45,8 +45,8 @@ impl Control {
             endpoints::breaker(&shared_state.circuits),
             endpoints::cache(&shared_state.cache),
         ];
-        all.extend(endpoints::models(&self.models, &self.recorded));
-        all.push(endpoints::split(&self.canaries));
+        all.extend(endpoints::models(&self.models, &self.recorded, &self.canaries));
+        all.extend([endpoints::split(&self.canaries), endpoints::shadow(&self.canaries)]);
         Service::start(connection, metadata, all, move || counted.statistics()).await
     }
 

@@ -34,13 +34,18 @@ struct CacheRequest {
 }
 
 /// The endpoints about models: the list, one of them, and changes.
-pub fn models(models: &Arc<ModelService>, recorded: &Arc<Recorded>) -> Vec<Endpoint> {
+pub fn models(
+    models: &Arc<ModelService>,
+    recorded: &Arc<Recorded>,
+    canaries: &Arc<Canaries>,
+) -> Vec<Endpoint> {
     let listing = Arc::clone(models);
-    let (asked, recorded) = (Arc::clone(models), Arc::clone(recorded));
+    let (asked, recorded, canaries) = (Arc::clone(models), Arc::clone(recorded), Arc::clone(canaries));
     let mut endpoints = vec![
         Endpoint::new("models", move |_| std::future::ready(Ok(listing.list()))),
         Endpoint::new("models.info", move |request| {
-            std::future::ready(requests::info(&asked, &recorded, &request))
+            let info = requests::info(&asked, &recorded, &request);
+            std::future::ready(info.map(|info| canaries.with_truth(info)))
         }),
     ];
     for name in requests::CHANGES {
@@ -57,6 +62,12 @@ pub fn models(models: &Arc<ModelService>, recorded: &Arc<Recorded>) -> Vec<Endpo
 pub fn split(canaries: &Arc<Canaries>) -> Endpoint {
     let canaries = Arc::clone(canaries);
     Endpoint::new("models.split", move |request| std::future::ready(canaries.split(&request)))
+}
+
+/// The endpoint `sferic.models.shadow`.
+pub fn shadow(canaries: &Arc<Canaries>) -> Endpoint {
+    let canaries = Arc::clone(canaries);
+    Endpoint::new("models.shadow", move |request| std::future::ready(canaries.shadow(&request)))
 }
 
 /// The endpoint `sferic.breaker`.

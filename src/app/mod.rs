@@ -6,6 +6,7 @@ mod decoder;
 mod direct;
 mod endpoints;
 mod extractor;
+mod load;
 mod metrics;
 mod missed;
 mod pause;
@@ -14,40 +15,41 @@ mod tensors;
 mod transport;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
 use configs::{breaker_config, canary_limits, export_options, pipeline_config, trace_options};
 use control::Control;
 pub use decoder::FrameDecoder;
 use direct::Direct;
 pub use extractor::extractors;
 use futures::{FutureExt, future};
+pub use load::{check_threads, load_models, options};
 use metrics::Metrics;
 pub use missed::Unseen;
 use readiness::{Lifecycle, Readiness};
 use sferic_actors::breaker::Circuits;
 use sferic_actors::pipeline::{Pipeline, Ports, SharedState};
 use sferic_actors::task::Task;
-use sferic_onnx::{Catalog, FolderCheck, Options, Runtime, runners};
-use sferic_registry::TrustedKeys;
+use sferic_onnx::runners;
 use sferic_samples::BufferPool;
-use sferic_settings::{Settings, available_cores, given};
+use sferic_settings::{Settings, given};
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
 use sferic_telemetry::otlp;
 use sferic_telemetry::traces::Traces;
 use transport::{Records, StreamParts, Transport};
 
-use crate::canary::{self, Canaries, Judged};
+use crate::canary::{self, Canaries, Judged, Shadowing};
 use crate::http;
-use crate::models::{ModelService, Sources, trusted_keys, watch};
+use crate::models::{ModelService, Sources, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
 use crate::shared_cache;
 
 /// Time for HTTP clients to take the answers to what they asked.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Bytes of the buffers of shadow versions, which run one by one.
+const SHADOW_BUFFERS: usize = 16 << 20;
 
 /// A running daemon.
 pub struct App {
@@ -105,7 +107,8 @@ impl App {
         let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
         let Transport { source, mut frames, sink, outcomes_refused, streams } =
             transport::open(settings, &connection, &accounts.admission, records).await?;
-        let canaries = Canaries::new(Arc::clone(&models), Arc::clone(&circuits), canary_limits(settings));
+        let (canaries, answered) =
+            Canaries::new(Arc::clone(&models), Arc::clone(&circuits), canary_limits(settings));
         let sink = Judged::new(sink, Arc::clone(&canaries));
         let instance = uuid::Uuid::now_v7().to_string();
         let (source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
@@ -197,6 +200,15 @@ impl App {
             vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
         background.extend(watching);
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
+        let shadowing = Shadowing {
+            canaries: Arc::clone(&canaries),
+            shared_state: Arc::clone(pipeline.shared_state()),
+            // Buffers of its own: a thread that may be kept from running takes no lock of the data path.
+            workers: extractors(BufferPool::new(settings.buffers.ttl, SHADOW_BUFFERS)),
+            runners: runners(),
+            bound: settings.limits.max_timeout,
+        };
+        background.push(Task::spawn(shadowing.run(answered)));
         background.push(Task::spawn(canary::watch(Arc::clone(&canaries))));
         background.push(Task::spawn(canary::read_truth(connection.clone(), prefix.clone(), canaries)));
         if settings.models.watch {
@@ -304,96 +316,10 @@ impl App {
     }
 }
 
-/// Loads and warms the models of the settings' repository, off the async threads.
-///
-/// # Errors
-/// The library or the repository is missing, or no version of the default model can be served; then with the
-/// reasons.
-pub async fn load_models(settings: &Settings) -> anyhow::Result<(Catalog, Runtime)> {
-    let library = settings.onnx.library.clone();
-    let repository = settings.models.repository.clone();
-    let options = options(settings)?;
-    let loading = tokio::task::spawn_blocking(move || {
-        let runtime = Runtime::open(given(&library).map(Path::new))?;
-        anyhow::Ok((Catalog::load(&repository, &runtime, &options)?, runtime))
-    });
-    let (catalog, runtime) = loading.await.context("loading the models panicked")??;
-    let default = &settings.models.default;
-    if let Err(failure) = catalog.resolve(default) {
-        let reasons: String = catalog
-            .refused()
-            .iter()
-            .filter(|refused| refused.name().is(default))
-            .map(|refused| format!("; {refused}"))
-            .collect();
-        bail!("models.default: {}{reasons}", failure.message);
-    }
-    Ok((catalog, runtime))
-}
-
-/// The load options in the settings.
-///
-/// # Errors
-/// One of `models.trusted_keys` cannot be read.
-pub fn options(settings: &Settings) -> anyhow::Result<Options> {
-    let (pool, max_bytes) = (&settings.pool, settings.models.max_bytes);
-    let check = |keys: TrustedKeys| FolderCheck::new(move |folder| keys.check(folder, max_bytes));
-    Ok(Options {
-        sessions: pool.sessions,
-        intra_threads: pool.intra_threads,
-        max_batch: pool.max_batch,
-        providers: pool.execution_providers.clone(),
-        confidence_interval: settings.output.confidence_interval,
-        max_versions: settings.models.max_versions,
-        max_bytes,
-        pinned: Some(settings.models.default.clone()),
-        graphs: given(&settings.onnx.graphs).map(Into::into),
-        check: trusted_keys(settings)?.map(check),
-    })
-}
-
-/// Checks that sessions do not have more threads than there are cores.
-///
-/// # Errors
-/// The arithmetic, and what to change.
-pub fn check_threads(settings: &Settings) -> anyhow::Result<()> {
-    let (sessions, intra, cores) = (settings.pool.sessions, settings.pool.intra_threads, available_cores());
-    if sessions * intra > cores && !settings.pool.allow_oversubscribed {
-        bail!(
-            "pool.sessions × pool.intra_threads = {sessions} × {intra} = {} threads on {cores} cores; \
-             lower one of them, or set pool.allow_oversubscribed",
-            sessions * intra
-        );
-    }
-    Ok(())
-}
-
 async fn sweep(buffers: BufferPool, ttl: Duration) {
     let mut tick = tokio::time::interval((ttl / 4).max(Duration::from_millis(100)));
     loop {
         tick.tick().await;
         buffers.sweep(tokio::time::Instant::now().into_std());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_threads_than_cores_are_refused_with_the_arithmetic() {
-        let mut settings = Settings::default();
-        assert!(check_threads(&settings).is_ok(), "the defaults fit every machine");
-        let cores = available_cores();
-        (settings.pool.sessions, settings.pool.intra_threads) = (cores, 2);
-        let error = check_threads(&settings).expect_err("taken").to_string();
-        for part in [
-            format!("{cores} × 2 = {} threads on {cores} cores", 2 * cores),
-            "pool.allow_oversubscribed".into(),
-        ] {
-            assert!(error.contains(&part), "{part:?} is not in {error:?}");
-        }
-        settings.pool.allow_oversubscribed = true;
-        assert!(check_threads(&settings).is_ok());
     }
 }

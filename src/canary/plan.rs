@@ -1,9 +1,12 @@
 //! A split in force: which step it is in, and what its versions have shown.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sferic_actors::account::trail::Assignment;
+use sferic_actors::frame::ModelId;
 use sferic_actors::routing::Split;
 use sferic_canary::{Arm, Limits, Trial, Worse};
 use tokio::time::Instant;
@@ -15,12 +18,16 @@ use super::request::Wanted;
 pub struct Plan {
     pub wanted: Wanted,
     pub split: Split,
+    /// What is compared, as it was loaded when the split began.
+    pub versions: Vec<Arc<ModelId>>,
     /// One for each canary.
     trials: BTreeMap<String, Trial>,
     /// Frames of each canary since the step began.
     frames: BTreeMap<String, u64>,
     step: usize,
     step_began: Instant,
+    /// The circuit of the baseline is not closed: its failures are not those of its model.
+    pub is_paused: bool,
     /// Its canary is about to become active.
     pub is_promoting: bool,
     /// A canary that is worse, and in what.
@@ -39,24 +46,33 @@ pub enum Next {
 }
 
 impl Plan {
-    /// Begins with the first step.
-    pub fn new(model: &str, wanted: Wanted, limits: Limits) -> Self {
+    /// Begins with the first step; `loaded` are the versions of the model.
+    pub fn new(model: &str, wanted: Wanted, limits: Limits, loaded: Vec<Arc<ModelId>>) -> Self {
         let of = |(canary, _): &(String, f64)| (canary.clone(), Trial::new(limits));
+        let is_compared = |id: &Arc<ModelId>| {
+            id.version == wanted.baseline || wanted.canaries.iter().any(|(canary, _)| *canary == id.version)
+        };
         Self {
             split: split(model, &wanted, 0),
+            versions: loaded.into_iter().filter(is_compared).collect(),
             trials: wanted.canaries.iter().map(of).collect(),
             frames: BTreeMap::new(),
             step: 0,
             step_began: Instant::now(),
+            is_paused: false,
             is_promoting: false,
             worse: None,
             wanted,
         }
     }
 
-    /// A frame that the split has divided has ended: with which version, of whom, after which time or with a
-    /// failure.
-    pub fn frame(&mut self, version: &str, key: u64, latency: Result<Option<Duration>, ()>) {
+    /// A frame that a split has divided has ended: with which version, of whom, after which time or with a
+    /// failure. One of an earlier split or step says nothing.
+    pub fn frame(&mut self, version: &str, of: Assignment, latency: Result<Option<Duration>, ()>) {
+        let Assignment { split, key } = of;
+        if split != self.split.number || self.is_paused {
+            return;
+        }
         if version != self.wanted.baseline {
             match self.frames.get_mut(version) {
                 Some(frames) => *frames += 1,
@@ -78,7 +94,9 @@ impl Plan {
     }
 
     /// The truth of a frame has come: the score of its answer.
-    pub fn scored(&mut self, version: &str, key: u64, score: f64) {
+    pub fn scored(&mut self, version: &str, of: Assignment, score: f64) {
+        // Also of an earlier step: scores are compared whatever the shares are.
+        let key = of.key;
         for (canary, trial, arm) in arms(&mut self.trials, &self.wanted.baseline, version) {
             let worse = trial.scored(arm, key, score);
             self.worse = self.worse.take().or_else(|| Some((canary.to_owned(), worse?)));
@@ -88,7 +106,7 @@ impl Plan {
     /// What is due now.
     pub fn next(&self) -> Option<Next> {
         let is_over = self.wanted.lasts.is_some_and(|lasts| self.step_began.elapsed() >= lasts);
-        if !is_over || self.is_promoting {
+        if !is_over || self.is_promoting || self.is_paused {
             return None;
         }
         if self.wanted.steps.is_empty() {

@@ -1,9 +1,11 @@
 //! The latest answers, for truths that come after them.
 
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
+use sferic_actors::account::trail::Assignment;
 use sferic_actors::frame::ModelId;
 use sferic_actors::outcome::Answer;
 
@@ -21,8 +23,12 @@ const OF_A_SESSION: usize = 64;
 pub struct RecentAnswer {
     pub answer: Arc<Answer>,
     pub model: Arc<ModelId>,
-    /// Where a split divided: the hash of what stays with a version.
-    pub split: Option<u64>,
+    /// Where a split divided.
+    pub split: Option<Assignment>,
+    /// What the shadow has answered to the same frame, and whose that is.
+    pub shadow: Option<(Arc<Answer>, Arc<ModelId>)>,
+    /// Its session as a number, where it has one.
+    pub session: Option<u64>,
 }
 
 /// What a truth is about.
@@ -39,17 +45,23 @@ pub enum Subject {
 pub struct Recent {
     frames: LruCache<(String, String), RecentAnswer>,
     sessions: LruCache<String, Vec<(String, String)>>,
+    numbers: RandomState,
 }
 
 impl Default for Recent {
     fn default() -> Self {
-        Self { frames: LruCache::new(ANSWERS), sessions: LruCache::new(SESSIONS) }
+        Self {
+            frames: LruCache::new(ANSWERS),
+            sessions: LruCache::new(SESSIONS),
+            numbers: RandomState::new(),
+        }
     }
 }
 
 impl Recent {
     /// Keeps an answer.
-    pub fn add(&mut self, source: &str, frame_id: &str, session: Option<&str>, answer: RecentAnswer) {
+    pub fn add(&mut self, source: &str, frame_id: &str, session: Option<&str>, mut answer: RecentAnswer) {
+        answer.session = session.map(|session| self.numbers.hash_one(session));
         let key = (source.to_owned(), frame_id.to_owned());
         if let Some(session) = session {
             let frames = self.sessions.get_or_insert_mut(session.to_owned(), Vec::new);
@@ -59,6 +71,13 @@ impl Recent {
             frames.push(key.clone());
         }
         self.frames.put(key, answer);
+    }
+
+    /// Adds what a shadow has answered to a frame that is still kept.
+    pub fn add_shadow(&mut self, source: &str, frame_id: &str, answer: Arc<Answer>, model: Arc<ModelId>) {
+        if let Some(recent) = self.frames.peek_mut(&(source.to_owned(), frame_id.to_owned())) {
+            recent.shadow = Some((answer, model));
+        }
     }
 
     /// Takes the answers that a truth is about: a further one counts for nothing.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use sferic_actors::routing::SplitKey;
 
+use crate::models::requests::VersionText;
 use crate::nats::ControlError;
 
 /// How long a step of a growing split lasts where nothing is said.
@@ -35,6 +36,53 @@ pub struct SplitRequest {
     pub lasts: Option<Duration>,
     /// Frames that the new version must have answered before the next step.
     pub min_frames: Option<u64>,
+}
+
+/// Request of `sferic.models.shadow`: without `version` it only shows, with null it ends the shadow.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object of `model`, `version`, `share`")]
+pub struct ShadowRequest {
+    /// The model's name; absent: the default model.
+    pub model: Option<String>,
+    /// The version that gets copies.
+    #[serde(default, deserialize_with = "given")]
+    pub version: Option<Option<VersionText>>,
+    /// Share of the frames that are copied, 0 to 1.
+    pub share: Option<f64>,
+}
+
+/// Tells null from nothing.
+fn given<'de, D: Deserializer<'de>>(of: D) -> Result<Option<Option<VersionText>>, D::Error> {
+    Option::deserialize(of).map(Some)
+}
+
+impl ShadowRequest {
+    /// Checks it against the `active` version and those that are `loaded`. `None`: it ends the shadow.
+    ///
+    /// # Errors
+    /// What is wrong, with what is allowed.
+    pub fn wanted(&self, active: &str, loaded: &[String]) -> Result<Option<(String, f64)>, ControlError> {
+        let share = self.share.unwrap_or(1.0);
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(ControlError::new(400, format!("`share` is {share}, must be above 0 and at most 1")));
+        }
+        let Some(version) = self.version.clone().flatten().map(VersionText::into_text) else {
+            return Ok(None);
+        };
+        if version == active {
+            let message = format!("version {version} is active: a shadow is another version");
+            return Err(ControlError::new(409, message));
+        }
+        if !loaded.contains(&version) {
+            return Err(not_loaded(&version, loaded));
+        }
+        Ok(Some((version, share)))
+    }
+}
+
+fn not_loaded(version: &str, loaded: &[String]) -> ControlError {
+    let there = loaded.join(", ");
+    ControlError::new(409, format!("version {version} is not loaded: load it first; there are {there}"))
 }
 
 /// A split that was asked for and can be.
@@ -72,9 +120,7 @@ impl SplitRequest {
                 return wrong(format!("`weights` has {weight} for version {version}, must be above 0"));
             }
             if !loaded.contains(version) {
-                let there = loaded.join(", ");
-                let message = format!("version {version} is not loaded: load it first; there are {there}");
-                return Err(ControlError::new(409, message));
+                return Err(not_loaded(version, loaded));
             }
         }
         let steps = self.steps.clone().unwrap_or_default();
@@ -137,6 +183,28 @@ mod tests {
             wanted(json!({"weights": {"2": 1}, "steps": [1, 5, 25, 100], "for": "1m"})).unwrap().unwrap();
         assert_eq!((split.baseline.as_str(), split.min_frames), ("1", MIN_FRAMES));
         assert_eq!(split.lasts, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_shadow_is_a_loaded_version_beside_the_active_one() {
+        let wanted = |request: Value| {
+            let request: ShadowRequest = serde_json::from_value(request).unwrap();
+            request.wanted("1", &["1".to_owned(), "2".to_owned()])
+        };
+        assert_eq!(wanted(json!({"version": 2})).unwrap(), Some(("2".into(), 1.0)));
+        assert_eq!(wanted(json!({"version": "2", "share": 0.25})).unwrap(), Some(("2".into(), 0.25)));
+        assert_eq!(wanted(json!({"version": null})).unwrap(), None);
+        for (request, says) in [
+            (json!({"version": "1"}), "version 1 is active"),
+            (json!({"version": "3"}), "version 3 is not loaded: load it first; there are 1, 2"),
+            (json!({"version": "2", "share": 0}), "`share` is 0, must be above 0 and at most 1"),
+            (json!({"version": "2", "share": 1.5}), "`share` is 1.5"),
+        ] {
+            let message = wanted(request).unwrap_err().message().to_owned();
+            assert!(message.contains(says), "{message}");
+        }
+        let request: ShadowRequest = serde_json::from_value(json!({})).unwrap();
+        assert!(request.version.is_none());
     }
 
     #[test]

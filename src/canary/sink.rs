@@ -27,9 +27,10 @@ impl OutcomeSink for Judged {
     fn publish<'a>(&'a self, outcomes: &'a mut [Outcome]) -> BoxFuture<'a, Vec<Result<End, PublishError>>> {
         async move {
             let results = self.sink.publish(outcomes).await;
-            for (outcome, result) in outcomes.iter().zip(&results) {
-                if matches!(result, Ok(End::Prediction | End::Failure)) {
-                    self.canaries.ended(outcome);
+            for (outcome, result) in outcomes.iter_mut().zip(&results) {
+                // A failure whose frame comes again is one of the version that had it.
+                if let Ok(end @ (End::Prediction | End::Failure | End::Redelivered(_))) = result {
+                    self.canaries.ended(outcome, *end);
                 }
             }
             results

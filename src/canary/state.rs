@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use sferic_actors::account::ledger::End;
+use sferic_actors::account::trail::Assignment;
 use sferic_actors::breaker::{CircuitState, Circuits};
+use sferic_actors::frame::ModelId;
 use sferic_actors::outcome::{Answer, FailureCode, Outcome};
 use sferic_canary::{Limits, Tally, Truth};
+use tokio::sync::mpsc;
 
+use super::in_shadow::{Answered, InShadow};
 use super::plan::{Next, Plan};
 use super::recent::{Recent, RecentAnswer, Subject};
 use super::request::SplitRequest;
@@ -20,40 +25,70 @@ use crate::nats::ControlError;
 /// Interval at which splits go on or end.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Frames that may wait to be seen by shadows.
+const COPIES: usize = 64;
+
 /// Judges versions.
 pub struct Canaries {
-    models: Arc<ModelService>,
+    pub(super) models: Arc<ModelService>,
     circuits: Arc<Circuits>,
     limits: Limits,
     state: Mutex<State>,
+    answered: mpsc::Sender<Answered>,
 }
 
 #[derive(Default)]
-struct State {
-    models: BTreeMap<String, OfModel>,
-    recent: Recent,
+pub(super) struct State {
+    pub(super) models: BTreeMap<String, OfModel>,
+    pub(super) recent: Recent,
 }
 
 #[derive(Default)]
-struct OfModel {
-    tallies: BTreeMap<String, Tally>,
+pub(super) struct OfModel {
+    /// Of each version, as long as it has the same files.
+    tallies: BTreeMap<String, (Arc<ModelId>, Tally)>,
     plan: Option<Plan>,
     /// Why the last split ended.
     ended: Option<String>,
+    pub(super) shadow: Option<InShadow>,
+    /// Why the last shadow ended.
+    pub(super) shadow_ended: Option<String>,
+}
+
+impl OfModel {
+    fn tally(&mut self, id: &Arc<ModelId>) -> Option<&mut Tally> {
+        // Without copying the version of one that is there.
+        if self.tallies.get(&id.version).is_none_or(|(of, _)| of != id) {
+            self.tallies.insert(id.version.clone(), (Arc::clone(id), Tally::default()));
+        }
+        self.tallies.get_mut(&id.version).map(|(_, tally)| tally)
+    }
 }
 
 impl Canaries {
-    /// None yet.
-    pub fn new(models: Arc<ModelService>, circuits: Arc<Circuits>, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { models, circuits, limits, state: Mutex::default() })
+    /// None yet. The receiver gets the frames that shadows are to see.
+    pub fn new(
+        models: Arc<ModelService>,
+        circuits: Arc<Circuits>,
+        limits: Limits,
+    ) -> (Arc<Self>, mpsc::Receiver<Answered>) {
+        // The copies are bounded themselves.
+        let (answered, receiver) = mpsc::channel(COPIES);
+        (Arc::new(Self { models, circuits, limits, state: Mutex::default(), answered }), receiver)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A frame has ended.
-    pub(super) fn ended(&self, outcome: &Outcome) {
+    pub(super) fn ended(&self, outcome: &mut Outcome, end: End) {
+        if let Some(answered) = Answered::take(outcome, end) {
+            let _ = self.answered.try_send(answered);
+        }
+        if let Some((model, assignment)) = outcome.trail.declined.take() {
+            self.state().count(&model, Some(assignment), Err(()));
+        }
         let Some(model) = &outcome.trail.model else { return };
         let latency = match &outcome.result {
             // From the cache it says nothing of the version's speed.
@@ -63,21 +98,15 @@ impl Canaries {
             Err(_) => Err(()),
         };
         let mut state = self.state();
-        let State { models, recent } = &mut *state;
-        let Some(of_model) = get_or_default(models, &model.name) else { return };
-        if let Some(tally) = get_or_default(&mut of_model.tallies, &model.version) {
-            tally.frame(latency);
-        }
-        if let (Some(plan), Some(key)) = (&mut of_model.plan, outcome.trail.split) {
-            plan.frame(&model.version, key, latency);
-        }
+        state.count(model, outcome.trail.split, latency);
         if let Ok(prediction) = &outcome.result
             && !matches!(*prediction.answer, Answer::Tensors(_))
         {
             let (answer, model) = (Arc::clone(&prediction.answer), Arc::clone(&prediction.model));
-            let answer = RecentAnswer { answer, model, split: outcome.trail.split };
+            let split = outcome.trail.split;
+            let answer = RecentAnswer { answer, model, split, shadow: None, session: None };
             let (info, source) = (&outcome.info, &outcome.envelope.source);
-            recent.add(source, &info.frame_id, info.session_id.as_deref(), answer);
+            state.recent.add(source, &info.frame_id, info.session_id.as_deref(), answer);
         }
     }
 
@@ -85,13 +114,18 @@ impl Canaries {
     pub(super) fn score(&self, source: &str, of: &Subject, truth: &Truth) {
         let mut state = self.state();
         let State { models, recent } = &mut *state;
-        for RecentAnswer { answer, model, split } in recent.take(source, of) {
+        for RecentAnswer { answer, model, split, shadow, session } in recent.take(source, of) {
             let of_model = models.entry(model.name.clone()).or_default();
-            let tally = of_model.tallies.entry(model.version.clone()).or_default();
-            if let (Some(score), Some(plan), Some(key)) =
-                (tally.truth(&answer, truth), &mut of_model.plan, split)
-            {
-                plan.scored(&model.version, key, score);
+            let score = of_model.tally(&model).and_then(|tally| tally.truth(&answer, truth));
+            if let (Some(score), Some(plan), Some(assignment)) = (score, &mut of_model.plan, split) {
+                plan.scored(&model.version, assignment, score);
+            }
+            let Some((of_shadow, id)) = shadow else { continue };
+            if let Some(tally) = of_model.tally(&id) {
+                tally.truth(&of_shadow, truth);
+            }
+            if let Some(in_shadow) = &mut of_model.shadow {
+                in_shadow.scored((&model, &answer), (&id, &of_shadow), truth, session);
             }
         }
     }
@@ -107,9 +141,10 @@ impl Canaries {
         let mut state = self.state();
         if request.weights.is_some() {
             let of_model = state.models.entry(name.clone()).or_default();
-            match request.wanted(active.as_deref(), &loaded)? {
+            let names: Vec<_> = loaded.iter().map(|id| id.version.clone()).collect();
+            match request.wanted(active.as_deref(), &names)? {
                 Some(wanted) => {
-                    let plan = Plan::new(&name, wanted, self.limits);
+                    let plan = Plan::new(&name, wanted, self.limits, loaded);
                     self.models.divide(&name, Some(plan.split.clone()));
                     tracing::info!(model = name, weights = ?plan.split.shares().collect::<Vec<_>>(), "split");
                     (of_model.plan, of_model.ended) = (Some(plan), None);
@@ -123,9 +158,17 @@ impl Canaries {
         Ok(view(&name, state.models.get(&name)))
     }
 
-    /// The tallies and the split of a model, as `.split` shows them.
-    pub fn view(&self, name: &str) -> Value {
-        view(name, self.state().models.get(name))
+    /// Adds to what is known of a version how it did where the truth is known.
+    pub fn with_truth(&self, mut info: Value) -> Value {
+        let text = |key: &str| info[key].as_str().unwrap_or_default();
+        let state = self.state();
+        let tally = state.models.get(text("model")).and_then(|of| of.tallies.get(text("version")));
+        let Some((_, tally)) = tally else { return info };
+        let Value::Object(shown) = json!(tally.view()) else { return info };
+        for key in ["truths", "error", "score", "coverage", "promised_coverage"] {
+            info[key] = shown[key].clone();
+        }
+        info
     }
 
     /// Ends what is over, and gives what is to become active.
@@ -133,10 +176,12 @@ impl Canaries {
         let mut promoted = Vec::new();
         let mut state = self.state();
         for (name, of_model) in &mut state.models {
+            self.end_outdated_shadow(name, of_model);
             let Some(plan) = &mut of_model.plan else { continue };
             if plan.is_promoting {
                 continue;
             }
+            plan.is_paused = self.is_broken(name, &plan.wanted.baseline);
             let broken = plan.wanted.canaries.iter().find(|(canary, _)| self.is_broken(name, canary));
             let reason = if let Some(gone) = self.outdated(name, plan) {
                 Some(gone)
@@ -195,8 +240,19 @@ impl Canaries {
             let active = active.unwrap_or_default();
             return Some(format!("ended: {name}@{active} is active now, and was {baseline}"));
         }
-        let gone = plan.wanted.canaries.iter().find(|(canary, _)| !loaded.contains(canary));
-        gone.map(|(canary, _)| format!("ended: {name}@{canary} is not loaded any more"))
+        let gone = plan.versions.iter().find(|id| !loaded.contains(id))?;
+        Some(format!("ended: {gone} is not loaded any more, or with other files"))
+    }
+
+    fn end_outdated_shadow(&self, name: &str, of_model: &mut OfModel) {
+        let Some(in_shadow) = &of_model.shadow else { return };
+        let loaded = self.models.loaded(name);
+        let (active, loaded) = loaded.unwrap_or_default();
+        if let Some(reason) = in_shadow.outdated(active.as_deref(), &loaded) {
+            tracing::warn!(model = name, reason, "the shadow is ended");
+            self.models.copy(name, None);
+            (of_model.shadow, of_model.shadow_ended) = (None, Some(reason));
+        }
     }
 
     /// Makes a canary active, which keeps its share until then.
@@ -217,12 +273,26 @@ impl Canaries {
     }
 }
 
-/// The value of a key, without copying one that is there.
-fn get_or_default<'a, T: Default>(map: &'a mut BTreeMap<String, T>, key: &str) -> Option<&'a mut T> {
-    if !map.contains_key(key) {
-        map.insert(key.to_owned(), T::default());
+impl State {
+    /// Counts a frame that has ended with a version: after which time, or with a failure.
+    fn count(
+        &mut self,
+        model: &Arc<ModelId>,
+        split: Option<Assignment>,
+        latency: Result<Option<Duration>, ()>,
+    ) {
+        // Without copying the name of one that is there.
+        if !self.models.contains_key(&model.name) {
+            self.models.insert(model.name.clone(), OfModel::default());
+        }
+        let Some(of_model) = self.models.get_mut(&model.name) else { return };
+        if let Some(tally) = of_model.tally(model) {
+            tally.frame(latency);
+        }
+        if let (Some(plan), Some(assignment)) = (&mut of_model.plan, split) {
+            plan.frame(&model.version, assignment, latency);
+        }
     }
-    map.get_mut(key)
 }
 
 fn view(name: &str, of_model: Option<&OfModel>) -> Value {
@@ -231,7 +301,7 @@ fn view(name: &str, of_model: Option<&OfModel>) -> Value {
     let versions: BTreeMap<_, _> = of_model
         .into_iter()
         .flat_map(|of_model| &of_model.tallies)
-        .map(|(version, tally)| (version, tally.view()))
+        .map(|(version, (_, tally))| (version, tally.view()))
         .collect();
     json!({"model": name, "split": plan, "ended": ended, "versions": versions})
 }

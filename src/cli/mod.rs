@@ -18,6 +18,7 @@ pub mod publish;
 mod push;
 mod refusal;
 pub mod run;
+mod shadow;
 pub mod simulate;
 mod split;
 mod stages;

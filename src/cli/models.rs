@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::daemons::DaemonArgs;
 use super::push::PushArgs;
+use super::shadow::ShadowArgs;
 use super::split::SplitArgs;
 use super::table::{Table, plain};
 
@@ -46,6 +47,9 @@ enum Action {
     Rollback(ModelArgs),
     /// Divides the frames of a model between versions, ends that, or shows how each of them does.
     Split(SplitArgs),
+    /// Lets a version see copies of the frames on spare capacity, ends that, or shows how its answers differ
+    /// from the active version's.
+    Shadow(ShadowArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -79,6 +83,7 @@ impl ModelsArgs {
             Action::Promote(of) => of.ask("models.promote", json!({}), CHANGE, change).await?,
             Action::Rollback(of) => of.ask("models.rollback", json!({}), CHANGE, change).await?,
             Action::Split(of) => of.ask().await?,
+            Action::Shadow(of) => of.ask().await?,
             Action::Unload(of) => of.ask("models.unload").await?,
             Action::Reload(of) => of.ask("models.reload").await?,
         };
@@ -115,14 +120,11 @@ fn list(answer: &Value) -> String {
     let mut table = Table::new(["MODEL", "VERSION", "STATE", "ROLE", "LOADED", "DIGEST", "REASON"]);
     for model in items(&answer["models"]) {
         for version in items(&model["versions"]) {
-            let number = &version["version"];
-            let role = [("active", &model["active"]), ("previous", &model["previous"])];
-            let role = role.into_iter().find(|(_, of)| *of == number && !of.is_null());
             table.row([
                 plain(&model["name"]),
-                plain(number),
+                plain(&version["version"]),
                 plain(&version["state"]),
-                role.map_or_else(String::new, |(role, _)| role.to_owned()),
+                roles(model, version),
                 plain(&version["loaded_at"]).chars().take(19).collect(),
                 plain(&version["digest"]).chars().take(12).collect(),
                 plain(&version["reason"]),
@@ -130,6 +132,20 @@ fn list(answer: &Value) -> String {
         }
     }
     table.to_string()
+}
+
+/// What a version is there for, and what else it is called.
+fn roles(model: &Value, version: &Value) -> String {
+    let number = &version["version"];
+    let is = |of: &Value| of == number && !of.is_null();
+    let share = number.as_str().and_then(|number| model["split"]["weights"][number].as_f64());
+    let roles = [("active", &model["active"]), ("previous", &model["previous"])];
+    let roles = roles.into_iter().chain([("shadow", &model["shadow"]["version"])]);
+    let roles = roles.filter(|(_, of)| is(of)).map(|(role, _)| role.to_owned());
+    let named = items(&version["aliases"]).map(|alias| format!("@{}", plain(alias)));
+    let named = named.filter(|alias| !["@champion", "@challenger"].contains(&alias.as_str()));
+    let all = roles.chain(share.map(|share| format!("{:.0} %", share * 100.0))).chain(named);
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn change(answer: &Value) -> String {
@@ -176,6 +192,17 @@ fn info(answer: &Value) -> String {
     }
     if answer["predictions"].is_number() {
         lines.push(format!("served: {} predictions, {} failures", answer["predictions"], answer["failures"]));
+    }
+    if let Some(error) = answer["error"].as_f64() {
+        let of = |key: &str| answer[key].as_f64();
+        let covered = of("coverage").zip(of("promised_coverage"));
+        let covered = covered.map(|(is, should)| format!(", coverage {is:.3} of {should:.3} promised"));
+        lines.push(format!(
+            "truth: {} answers, mean error {error:.1}, score {:.3}{}",
+            answer["truths"],
+            of("score").unwrap_or_default(),
+            covered.unwrap_or_default()
+        ));
     }
     if let Some(features) = answer["features"].as_object() {
         let keys: Vec<_> = features.iter().filter(|(_, value)| !value.is_null()).collect();

@@ -1,8 +1,10 @@
 //! Descriptions of the models as JSON: all versions, or one of them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sferic_models::{ModelInput, ModelInputSource};
-use sferic_onnx::{Version, VersionState, Versions};
+use sferic_onnx::{Version, VersionState};
 use sferic_telemetry::metrics::Recorded;
 
 use super::service::ModelService;
@@ -12,9 +14,18 @@ impl ModelService {
     /// Every model with its versions.
     pub fn list(&self) -> Value {
         let catalog = self.catalog();
-        let models = catalog.all().map(|(name, Versions { active, previous, versions })| {
-            let versions: Vec<_> = versions.iter().map(version).collect();
-            json!({"name": name, "active": active, "previous": previous, "versions": versions})
+        let models = catalog.all().map(|(name, of)| {
+            let aliases = self.aliases(name, of);
+            let versions: Vec<_> = of.versions.iter().map(|known| version(known, &aliases)).collect();
+            let (split, shadow) = self.traffic().view(name);
+            json!({
+                "name": name,
+                "active": of.active,
+                "previous": of.previous,
+                "versions": versions,
+                "split": split,
+                "shadow": shadow,
+            })
         });
         json!({"models": models.collect::<Vec<_>>()})
     }
@@ -32,7 +43,7 @@ impl ModelService {
             let asked = number.unwrap_or("an active one").escape_debug();
             ControlError::new(404, format!("no version {asked} of {name}; there are {}", there.join(", ")))
         })?;
-        let mut answer = version(known);
+        let mut answer = version(known, &self.aliases(name, versions));
         let mut add = |key: &str, value: Value| answer[key] = value;
         add("model", name.into());
         add("active", (versions.active.as_deref() == Some(&known.version)).into());
@@ -59,13 +70,15 @@ impl ModelService {
     }
 }
 
-fn version(known: &Version) -> Value {
+fn version(known: &Version, aliases: &BTreeMap<String, String>) -> Value {
+    let names = aliases.iter().filter(|(_, means)| **means == known.version).map(|(alias, _)| alias);
     let reason = if let VersionState::Failed(reason) = &known.state { Some(reason) } else { None };
     json!({
         "version": known.version,
         "state": known.state.name(),
         "reason": reason,
         "digest": known.model().map(|model| &model.id().digest),
+        "aliases": names.collect::<Vec<_>>(),
         "loaded_at": known.loaded_at.map(sferic_wire::timestamp),
     })
 }

@@ -10,6 +10,8 @@ pub struct InMemory<'a> {
     previous: Option<&'a str>,
     /// What frames without a model get, whatever is active.
     pinned: Option<&'a str>,
+    /// What a split divides, and shadows.
+    in_traffic: Vec<&'a str>,
 }
 
 /// As many are loaded as may be, and each has a role.
@@ -17,10 +19,12 @@ pub struct InMemory<'a> {
 pub struct Full;
 
 impl<'a> InMemory<'a> {
-    /// Those of a model, of which one may be pinned.
-    pub fn of(versions: &'a Versions, pinned: Option<&'a str>) -> Self {
-        let loaded = versions.ready().map(|model| model.id().version.as_str()).collect();
-        Self { loaded, active: versions.active.as_deref(), previous: versions.previous.as_deref(), pinned }
+    /// Those of a model, of which one may be pinned, and some get frames beside the active one.
+    pub fn of(versions: &'a Versions, pinned: Option<&'a str>, is_in_traffic: impl Fn(&str) -> bool) -> Self {
+        let loaded: Vec<_> = versions.ready().map(|model| model.id().version.as_str()).collect();
+        let in_traffic = loaded.iter().copied().filter(|version| is_in_traffic(version)).collect();
+        let (active, previous) = (versions.active.as_deref(), versions.previous.as_deref());
+        Self { loaded, active, previous, pinned, in_traffic }
     }
 
     /// The version that goes where `version` is loaded and at most `most` may be: the lowest without a role.
@@ -35,8 +39,8 @@ impl<'a> InMemory<'a> {
         lowest.map(|lowest| Some((*lowest).to_owned())).ok_or(Full)
     }
 
-    /// The versions that go after a switch, where `keep` stay: the active and the pinned one in any case, the
-    /// previous one, then the highest.
+    /// The versions that go after a switch, where `keep` stay: the active one, the pinned one and those that
+    /// get frames beside it in any case, the previous one, then the highest.
     pub fn beyond(&self, keep: usize) -> Vec<String> {
         let mut kept: Vec<_> = self.loaded.iter().rev().collect();
         // Stable.
@@ -47,7 +51,8 @@ impl<'a> InMemory<'a> {
 
     fn rank(&self, version: &str) -> u8 {
         let is = |role: Option<&str>| role == Some(version);
-        if is(self.active) || is(self.pinned) { 0 } else { 2 - u8::from(is(self.previous)) }
+        let is_fixed = is(self.active) || is(self.pinned) || self.in_traffic.contains(&version);
+        if is_fixed { 0 } else { 2 - u8::from(is(self.previous)) }
     }
 }
 
@@ -58,18 +63,22 @@ mod tests {
     #[test]
     fn a_version_with_a_role_is_the_last_to_go() {
         let (active, previous) = (Some("2"), Some("1"));
-        let four = InMemory { loaded: vec!["1", "2", "9", "10"], active, previous, pinned: None };
+        let of = |loaded| InMemory { loaded, active, previous, pinned: None, in_traffic: Vec::new() };
+        let four = of(vec!["1", "2", "9", "10"]);
         assert_eq!(four.displaced_by("11", 4), Ok(Some("9".into())));
         assert_eq!((four.displaced_by("11", 5), four.displaced_by("9", 4)), (Ok(None), Ok(None)));
         assert_eq!(four.beyond(2), ["10", "9"]);
         assert_eq!((four.beyond(3), four.beyond(4).len()), (vec!["9".to_owned()], 0));
         assert_eq!(four.beyond(0), ["1", "10", "9"], "the active one stays");
-        let two = InMemory { loaded: vec!["1", "2"], active, previous, pinned: None };
+        let two = of(vec!["1", "2"]);
         assert_eq!(two.displaced_by("3", 2), Err(Full));
-        let pinned = InMemory { pinned: Some("9"), ..four };
-        assert_eq!(
-            (pinned.displaced_by("11", 4), pinned.beyond(1)),
-            (Ok(Some("10".into())), vec!["1".into(), "10".into()])
-        );
+        let pinned = InMemory { pinned: Some("9"), ..of(vec!["1", "2", "9", "10"]) };
+        let canary = InMemory { in_traffic: vec!["9"], ..four };
+        for kept in [pinned, canary] {
+            assert_eq!(
+                (kept.displaced_by("11", 4), kept.beyond(1)),
+                (Ok(Some("10".into())), vec!["1".into(), "10".into()])
+            );
+        }
     }
 }

@@ -37,7 +37,8 @@ impl ModelService {
     }
 
     pub(super) fn in_memory<'a>(&'a self, name: &str, versions: &'a Versions) -> InMemory<'a> {
-        InMemory::of(versions, self.pinned(name))
+        let traffic = self.traffic();
+        InMemory::of(versions, self.pinned(name), |version| traffic.has_role(name, version))
     }
 
     /// Whether the files of a loaded version are as they were loaded; `None` where it is not loaded.

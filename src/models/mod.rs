@@ -9,9 +9,10 @@ mod change;
 mod in_memory;
 mod lookup;
 pub mod requests;
+mod serve;
 mod service;
 mod sources;
-mod splits;
+mod traffic;
 mod watch;
 
 pub use change::Change;

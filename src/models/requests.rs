@@ -26,11 +26,23 @@ struct ModelRequest {
 }
 
 /// A version, which people also write as a number.
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "a version must be a number or its digits in a string")]
-enum VersionText {
+pub enum VersionText {
+    /// Its digits.
     Text(String),
+    /// The number.
     Number(u64),
+}
+
+impl VersionText {
+    /// Its digits.
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+        }
+    }
 }
 
 /// Reads a request; nothing is the default.
@@ -50,11 +62,8 @@ impl ModelRequest {
         let asked = self.model.as_deref().unwrap_or(default);
         let (name, within) =
             asked.split_once('@').map_or((asked, None), |(name, version)| (name, Some(version)));
-        let version = match &self.version {
-            Some(VersionText::Text(text)) => Some(text.clone()),
-            Some(VersionText::Number(number)) => Some(number.to_string()),
-            None => within.map(str::to_owned),
-        };
+        let named = self.version.clone().map(VersionText::into_text);
+        let version = named.or_else(|| within.map(str::to_owned));
         match (within, &version) {
             (Some(within), Some(version)) if within != version => {
                 Err(ControlError::new(400, format!("`model` is {asked:?}, but `version` is {version:?}")))

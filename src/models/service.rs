@@ -1,13 +1,12 @@
 //! What changes the models in service.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use sferic_actors::breaker::Circuits;
-use sferic_actors::routing::{Models, Split};
+use sferic_actors::routing::Models;
 use sferic_models::{Repository, Stamp};
 use sferic_onnx::{Catalog, Model, Options, Runtime};
 use sferic_settings::Settings;
@@ -16,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::change::Change;
+use super::traffic::Traffic;
 use crate::nats::ControlError;
 
 /// The models in service, and what changes them.
@@ -23,8 +23,7 @@ pub struct ModelService {
     catalog: RwLock<Catalog>,
     pub(super) in_service: Arc<Models>,
     pub(super) circuits: Arc<Circuits>,
-    /// By model.
-    pub(super) splits: std::sync::Mutex<BTreeMap<String, Split>>,
+    pub(super) traffic: std::sync::Mutex<Traffic>,
     pub(super) repository: Repository,
     runtime: Runtime,
     pub(super) options: Options,
@@ -66,7 +65,7 @@ impl ModelService {
             default: models.default.clone(),
             keep_warm: models.keep_warm,
             drain_bound: settings.limits.max_timeout + Duration::from_secs(5),
-            splits: Default::default(),
+            traffic: Default::default(),
             changing: Mutex::default(),
             changes: Default::default(),
             unreadable: Throttle::new(Duration::from_secs(60)),

@@ -140,6 +140,7 @@ impl Source {
             let Some(installed) = self.install(installer, &offer).await else { continue };
             let Some(models) = models else { continue };
             models.take(&offer, installed).await;
+            models.name(&offer.name, &offer.version, &offer.aliases);
             let meant = (offer.version.clone(), offer.stamp.clone());
             if offer.is_meant && self.meant.get(&offer.name) != Some(&meant) {
                 models.follow_alias(&offer, self.registry.label()).await;
@@ -225,6 +226,7 @@ mod tests {
             version: version.into(),
             stamp: String::new(),
             is_meant,
+            aliases: Vec::new(),
         };
         let ordered = in_order(vec![offer("2", true), offer("9", false), offer("10", false)]);
         assert_eq!(ordered.iter().map(|offer| offer.version.as_str()).collect::<Vec<_>>(), ["2", "10", "9"]);

@@ -16,16 +16,16 @@ use crate::model_service::add;
 use crate::support::*;
 
 /// A server, a repository with versions of `m`, and daemons.
-struct Fleet {
+pub struct Fleet {
     _folder: TempDir,
     server: PrivateServer,
-    client: Client,
+    pub client: Client,
     _daemons: Vec<Daemon>,
 }
 
 impl Fleet {
     /// `versions` are of which fixture each is; version 1 is active.
-    async fn start(daemons: usize, versions: &[&str]) -> Self {
+    pub async fn start(daemons: usize, versions: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         add(folder.path(), "m/1", versions[0]);
         let server = PrivateServer::start(&[]).await.unwrap();
@@ -56,7 +56,7 @@ impl Fleet {
     }
 
     /// `sferic models …` on every daemon.
-    async fn models(&self, arguments: &[&str]) -> String {
+    pub async fn models(&self, arguments: &[&str]) -> String {
         let all = [&["models"], arguments, &["--url", self.server.url()]].concat();
         let (code, out, err) = output(&mut sferic(&all)).await;
         assert_eq!(code, 0, "{out}{err}");
@@ -70,7 +70,7 @@ impl Fleet {
     }
 
     /// The outcome of a frame.
-    async fn ask(&self, id: &str, session: Option<&str>) -> Value {
+    pub async fn ask(&self, id: &str, session: Option<&str>) -> Value {
         let session = session.map_or(rmpv::Value::Nil, Into::into);
         let frame = pack(&with(&steady(id), &[("session_id", session)]));
         let answer = self.client.request("iq.frames.rx", frame.into());

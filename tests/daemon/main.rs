@@ -34,6 +34,7 @@ mod receiver;
 mod redis_server;
 mod registry;
 mod service;
+mod shadows;
 mod shared_cache;
 mod signing_in;
 mod support;

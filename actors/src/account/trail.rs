@@ -8,6 +8,7 @@ use std::time::Duration;
 use sferic_samples::Datatype;
 use tokio::time::Instant;
 
+use super::copies::FrameCopy;
 use crate::frame::ModelId;
 
 /// Progress of a frame. What it has not reached is `None`.
@@ -21,8 +22,12 @@ pub struct Trail {
     pub samples: usize,
     /// The model it is for.
     pub model: Option<Arc<ModelId>>,
-    /// Where a split of traffic has chosen that: the hash of what stays with it.
-    pub split: Option<u64>,
+    /// Where a split of traffic has chosen that.
+    pub split: Option<Assignment>,
+    /// The version that a split has chosen, but that does not take the frame.
+    pub declined: Option<(Arc<ModelId>, Assignment)>,
+    /// What is kept for a version that sees copies.
+    pub copy: Option<Arc<FrameCopy>>,
     /// Ingest began to decode it.
     pub decode_begun: Option<Instant>,
     /// It was decoded and routed to a model.
@@ -37,6 +42,15 @@ pub struct Trail {
     pub run: Option<Run>,
     /// Earlier runs: those of a batch that failed and was halved.
     pub earlier_runs: Vec<Run>,
+}
+
+/// What a split of traffic has decided of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment {
+    /// The number of the split.
+    pub split: u64,
+    /// The hash of what stays with the version: the session, the source or the frame.
+    pub key: u64,
 }
 
 /// A session's run of one batch.

@@ -18,6 +18,7 @@ use ractor::{Actor, ActorCell, SpawnErr};
 use tokio::sync::Mutex;
 
 use crate::account::admission::Admission;
+use crate::account::copies::Copies;
 use crate::account::ledger::Ledger;
 use crate::breaker::Circuits;
 use crate::cache::{self, CacheStore, Shared};
@@ -30,6 +31,9 @@ pub use crate::shared_state::SharedState;
 use crate::stages::{ActorRole, Restarts};
 use crate::supervision::{self, Supervisor, SupervisorArguments, SupervisorMsg, SupervisorRef};
 use crate::task::Task;
+
+/// One of so many parts of the bytes in flight may be held by copies beside them.
+const COPIED_PART: usize = 4;
 
 /// Configuration of the pipeline.
 #[derive(Debug, Clone)]
@@ -124,6 +128,7 @@ impl Pipeline {
             ledger: accounts.ledger,
             gaps: Arc::default(),
             admission: accounts.admission,
+            copies: Arc::new(Copies::new(config.in_flight_bytes / COPIED_PART)),
             deadlines: Arc::default(),
             outcomes: OutcomeQueue::new(config.in_flight_frames),
             cache,

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::router::{Route, Router, VersionName};
+use super::router::{Router, VersionName};
+use super::shadow::Shadow;
 use super::split::{Sender, Split};
+use crate::account::trail::Assignment;
 use crate::breaker::{CircuitPermit, Circuits, SharedCircuit};
-use crate::frame::Content;
+use crate::frame::{Content, ModelId};
 use crate::outcome::Failure;
 use crate::ports::LoadedModel;
 
@@ -26,8 +28,12 @@ pub struct Routed {
     pub model: Arc<dyn LoadedModel>,
     /// Permit of its circuit, or the failure that the frame gets if it is not answered from the cache.
     pub circuit_permit: Result<CircuitPermit, Failure>,
-    /// Where a split has chosen it: the hash of what stays with it.
-    pub split: Option<u64>,
+    /// Where a split has chosen it.
+    pub split: Option<Assignment>,
+    /// The version that a split has chosen, but that does not take the frame.
+    pub declined: Option<(Arc<ModelId>, Assignment)>,
+    /// The version that gets a copy of the frame.
+    pub shadow: Option<Arc<ModelId>>,
 }
 
 impl Generation {
@@ -59,6 +65,11 @@ impl Generation {
         Self { router: self.router.with_splits(splits), ..self }
     }
 
+    /// The same with versions that get copies.
+    pub fn with_shadows(self, shadows: Vec<Shadow>) -> Self {
+        Self { router: self.router.with_shadows(shadows), ..self }
+    }
+
     /// The same with other names of versions.
     pub fn with_aliases(self, aliases: Vec<(VersionName, String)>) -> Self {
         Self { router: self.router.with_aliases(aliases), ..self }
@@ -77,8 +88,15 @@ impl Generation {
     ) -> Result<Routed, Failure> {
         let accepts = |place: usize| self.versions[place].0.accepts(content);
         let admit = |place: usize| self.versions[place].1.admit();
-        let Route { place, permit, split } = self.router.route(asked, sender, accepts, admit)?;
-        Ok(Routed { model: Arc::clone(&self.versions[place].0), circuit_permit: permit, split })
+        let route = self.router.route(asked, sender, accepts, admit)?;
+        let id = |place: usize| Arc::clone(self.versions[place].0.id());
+        Ok(Routed {
+            model: Arc::clone(&self.versions[route.place].0),
+            circuit_permit: route.permit,
+            split: route.split,
+            declined: route.declined.map(|(place, assignment)| (id(place), assignment)),
+            shadow: route.shadow.map(id),
+        })
     }
 }
 

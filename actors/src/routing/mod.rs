@@ -2,8 +2,10 @@
 
 mod generation;
 mod router;
+mod shadow;
 mod split;
 
 pub use generation::{Generation, Models, Routed};
 pub use router::{Route, Router, VersionName};
+pub use shadow::Shadow;
 pub use split::{Sender, Split, SplitKey};

@@ -1,6 +1,8 @@
 //! Which loaded version serves a frame: plain and synchronous.
 
+use super::shadow::Shadow;
 use super::split::{Sender, Split};
+use crate::account::trail::Assignment;
 use crate::outcome::{Failure, FailureCode};
 
 /// Names and versions of the models in service, known by their place in the list.
@@ -21,6 +23,7 @@ pub struct Router {
     /// Other names of versions: places by `name@alias`.
     aliases: Vec<(VersionName, usize)>,
     splits: Vec<Split>,
+    shadows: Vec<Shadow>,
 }
 
 /// Name and version of a model.
@@ -39,8 +42,12 @@ pub struct Route<P> {
     pub place: usize,
     /// The permit of its circuit, or the failure that the frame gets if it has to be run.
     pub permit: Result<P, Failure>,
-    /// Where a split has chosen it: the hash of what stays with it.
-    pub split: Option<u64>,
+    /// Where a split has chosen it.
+    pub split: Option<Assignment>,
+    /// The place of the version that a split has chosen, but that does not take the frame.
+    pub declined: Option<(usize, Assignment)>,
+    /// The place of the version that gets a copy of the frame.
+    pub shadow: Option<usize>,
 }
 
 impl VersionName {
@@ -71,6 +78,11 @@ impl Router {
         Self { splits, ..self }
     }
 
+    /// The same with versions that get copies, of models each at most one.
+    pub fn with_shadows(self, shadows: Vec<Shadow>) -> Self {
+        Self { shadows, ..self }
+    }
+
     /// The same with other names of versions: the alias as `version`, and the version it means.
     pub fn with_aliases(self, aliases: Vec<(VersionName, String)>) -> Self {
         let place = |(alias, version): (VersionName, String)| {
@@ -95,10 +107,20 @@ impl Router {
         admit: impl Fn(usize) -> Result<P, Failure>,
     ) -> Result<Route<P>, Failure> {
         let asked = asked.unwrap_or(&self.default);
-        if let Some((place, hash)) = self.split(asked, sender)
-            && let Ok(permit) = accepts(place).and_then(|()| admit(place))
-        {
-            return Ok(Route { place, permit: Ok(permit), split: Some(hash) });
+        let route = |place, permit, split, declined| {
+            let shadow = self.shadow(asked, place, sender);
+            Ok(Route { place, permit, split, declined, shadow })
+        };
+        let mut declined = None;
+        if let Some((place, assignment)) = self.assign(asked, sender) {
+            match accepts(place) {
+                Err(_) => declined = Some((place, assignment)),
+                Ok(()) => {
+                    if let Ok(permit) = admit(place) {
+                        return route(place, Ok(permit), Some(assignment), None);
+                    }
+                }
+            }
         }
         let place = self.place_of(asked)?;
         accepts(place)?;
@@ -107,21 +129,32 @@ impl Router {
             let is_of_this_name = |older: &usize| self.versions[*older].name == self.versions[place].name;
             let healthy = (0..place).rev().take_while(is_of_this_name).find_map(|older| {
                 let permit = accepts(older).and_then(|()| admit(older)).ok()?;
-                Some(Route { place: older, permit: Ok(permit), split: None })
+                Some((older, permit))
             });
-            if let Some(healthy) = healthy {
-                return Ok(healthy);
+            if let Some((older, permit)) = healthy {
+                return route(older, Ok(permit), None, declined);
             }
         }
-        Ok(Route { place, permit, split: None })
+        route(place, permit, None, declined)
     }
 
     /// The place that a split gives a sender, where one divides what was asked for.
-    fn split(&self, asked: &str, sender: Sender<'_>) -> Option<(usize, u64)> {
+    fn assign(&self, asked: &str, sender: Sender<'_>) -> Option<(usize, Assignment)> {
         let split = self.splits.iter().find(|split| split.model == asked)?;
-        let (version, hash) = split.version(sender)?;
-        let is_it = |known: &VersionName| known.name == asked && known.version == version;
-        Some((self.versions.iter().position(is_it)?, hash))
+        let (version, assignment) = split.version(sender)?;
+        Some((self.position(asked, version)?, assignment))
+    }
+
+    /// The place of the version that gets a copy of a frame that asked for a bare name and is served by the
+    /// active version.
+    fn shadow(&self, asked: &str, place: usize, sender: Sender<'_>) -> Option<usize> {
+        let shadow = self.shadows.iter().find(|shadow| shadow.model == asked)?;
+        let is_copied = self.active.contains(&place) && shadow.copies(sender);
+        self.position(asked, &shadow.version).filter(|_| is_copied)
+    }
+
+    fn position(&self, name: &str, version: &str) -> Option<usize> {
+        self.versions.iter().position(|known| known.name == name && known.version == version)
     }
 
     /// The place of the version that `name@version`, or of the active one that `name` stands for.
@@ -244,9 +277,38 @@ mod tests {
         assert!((70..130).contains(&of(1)) && of(0) + of(1) == 200);
         let canary = sessions.iter().find(|session| ask(None, session, |_| true).place == 1).unwrap();
         assert!(ask(Some("a"), canary, |_| true).split.is_some());
-        assert_eq!(ask(Some("a@1"), canary, |_| true), Route { place: 0, permit: Ok(()), split: None });
-        assert_eq!(ask(None, canary, |at| at != 1), Route { place: 0, permit: Ok(()), split: None });
+        let first = Route { place: 0, permit: Ok(()), split: None, declined: None, shadow: None };
+        assert_eq!(ask(Some("a@1"), canary, |_| true), first);
+        assert_eq!(ask(None, canary, |at| at != 1), first);
         assert_eq!(ask(Some("b"), canary, |_| true).place, 2);
+    }
+
+    #[test]
+    fn a_frame_that_only_the_active_version_takes_is_declined_by_the_canary() {
+        let split = Split::new("a", super::super::SplitKey::Session, &[("2".to_owned(), 1.0)]);
+        let router = Router::new("a", vec![named("a", 1), named("a", 2)], &[named("a", 1)], Vec::new())
+            .with_splits(vec![split.clone()]);
+        let sender = Sender { session: None, source: "rx", frame: "f" };
+        let accepts =
+            |most: usize| move |at| if at < most { Ok(()) } else { Err(failure("it does not fit")) };
+        let route = router.route(None, sender, accepts(1), |_| Ok(())).unwrap();
+        let (place, assignment) = route.declined.unwrap();
+        assert_eq!((route.place, place, assignment.split), (0, 1, split.number));
+        assert!(router.route(None, sender, accepts(0), |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_shadow_gets_copies_of_what_the_active_version_serves_by_its_bare_name() {
+        let router = Router::new("a", vec![named("a", 1), named("a", 2)], &[named("a", 2)], Vec::new())
+            .with_shadows(vec![Shadow::new("a", "1", 1.0)]);
+        let shadow = |asked, is_healthy: fn(usize) -> bool| {
+            let sender = Sender { session: None, source: "rx", frame: "f" };
+            let admit = |at| if is_healthy(at) { Ok(()) } else { Err(failure("open")) };
+            router.route(asked, sender, |_| Ok(()), admit).unwrap().shadow
+        };
+        assert_eq!((shadow(None, |_| true), shadow(Some("a"), |_| true)), (Some(0), Some(0)));
+        assert_eq!(shadow(Some("a@2"), |_| true), None);
+        assert_eq!(shadow(None, |at| at == 0), None, "the older version has served it");
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! Which version gets a session, a source or a frame.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::account::trail::Assignment;
+
+/// How many splits were made.
+static SPLITS: AtomicU64 = AtomicU64::new(0);
 
 /// What stays with one version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +51,8 @@ pub struct Split {
     pub model: String,
     /// What is divided.
     pub key: SplitKey,
+    /// The number of the split in this process.
+    pub number: u64,
     /// Versions with the upper ends of their parts of [0, 1), in their order; the last one's is 1.
     parts: Vec<(String, f64)>,
 }
@@ -58,16 +67,16 @@ impl Split {
             sum += weight / total;
             (version.clone(), sum)
         });
-        Self { model: model.to_owned(), key, parts: parts.collect() }
+        let number = SPLITS.fetch_add(1, Relaxed);
+        Self { model: model.to_owned(), key, number, parts: parts.collect() }
     }
 
-    /// The version for this sender, the same in every daemon, and the hash of what stays with it; `None` only
-    /// without versions.
-    pub fn version(&self, sender: Sender<'_>) -> Option<(&str, u64)> {
-        let hash = hash(&self.model, sender.key(self.key));
-        let point = hash as f64 / 2f64.powi(64);
+    /// The version for this sender, the same in every daemon; `None` only without versions.
+    pub fn version(&self, sender: Sender<'_>) -> Option<(&str, Assignment)> {
+        let key = hash(&self.model, sender.key(self.key));
+        let point = point(key);
         let part = self.parts.iter().find(|(_, end)| point < *end).or(self.parts.last());
-        part.map(|(version, _)| (version.as_str(), hash))
+        part.map(|(version, _)| (version.as_str(), Assignment { split: self.number, key }))
     }
 
     /// A version's share, 0 to 1.
@@ -84,9 +93,14 @@ impl Split {
 }
 
 /// A number that is the same on every machine: the first eight bytes of SHA-256.
-fn hash(model: &str, key: &str) -> u64 {
+pub(super) fn hash(model: &str, key: &str) -> u64 {
     let digest = Sha256::new().chain_update(model).chain_update([0]).chain_update(key).finalize();
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// A hash as a point of [0, 1).
+pub(super) fn point(hash: u64) -> f64 {
+    hash as f64 / 2f64.powi(64)
 }
 
 #[cfg(test)]

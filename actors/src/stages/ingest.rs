@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::cache::{CacheMsg, CacheRef};
 use crate::account::admission::{Admission, Permit, Refused};
+use crate::account::copies::Copies;
 use crate::account::gaps::GapWatch;
 use crate::account::ledger::Ledger;
 use crate::frame::{FrameInfo, Priority};
@@ -41,6 +42,8 @@ pub struct IngestArguments {
     pub models: Arc<Models>,
     /// Counts them.
     pub ledger: Arc<Ledger>,
+    /// Bounds copies for versions that only watch.
+    pub copies: Arc<Copies>,
     /// Looks for frames that never came.
     pub gaps: Arc<GapWatch>,
     /// Bounds them.
@@ -109,7 +112,8 @@ impl IngestArguments {
         self.observe(&unanswered, &decoded.info, received_at);
         let mut unanswered = unanswered.identified(decoded.info);
         let sender = unanswered.sender();
-        let routed = match self.models.current().route(decoded.model.as_deref(), sender, &decoded.content) {
+        let mut routed = match self.models.current().route(decoded.model.as_deref(), sender, &decoded.content)
+        {
             Ok(routed) => routed,
             Err(failure) => return unanswered.answer(Err(failure)),
         };
@@ -119,7 +123,8 @@ impl IngestArguments {
                 (trail.datatype, trail.samples) = (Some(samples.datatype), samples.len());
             }
             trail.model = Some(Arc::clone(routed.model.id()));
-            trail.split = routed.split;
+            (trail.split, trail.declined) = (routed.split, routed.declined.take());
+            trail.copy = routed.shadow.take().and_then(|shadow| self.copies.keep(&decoded.content, shadow));
         });
         let (unanswered, permit) = match admitted {
             Ok(permit) => (unanswered, permit),

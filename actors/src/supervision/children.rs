@@ -107,6 +107,7 @@ impl Children {
             }
             ActorRole::Ingest => {
                 let arguments = IngestArguments {
+                    copies: Arc::clone(&shared_state.copies),
                     gaps: Arc::clone(&shared_state.gaps),
                     source: Arc::clone(&shared_state.source),
                     decoder: Arc::clone(&shared_state.decoder),

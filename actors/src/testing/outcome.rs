@@ -43,7 +43,6 @@ impl Default for OutcomeBuilder {
             origin: None,
             received_at,
             trail: Trail {
-                split: None,
                 payload_bytes: 600,
                 datatype: Some(Datatype::Cf32Le),
                 samples: 64,
@@ -54,7 +53,7 @@ impl Default for OutcomeBuilder {
                 features_begun: Some(at(4)),
                 features_ended: Some(at(8)),
                 run: Some(Run { id: 1, session: 0, batch_size: 1, begun: at(16), ended: Some(at(32)) }),
-                earlier_runs: Vec::new(),
+                ..Trail::default()
             },
             result: Ok(Prediction {
                 answer: Arc::new(Answer::Classification(vec![label("psk", 0.75), label("noise", 0.25)])),

@@ -5,13 +5,16 @@
 //! `1/α` with probability at most `α`.
 
 mod evidence;
+mod histogram;
 mod latencies;
+mod paired;
 mod score;
 mod tally;
 mod trial;
 
 pub use evidence::{Bets, Coin};
 pub use latencies::Latencies;
+pub use paired::{Labels, Pair, Paired, PairedView, Positions, TruthView};
 pub use score::{Truth, coverage, error, log_score};
 pub use tally::{Tally, TallyView};
 pub use trial::{Arm, Evidence, Limits, Trial, Worse};

@@ -35,6 +35,8 @@ pub struct Offer {
     pub stamp: String,
     /// The registry says that this one should serve: its alias points there.
     pub is_meant: bool,
+    /// The registry's other names of this version.
+    pub aliases: Vec<String>,
 }
 
 /// A place that has bundles.

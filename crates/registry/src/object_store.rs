@@ -294,7 +294,7 @@ fn offered(info: &ObjectInfo) -> Option<Offer> {
     let (name, version) = info.name.split_once('/')?;
     check_name(name).and_then(|()| check_version(version)).ok()?;
     let (name, version, stamp) = (name.to_owned(), version.to_owned(), stamp(info)?);
-    Some(Offer { name, version, stamp, is_meant: false })
+    Some(Offer { name, version, stamp, is_meant: false, aliases: Vec::new() })
 }
 
 /// What the digest of an object is stated to be; `None` where it has none, as a link to another object.

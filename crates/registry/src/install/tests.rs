@@ -59,7 +59,13 @@ impl Registry for Fake {
 }
 
 fn offer(version: &str, stamp: &str) -> Offer {
-    Offer { name: "m".into(), version: version.into(), stamp: stamp.into(), is_meant: false }
+    Offer {
+        name: "m".into(),
+        version: version.into(),
+        stamp: stamp.into(),
+        is_meant: false,
+        aliases: Vec::new(),
+    }
 }
 
 fn installer(folder: &Path, keys: &[&str]) -> Installer {

@@ -56,6 +56,8 @@ struct ModelVersion {
     #[serde(default)]
     run_id: String,
     #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(default)]
     last_updated_timestamp: serde_json::Value,
 }
 
@@ -209,7 +211,8 @@ impl Registry for Mlflow {
         async {
             let meant = self.meant().await?;
             let stamp = meant.stamp();
-            Ok(vec![Offer { name: meant.name, version: meant.version, stamp, is_meant: true }])
+            let ModelVersion { name, version, aliases, .. } = meant;
+            Ok(vec![Offer { name, version, stamp, is_meant: true, aliases }])
         }
         .boxed()
     }

@@ -104,7 +104,8 @@ impl Fake {
     async fn fetched(&self, max_bytes: u64) -> Result<Vec<(String, String)>, RegistryError> {
         let client = self.client("me:s3cret@");
         let stamp = "models:/m-1  1795852317849".to_owned();
-        let offer = Offer { name: "lora".into(), version: "3".into(), stamp, is_meant: true };
+        let offer =
+            Offer { name: "lora".into(), version: "3".into(), stamp, is_meant: true, aliases: Vec::new() };
         let folder = tempfile::tempdir().unwrap();
         client.fetch(&offer, folder.path(), max_bytes).await?;
         let mut files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
