@@ -4,13 +4,20 @@
 pub mod statistics;
 pub mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
 use sferic::nats::PrivateServer;
+use sferic_samples::Datatype;
+use sferic_scene::FrameSimulator;
+use sferic_wire::FrameMessage;
 use tokio::process::{Child, Command};
+
+/// Frames that are different from each other.
+const DIFFERENT: u64 = 64;
 
 /// The program `sferic`, built beside the one that runs.
 ///
@@ -54,4 +61,42 @@ pub async fn ready(client: &async_nats::Client) -> anyhow::Result<()> {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), ready).await.context("the daemon does not get ready")
+}
+
+/// Copies a folder with what is in it.
+///
+/// # Errors
+/// One of its files cannot be read or written.
+pub fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to.join(entry.file_name()))?;
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Different frames of the simulated scene as messages, to be sent again and again.
+///
+/// # Errors
+/// A defect.
+pub fn simulated_frames(samples: usize) -> anyhow::Result<Vec<Bytes>> {
+    let simulator = FrameSimulator::new(1, samples);
+    let encode = |index| {
+        let samples = simulator.frame(index).bytes();
+        let message = FrameMessage {
+            frame_id: "bench",
+            datatype: Datatype::Cf32Le.name(),
+            sample_rate: Some(250e3),
+            num_channels: 1,
+            samples: &samples,
+            ..FrameMessage::default()
+        };
+        Ok(message.encode()?.into())
+    };
+    (0..DIFFERENT).map(encode).collect()
 }

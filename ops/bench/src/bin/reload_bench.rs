@@ -16,9 +16,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
 use sferic_bench::usage::Usage;
-use sferic_samples::Datatype;
-use sferic_scene::FrameSimulator;
-use sferic_wire::FrameMessage;
+use sferic_bench::{copy_folder, simulated_frames};
 use tokio::process::Child;
 use tokio::time::Instant;
 
@@ -47,8 +45,6 @@ struct Args {
 const VERSIONS: [&str; 3] = ["1", "2", "3"];
 /// Reloads after which memory is first looked at.
 const SETTLED: usize = 10;
-/// Different frames, sent again and again; the daemon's cache is off.
-const DIFFERENT: u64 = 64;
 
 /// A reload: the version was not active before it began, and is since it ended.
 struct Reload {
@@ -75,11 +71,11 @@ async fn main() -> anyhow::Result<()> {
     let client = async_nats::connect(server.url()).await?;
     let repository = tempfile::tempdir()?;
     for version in VERSIONS {
-        copy(&args.bundle, &repository.path().join("served").join(version))?;
+        copy_folder(&args.bundle, &repository.path().join("served").join(version))?;
     }
     let daemon = start(&server, &client, repository.path()).await?;
     let pid = daemon.id().context("the daemon has ended")?;
-    let frames = Arc::new(frames(args.samples)?);
+    let frames = Arc::new(simulated_frames(args.samples)?);
 
     let bar = ProgressBar::new(u64::from(args.seconds) + args.reloads as u64);
     let reloading = tokio::spawn(reload_each_second(client.clone(), args.seconds, bar.clone()));
@@ -124,19 +120,6 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
-}
-
 async fn start(
     server: &PrivateServer,
     client: &async_nats::Client,
@@ -148,23 +131,6 @@ async fn start(
     let daemon = sferic_bench::start(server, &settings)?;
     sferic_bench::ready(client).await?;
     Ok(daemon)
-}
-
-fn frames(samples: usize) -> anyhow::Result<Vec<Bytes>> {
-    let simulator = FrameSimulator::new(1, samples);
-    let encode = |index| {
-        let samples = simulator.frame(index).bytes();
-        let message = FrameMessage {
-            frame_id: "reload",
-            datatype: Datatype::Cf32Le.name(),
-            sample_rate: Some(250e3),
-            num_channels: 1,
-            samples: &samples,
-            ..FrameMessage::default()
-        };
-        Ok(message.encode()?.into())
-    };
-    (0..DIFFERENT).map(encode).collect()
 }
 
 /// Sends at even times, whatever has been answered.

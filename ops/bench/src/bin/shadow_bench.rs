@@ -1,0 +1,191 @@
+//! What a shadow costs the version that is active: its latencies at half load with and without one, in turn;
+//! `ops/bench/shadows` builds and starts this.
+#![allow(missing_docs)] // a program
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use clap::Parser;
+use futures::StreamExt;
+use futures::stream::{self, FuturesUnordered};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sferic::nats::PrivateServer;
+use sferic_bench::statistics::{Median, at, median};
+use sferic_bench::{copy_folder, simulated_frames};
+use tokio::time::Instant;
+
+#[derive(Parser)]
+struct Args {
+    /// The bundle that is served, as versions 1 and 2; version 1 is the shadow.
+    #[arg(long, default_value = "config/models/localization/1")]
+    bundle: PathBuf,
+    /// Pairs of a round without and one with a shadow.
+    #[arg(long, default_value_t = 10)]
+    pairs: usize,
+    /// Seconds a round.
+    #[arg(long, default_value_t = 10)]
+    seconds: u32,
+    /// Share of the most frames a second that a closed loop gets through.
+    #[arg(long, default_value_t = 0.5)]
+    load: f64,
+    /// Samples a frame.
+    #[arg(long, default_value_t = 16_384)]
+    samples: usize,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Requests at a time, to find what the daemon gets through.
+const USERS: usize = 32;
+/// How long that is looked for.
+const FINDING: Duration = Duration::from_secs(5);
+
+#[derive(Serialize)]
+struct Round {
+    p50_ms: f64,
+    p99_ms: f64,
+    failures: usize,
+    /// Frames that the shadow has computed in this round.
+    compared: u64,
+    skipped: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    most_per_s: f64,
+    rate_per_s: f64,
+    without: Vec<Round>,
+    with: Vec<Round>,
+    /// With a shadow over without, by pairs.
+    p50_ratio: Median,
+    p99_ratio: Median,
+    /// Median with a shadow over median without.
+    p99_of_medians: f64,
+    /// Share of the frames that the shadow has computed.
+    compared: f64,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    ensure!(args.pairs > 0 && args.seconds > 0 && args.load > 0.0, "pairs of rounds, and a load");
+    let server = PrivateServer::start(&[]).await?;
+    let client = async_nats::connect(server.url()).await?;
+    let repository = tempfile::tempdir()?;
+    for version in ["1", "2"] {
+        copy_folder(&args.bundle, &repository.path().join("served").join(version))?;
+    }
+    let path = repository.path().to_str().context("a path that is no text")?;
+    let settings = [("MODELS__REPOSITORY", path), ("MODELS__DEFAULT", "served"), ("CACHE__ENABLED", "false")];
+    let daemon = sferic_bench::start(&server, &settings)?;
+    sferic_bench::ready(&client).await?;
+    let frames = simulated_frames(args.samples)?;
+
+    let most = most_per_s(&client, &frames).await?;
+    let rate = most * args.load;
+    let bar = ProgressBar::new(2 * args.pairs as u64);
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for pair in 0..args.pairs {
+        // Each side is first in half of the pairs.
+        for is_shadow in if pair % 2 == 0 { [false, true] } else { [true, false] } {
+            let round = round(&client, &frames, rate, args.seconds, is_shadow).await?;
+            if is_shadow { &mut with } else { &mut without }.push(round);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    drop(daemon);
+    let ratio = |of: fn(&Round) -> f64| {
+        let ratios: Vec<_> = without.iter().zip(&with).map(|(off, on)| of(on) / of(off)).collect();
+        median(&ratios)
+    };
+    let p99 = |rounds: &[Round]| median(&rounds.iter().map(|round| round.p99_ms).collect::<Vec<_>>()).median;
+    let sent = rate * f64::from(args.seconds) * args.pairs as f64;
+    let report = Report {
+        most_per_s: most,
+        rate_per_s: rate,
+        p50_ratio: ratio(|round| round.p50_ms),
+        p99_ratio: ratio(|round| round.p99_ms),
+        p99_of_medians: p99(&with) / p99(&without),
+        compared: with.iter().map(|round| round.compared).sum::<u64>() as f64 / sent,
+        without,
+        with,
+    };
+    let text =
+        if args.json { serde_json::to_string(&report)? } else { serde_json::to_string_pretty(&report)? };
+    println!("{text}");
+    Ok(())
+}
+
+async fn ask(client: &async_nats::Client, frame: Bytes) -> anyhow::Result<bool> {
+    let reply = client.request("iq.frames.bench", frame).await?;
+    Ok(reply.headers.is_none_or(|headers| headers.get("Nats-Service-Error-Code").is_none()))
+}
+
+/// Frames a second with so many requests at a time.
+async fn most_per_s(client: &async_nats::Client, frames: &[Bytes]) -> anyhow::Result<f64> {
+    let begun = Instant::now();
+    let mut asked = stream::iter(frames.iter().cycle().cloned())
+        .take_while(|_| std::future::ready(begun.elapsed() < FINDING))
+        .map(|frame| ask(client, frame))
+        .buffer_unordered(USERS);
+    let mut count = 0;
+    while let Some(answer) = asked.next().await {
+        ensure!(answer?, "the daemon refuses frames");
+        count += 1;
+    }
+    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+}
+
+/// Sends at even times, whatever has been answered; latencies are from when a frame should have been sent.
+async fn round(
+    client: &async_nats::Client,
+    frames: &[Bytes],
+    rate: f64,
+    seconds: u32,
+    is_shadow: bool,
+) -> anyhow::Result<Round> {
+    shadow(client, if is_shadow { json!({"version": "1"}) } else { json!({"version": null}) }).await?;
+    let mut waiting = FuturesUnordered::new();
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+    let count = (rate * f64::from(seconds)) as usize;
+    let (mut ms, mut failures, mut sent) = (Vec::with_capacity(count), 0, 0);
+    while ms.len() < count {
+        tokio::select! {
+            due = ticks.tick(), if sent < count => {
+                let (client, frame) = (client.clone(), frames[sent % frames.len()].clone());
+                waiting.push(tokio::spawn(async move {
+                    let is_good = ask(&client, frame).await?;
+                    anyhow::Ok((due.elapsed().as_secs_f64() * 1e3, is_good))
+                }));
+                sent += 1;
+            }
+            Some(answer) = waiting.next() => {
+                let (took, is_good) = answer??;
+                ms.push(took);
+                failures += usize::from(!is_good);
+            }
+        }
+    }
+    let shown = shadow(client, json!({})).await?;
+    let number = |of: &Value| of.as_u64().unwrap_or_default();
+    Ok(Round {
+        p50_ms: at(&ms, 0.5),
+        p99_ms: at(&ms, 0.99),
+        failures,
+        compared: number(&shown["shadow"]["paired"]["frames"]),
+        skipped: number(&shown["shadow"]["skipped"]),
+    })
+}
+
+async fn shadow(client: &async_nats::Client, request: Value) -> anyhow::Result<Value> {
+    let answer = client.request("sferic.models.shadow", request.to_string().into()).await?;
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    ensure!(answer["model"] == "served", "the shadow was refused: {answer}");
+    Ok(answer)
+}
