@@ -1,12 +1,14 @@
 //! Whether a canary is worse than the version that is active, judged after every frame.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Bets, Coin};
+use crate::evidence::Bets;
 use crate::latencies::Latencies;
+use crate::strata::{Progress, Strata};
 
 /// Frames of the active version before anything counts as slow.
 const BEFORE_SLOW: u64 = 200;
@@ -70,20 +72,27 @@ pub struct Evidence {
 
 /// A canary beside the active version.
 ///
-/// A session counts once for each question, whatever it sends: with all of its frames at one version they are
-/// not independent, and one bad session would condemn the version that it happens to have.
+/// The frames of a session are not independent: all are at one version, and one bad session would condemn
+/// the version that it happens to have. A session counts once for its score, and for failures and latency
+/// once in each range of frame numbers that it completes: 1, 2 to 3, 4 to 7 and so on.
 #[derive(Debug, Clone)]
 pub struct Trial {
     limits: Limits,
-    failures: Coin,
-    slow: Coin,
+    failures: Strata,
+    slow: Strata,
     scores: Bets,
     latencies: Latencies,
     /// The latest score without a partner yet.
     waiting: Option<(Arm, f64)>,
-    failed: HashSet<u64>,
-    were_slow: HashSet<u64>,
-    scored: HashSet<u64>,
+    sessions: HashMap<u64, Session>,
+}
+
+/// What is remembered of a session.
+#[derive(Debug, Clone, Copy, Default)]
+struct Session {
+    failures: Progress,
+    slow: Progress,
+    is_scored: bool,
 }
 
 impl Trial {
@@ -91,48 +100,50 @@ impl Trial {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            failures: Coin::default(),
-            slow: Coin::default(),
+            failures: Strata::default(),
+            slow: Strata::default(),
             scores: Bets::default(),
             latencies: Latencies::default(),
             waiting: None,
-            failed: HashSet::new(),
-            were_slow: HashSet::new(),
-            scored: HashSet::new(),
+            sessions: HashMap::new(),
         }
     }
 
     /// A frame of either has ended: of which session, source or frame by its hash, and after which time, or
-    /// with a failure. `share` is the canary's part of the traffic of both, 0 to 1.
+    /// with a failure. `share` is the canary's configured part of the traffic of both, 0 to 1. Answers from
+    /// the cache are left out by the caller.
     pub fn frame(&mut self, arm: Arm, key: u64, share: f64, latency: Option<Duration>) -> Option<Worse> {
-        let is_canary = arm == Arm::Canary;
-        let Some(latency) = latency else {
-            if is_new(&mut self.failed, key) {
-                self.failures.toss(is_canary, share, self.limits.failures);
-            }
-            return self.worse();
-        };
         // By frames before this one, so that it does not set its own bar.
-        if self.latencies.count() >= BEFORE_SLOW
-            && let Some(p99) = self.latencies.quantile(0.99)
-            && latency > p99.mul_f64(self.limits.latency)
-            && is_new(&mut self.were_slow, key)
-        {
-            // A version with few frames shares no runs with the many of the other, and waits for its own.
-            self.slow.toss(is_canary, share, self.limits.latency);
+        let slow = self.slow_from();
+        if let Some(session) = session(&mut self.sessions, key) {
+            let has_failed = latency.is_none();
+            self.failures.frame(&mut session.failures, arm, has_failed, share, self.limits.failures);
+            // Numbers only frames that can be slow: not failures, nor frames before the bar is known.
+            if let (Some(latency), Some(slow)) = (latency, slow) {
+                // A version with few frames shares no runs with the other's many, and waits for its own.
+                self.slow.frame(&mut session.slow, arm, latency > slow, share, self.limits.latency);
+            }
         }
-        if !is_canary {
+        if let (Some(latency), Arm::Active) = (latency, arm) {
             self.latencies.add(latency);
         }
         self.worse()
     }
 
+    /// The latency above which a frame is slow; `None` before enough is known of the active version's.
+    fn slow_from(&self) -> Option<Duration> {
+        let p99 = self.latencies.quantile(0.99)?;
+        (self.latencies.count() >= BEFORE_SLOW).then(|| p99.mul_f64(self.limits.latency))
+    }
+
     /// The score of an answer whose truth is known. It is compared with the latest one of the other version:
     /// what grows harder for both grows harder for neither alone.
     pub fn scored(&mut self, arm: Arm, key: u64, score: f64) -> Option<Worse> {
-        if !score.is_finite() || !is_new(&mut self.scored, key) {
+        let session = session(&mut self.sessions, key)?;
+        if !score.is_finite() || session.is_scored {
             return None;
         }
+        session.is_scored = true;
         let other = match self.waiting.take() {
             Some((waiting, other)) if waiting != arm => other,
             _ => {
@@ -171,8 +182,13 @@ impl Trial {
     }
 }
 
-fn is_new(keys: &mut HashSet<u64>, key: u64) -> bool {
-    keys.len() < MAX_SESSIONS && keys.insert(key)
+/// The state of a session; `None` of a new one where there are too many.
+fn session(sessions: &mut HashMap<u64, Session>, key: u64) -> Option<&mut Session> {
+    let is_full = sessions.len() >= MAX_SESSIONS;
+    match sessions.entry(key) {
+        Entry::Vacant(_) if is_full => None,
+        entry => Some(entry.or_default()),
+    }
 }
 
 #[cfg(test)]
@@ -268,13 +284,44 @@ mod tests {
         assert!(called <= 10, "{called} of 200");
     }
 
+    /// A trial of which a hundred sessions of the active version have sent 1000 good frames each.
+    fn begun() -> Trial {
+        let mut trial = Trial::new(Limits::default());
+        for frame in 0..100_000 {
+            trial.frame(Arm::Active, 1000 + frame % 100, 0.1, Some(Duration::from_millis(5)));
+        }
+        trial
+    }
+
     #[test]
     fn a_session_counts_once() {
-        let mut trial = Trial::new(Limits::default());
+        let mut trial = begun();
         for _ in 0..1000 {
             assert_eq!(trial.frame(Arm::Canary, 7, 0.1, None), None);
         }
         let worse = (0..10).find_map(|key| trial.frame(Arm::Canary, key, 0.1, None));
         assert_eq!(worse, Some(Worse::Failures));
+    }
+
+    #[test]
+    fn a_canary_that_loses_frames_is_not_slow_for_that() {
+        let mut trial = begun();
+        for key in 0..1000 {
+            trial.frame(Arm::Canary, key, 0.1, None);
+            trial.frame(Arm::Canary, key, 0.1, Some(Duration::from_millis(5)));
+        }
+        let Evidence { failures, latency, needed, .. } = trial.evidence();
+        assert!(failures > needed && latency <= 1.0, "{failures} and {latency}");
+    }
+
+    #[test]
+    fn new_sessions_say_nothing_where_too_many_are_known() {
+        let mut trial = begun();
+        (0..MAX_SESSIONS as u64)
+            .for_each(|key| assert_eq!(trial.scored(Arm::Active, 10_000 + key, 0.0), None));
+        let worse = (0..1000).find_map(|key| trial.frame(Arm::Canary, key, 0.1, None));
+        assert_eq!((worse, trial.sessions.len()), (None, MAX_SESSIONS));
+        let worse = (10_000..10_010).find_map(|key| trial.frame(Arm::Canary, key, 0.1, None));
+        assert_eq!(worse, Some(Worse::Failures), "known ones still do");
     }
 }
