@@ -10,6 +10,7 @@ pub mod cli;
 pub mod concurrency;
 pub mod http;
 pub mod ingress;
+pub mod model_state;
 pub mod models;
 pub mod nats;
 pub mod shared_cache;

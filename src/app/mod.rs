@@ -39,8 +39,9 @@ use sferic_telemetry::otlp;
 use sferic_telemetry::traces::Traces;
 use transport::{Records, StreamParts, Transport};
 
-use crate::canary::{self, Canaries, Judged, Shadowing};
+use crate::canary::{self, Canaries, Judged, ShadowParts, ShadowThread};
 use crate::http;
+use crate::model_state::Keeper;
 use crate::models::{ModelService, Sources, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
 use crate::shared_cache;
@@ -61,6 +62,7 @@ pub struct App {
     connection: Connection,
     readiness: Arc<Readiness>,
     background: Vec<Task>,
+    shadows: ShadowThread,
     streams: Option<StreamParts>,
     http: Option<http::Server>,
     traces: Option<Arc<Traces>>,
@@ -107,8 +109,12 @@ impl App {
         let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
         let Transport { source, mut frames, sink, outcomes_refused, streams } =
             transport::open(settings, &connection, &accounts.admission, records).await?;
-        let (canaries, answered) =
-            Canaries::new(Arc::clone(&models), Arc::clone(&circuits), canary_limits(settings));
+        let (limits, longest) = (canary_limits(settings), settings.limits.max_timeout);
+        let canaries = Canaries::new(Arc::clone(&models), Arc::clone(&circuits), limits, longest);
+        let keeper = match given(&settings.models.state) {
+            Some(state) => Some(Keeper::start(state, &connection, &models, &canaries).await?),
+            None => None,
+        };
         let sink = Judged::new(sink, Arc::clone(&canaries));
         let instance = uuid::Uuid::now_v7().to_string();
         let (source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
@@ -200,17 +206,16 @@ impl App {
             vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
         background.extend(watching);
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
-        let shadowing = Shadowing {
-            canaries: Arc::clone(&canaries),
-            shared_state: Arc::clone(pipeline.shared_state()),
+        let shadows = canaries.start_shadows(ShadowParts {
+            models: Arc::clone(models.in_service()),
             // Buffers of its own: a thread that may be kept from running takes no lock of the data path.
             workers: extractors(BufferPool::new(settings.buffers.ttl, SHADOW_BUFFERS)),
             runners: runners(),
-            bound: settings.limits.max_timeout,
-        };
-        background.push(Task::spawn(shadowing.run(answered)));
+            admission: Arc::clone(&pipeline.shared_state().admission),
+        })?;
         background.push(Task::spawn(canary::watch(Arc::clone(&canaries))));
         background.push(Task::spawn(canary::read_truth(connection.clone(), prefix.clone(), canaries)));
+        background.extend(keeper.map(|keeper| Task::spawn(keeper.run())));
         if settings.models.watch {
             background.push(Task::spawn(watch(Arc::clone(&models))));
         }
@@ -227,6 +232,7 @@ impl App {
             connection,
             readiness,
             background,
+            shadows,
             streams,
             http,
             traces,
@@ -290,7 +296,7 @@ impl App {
         if let Some(http) = self.http {
             http.stop(ANSWERED_WITHIN.min(self.bound)).await;
         }
-        drop(self.background);
+        drop((self.background, self.shadows));
         self.service.stop().await;
         self.connection.close(self.bound).await;
         // Last, so that everything before is exported.

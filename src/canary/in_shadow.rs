@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sferic_actors::account::copies::FrameCopy;
 use sferic_actors::account::ledger::End;
@@ -14,6 +15,15 @@ use sferic_canary::{Pair, Paired, Truth};
 
 /// Sessions that are remembered; of further ones no frame is evidence.
 const MAX_SESSIONS: usize = 1 << 20;
+
+/// A shadow as it is kept over a restart. What was seen of it is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptShadow {
+    /// The version.
+    pub version: String,
+    /// Share of the frames that are copied, 0 to 1.
+    pub share: f64,
+}
 
 /// A version in the shadow of the active one.
 #[derive(Debug)]
@@ -31,7 +41,10 @@ pub(super) struct InShadow {
 
 /// A frame that the active version has answered, or failed on.
 pub struct Answered {
-    pub(super) copy: Arc<FrameCopy>,
+    /// Until it is computed; `None` where there was no room.
+    pub(super) copy: Option<Arc<FrameCopy>>,
+    /// The version that is to see it.
+    pub(super) model: Arc<ModelId>,
     pub(super) active: Arc<ModelId>,
     pub(super) answer: Option<Arc<Answer>>,
     pub(super) compute: Duration,
@@ -44,6 +57,7 @@ impl Answered {
     /// an answer that it has computed.
     pub(super) fn take(outcome: &mut Outcome, end: End) -> Option<Self> {
         let copy = outcome.trail.copy.take()?;
+        let model = copy.as_ref().map_or_else(Arc::clone, |copy| Arc::clone(&copy.model));
         let answer = match (&outcome.result, end) {
             (Ok(prediction), End::Prediction) if !prediction.cache_hit => Some(&prediction.answer),
             (Err(failure), End::Failure) if failure.code == FailureCode::InferenceFailed => None,
@@ -52,7 +66,8 @@ impl Answered {
         let stages = outcome.trail.stages();
         let compute = stages.features.unwrap_or_default() + stages.inference.unwrap_or_default();
         Some(Self {
-            copy,
+            model,
+            copy: copy.ok(),
             active: Arc::clone(outcome.trail.model.as_ref()?),
             answer: answer.map(Arc::clone),
             compute,
@@ -77,6 +92,11 @@ impl InShadow {
         }
         let gone = [was, model].into_iter().find(|id| !loaded.contains(id))?;
         Some(format!("ended: {gone} is not loaded any more, or with other files"))
+    }
+
+    /// What is kept of it.
+    pub(super) fn kept(&self) -> KeptShadow {
+        KeptShadow { version: self.shadow.version.clone(), share: self.shadow.share() }
     }
 
     pub(super) fn is_between(&self, active: &ModelId, model: &ModelId) -> bool {

@@ -5,6 +5,7 @@
 //! Every daemon judges its own frames.
 
 mod in_shadow;
+mod kept;
 mod plan;
 mod recent;
 mod request;
@@ -14,7 +15,9 @@ mod spare;
 mod state;
 mod truth;
 
-pub use shadow::Shadowing;
+pub use in_shadow::KeptShadow;
+pub use plan::KeptSplit;
 pub use sink::Judged;
+pub use spare::{ShadowParts, ShadowThread};
 pub use state::{Canaries, watch};
 pub use truth::read_truth;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sferic_actors::account::trail::Assignment;
 use sferic_actors::frame::ModelId;
@@ -26,12 +27,38 @@ pub struct Plan {
     frames: BTreeMap<String, u64>,
     step: usize,
     step_began: Instant,
+    /// The same by the wall clock, milliseconds since 1970.
+    step_began_ms: u64,
     /// The circuit of the baseline is not closed: its failures are not those of its model.
     pub is_paused: bool,
     /// Its canary is about to become active.
     pub is_promoting: bool,
     /// A canary that is worse, and in what.
     pub worse: Option<(String, Worse)>,
+}
+
+/// A split as it is kept over a restart. What was seen of its versions is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptSplit {
+    #[serde(flatten)]
+    wanted: Wanted,
+    /// The place of its step.
+    step: usize,
+    /// When that began, milliseconds since 1970.
+    step_began_ms: u64,
+}
+
+impl KeptSplit {
+    /// Every version that it divides or compares.
+    pub fn versions(&self) -> impl Iterator<Item = &str> {
+        let canaries = self.wanted.canaries.iter().map(|(canary, _)| canary);
+        canaries.chain([&self.wanted.baseline]).map(String::as_str)
+    }
+
+    /// What it is compared with.
+    pub fn baseline(&self) -> &str {
+        &self.wanted.baseline
+    }
 }
 
 /// What is next.
@@ -59,11 +86,29 @@ impl Plan {
             frames: BTreeMap::new(),
             step: 0,
             step_began: Instant::now(),
+            step_began_ms: now_ms(),
             is_paused: false,
             is_promoting: false,
             worse: None,
             wanted,
         }
+    }
+
+    /// Goes on with one that was kept.
+    pub fn resume(model: &str, kept: &KeptSplit, limits: Limits, loaded: Vec<Arc<ModelId>>) -> Self {
+        let KeptSplit { wanted, step, step_began_ms } = kept.clone();
+        let mut plan = Self::new(model, wanted, limits, loaded);
+        plan.split = split(model, &plan.wanted, step);
+        let since = Duration::from_millis(now_ms().saturating_sub(step_began_ms));
+        let step_began = Instant::now().checked_sub(since).unwrap_or(plan.step_began);
+        (plan.step, plan.step_began, plan.step_began_ms) = (step, step_began, step_began_ms);
+        plan
+    }
+
+    /// What is kept of it.
+    pub fn kept(&self) -> KeptSplit {
+        let (wanted, step, step_began_ms) = (self.wanted.clone(), self.step, self.step_began_ms);
+        KeptSplit { wanted, step, step_began_ms }
     }
 
     /// A frame that a split has divided has ended: with which version, of whom, after which time or with a
@@ -103,6 +148,21 @@ impl Plan {
         }
     }
 
+    /// Why it has no meaning any more: somebody has changed what is `loaded` or `active`.
+    pub fn outdated(&self, active: Option<&str>, loaded: &[Arc<ModelId>]) -> Option<String> {
+        let (name, baseline) = (&self.split.model, &self.wanted.baseline);
+        if active != Some(baseline) {
+            let active = active.unwrap_or_default();
+            return Some(format!("ended: {name}@{active} is active now, and was {baseline}"));
+        }
+        if let Some(id) = self.versions.iter().find(|id| !loaded.contains(id)) {
+            return Some(format!("ended: {id} is not loaded any more, or with other files"));
+        }
+        let is_there = |canary: &&(String, f64)| self.versions.iter().any(|id| id.version == canary.0);
+        let gone = self.wanted.canaries.iter().find(|canary| !is_there(canary))?;
+        Some(format!("ended: {name}@{} is not loaded", gone.0))
+    }
+
     /// What is due now.
     pub fn next(&self) -> Option<Next> {
         let is_over = self.wanted.lasts.is_some_and(|lasts| self.step_began.elapsed() >= lasts);
@@ -129,7 +189,7 @@ impl Plan {
         self.step += 1;
         self.split = split(&self.split.model, &self.wanted, self.step);
         self.frames.clear();
-        self.step_began = Instant::now();
+        (self.step_began, self.step_began_ms) = (Instant::now(), now_ms());
     }
 
     /// For people and programs.
@@ -156,6 +216,11 @@ impl Plan {
                        models.canary.false_alarms at most, however often it is looked at",
         })
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The trials that a frame of `version` is part of, and as which of the two.

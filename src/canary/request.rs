@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use sferic_actors::routing::SplitKey;
 
 use crate::models::requests::VersionText;
@@ -86,7 +86,7 @@ fn not_loaded(version: &str, loaded: &[String]) -> ControlError {
 }
 
 /// A split that was asked for and can be.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Wanted {
     /// What stays with one version.
     pub key: SplitKey,
@@ -99,6 +99,7 @@ pub struct Wanted {
     /// Percentages of the one canary; none: the weights stay.
     pub steps: Vec<f64>,
     /// How long each step lasts, or the split; `None`: until it is ended.
+    #[serde(default, rename = "for", with = "humantime_serde::option")]
     pub lasts: Option<Duration>,
     /// Frames of the canary in a step.
     pub min_frames: u64,

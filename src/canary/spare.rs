@@ -1,102 +1,227 @@
-//! A thread that computes where nobody else needs the processor.
+//! The thread on which shadows compute: where nobody else needs the processor.
 //!
-//! It takes no lock that the data path takes: it could be kept from running while it has one.
+//! Invariant: it takes no lock that the data path takes, and the data path none of its. It may be kept from
+//! running for long, also in the middle of anything.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use sferic_actors::account::admission::Admission;
 use sferic_actors::frame::Content;
 use sferic_actors::outcome::{Answer, Failure, FailureCode};
 use sferic_actors::ports::{FeatureWorker, FeatureWorkers, LoadedModel, RunCanceller, Runner, Runners};
-use tokio::sync::oneshot;
+use sferic_actors::routing::Models;
+use sferic_settings::available_cores;
+
+use super::in_shadow::Answered;
+
+/// Frames whose ends may wait to be looked at; further ones are not counted.
+const ENDED: usize = 1024;
+
+/// Interval at which a waiting frame looks for spare capacity.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// How long a frame waits for spare capacity.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The thread computes in one of so many parts of the time, times the cores. A core that runs it is not
+/// idle, so it does not at once take over what waits for another core: with two of them that was a fifth more
+/// at the 99th percentile (`ops/bench/shadows`).
+const REST: u32 = 20;
 
 /// Time for a run to end when the thread does.
 const LAST_RUN: Duration = Duration::from_secs(2);
 
-/// The thread.
-pub struct SpareThread {
-    work: Option<SyncSender<Work>>,
-    canceller: Arc<dyn RunCanceller>,
+/// What goes to the thread and comes from it. Others than the thread only try its locks.
+#[derive(Default)]
+pub(super) struct Line {
+    /// Those that wait; copies are bounded.
+    frames: Mutex<VecDeque<Answered>>,
+    ended: Mutex<Vec<Ended>>,
+    thread: OnceLock<Thread>,
+    is_closed: AtomicBool,
+    run: Mutex<CurrentRun>,
+}
+
+/// The run that is going on.
+#[derive(Default)]
+struct CurrentRun {
+    began: Option<Instant>,
+    is_cancelled: bool,
+    canceller: Option<Arc<dyn RunCanceller>>,
+}
+
+/// A frame, and what became of it.
+pub(super) struct Ended {
+    pub(super) frame: Answered,
+    /// `None`: no capacity was spare in time.
+    pub(super) computed: Option<Computed>,
+}
+
+/// What a shadow has made of a frame.
+#[derive(Debug)]
+pub(super) struct Computed {
+    /// The answer; `None` where it has failed.
+    pub(super) answer: Option<Arc<Answer>>,
+    /// Processor time of features and run on this thread.
+    pub(super) cpu: Duration,
+}
+
+impl Line {
+    /// Hands a frame to the thread, unless that is just taking one.
+    pub(super) fn push(&self, frame: Answered) {
+        if let (Ok(mut frames), Some(thread)) = (self.frames.try_lock(), self.thread.get()) {
+            frames.push_back(frame);
+            drop(frames);
+            thread.unpark();
+        }
+    }
+
+    /// The frames that have ended since this was asked last; none while one ends.
+    pub(super) fn ended(&self) -> Vec<Ended> {
+        self.ended.try_lock().map(|mut ended| std::mem::take(&mut *ended)).unwrap_or_default()
+    }
+
+    /// Cancels a run that has taken longer than `bound`.
+    pub(super) fn cancel_late(&self, bound: Duration) {
+        if let Ok(mut run) = self.run.try_lock()
+            && run.began.is_some_and(|began| began.elapsed() > bound)
+        {
+            run.cancel();
+        }
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CurrentRun {
+    fn cancel(&mut self) {
+        self.is_cancelled = true;
+        if let Some(canceller) = &self.canceller {
+            canceller.cancel();
+        }
+    }
+
+    fn end(&mut self) {
+        self.began = None;
+        if std::mem::take(&mut self.is_cancelled)
+            && let Some(canceller) = &self.canceller
+        {
+            canceller.reset();
+        }
+    }
+}
+
+/// What the thread works with.
+pub struct ShadowParts {
+    /// The models in service.
+    pub models: Arc<Models>,
+    /// Features in buffers of their own.
+    pub workers: FeatureWorkers,
+    /// A runner of its own.
+    pub runners: Runners,
+    /// Says how many frames are in flight.
+    pub admission: Arc<Admission>,
+}
+
+/// The running thread, which ends when this is dropped.
+pub struct ShadowThread {
+    line: Arc<Line>,
     /// Ends with the thread.
     ended: Mutex<Receiver<()>>,
 }
 
-/// A frame for it.
-struct Work {
-    model: Arc<dyn LoadedModel>,
-    content: Content,
-    reply: oneshot::Sender<Computed>,
-}
-
-/// What became of a frame.
-#[derive(Debug)]
-pub struct Computed {
-    /// The answer.
-    pub result: Result<Answer, Failure>,
-    /// Processor time of features and run on this thread.
-    pub cpu: Duration,
-}
-
-impl SpareThread {
-    /// Starts it, with features and a runner of its own.
+impl ShadowThread {
+    /// Starts it.
     ///
     /// # Errors
     /// The system starts no thread.
-    pub fn start(workers: &FeatureWorkers, runners: &Runners) -> io::Result<Self> {
-        let (work, frames) = sync_channel::<Work>(1);
-        let (ready, canceller) = sync_channel(1);
-        let (workers, runners) = (Arc::clone(workers), Arc::clone(runners));
-        let (ending, ended) = sync_channel::<()>(1);
-        let serve = move || {
-            let _ending = ending;
-            lower_priority();
-            let (mut worker, mut runner) = (workers(), runners());
-            let _ = ready.send(runner.canceller());
-            while let Ok(Work { model, content, reply }) = frames.recv() {
-                let begun = cpu_time();
-                let compute = || compute(&mut *worker, &mut *runner, &*model, content);
-                // A panic is a defect of the version; who waits hears of it by the end of the thread.
-                let Ok(result) = catch_unwind(AssertUnwindSafe(compute)) else { return };
-                let cpu = cpu_time().saturating_sub(begun);
-                let _ = reply.send(Computed { result, cpu });
-            }
-        };
-        std::thread::Builder::new().name("shadow".to_owned()).spawn(serve)?;
-        let canceller = canceller.recv().map_err(|_| io::Error::other("the thread ended at once"))?;
-        Ok(Self { work: Some(work), canceller, ended: ended.into() })
-    }
-
-    /// Hands a frame to it; the receiver gets what became of it, or an error where the thread has ended.
-    pub fn compute(&self, model: Arc<dyn LoadedModel>, content: Content) -> oneshot::Receiver<Computed> {
-        let (reply, computed) = oneshot::channel();
-        if let Some(work) = &self.work {
-            let _ = work.try_send(Work { model, content, reply });
-        }
-        computed
-    }
-
-    /// Cancels the current run, and every one before [`reset`](Self::reset).
-    pub fn cancel(&self) {
-        self.canceller.cancel();
-    }
-
-    /// Lets runs begun from now on complete.
-    pub fn reset(&self) {
-        self.canceller.reset();
+    pub(super) fn start(line: Arc<Line>, parts: ShadowParts) -> io::Result<Self> {
+        let (ending, ended) = sync_channel(1);
+        let serving = Arc::clone(&line);
+        let serve = move || serve(&serving, &parts, &ending);
+        let thread = std::thread::Builder::new().name("shadow".to_owned()).spawn(serve)?;
+        let _ = line.thread.set(thread.thread().clone());
+        Ok(Self { line, ended: ended.into() })
     }
 }
 
-impl Drop for SpareThread {
+impl Drop for ShadowThread {
     /// The library must not be unloaded under a run.
     fn drop(&mut self) {
-        self.work = None;
-        self.cancel();
+        self.line.is_closed.store(true, Relaxed);
+        lock(&self.line.run).cancel();
+        if let Some(thread) = self.line.thread.get() {
+            thread.unpark();
+        }
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(LAST_RUN);
+    }
+}
+
+fn serve(line: &Line, parts: &ShadowParts, _ending: &SyncSender<()>) {
+    lower_priority();
+    let (mut worker, mut runner) = ((parts.workers)(), (parts.runners)());
+    lock(&line.run).canceller = Some(runner.canceller());
+    let cores = u32::try_from(available_cores()).unwrap_or(REST);
+    let mut rest_until = Instant::now();
+    while !line.is_closed.load(Relaxed) {
+        let next = lock(&line.frames).pop_front();
+        let Some(mut frame) = next else {
+            std::thread::park();
+            continue;
+        };
+        let Some(copy) = frame.copy.take() else { continue };
+        let Some(model) = parts.models.current().model(&frame.model) else { continue };
+        let computed = parts.has_spare_capacity(line, rest_until, cores).then(|| {
+            let begun = Instant::now();
+            let content = copy.content.clone();
+            lock(&line.run).began = Some(begun);
+            let cpu = cpu_time();
+            let compute = || compute(&mut *worker, &mut *runner, &*model, content);
+            let result = catch_unwind(AssertUnwindSafe(compute));
+            let cpu = cpu_time().saturating_sub(cpu);
+            lock(&line.run).end();
+            if result.is_err() {
+                tracing::error!(model = %frame.model, "a shadow version panicked");
+                (worker, runner) = ((parts.workers)(), (parts.runners)());
+                lock(&line.run).canceller = Some(runner.canceller());
+            }
+            rest_until = Instant::now() + begun.elapsed() * (REST / cores).saturating_sub(1);
+            Computed { answer: result.ok().and_then(Result::ok).map(Arc::new), cpu }
+        });
+        let mut ended = lock(&line.ended);
+        if ended.len() < ENDED {
+            ended.push(Ended { frame, computed });
+        }
+    }
+}
+
+impl ShadowParts {
+    /// Waits, for [`PATIENCE`] at most, until a core is free beside this thread's and those of the frames in
+    /// flight; of two cores, until nothing is in flight.
+    fn has_spare_capacity(&self, line: &Line, rest_until: Instant, cores: u32) -> bool {
+        let most = cores.saturating_sub(2) as usize;
+        let give_up = rest_until.max(Instant::now()) + PATIENCE;
+        loop {
+            let rest = rest_until.saturating_duration_since(Instant::now());
+            if rest.is_zero() && self.admission.in_use().0 <= most {
+                return true;
+            }
+            if Instant::now() > give_up || line.is_closed.load(Relaxed) {
+                return false;
+            }
+            std::thread::park_timeout(rest.max(LOOK));
+        }
     }
 }
 

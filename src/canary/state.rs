@@ -12,12 +12,12 @@ use sferic_actors::breaker::{CircuitState, Circuits};
 use sferic_actors::frame::ModelId;
 use sferic_actors::outcome::{Answer, FailureCode, Outcome};
 use sferic_canary::{Limits, Tally, Truth};
-use tokio::sync::mpsc;
 
 use super::in_shadow::{Answered, InShadow};
 use super::plan::{Next, Plan};
 use super::recent::{Recent, RecentAnswer, Subject};
 use super::request::SplitRequest;
+use super::spare::{Ended, Line};
 use crate::models::ModelService;
 use crate::models::requests::read;
 use crate::nats::ControlError;
@@ -25,16 +25,15 @@ use crate::nats::ControlError;
 /// Interval at which splits go on or end.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Frames that may wait to be seen by shadows.
-const COPIES: usize = 64;
-
 /// Judges versions.
 pub struct Canaries {
     pub(super) models: Arc<ModelService>,
     circuits: Arc<Circuits>,
-    limits: Limits,
+    pub(super) limits: Limits,
     state: Mutex<State>,
-    answered: mpsc::Sender<Answered>,
+    pub(super) line: Arc<Line>,
+    /// The longest that a run of a shadow may take.
+    pub(super) bound: Duration,
 }
 
 #[derive(Default)]
@@ -47,9 +46,9 @@ pub(super) struct State {
 pub(super) struct OfModel {
     /// Of each version, as long as it has the same files.
     tallies: BTreeMap<String, (Arc<ModelId>, Tally)>,
-    plan: Option<Plan>,
+    pub(super) plan: Option<Plan>,
     /// Why the last split ended.
-    ended: Option<String>,
+    pub(super) ended: Option<String>,
     pub(super) shadow: Option<InShadow>,
     /// Why the last shadow ended.
     pub(super) shadow_ended: Option<String>,
@@ -66,15 +65,15 @@ impl OfModel {
 }
 
 impl Canaries {
-    /// None yet. The receiver gets the frames that shadows are to see.
+    /// None yet. No run of a shadow takes longer than `bound`.
     pub fn new(
         models: Arc<ModelService>,
         circuits: Arc<Circuits>,
         limits: Limits,
-    ) -> (Arc<Self>, mpsc::Receiver<Answered>) {
-        // The copies are bounded themselves.
-        let (answered, receiver) = mpsc::channel(COPIES);
-        (Arc::new(Self { models, circuits, limits, state: Mutex::default(), answered }), receiver)
+        bound: Duration,
+    ) -> Arc<Self> {
+        let (state, line) = (Mutex::default(), Arc::default());
+        Arc::new(Self { models, circuits, limits, state, line, bound })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -84,7 +83,10 @@ impl Canaries {
     /// A frame has ended.
     pub(super) fn ended(&self, outcome: &mut Outcome, end: End) {
         if let Some(answered) = Answered::take(outcome, end) {
-            let _ = self.answered.try_send(answered);
+            match answered.copy {
+                Some(_) => self.line.push(answered),
+                None => self.count_shadow(Ended { frame: answered, computed: None }),
+            }
         }
         if let Some((model, assignment)) = outcome.trail.declined.take() {
             self.state().count(&model, Some(assignment), Err(()));
@@ -183,7 +185,8 @@ impl Canaries {
             }
             plan.is_paused = self.is_broken(name, &plan.wanted.baseline);
             let broken = plan.wanted.canaries.iter().find(|(canary, _)| self.is_broken(name, canary));
-            let reason = if let Some(gone) = self.outdated(name, plan) {
+            let (active, loaded) = self.models.loaded(name).unwrap_or_default();
+            let reason = if let Some(gone) = plan.outdated(active.as_deref(), &loaded) {
                 Some(gone)
             } else if let Some((canary, _)) = broken {
                 Some(format!("rolled back: the circuit of {name}@{canary} is open"))
@@ -228,20 +231,6 @@ impl Canaries {
             model.name == name && model.version == version
         });
         circuit.is_some_and(|circuit| circuit.state().0 != CircuitState::Closed)
-    }
-
-    /// Why the split has no meaning any more: somebody has changed what is loaded or active.
-    fn outdated(&self, name: &str, plan: &Plan) -> Option<String> {
-        let Ok((active, loaded)) = self.models.loaded(name) else {
-            return Some(format!("ended: {name} is not there any more"));
-        };
-        let baseline = &plan.wanted.baseline;
-        if active.as_ref() != Some(baseline) {
-            let active = active.unwrap_or_default();
-            return Some(format!("ended: {name}@{active} is active now, and was {baseline}"));
-        }
-        let gone = plan.versions.iter().find(|id| !loaded.contains(id))?;
-        Some(format!("ended: {gone} is not loaded any more, or with other files"))
     }
 
     fn end_outdated_shadow(&self, name: &str, of_model: &mut OfModel) {
@@ -310,6 +299,7 @@ fn view(name: &str, of_model: Option<&OfModel>) -> Value {
 pub async fn watch(canaries: Arc<Canaries>) {
     loop {
         tokio::time::sleep(TICK).await;
+        canaries.count_shadows();
         for (name, version) in canaries.tick() {
             let canaries = Arc::clone(&canaries);
             // It waits for the last frame of what is replaced.

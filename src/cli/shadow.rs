@@ -68,7 +68,8 @@ fn shown(answer: &Value) -> String {
     let percent = |of: &Value| 100.0 * number(of);
     let paired = &shadow["paired"];
     let mut lines = vec![format!(
-        "{model}: version {version} in the shadow of {active}, {:.0} % of the frames: {} compared, {} skipped",
+        "{model}: version {version} in the shadow of {active}, {:.0} % of the frames: \
+         {} compared, {} skipped",
         percent(&shadow["share"]),
         paired["frames"],
         shadow["skipped"]
@@ -107,7 +108,8 @@ fn shown(answer: &Value) -> String {
     say("largest difference of outputs", largest.is_number(), format!("{:e}", number(largest)));
     let of = &paired["truth"];
     let text = format!(
-        "{} frames; error {}; score {}; evidence that it is worse {:.2}, that it is better {:.2} (20 is strong)",
+        "{} frames; error {}; score {}; evidence that it is worse {:.2}, that it is better {:.2} \
+         (20 is strong)",
         of["frames"],
         both(&of["error"], 2),
         both(&of["score"], 3),

@@ -18,4 +18,5 @@ mod watch;
 pub use change::Change;
 pub use service::ModelService;
 pub use sources::{Sources, trusted_keys};
+pub use traffic::{Followed, Roles};
 pub use watch::watch;

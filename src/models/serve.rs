@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use sferic_actors::frame::ModelId;
-use sferic_actors::ports::LoadedModel;
 use sferic_actors::routing::{Shadow, Split, VersionName};
 use sferic_onnx::{Catalog, Versions};
 
 use super::service::ModelService;
-use super::traffic::Traffic;
+use super::traffic::{Followed, Roles, Traffic};
 use crate::nats::ControlError;
 
 impl ModelService {
@@ -71,11 +70,38 @@ impl ModelService {
         Ok((versions.active.clone(), versions.ready().map(|model| Arc::clone(model.id())).collect()))
     }
 
-    /// A loaded version; `None` where it is not loaded any more, or with other files.
-    pub fn of_id(&self, id: &ModelId) -> Option<Arc<dyn LoadedModel>> {
+    /// Which versions of every model have a role.
+    pub fn roles(&self) -> BTreeMap<String, Roles> {
         let catalog = self.catalog();
-        let model = catalog.of(&id.name)?.get(&id.version)?.model()?;
-        (**model.id() == *id).then(|| Arc::clone(model) as Arc<dyn LoadedModel>)
+        let roles = catalog.all().map(|(name, versions)| {
+            let (active, previous) = (versions.active.clone(), versions.previous.clone());
+            (name.to_owned(), Roles { active, previous })
+        });
+        roles.filter(|(_, roles)| roles.active.is_some()).collect()
+    }
+
+    /// Gives versions of a model these roles; the active one is loaded where it is not.
+    ///
+    /// # Errors
+    /// It cannot be used; then nothing has changed.
+    pub async fn take_roles(&self, name: &str, roles: &Roles) -> Result<(), ControlError> {
+        let Roles { active: Some(active), previous } = roles else { return Ok(()) };
+        let is_active = self.catalog().of(name).is_some_and(|of| of.active.as_ref() == Some(active));
+        if !is_active {
+            self.reload(name, Some(active), false).await?;
+        }
+        self.catalog_mut().set_previous(name, previous.clone());
+        Ok(())
+    }
+
+    /// What a registry last said should serve.
+    pub fn followed(&self, name: &str) -> Option<Followed> {
+        self.traffic().followed.get(name).cloned()
+    }
+
+    /// A registry says what should serve, or has said so before a restart.
+    pub fn set_followed(&self, name: &str, followed: Option<Followed>) {
+        set(&mut self.traffic().followed, name, followed);
     }
 
     /// Reloads every model; a model that fails goes on as it is.

@@ -15,6 +15,7 @@ use sferic_telemetry::Throttle;
 use tokio::time::Instant;
 
 use super::service::ModelService;
+use super::traffic::Followed;
 use crate::nats::Connection;
 
 /// Time for the look before the start. A daemon whose registry is away serves what it has.
@@ -45,8 +46,6 @@ struct Source {
     warnings: Throttle,
     /// The stamps of versions that were fetched and refused, with the reasons; not fetched again.
     refused: HashMap<(String, String), (String, String)>,
-    /// Of each model the version, and its stamp, that the registry last said should serve.
-    meant: HashMap<String, (String, String)>,
 }
 
 /// The keys of which one must have signed a bundle; `None`: bundles need no signature.
@@ -119,7 +118,7 @@ fn open(source: &ModelSource, connection: &Connection) -> Result<Source, Registr
         }
     };
     let warnings = Throttle::new(WARNING);
-    Ok(Source { registry, interval, warnings, refused: HashMap::new(), meant: HashMap::new() })
+    Ok(Source { registry, interval, warnings, refused: HashMap::new() })
 }
 
 impl Source {
@@ -141,10 +140,11 @@ impl Source {
             let Some(models) = models else { continue };
             models.take(&offer, installed).await;
             models.name(&offer.name, &offer.version, &offer.aliases);
-            let meant = (offer.version.clone(), offer.stamp.clone());
-            if offer.is_meant && self.meant.get(&offer.name) != Some(&meant) {
+            let Offer { name, version, stamp, .. } = &offer;
+            let meant = Followed { version: version.clone(), stamp: stamp.clone() };
+            if offer.is_meant && models.followed(name).as_ref() != Some(&meant) {
                 models.follow_alias(&offer, self.registry.label()).await;
-                self.meant.insert(offer.name, meant);
+                models.set_followed(name, Some(meant));
             }
         }
     }

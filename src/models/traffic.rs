@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sferic_actors::routing::{Shadow, Split};
 use sferic_onnx::Versions;
@@ -10,11 +11,31 @@ use sferic_onnx::Versions;
 const CHAMPION: &str = "champion";
 const CHALLENGER: &str = "challenger";
 
+/// The versions of a model that a restart keeps.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Roles {
+    /// The one that a bare name means.
+    pub active: Option<String>,
+    /// The one that was active before.
+    pub previous: Option<String>,
+}
+
+/// A version that a registry said should serve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Followed {
+    /// The version.
+    pub version: String,
+    /// What it was there.
+    pub stamp: String,
+}
+
 /// What else than the active version gets frames, by model.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     pub(super) splits: BTreeMap<String, Split>,
     pub(super) shadows: BTreeMap<String, Shadow>,
+    /// What registries last said should serve.
+    pub(super) followed: BTreeMap<String, Followed>,
     /// The aliases of registries, with the versions that they mean.
     pub(super) aliases: BTreeMap<String, BTreeMap<String, String>>,
 }

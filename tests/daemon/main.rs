@@ -24,6 +24,7 @@ mod logs;
 mod metrics;
 mod mlflow;
 mod model_service;
+mod model_state;
 mod models;
 mod odd_messages;
 mod oip;

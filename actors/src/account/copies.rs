@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -31,7 +30,6 @@ impl fmt::Debug for FrameCopy {
 pub struct Copies {
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    no_room: AtomicU64,
 }
 
 impl Copies {
@@ -39,25 +37,24 @@ impl Copies {
     pub fn new(max_bytes: usize) -> Self {
         let max_bytes = max_bytes.min(Semaphore::MAX_PERMITS);
         let (places, bytes) = (Semaphore::new(COPIES), Semaphore::new(max_bytes));
-        Self { places: places.into(), bytes: bytes.into(), no_room: AtomicU64::new(0) }
+        Self { places: places.into(), bytes: bytes.into() }
     }
 
-    /// Keeps the content of a frame; `None` where there is no room.
-    pub fn keep(&self, content: &Content, model: Arc<ModelId>) -> Option<Arc<FrameCopy>> {
+    /// Keeps the content of a frame.
+    ///
+    /// # Errors
+    /// There is no room; gives the version back.
+    pub fn keep(&self, content: &Content, model: Arc<ModelId>) -> Result<Arc<FrameCopy>, Arc<ModelId>> {
         let take = |of: &Arc<Semaphore>, count: usize| {
             Arc::clone(of).try_acquire_many_owned(u32::try_from(count).ok()?).ok()
         };
         let taken = take(&self.places, 1).zip(take(&self.bytes, content.bytes()));
-        let Some((place, bytes)) = taken else {
-            self.no_room.fetch_add(1, Relaxed);
-            return None;
-        };
-        Some(Arc::new(FrameCopy { content: content.clone(), model, _place: [place, bytes] }))
-    }
-
-    /// Frames that were not copied for want of room.
-    pub fn no_room(&self) -> u64 {
-        self.no_room.load(Relaxed)
+        match taken {
+            Some((place, bytes)) => {
+                Ok(Arc::new(FrameCopy { content: content.clone(), model, _place: [place, bytes] }))
+            }
+            None => Err(model),
+        }
     }
 }
 
@@ -78,9 +75,9 @@ mod tests {
         let copies = Copies::new(1000);
         let keep = |bytes| copies.keep(&content(bytes), Arc::default());
         let first = keep(600).unwrap();
-        assert!(keep(600).is_none() && keep(400).is_some());
+        assert!(keep(600).is_err() && keep(400).is_ok());
         drop(first);
-        let all: Vec<_> = (0..COPIES).filter_map(|_| keep(8)).collect();
-        assert_eq!((all.len(), keep(8).is_none(), copies.no_room()), (COPIES, true, 2));
+        let all: Vec<_> = (0..COPIES).map_while(|_| keep(8).ok()).collect();
+        assert_eq!((all.len(), keep(8).is_err()), (COPIES, true));
     }
 }

@@ -26,8 +26,8 @@ pub struct Trail {
     pub split: Option<Assignment>,
     /// The version that a split has chosen, but that does not take the frame.
     pub declined: Option<(Arc<ModelId>, Assignment)>,
-    /// What is kept for a version that sees copies.
-    pub copy: Option<Arc<FrameCopy>>,
+    /// What is kept for a version that sees copies; the version alone where there was no room.
+    pub copy: Option<Result<Arc<FrameCopy>, Arc<ModelId>>>,
     /// Ingest began to decode it.
     pub decode_begun: Option<Instant>,
     /// It was decoded and routed to a model.

@@ -340,12 +340,6 @@ impl WorkQueue {
         (pause >= TIMER_TICK && frames * pause >= 2 * work).then_some(pause)
     }
 
-    /// Whether a session is free and no frame waits for one.
-    pub fn has_free_session(&self) -> bool {
-        let state = self.lock();
-        state.scheduler.is_empty() && state.busy_until.iter().any(Option::is_none)
-    }
-
     /// Frames that wait.
     pub fn depth(&self) -> usize {
         self.lock().scheduler.len()

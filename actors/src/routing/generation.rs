@@ -60,6 +60,12 @@ impl Generation {
         Self { router, versions }
     }
 
+    /// A model in service; `None` where it is not, or not with these files.
+    pub fn model(&self, id: &ModelId) -> Option<Arc<dyn LoadedModel>> {
+        let found = self.versions.iter().find(|(model, _)| **model.id() == *id);
+        found.map(|(model, _)| Arc::clone(model))
+    }
+
     /// The same with splits of traffic.
     pub fn with_splits(self, splits: Vec<Split>) -> Self {
         Self { router: self.router.with_splits(splits), ..self }

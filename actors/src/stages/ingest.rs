@@ -124,7 +124,7 @@ impl IngestArguments {
             }
             trail.model = Some(Arc::clone(routed.model.id()));
             (trail.split, trail.declined) = (routed.split, routed.declined.take());
-            trail.copy = routed.shadow.take().and_then(|shadow| self.copies.keep(&decoded.content, shadow));
+            trail.copy = routed.shadow.take().map(|shadow| self.copies.keep(&decoded.content, shadow));
         });
         let (unanswered, permit) = match admitted {
             Ok(permit) => (unanswered, permit),

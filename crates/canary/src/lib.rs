@@ -18,5 +18,6 @@ pub use evidence::{Bets, Coin};
 pub use latencies::Latencies;
 pub use paired::{Labels, Pair, Paired, PairedView, Positions, TruthView};
 pub use score::{Truth, coverage, error, log_score};
+pub use strata::Arm;
 pub use tally::{Tally, TallyView};
-pub use trial::{Arm, Evidence, Limits, Trial, Worse};
+pub use trial::{Evidence, Limits, Trial, Worse};

@@ -1,29 +1,19 @@
 //! Whether a canary is worse than the version that is active, judged after every frame.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 
+use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Bets;
 use crate::latencies::Latencies;
-use crate::strata::{Progress, Strata};
+use crate::strata::{Arm, Progress, Strata};
 
 /// Frames of the active version before anything counts as slow.
 const BEFORE_SLOW: u64 = 200;
 
-/// Sessions that are remembered; beyond, further ones say nothing.
-const MAX_SESSIONS: usize = 1 << 20;
-
-/// The two that are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arm {
-    /// The version that was active before.
-    Active,
-    /// The new one.
-    Canary,
-}
+/// Sessions that are remembered, the latest: one that comes again later counts as another.
+const SESSIONS: usize = 1 << 17;
 
 /// How much worse a canary may be.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -84,7 +74,7 @@ pub struct Trial {
     latencies: Latencies,
     /// The latest score without a partner yet.
     waiting: Option<(Arm, f64)>,
-    sessions: HashMap<u64, Session>,
+    sessions: LruCache<u64, Session>,
 }
 
 /// What is remembered of a session.
@@ -105,7 +95,8 @@ impl Trial {
             scores: Bets::default(),
             latencies: Latencies::default(),
             waiting: None,
-            sessions: HashMap::new(),
+            // Without the memory of all of them from the beginning.
+            sessions: LruCache::unbounded(),
         }
     }
 
@@ -115,14 +106,13 @@ impl Trial {
     pub fn frame(&mut self, arm: Arm, key: u64, share: f64, latency: Option<Duration>) -> Option<Worse> {
         // By frames before this one, so that it does not set its own bar.
         let slow = self.slow_from();
-        if let Some(session) = session(&mut self.sessions, key) {
-            let has_failed = latency.is_none();
-            self.failures.frame(&mut session.failures, arm, has_failed, share, self.limits.failures);
-            // Numbers only frames that can be slow: not failures, nor frames before the bar is known.
-            if let (Some(latency), Some(slow)) = (latency, slow) {
-                // A version with few frames shares no runs with the other's many, and waits for its own.
-                self.slow.frame(&mut session.slow, arm, latency > slow, share, self.limits.latency);
-            }
+        let session = session(&mut self.sessions, key);
+        let has_failed = latency.is_none();
+        self.failures.frame(&mut session.failures, arm, has_failed, share, self.limits.failures);
+        // Numbers only frames that can be slow: not failures, nor frames before the bar is known.
+        if let (Some(latency), Some(slow)) = (latency, slow) {
+            // A version with few frames shares no runs with the other's many, and waits for its own.
+            self.slow.frame(&mut session.slow, arm, latency > slow, share, self.limits.latency);
         }
         if let (Some(latency), Arm::Active) = (latency, arm) {
             self.latencies.add(latency);
@@ -139,7 +129,7 @@ impl Trial {
     /// The score of an answer whose truth is known. It is compared with the latest one of the other version:
     /// what grows harder for both grows harder for neither alone.
     pub fn scored(&mut self, arm: Arm, key: u64, score: f64) -> Option<Worse> {
-        let session = session(&mut self.sessions, key)?;
+        let session = session(&mut self.sessions, key);
         if !score.is_finite() || session.is_scored {
             return None;
         }
@@ -182,13 +172,12 @@ impl Trial {
     }
 }
 
-/// The state of a session; `None` of a new one where there are too many.
-fn session(sessions: &mut HashMap<u64, Session>, key: u64) -> Option<&mut Session> {
-    let is_full = sessions.len() >= MAX_SESSIONS;
-    match sessions.entry(key) {
-        Entry::Vacant(_) if is_full => None,
-        entry => Some(entry.or_default()),
+/// The state of a session.
+fn session(sessions: &mut LruCache<u64, Session>, key: u64) -> &mut Session {
+    if sessions.len() >= SESSIONS && !sessions.contains(&key) {
+        sessions.pop_lru();
     }
+    sessions.get_or_insert_mut(key, Session::default)
 }
 
 #[cfg(test)]
@@ -315,13 +304,12 @@ mod tests {
     }
 
     #[test]
-    fn new_sessions_say_nothing_where_too_many_are_known() {
+    fn the_latest_sessions_are_remembered() {
         let mut trial = begun();
-        (0..MAX_SESSIONS as u64)
+        (0..SESSIONS as u64 + 10)
             .for_each(|key| assert_eq!(trial.scored(Arm::Active, 10_000 + key, 0.0), None));
-        let worse = (0..1000).find_map(|key| trial.frame(Arm::Canary, key, 0.1, None));
-        assert_eq!((worse, trial.sessions.len()), (None, MAX_SESSIONS));
-        let worse = (10_000..10_010).find_map(|key| trial.frame(Arm::Canary, key, 0.1, None));
-        assert_eq!(worse, Some(Worse::Failures), "known ones still do");
+        assert_eq!(trial.sessions.len(), SESSIONS);
+        let worse = (0..20).find_map(|key| trial.frame(Arm::Canary, key, 0.1, None));
+        assert_eq!(worse, Some(Worse::Failures), "new ones count");
     }
 }

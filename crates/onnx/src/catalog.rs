@@ -252,6 +252,13 @@ impl Catalog {
         true
     }
 
+    /// Takes a known version for the one that was active before.
+    pub fn set_previous(&mut self, name: &str, version: Option<String>) {
+        if let Some(versions) = self.0.get_mut(name) {
+            versions.previous = version.filter(|version| versions.get(version).is_some());
+        }
+    }
+
     /// Takes a version out of service; returns its model, which is freed once nobody holds it.
     pub fn retire(&mut self, name: &str, version: &str) -> Option<Arc<Model>> {
         let versions = self.0.get_mut(name)?;

@@ -115,6 +115,16 @@ impl ModelRepository {
         self.canary.validate(check.section("models.canary"));
         for (n, source) in self.sources.iter().enumerate() {
             source.validate(check.section(format!("models.sources.{n}")));
+            let is_first =
+                |other: &ModelSource| given(&source.model).is_none() || other.model != source.model;
+            check.rule(
+                self.sources.iter().take(n).all(is_first),
+                "model",
+                format_args!(
+                    "is {}, as of another source: one says which version serves",
+                    quoted(&source.model)
+                ),
+            );
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 #[derive(Parser)]
 struct Args {
     /// The bundle that is served, as versions 1 and 2; version 1 is the shadow.
-    #[arg(long, default_value = "config/models/localization/1")]
+    #[arg(long, default_value = "config/models/modulation/1")]
     bundle: PathBuf,
     /// Pairs of a round without and one with a shadow.
     #[arg(long, default_value_t = 10)]
@@ -35,6 +35,9 @@ struct Args {
     /// Samples a frame.
     #[arg(long, default_value_t = 16_384)]
     samples: usize,
+    /// Share of the frames that the shadow is to see; one in a billion measures the noise.
+    #[arg(long, default_value_t = 1.0)]
+    share: f64,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -93,7 +96,7 @@ async fn main() -> anyhow::Result<()> {
     for pair in 0..args.pairs {
         // Each side is first in half of the pairs.
         for is_shadow in if pair % 2 == 0 { [false, true] } else { [true, false] } {
-            let round = round(&client, &frames, rate, args.seconds, is_shadow).await?;
+            let round = round(&client, &frames, rate, args.seconds, is_shadow.then_some(args.share)).await?;
             if is_shadow { &mut with } else { &mut without }.push(round);
             bar.inc(1);
         }
@@ -148,9 +151,13 @@ async fn round(
     frames: &[Bytes],
     rate: f64,
     seconds: u32,
-    is_shadow: bool,
+    share: Option<f64>,
 ) -> anyhow::Result<Round> {
-    shadow(client, if is_shadow { json!({"version": "1"}) } else { json!({"version": null}) }).await?;
+    let request = match share {
+        Some(share) => json!({"version": "1", "share": share}),
+        None => json!({"version": null}),
+    };
+    shadow(client, request).await?;
     let mut waiting = FuturesUnordered::new();
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     let count = (rate * f64::from(seconds)) as usize;
