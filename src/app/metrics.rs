@@ -14,6 +14,7 @@ use sferic_telemetry::metrics::{Buckets, Reading, Recorded, catalogue as metrics
 use sferic_telemetry::otlp;
 
 use super::Unseen;
+use crate::canary::Canaries;
 use crate::http;
 use crate::models::ModelService;
 use crate::nats::jetstream::Monitor;
@@ -27,6 +28,8 @@ pub struct Metrics {
     pub shared_state: Arc<SharedState>,
     /// The models in service.
     pub models: Arc<ModelService>,
+    /// What compares their versions.
+    pub canaries: Arc<Canaries>,
     /// The tensors lent to frames.
     pub buffers: BufferPool,
     /// The connection to NATS.
@@ -58,6 +61,7 @@ impl Metrics {
         self.memory(&mut reading);
         self.sessions(&mut reading);
         self.models(&mut reading);
+        self.canaries.read(&mut reading);
         self.nats(&mut reading);
         self.exports(&mut reading);
         self.calls.read(&mut reading);

@@ -167,6 +167,7 @@ impl App {
             recorded: Arc::clone(&recorded),
             shared_state: Arc::clone(pipeline.shared_state()),
             models: Arc::clone(&models),
+            canaries: Arc::clone(&canaries),
             buffers: buffers.clone(),
             connection: connection.clone(),
             probe,

@@ -33,8 +33,8 @@ pub(super) struct InShadow {
     active: Arc<ModelId>,
     model: Arc<ModelId>,
     pub(super) paired: Paired,
-    /// Copies for which no capacity was spare.
-    pub(super) skipped: u64,
+    /// Copies that it has answered, failed on, and for which no capacity was spare.
+    pub(super) counts: [u64; 3],
     /// Sessions whose truth was evidence already.
     sessions: HashSet<u64>,
 }
@@ -80,7 +80,7 @@ impl Answered {
 impl InShadow {
     /// Begins to compare `model` with `active`.
     pub(super) fn new(shadow: Shadow, active: Arc<ModelId>, model: Arc<ModelId>) -> Self {
-        Self { shadow, active, model, paired: Paired::default(), skipped: 0, sessions: HashSet::new() }
+        Self { shadow, active, model, paired: Paired::default(), counts: [0; 3], sessions: HashSet::new() }
     }
 
     /// Why it has no meaning any more: what is loaded or active has changed.
@@ -125,7 +125,7 @@ impl InShadow {
             "version": self.shadow.version,
             "active": self.active.version,
             "share": self.shadow.share(),
-            "skipped": self.skipped,
+            "skipped": self.counts[2],
             "paired": self.paired.view(),
             "method": "test martingales of the differences of the scores of the same frames",
         })

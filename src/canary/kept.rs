@@ -2,7 +2,7 @@
 
 use super::in_shadow::{InShadow, KeptShadow};
 use super::plan::{KeptSplit, Plan};
-use super::state::Canaries;
+use super::state::{Canaries, SplitEnd};
 use crate::nats::ControlError;
 
 impl Canaries {
@@ -34,8 +34,9 @@ impl Canaries {
             return Err(ControlError::new(409, reason));
         }
         self.models.divide(name, plan.as_ref().map(|plan| plan.split.clone()));
-        let ended = of_model.plan.take().map(|_| "ended by another daemon".to_owned());
-        of_model.ended = ended.filter(|_| plan.is_none()).or(of_model.ended.take());
+        if plan.is_none() {
+            of_model.end_split(SplitEnd::Ended, "ended by another daemon".to_owned());
+        }
         of_model.plan = plan;
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 mod in_shadow;
 mod kept;
+mod metrics;
 mod plan;
 mod recent;
 mod request;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sferic_actors::account::trail::Assignment;
 use sferic_actors::frame::ModelId;
 use sferic_actors::routing::Split;
-use sferic_canary::{Arm, Limits, Trial, Worse};
+use sferic_canary::{Arm, Evidence, Limits, Trial, Worse};
 use tokio::time::Instant;
 
 use super::request::Wanted;
@@ -161,6 +161,11 @@ impl Plan {
         let is_there = |canary: &&(String, f64)| self.versions.iter().any(|id| id.version == canary.0);
         let gone = self.wanted.canaries.iter().find(|canary| !is_there(canary))?;
         Some(format!("ended: {name}@{} is not loaded", gone.0))
+    }
+
+    /// The evidence against each canary.
+    pub fn evidence(&self) -> impl Iterator<Item = (&str, Evidence)> {
+        self.trials.iter().map(|(canary, trial)| (canary.as_str(), trial.evidence()))
     }
 
     /// What is due now.

@@ -79,8 +79,13 @@ impl Canaries {
         let in_shadow = models.get_mut(&frame.active.name).and_then(|of_model| of_model.shadow.as_mut());
         let of = in_shadow.filter(|is| is.is_between(&frame.active, &frame.model));
         let Some(in_shadow) = of else { return };
+        let result = match &computed {
+            Some(Computed { answer: Some(_), .. }) => 0,
+            Some(_) => 1,
+            None => 2,
+        };
+        in_shadow.counts[result] += 1;
         let Some(Computed { answer, cpu }) = computed else {
-            in_shadow.skipped += 1;
             return;
         };
         let answers = Pair { active: frame.answer.as_deref(), shadow: answer.as_deref() };

@@ -45,16 +45,34 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct OfModel {
     /// Of each version, as long as it has the same files.
-    tallies: BTreeMap<String, (Arc<ModelId>, Tally)>,
+    pub(super) tallies: BTreeMap<String, (Arc<ModelId>, Tally)>,
     pub(super) plan: Option<Plan>,
     /// Why the last split ended.
     pub(super) ended: Option<String>,
     pub(super) shadow: Option<InShadow>,
     /// Why the last shadow ended.
     pub(super) shadow_ended: Option<String>,
+    /// Splits that were rolled back, promoted their canary, and ended otherwise.
+    pub(super) ends: [u64; 3],
+}
+
+/// How a split has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SplitEnd {
+    RolledBack,
+    Promoted,
+    Ended,
 }
 
 impl OfModel {
+    /// Ends the split, if there is one.
+    pub(super) fn end_split(&mut self, how: SplitEnd, reason: String) {
+        if self.plan.take().is_some() {
+            self.ends[how as usize] += 1;
+            self.ended = Some(reason);
+        }
+    }
+
     fn tally(&mut self, id: &Arc<ModelId>) -> Option<&mut Tally> {
         // Without copying the version of one that is there.
         if self.tallies.get(&id.version).is_none_or(|(of, _)| of != id) {
@@ -153,7 +171,7 @@ impl Canaries {
                 }
                 None => {
                     self.models.divide(&name, None);
-                    of_model.ended = of_model.plan.take().map(|_| "ended on request".to_owned());
+                    of_model.end_split(SplitEnd::Ended, "ended on request".to_owned());
                 }
             }
         }
@@ -184,23 +202,10 @@ impl Canaries {
                 continue;
             }
             plan.is_paused = self.is_broken(name, &plan.wanted.baseline);
-            let broken = plan.wanted.canaries.iter().find(|(canary, _)| self.is_broken(name, canary));
-            let (active, loaded) = self.models.loaded(name).unwrap_or_default();
-            let reason = if let Some(gone) = plan.outdated(active.as_deref(), &loaded) {
-                Some(gone)
-            } else if let Some((canary, _)) = broken {
-                Some(format!("rolled back: the circuit of {name}@{canary} is open"))
-            } else if let Some((canary, worse)) = &plan.worse {
-                let worse = json!(worse);
-                let worse = worse.as_str().unwrap_or_default();
-                Some(format!("rolled back: {name}@{canary} is worse in its {worse}"))
-            } else {
-                None
-            };
-            if let Some(reason) = reason {
+            if let Some((how, reason)) = self.end_of(name, plan) {
                 tracing::warn!(model = name, reason, "the split is ended");
                 self.models.divide(name, None);
-                (of_model.plan, of_model.ended) = (None, Some(reason));
+                of_model.end_split(how, reason);
                 continue;
             }
             match plan.next() {
@@ -213,7 +218,7 @@ impl Canaries {
                 }
                 Some(Next::Over) => {
                     self.models.divide(name, None);
-                    (of_model.plan, of_model.ended) = (None, Some("its time is over".to_owned()));
+                    of_model.end_split(SplitEnd::Ended, "its time is over".to_owned());
                 }
                 Some(Next::Promote(version)) => {
                     plan.is_promoting = true;
@@ -222,6 +227,23 @@ impl Canaries {
             }
         }
         promoted
+    }
+
+    /// Why a split is to end now.
+    fn end_of(&self, name: &str, plan: &Plan) -> Option<(SplitEnd, String)> {
+        let (active, loaded) = self.models.loaded(name).unwrap_or_default();
+        if let Some(gone) = plan.outdated(active.as_deref(), &loaded) {
+            return Some((SplitEnd::Ended, gone));
+        }
+        let broken = plan.wanted.canaries.iter().find(|(canary, _)| self.is_broken(name, canary));
+        if let Some((canary, _)) = broken {
+            let reason = format!("rolled back: the circuit of {name}@{canary} is open");
+            return Some((SplitEnd::RolledBack, reason));
+        }
+        let (canary, worse) = plan.worse.as_ref()?;
+        let worse = json!(worse);
+        let worse = worse.as_str().unwrap_or_default();
+        Some((SplitEnd::RolledBack, format!("rolled back: {name}@{canary} is worse in its {worse}")))
     }
 
     fn is_broken(&self, name: &str, version: &str) -> bool {
@@ -247,17 +269,17 @@ impl Canaries {
     /// Makes a canary active, which keeps its share until then.
     async fn promote(&self, name: &str, version: &str) {
         let promoted = self.models.promote(name, Some(version)).await;
-        let reason = match promoted {
-            Ok(_) => format!("promoted: {name}@{version} is active"),
-            Err(error) => format!("not promoted: {}", error.message()),
+        let (how, reason) = match promoted {
+            Ok(_) => (SplitEnd::Promoted, format!("promoted: {name}@{version} is active")),
+            Err(error) => (SplitEnd::Ended, format!("not promoted: {}", error.message())),
         };
         tracing::info!(model = name, reason, "the split is ended");
         let mut state = self.state();
         let of_model = state.models.entry(name.to_owned()).or_default();
         // Another may have been asked for meanwhile.
-        if of_model.plan.take_if(|plan| plan.is_promoting).is_some() {
+        if of_model.plan.as_ref().is_some_and(|plan| plan.is_promoting) {
             self.models.divide(name, None);
-            of_model.ended = Some(reason);
+            of_model.end_split(how, reason);
         }
     }
 }

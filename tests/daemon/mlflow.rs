@@ -69,6 +69,11 @@ async fn an_alias_of_mlflow_that_moves_makes_its_version_active() {
     asked("log degrees").await;
     asked("alias degrees live 2").await;
     becomes("2").await;
+    let aliases = &active().await["versions"][1]["aliases"];
+    assert_eq!(aliases, &json!(["champion", "live"]));
+    let asking = pack(&with(&steady("7"), &[("model", "degrees@live".into())]));
+    let outcome = Reply::of(client.request("iq.frames.rx", asking.into()).await.unwrap()).body;
+    assert_eq!(outcome["model_version"], "2", "{outcome}");
     // One that cannot be used changes nothing, and the alias that goes back changes it back.
     asked("log degrees bare").await;
     asked("alias degrees live 3").await;

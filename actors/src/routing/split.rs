@@ -53,8 +53,16 @@ pub struct Split {
     pub key: SplitKey,
     /// The number of the split in this process.
     pub number: u64,
-    /// Versions with the upper ends of their parts of [0, 1), in their order; the last one's is 1.
-    parts: Vec<(String, f64)>,
+    parts: Vec<Part>,
+}
+
+/// A version's part of [0, 1); the parts lie one after the other.
+#[derive(Debug, Clone, PartialEq)]
+struct Part {
+    version: String,
+    share: f64,
+    /// Its upper end; the last one's is 1.
+    end: f64,
 }
 
 impl Split {
@@ -64,8 +72,9 @@ impl Split {
         let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
         let mut sum = 0.0;
         let parts = weights.iter().map(|(version, weight)| {
-            sum += weight / total;
-            (version.clone(), sum)
+            let share = weight / total;
+            sum += share;
+            Part { version: version.clone(), share, end: sum }
         });
         let number = SPLITS.fetch_add(1, Relaxed);
         Self { model: model.to_owned(), key, number, parts: parts.collect() }
@@ -75,20 +84,18 @@ impl Split {
     pub fn version(&self, sender: Sender<'_>) -> Option<(&str, Assignment)> {
         let key = hash(&self.model, sender.key(self.key));
         let point = point(key);
-        let part = self.parts.iter().find(|(_, end)| point < *end).or(self.parts.last());
-        part.map(|(version, _)| (version.as_str(), Assignment { split: self.number, key }))
+        let part = self.parts.iter().find(|part| point < part.end).or(self.parts.last());
+        part.map(|part| (part.version.as_str(), Assignment { split: self.number, key }))
     }
 
     /// A version's share, 0 to 1.
     pub fn share(&self, version: &str) -> f64 {
-        let starts = std::iter::once(0.0).chain(self.parts.iter().map(|(_, end)| *end));
-        let of = |((part, end), start): (&(String, f64), f64)| (part == version).then_some(end - start);
-        self.parts.iter().zip(starts).find_map(of).unwrap_or_default()
+        self.shares().find(|(part, _)| *part == version).map(|(_, share)| share).unwrap_or_default()
     }
 
     /// The versions with their shares.
     pub fn shares(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.parts.iter().map(|(version, _)| (version.as_str(), self.share(version)))
+        self.parts.iter().map(|part| (part.version.as_str(), part.share))
     }
 }
 

@@ -139,7 +139,7 @@ fn set_keys_without_effect_are_named() {
     assert_eq!(Settings::default().set_but_unbuilt(), [""; 0]);
     let file = "[models]\nwatch = true\nstate = 'f'\nrepository = 'x'\n[[receivers]]\nsource = 'a'";
     let settings = load_from(file, &[("SFERIC__TELEMETRY__TRACES_PER_SECOND", "7")], &[]).unwrap();
-    let expected = ["receivers", "models.state", "telemetry.traces_per_second"];
+    let expected = ["receivers", "telemetry.traces_per_second"];
     assert_eq!(settings.set_but_unbuilt(), expected);
 }
 

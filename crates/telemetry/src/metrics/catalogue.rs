@@ -137,6 +137,24 @@ catalogue! {
         "Time of one frame in a session's run";
     MODEL_MAX_BATCH: Gauge "sferic.model.batch.limit" "{frame}" ["model" "version"]
         "The most frames of a version in one run";
+    SPLIT_SHARE: Gauge "sferic.split.share" "1" ["model" "version"]
+        "Share of a model's traffic that a split gives to a version";
+    CANARY_EVIDENCE: Gauge "sferic.canary.evidence" "1" ["model" "version" "question"]
+        "Evidence that a canary is worse, over what rolls it back";
+    SPLITS_ENDED: Counter "sferic.splits.ended" "{split}" ["model" "how"]
+        "Splits that were rolled back, promoted their canary, or ended otherwise";
+    MODEL_TRUTHS: Counter "sferic.model.truths" "{frame}" ["model" "version"]
+        "Answers whose truth has come";
+    TRUTH_ERROR: Gauge "sferic.model.truth.error" "" ["model" "version"]
+        "Their mean error: metres, or the share of wrong labels";
+    TRUTH_SCORE: Gauge "sferic.model.truth.score" "" ["model" "version"]
+        "Their mean logarithmic score; less is better";
+    TRUTH_COVERAGE: Gauge "sferic.model.truth.coverage" "1" ["model" "version"]
+        "Share of the ellipses that cover the truth";
+    TRUTH_COVERAGE_PROMISED: Gauge "sferic.model.truth.coverage.promised" "1" ["model" "version"]
+        "The share that should";
+    SHADOW_FRAMES: Counter "sferic.shadow.frames" "{frame}" ["model" "version" "result"]
+        "Copies for a version in the shadow: compared, failed, or skipped for want of spare capacity";
     DISPATCH_NODES: Gauge "sferic.model.dispatch.nodes" "1" ["model" "version" "provider"]
         "Share of the model's nodes that an execution provider runs";
     DISPATCH_TIME: Gauge "sferic.model.dispatch.time" "1" ["model" "version" "provider"]
