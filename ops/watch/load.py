@@ -1,10 +1,12 @@
 """Load for everything that a dashboard shows.
 
-Two models, repeated frames, every fault of a sender, late frames, overload.
+Two models, a split and a shadow, truths, repeated frames, every fault of a sender, late frames, overload.
 """
 
 import array
+import json
 import random
+import shutil
 import socket
 import subprocess
 import time
@@ -20,6 +22,14 @@ STREAMS_PREFIX = "st"
 # Small and few enough for streams of 64 KiB, from which what is answered is removed once a second.
 SMALL_FRAME = 256
 SMALL_FRAMES_A_SECOND = 10
+
+
+def models(repository, folder):
+    """Returns a copy of the repository with two versions of localization, of which the second is active."""
+    copied = folder / "models"
+    shutil.copytree(repository, copied)
+    shutil.copytree(copied / "localization/1", copied / "localization/2")
+    return copied
 
 
 def play(sferic, nats, folder, seconds):
@@ -40,10 +50,15 @@ def play(sferic, nats, folder, seconds):
         command = [sferic, "publish", "--url", nats, "--source", source, *map(str, arguments)]
         return subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
+    # The daemon with streams has another prefix and is not asked.
+    for action in [("split", "localization", "1=50", "2=50", "--key", "frame"), ("shadow", "localization@1")]:
+        command = [sferic, "models", *action, "--url", nats]
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         # The second time these are in the cache.
-        publish("north.rx1", *scenes, "--model", "localization", "--wait", "--timeout", "10s")
+        fixes = ("--model", "localization", "--wait", "--json", "--timeout", "10s")
+        publish_truths(nats, "north.rx1", publish("north.rx1", *scenes, *fixes).stdout)
         publish("north.rx2", noise, *rate, "--model", "modulation", "--wait", "--timeout", "10s")
         publish("wrong.model", noise, *rate, "--model", "nobody", "--wait")
         publish("wrong.shape", noise, *rate, "--model", "localization", "--wait")
@@ -68,11 +83,24 @@ def trickle(stack, log, sferic, nats, folder, seconds):
     )  # fmt: skip
 
 
+def publish_truths(nats, source, outcomes):
+    """Publishes the positions that were answered as true ones."""
+    for outcome in map(json.loads, outcomes.splitlines()):
+        if "position" in outcome:
+            truth = {"frame_id": outcome["frame_id"], "position": outcome["position"]}
+            send(nats, f"iq.truth.{source}", json.dumps(truth).encode())
+
+
 def garbage(nats):
     """A message that is no frame, as any client of NATS can send it."""
+    send(nats, "iq.frames.garbage", b"\xc1")
+
+
+def send(nats, subject, payload):
     server = urllib.parse.urlsplit(nats)
     with socket.create_connection((server.hostname, server.port), timeout=10) as connection:
-        connection.sendall(b'CONNECT {"verbose":false}\r\nPUB iq.frames.garbage 1\r\n\xc1\r\nPING\r\n')
+        begin = f'CONNECT {{"verbose":false}}\r\nPUB {subject} {len(payload)}\r\n'
+        connection.sendall(begin.encode() + payload + b"\r\nPING\r\n")
         answer = b""
         while b"PONG" not in answer and (part := connection.recv(4096)):
             answer += part
