@@ -240,7 +240,7 @@ async fn wrong_usage_and_configuration_exit_with_2_and_say_what_is_valid() {
     assert!(out.starts_with("# do nothing yet: "), "{out}");
     let (code, _, err) = output(&mut sferic(&["config", "check"])).await;
     assert!(code == 0 && err.starts_with("the configuration is right\nkeys that do nothing yet: "), "{err}");
-    assert!(err.contains("models.state"), "also those that have their default value: {err}");
+    assert!(err.contains("telemetry.traces_per_second"), "also those that have their default value: {err}");
     let mut short = sferic(&["config", "check"]);
     let (code, _, err) = output(short.env("SFERIC__JETSTREAM__DUPLICATE_WINDOW", "6m")).await;
     let sum = "must be at least max_deliver × (ack_wait + 30s) + outage = 5 × (30s + 30s) + 2m = 7m";

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
 use sferic::app::App;
 use sferic::nats::PrivateServer;
 use sferic_telemetry::metrics::catalogue;
 
+use crate::model_service::add;
 use crate::support::*;
 
 /// A scrape: the value of every series, by its name with labels.
@@ -126,6 +128,28 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
     assert_eq!(count(r#"sferic_breaker_state{model="slow",version="1",state="closed"}"#), 1.0);
     assert_eq!(count("sferic_in_flight_frames"), 0.0);
     assert_eq!((count("sferic_nats_connected"), count(r#"sferic_status{status="ok"}"#)), (1.0, 1.0));
+
+    // A version that a split tries and that sees copies, and a truth.
+    add(models.path(), "degrees/2", "degrees/1");
+    for (endpoint, request) in [
+        ("load", json!({"model": "degrees", "version": 2})),
+        ("split", json!({"model": "degrees", "weights": {"1": 9, "2": 1}})),
+        ("shadow", json!({"model": "degrees", "version": 2})),
+    ] {
+        let request = request.to_string().into();
+        let answer = client.request(format!("sferic.models.{endpoint}"), request).await.unwrap();
+        let error = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error"));
+        assert_eq!(error, None, "{endpoint}");
+    }
+    let truth = json!({"frame_id": "0", "position": {"latitude": 45, "longitude": 7}});
+    client.publish("iq.truth.m", truth.to_string().into()).await.unwrap();
+    let mut page = String::new();
+    let truths = async {
+        while !page.contains(r#"sferic_model_truths_total{model="degrees",version="1"} 1"#) {
+            page = get(address, "/metrics", "").await.1;
+        }
+    };
+    tokio::time::timeout(PATIENCE, truths).await.expect("the truth does not come");
 
     // Nothing was lost, and there are no streams; every other metric has a value.
     let has_value = |name: &str| name != "sferic.frames.lost" && !name.starts_with("sferic.stream.");
