@@ -1,0 +1,109 @@
+//! Whether the generator kept up, so that what was measured is the server's.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::histogram::Histogram;
+
+/// The 99th percentile of the lag may be this whatever the service time: what timers are off by.
+const LEAST_LAG_MS: f64 = 1.0;
+
+/// The 99th percentile of the lag may be this share of the median service time.
+const LAG_SHARE: f64 = 0.1;
+
+/// The share of requests that may be left unsent.
+const MISSED_SHARE: f64 = 0.001;
+
+/// The share of its cores that the generator may use.
+const CPU_SHARE: f64 = 0.9;
+
+/// Whether a run can be judged at all: one whose generator did not keep up is invalid, not slow.
+///
+/// A run is invalid if
+/// - the 99th percentile of the generator's lag (how much later than due requests were sent) is over 1 ms and
+///   over 10 % of the median service time. Lag is part of latency, so this bounds what the generator adds:
+///   99 of 100 requests were made later by at most a tenth of what the server typically takes;
+/// - over 0.1 % of the requests due were not sent;
+/// - the generator used over 90 % of its cores over the run: near that, it queues for itself; or
+/// - nothing was answered and nothing timed out.
+///
+/// The lag is compared with the service time because latency itself grows with the lag.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Validity {
+    /// Whether there are no reasons against the run.
+    pub valid: bool,
+    /// What is wrong, with the value and its limit.
+    pub reasons: Vec<String>,
+}
+
+/// Judges the generator by its lag, the service times, its slots (missed, of all), its CPU time, its cores
+/// and the length of the run.
+pub(crate) fn validity(
+    lag: &Histogram,
+    service: &Histogram,
+    (missed, requests): (u64, u64),
+    (cpu, cores): (Duration, f64),
+    window: Duration,
+) -> Validity {
+    let lag_limit = (service.quantile_ms(0.5).unwrap_or_default() * LAG_SHARE).max(LEAST_LAG_MS);
+    let late = lag.quantile_ms(0.99).filter(|&lag| lag > lag_limit);
+    let missed_share = missed as f64 / requests.max(1) as f64;
+    let cpu_share = cpu.as_secs_f64() / (cores * window.as_secs_f64());
+    let reasons = [
+        late.map(|lag| {
+            format!("the generator sent late: p99 of its lag is {lag:.3} ms, at most {lag_limit:.3} ms")
+        }),
+        (missed_share > MISSED_SHARE).then(|| {
+            let percent = missed_share * 1e2;
+            format!("the generator did not send {missed} requests, {percent:.2} %, at most 0.1 %")
+        }),
+        (cpu_share > CPU_SHARE && !window.is_zero()).then(|| {
+            let percent = cpu_share * 1e2;
+            format!("the generator used {percent:.0} % of its {cores} cores, at most 90 %")
+        }),
+        (service.count() == 0).then(|| "nothing was answered: there is no latency to judge".to_owned()),
+    ];
+    let reasons: Vec<_> = reasons.into_iter().flatten().collect();
+    Validity { valid: reasons.is_empty(), reasons }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn constant(micros: u64) -> Histogram {
+        let mut histogram = Histogram::new(3).unwrap();
+        (0..1000).for_each(|_| histogram.record(Duration::from_micros(micros)));
+        histogram
+    }
+
+    fn reasons(lag_us: u64, service_us: u64, missed: u64, cpu_s: f64) -> Vec<String> {
+        let cpu = (Duration::from_secs_f64(cpu_s), 2.0);
+        validity(&constant(lag_us), &constant(service_us), (missed, 10_000), cpu, WINDOW).reasons
+    }
+
+    #[test]
+    fn each_limit_is_a_reason_only_beyond_it() {
+        assert_eq!(reasons(990, 200, 10, 17.9), Vec::<String>::new());
+        assert_eq!(reasons(4900, 50_000, 0, 1.0), Vec::<String>::new());
+        for (lag, service, missed, cpu, word) in [
+            (1010, 200, 0, 1.0, "late"),
+            (5200, 50_000, 0, 1.0, "late"),
+            (1, 200, 11, 1.0, "did not send 11"),
+            (1, 200, 0, 18.1, "of its 2 cores"),
+        ] {
+            let reasons = reasons(lag, service, missed, cpu);
+            assert!(reasons.len() == 1 && reasons[0].contains(word), "{word}: {reasons:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_without_an_answer_is_invalid() {
+        let empty = Histogram::new(3).unwrap();
+        let cpu = (Duration::ZERO, 2.0);
+        assert!(!validity(&empty, &empty, (0, 0), cpu, WINDOW).valid);
+    }
+}
