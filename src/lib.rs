@@ -15,3 +15,4 @@ pub mod models;
 pub mod nats;
 pub mod shared_cache;
 pub mod shutdown;
+pub mod usage;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sferic::cli::bench::BenchArgs;
 use sferic::cli::breaker::BreakerArgs;
 use sferic::cli::cache::CacheArgs;
 use sferic::cli::config::ConfigArgs;
@@ -29,6 +30,7 @@ enum Command {
     Publish(Box<PublishArgs>),
     Watch(WatchArgs),
     Simulate(SimulateArgs),
+    Bench(Box<BenchArgs>),
     Models(ModelsArgs),
     Breaker(BreakerArgs),
     Cache(CacheArgs),
@@ -45,6 +47,7 @@ async fn main() -> ExitCode {
         Command::Publish(args) => args.run().await,
         Command::Watch(args) => args.run().await,
         Command::Simulate(args) => args.run().await,
+        Command::Bench(args) => args.run().await,
         Command::Models(args) => args.run().await,
         Command::Breaker(args) => args.run().await,
         Command::Cache(args) => args.run().await,

@@ -1,6 +1,7 @@
 //! The commands. Data goes to standard output, messages to standard error; the exit code is 0 for success, 1
 //! for a failure and 2 for wrong usage or configuration.
 
+pub mod bench;
 pub mod breaker;
 pub mod cache;
 pub mod config;

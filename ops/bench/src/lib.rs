@@ -2,7 +2,7 @@
 //! when it is ready.
 
 pub mod statistics;
-pub mod usage;
+pub use sferic::usage;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,0 +1,174 @@
+//! Sends a frame and waits for its outcome, over NATS or HTTP.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use async_nats::{HeaderMap, Message, Request, RequestErrorKind};
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use sferic_actors::task::Task;
+use tokio::sync::oneshot;
+
+use crate::nats::Connection;
+
+/// How a request has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// With a prediction.
+    Answered { cache_hit: bool, outcome: Bytes },
+    /// With a failure of this code.
+    Failed(String),
+    /// There was no outcome in time.
+    TimedOut,
+}
+
+/// A way to ask.
+pub enum Client {
+    /// Requests over NATS.
+    Request { connection: Connection, prefix: String },
+    /// Publications over NATS, whose outcomes are read from their subjects.
+    Publish { connection: Connection, prefix: String, waiting: Arc<Waiting> },
+    /// `POST /api/v1/inference/predict`, in MessagePack.
+    Http { client: Box<HttpClient<HttpConnector, Full<Bytes>>>, url: String, token: Option<String> },
+}
+
+/// Who waits for an outcome, by the frame's id.
+pub struct Waiting {
+    ids: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
+    _reading: Mutex<Option<Task>>,
+}
+
+impl Client {
+    /// Publishes, and reads the outcomes of its sources.
+    ///
+    /// # Errors
+    /// The server refuses the subscription.
+    pub async fn publishing(connection: &Connection, prefix: &str) -> anyhow::Result<Self> {
+        let client = connection.client();
+        let predictions = client.subscribe(format!("{prefix}.predictions.{SOURCE}.>")).await?;
+        let failures = client.subscribe(format!("{prefix}.failures.{SOURCE}.>")).await?;
+        client.flush().await.context("cannot subscribe to outcomes")?;
+        let waiting = Arc::new(Waiting { ids: Mutex::default(), _reading: Mutex::default() });
+        let outcomes = Arc::downgrade(&waiting);
+        let mut messages = futures::stream::select(predictions, failures);
+        let reading = Task::spawn(async move {
+            while let Some(Message { payload, headers, .. }) = messages.next().await {
+                let Some(waiting) = outcomes.upgrade() else { return };
+                let id = headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id"));
+                let id = id.map(ToString::to_string).or_else(|| text(&payload, "frame_id"));
+                let mut ids = waiting.ids.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = id.and_then(|id| ids.remove(&id));
+                let known = known.or_else(|| ids.remove(&text(&payload, "frame_id")?));
+                drop(ids);
+                if let Some(waits) = known {
+                    let _ = waits.send(payload);
+                }
+            }
+        });
+        *waiting._reading.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+        Ok(Self::Publish { connection: connection.clone(), prefix: prefix.to_owned(), waiting })
+    }
+
+    /// Calls the daemon whose HTTP server is at this address, as `http://127.0.0.1:8003`.
+    pub fn http(url: &str, token: Option<String>) -> Self {
+        let client = Box::new(HttpClient::builder(TokioExecutor::new()).build_http());
+        let url = format!("{}/api/v1/inference/predict", url.trim_end_matches('/'));
+        Self::Http { client, url, token }
+    }
+
+    /// Sends a frame of user `user`, and waits for its outcome for `patience` at most.
+    ///
+    /// # Errors
+    /// It cannot be sent.
+    pub async fn ask(
+        &self,
+        user: u64,
+        (id, frame): (String, Bytes),
+        patience: Duration,
+    ) -> anyhow::Result<Ended> {
+        match self {
+            Self::Request { connection, prefix } => {
+                let request = Request::new().payload(frame).timeout(Some(patience));
+                let subject = format!("{prefix}.frames.{SOURCE}.{user}");
+                match connection.client().send_request(subject, request).await {
+                    Ok(message) => Ok(ended(message.headers.as_ref(), message.payload)),
+                    Err(error) if error.kind() == RequestErrorKind::TimedOut => Ok(Ended::TimedOut),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Self::Publish { connection, prefix, waiting } => {
+                let (sender, outcome) = oneshot::channel();
+                let ids = &waiting.ids;
+                ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sender);
+                let subject = format!("{prefix}.frames.{SOURCE}.{user}");
+                connection.client().publish(subject, frame).await?;
+                match tokio::time::timeout(patience, outcome).await {
+                    Ok(Ok(payload)) => Ok(ended(None, payload)),
+                    _ => {
+                        ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                        Ok(Ended::TimedOut)
+                    }
+                }
+            }
+            Self::Http { client, url, token } => {
+                let mut request = http::Request::post(url)
+                    .header("Content-Type", "application/msgpack")
+                    .header("Accept", "application/msgpack");
+                if let Some(token) = token {
+                    request = request.header("Authorization", format!("Bearer {token}"));
+                }
+                let request = request.body(Full::new(frame))?;
+                let asking = async {
+                    let answer = client.request(request).await?;
+                    let is_good = answer.status().is_success();
+                    let body = answer.into_body().collect().await?.to_bytes();
+                    anyhow::Ok((is_good, body))
+                };
+                match tokio::time::timeout(patience, asking).await {
+                    Err(_) => Ok(Ended::TimedOut),
+                    Ok(answer) => {
+                        let (is_good, body) = answer.with_context(|| format!("no answer of {url}"))?;
+                        if is_good {
+                            return Ok(ended(None, body));
+                        }
+                        Ok(Ended::Failed(text(&body, "error").unwrap_or_else(|| "unknown".to_owned())))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first tokens of the sources of its frames.
+const SOURCE: &str = "bench";
+
+fn ended(headers: Option<&HeaderMap>, outcome: Bytes) -> Ended {
+    let is_failure = headers.is_some_and(|headers| headers.get("Nats-Service-Error-Code").is_some());
+    match text(&outcome, "code") {
+        Some(code) => Ended::Failed(code),
+        None if is_failure => Ended::Failed("unknown".to_owned()),
+        None => Ended::Answered { cache_hit: flag(&outcome, "_cache_hit"), outcome },
+    }
+}
+
+/// A text of an outcome.
+fn text(outcome: &[u8], key: &str) -> Option<String> {
+    value(outcome, key)?.as_str().map(str::to_owned)
+}
+
+fn flag(outcome: &[u8], key: &str) -> bool {
+    value(outcome, key).and_then(|value| value.as_bool()).unwrap_or_default()
+}
+
+/// A value of a MessagePack map.
+fn value(outcome: &[u8], key: &str) -> Option<rmpv::Value> {
+    let map = rmpv::decode::read_value(&mut &outcome[..]).ok()?;
+    let rmpv::Value::Map(entries) = map else { return None };
+    entries.into_iter().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value)
+}

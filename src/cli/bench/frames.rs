@@ -1,0 +1,115 @@
+//! The frames of a load test: encoded once, made different from each other by a few bytes.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use sferic_samples::Datatype;
+use sferic_wire::FrameMessage;
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub struct FrameShape {
+    pub model: Option<String>,
+    pub datatype: Datatype,
+    pub channels: usize,
+    pub sample_rate: Option<f64>,
+    /// Samples a channel.
+    pub samples: usize,
+    pub timeout_ms: u64,
+}
+
+/// Encoded frames that differ in their ids and, as far as they are asked for, in their samples.
+pub struct Frames {
+    /// One message for each pattern of samples, and one of each that keeps out of the cache.
+    templates: Vec<Template>,
+    sent: AtomicU64,
+    run: String,
+}
+
+#[derive(Clone)]
+struct Template {
+    message: Vec<u8>,
+    id: usize,
+    samples: usize,
+}
+
+/// Patterns of samples.
+const PATTERNS: u64 = 16;
+
+/// Digits of a frame's number in its id.
+const DIGITS: usize = 12;
+
+impl Frames {
+    /// Frames of this shape: noise and a tone, different in each pattern.
+    ///
+    /// # Errors
+    /// A datatype that is not made here, or a defect.
+    pub fn new(shape: &FrameShape, cache_enabled: bool) -> anyhow::Result<Self> {
+        let run = format!("{:08x}", rand::random::<u32>());
+        let id = format!("bench-{run}-{:0DIGITS$}", 0);
+        let template = |seed| {
+            let samples = samples(shape, seed)?;
+            let message = FrameMessage {
+                frame_id: &id,
+                seq: None,
+                datatype: shape.datatype.name(),
+                sample_rate: shape.sample_rate,
+                num_channels: u32::try_from(shape.channels)?,
+                model: shape.model.as_deref(),
+                timeout_ms: Some(shape.timeout_ms),
+                cache_enabled: Some(cache_enabled),
+                samples: &samples,
+                ..FrameMessage::default()
+            };
+            let message = message.encode()?;
+            let find = |part: &[u8]| message.windows(part.len()).position(|window| window == part);
+            let id_at = find(id.as_bytes()).context("the frame has no id")?;
+            let samples_at = message.len() - samples.len();
+            ensure!(message[samples_at..] == samples, "the samples are not the last of the frame");
+            Ok(Template { id: id_at + id.len() - DIGITS, samples: samples_at, message })
+        };
+        let templates = (0..PATTERNS).map(template).collect::<anyhow::Result<_>>()?;
+        Ok(Self { templates, sent: AtomicU64::new(0), run })
+    }
+
+    /// Size of a message, bytes.
+    pub fn bytes(&self) -> usize {
+        self.templates.first().map_or(0, |template| template.message.len())
+    }
+
+    /// A frame with the samples of `which`, and an id of its own; gives the id too.
+    pub fn frame(&self, which: u64) -> (String, Bytes) {
+        let number = self.sent.fetch_add(1, Relaxed);
+        let Template { message, id, samples } = &self.templates[(which % PATTERNS) as usize];
+        let mut message = message.clone();
+        let digits = format!("{number:0DIGITS$}");
+        message[*id..*id + DIGITS].copy_from_slice(digits.as_bytes());
+        // The least bits of the first samples: other frames for the cache, and finite in every datatype.
+        for (bit, byte) in message[*samples..].iter_mut().step_by(8).take(40).enumerate() {
+            *byte = *byte & !1 | u8::from(which >> bit & 1 == 1);
+        }
+        (format!("bench-{}-{digits}", self.run), message.into())
+    }
+}
+
+fn samples(shape: &FrameShape, seed: u64) -> anyhow::Result<Vec<u8>> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let frequency: f32 = rng.random_range(-0.4..0.4);
+    let values = (0..shape.samples).flat_map(|n| {
+        let angle = std::f32::consts::TAU * (frequency * n as f32).fract();
+        std::iter::repeat_n([angle.cos(), angle.sin()], shape.channels)
+    });
+    let noisy: Vec<f32> = values.flatten().map(|value| 0.5 * value + rng.random_range(-0.1..0.1)).collect();
+    Ok(match shape.datatype {
+        Datatype::Cf32Le => noisy.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Datatype::Ci16Le => {
+            noisy.iter().flat_map(|value| ((value * 32_767.0) as i16).to_le_bytes()).collect()
+        }
+        Datatype::Ci8 => noisy.iter().flat_map(|value| ((value * 127.0) as i8).to_le_bytes()).collect(),
+        Datatype::Cu8 => noisy.iter().map(|value| (value * 127.0 + 127.5) as u8).collect(),
+        other => anyhow::bail!("frames of {} are not made; cf32_le, ci16_le, ci8 and cu8 are", other.name()),
+    })
+}

@@ -1,0 +1,311 @@
+//! One run: what is sent, recorded and reported.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sferic_load::{End, FrameSize, KneeSearch, Recorder, Report, Request, Run, Step, repeats};
+use sferic_settings::available_cores;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::args::{LoadArgs, WARM_UP, WARM_UP_S};
+use super::client::{Client, Ended};
+use super::frames::{FrameShape, Frames};
+use super::load::{Done, Load};
+use super::target::Target;
+use super::verify::verify;
+use crate::cli::Usage;
+use crate::cli::output::Output;
+use crate::usage::Usage as ProcessUsage;
+
+/// How much longer than a frame's budget its outcome is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Answers that are compared at most.
+const VERIFIED: usize = 1000;
+
+/// The rate at which a search for the knee begins where none is given, and the highest, frames a second.
+const KNEE: (f64, f64) = (50.0, 1e6);
+
+/// Runs the load.
+///
+/// # Errors
+/// Wrong arguments, no daemon, or a frame that its model does not take.
+pub async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
+    let settings = args.connect.settings()?;
+    let target = match args.embedded {
+        true => Target::embedded(args.connect.config.as_deref(), &settings).await?,
+        false => Target::running(&settings).await?,
+    };
+    let done = Bench::new(args, &target).await;
+    let report = match done {
+        Ok(bench) => bench.run().await,
+        Err(error) => Err(error),
+    };
+    target.end(settings.nats.publish_timeout).await;
+    report
+}
+
+struct Bench<'a> {
+    args: &'a LoadArgs,
+    target: &'a Target,
+    shape: FrameShape,
+    client: Arc<Client>,
+    /// The model that answers, as the daemon describes it.
+    model: Value,
+}
+
+impl<'a> Bench<'a> {
+    async fn new(args: &'a LoadArgs, target: &'a Target) -> anyhow::Result<Self> {
+        let asked = args.model.as_ref().map_or_else(|| json!({}), |model| json!({"model": model}));
+        let model = target.ask("models.info", &asked).await.map_err(|error| Usage(error.to_string()))?;
+        let features = &model["features"];
+        if !features.is_object() || features["kind"] == "tensor" {
+            bail!("{} has other inputs than samples, of which no frames are made", model["model"]);
+        }
+        let shape = FrameShape {
+            model: args.model.clone(),
+            datatype: args.datatype,
+            channels: features["num_channels"].as_u64().unwrap_or(1) as usize,
+            sample_rate: Some(features["sample_rate_hz"].as_f64().unwrap_or(1e6)),
+            samples: args.samples,
+            timeout_ms: u64::try_from(args.timeout.as_millis())?,
+        };
+        let client = match &args.http {
+            Some(url) if url == "embedded" => {
+                let url = target.http().context("--http embedded is for --embedded")?;
+                Client::http(&url, None)
+            }
+            Some(url) => {
+                let token = args.connect.settings()?.http.token;
+                Client::http(url, Some(token).filter(|token| !token.is_empty()))
+            }
+            None if args.mode == "publish" => Client::publishing(&target.connection, &target.prefix).await?,
+            None => {
+                let (connection, prefix) = (target.connection.clone(), target.prefix.clone());
+                Client::Request { connection, prefix }
+            }
+        };
+        Ok(Self { args, target, shape, client: Arc::new(client), model })
+    }
+
+    async fn run(&self) -> anyhow::Result<Report> {
+        match self.args.rate {
+            _ if self.args.find_knee => self.find_knee().await,
+            Some(rate) => self.measure(Some(rate)).await,
+            None => self.measure(None).await,
+        }
+    }
+
+    /// Looks for the highest rate that reaches every level; the report is that of the knee.
+    async fn find_knee(&self) -> anyhow::Result<Report> {
+        let search = KneeSearch::new(self.args.rate.unwrap_or(KNEE.0), KNEE.1);
+        let mut search = search.map_err(|error| Usage(error.to_string()))?;
+        let (mut best, mut last): (Option<Report>, Option<Report>) = (None, None);
+        let output = Output::plain();
+        while let Some(rate) = search.next_rate() {
+            let report = self.measure(Some(rate)).await?;
+            let (latency, met) = (report.measured.latency_ms.as_ref(), report.passed());
+            let [p50_ms, p99_ms] = [latency.map(|of| of.p50), latency.map(|of| of.p99)];
+            let reached = match (&report.validity.valid, met) {
+                (false, _) => "not valid: ".to_owned() + &report.validity.reasons.join("; "),
+                (true, true) => "meets every level".to_owned(),
+                (true, false) => "misses a level".to_owned(),
+            };
+            output.say(format!("{rate:.0} frames/s, p99 {:.1} ms: {reached}", p99_ms.unwrap_or(f64::NAN)));
+            search.record(Step { rate, p50_ms, p99_ms, met });
+            if met && best.as_ref().is_none_or(|best| best.measured.rate < report.measured.rate) {
+                best = Some(report);
+            } else {
+                last = Some(report);
+            }
+        }
+        let mut report = best.or(last).context("no rate was tried")?;
+        report.knee = Some(search.knee());
+        Ok(report)
+    }
+
+    /// Warms up, and measures.
+    async fn measure(&self, rate: Option<f64>) -> anyhow::Result<Report> {
+        let args = self.args;
+        let frames = Arc::new(Frames::new(&self.shape, true)?);
+        let patience = args.timeout + GRACE;
+        let load = Load { client: Arc::clone(&self.client), frames: Arc::clone(&frames), patience };
+        let users = args.users.unwrap_or(1) as usize;
+        // Frames of the warm-up are others than the measured ones.
+        let others = |count: u32| (0..count).map(|n| u32::MAX - n).collect::<Vec<_>>();
+        let mut warm_up = match rate {
+            Some(rate) => {
+                let times = args.times(rate, WARM_UP_S.min(args.seconds))?;
+                let others = others(u32::try_from(times.len())?);
+                load.clone().at(times, others)
+            }
+            None => load.clone().users(users, others(WARM_UP)),
+        };
+        while let Some(done) = warm_up.recv().await {
+            if let Err(error) = done.how {
+                bail!("{error}");
+            }
+        }
+        let times = rate.map(|rate| args.times(rate, args.seconds)).transpose()?;
+        let count = match &times {
+            Some(times) => times.len(),
+            None => users * args.requests as usize,
+        };
+        let which = repeats(u32::try_from(count)?, args.repeat, args.zipf, args.seed);
+        let which = which.map_err(|error| Usage(error.to_string()))?;
+        let window = rate.map(|_| Duration::try_from_secs_f64(args.seconds)).transpose()?;
+        let mut recorder = Recorder::new(window)?;
+        let pid = self.target.pid().or(args.pid);
+        let (own, begun) = (cpu(std::process::id()), Instant::now());
+        let mut seconds = DaemonSeconds::new(pid);
+        let done = match times {
+            Some(times) => load.at(times, which),
+            None => load.users(users, which),
+        };
+        let output = Output::with_bar(count as u64);
+        let kept = self.record(done, &mut recorder, &mut seconds, &output).await;
+        output.finish();
+        let kept = kept?;
+        let measured = window.unwrap_or_else(|| begun.elapsed());
+        let generator_cpu = cpu(std::process::id()).zip(own).map(|(now, then)| now.saturating_sub(then));
+        let mut about = self.about(rate);
+        if args.verify > 0.0 {
+            let again = Frames::new(&self.shape, false)?;
+            let verified = verify(&self.client, &again, &kept, patience).await?;
+            about.insert("verified".to_owned(), serde_json::to_value(verified)?);
+        }
+        let run = Run {
+            about,
+            frame: FrameSize {
+                samples: (self.shape.samples * self.shape.channels) as u64,
+                bytes: frames.bytes() as u64,
+            },
+            levels: args.levels(),
+            // Of an open loop it goes on a little beyond the window.
+            generator_cpu: generator_cpu.unwrap_or_default().mul_f64(share_of(measured, begun.elapsed())),
+            generator_cores: available_cores() as f64,
+            daemon_cpu: seconds.total(),
+            daemon_cpu_by_second: seconds.by_second,
+        };
+        Ok(Report::new(&recorder, run))
+    }
+
+    /// Records requests until all are over; gives the answers that are to be verified.
+    async fn record(
+        &self,
+        mut done: UnboundedReceiver<Done>,
+        recorder: &mut Recorder,
+        seconds: &mut DaemonSeconds,
+        output: &Output,
+    ) -> anyhow::Result<Vec<(u32, Bytes)>> {
+        let mut kept = Vec::new();
+        let every = (self.args.verify > 0.0).then(|| (1.0 / self.args.verify).round() as usize);
+        let mut count = 0;
+        loop {
+            let request = tokio::select! {
+                request = done.recv() => request,
+                () = seconds.next() => continue,
+            };
+            let Some(Done { intended, sent, ended, which, how }) = request else { break };
+            output.advance();
+            count += 1;
+            let end = match (how, sent) {
+                (_, None) => End::NotSent,
+                (Err(error), _) => bail!("{error}"),
+                (Ok(Ended::TimedOut), _) => End::TimedOut,
+                (Ok(Ended::Failed(code)), _) => End::Failed { code },
+                (Ok(Ended::Answered { cache_hit, outcome }), _) => {
+                    if every.is_some_and(|every| count % every == 0) && kept.len() < VERIFIED {
+                        kept.push((which, outcome));
+                    }
+                    End::Answered { is_hit: cache_hit }
+                }
+            };
+            recorder.record(Request { intended, sent: sent.unwrap_or(intended), ended, end });
+        }
+        seconds.end();
+        Ok(kept)
+    }
+
+    /// What was run.
+    fn about(&self, rate: Option<f64>) -> BTreeMap<String, Value> {
+        let args = self.args;
+        let transport = if args.http.is_some() { "http" } else { "nats" };
+        let mode = if args.http.is_some() { "call" } else { args.mode.as_str() };
+        let mut about = BTreeMap::from([
+            ("model", self.model["model"].clone()),
+            ("version", self.model["version"].clone()),
+            ("digest", self.model["digest"].clone()),
+            ("transport", transport.into()),
+            ("mode", mode.into()),
+            ("datatype", args.datatype.name().into()),
+            ("channels", self.shape.channels.into()),
+            ("repeat", args.repeat.into()),
+            ("sferic", env!("CARGO_PKG_VERSION").into()),
+        ]);
+        match rate {
+            Some(rate) => {
+                about.insert("rate", rate.into());
+                about.insert("seconds", args.seconds.into());
+                about.insert("arrivals", args.arrivals.clone().into());
+            }
+            None => {
+                about.insert("users", args.users.unwrap_or(1).into());
+                about.insert("requests", args.requests.into());
+            }
+        }
+        about.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+fn cpu(pid: u32) -> Option<Duration> {
+    ProcessUsage::of(pid).ok().map(|usage| Duration::from_secs_f64(usage.cpu_s))
+}
+
+fn share_of(part: Duration, of: Duration) -> f64 {
+    (part.as_secs_f64() / of.as_secs_f64()).min(1.0)
+}
+
+/// Processor time of the daemon, second by second.
+struct DaemonSeconds {
+    pid: Option<u32>,
+    first: Option<Duration>,
+    last: Option<Duration>,
+    tick: tokio::time::Interval,
+    by_second: Vec<Duration>,
+}
+
+impl DaemonSeconds {
+    fn new(pid: Option<u32>) -> Self {
+        let now = pid.and_then(cpu);
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.reset();
+        Self { pid, first: now, last: now, tick, by_second: Vec::new() }
+    }
+
+    /// Waits for the next second.
+    async fn next(&mut self) {
+        self.tick.tick().await;
+        self.note();
+    }
+
+    fn note(&mut self) {
+        let now = self.pid.and_then(cpu);
+        if let (Some(now), Some(last)) = (now, self.last) {
+            self.by_second.push(now.saturating_sub(last));
+        }
+        self.last = now;
+    }
+
+    fn end(&mut self) {
+        self.last = self.pid.and_then(cpu);
+    }
+
+    fn total(&self) -> Option<Duration> {
+        Some(self.last?.saturating_sub(self.first?))
+    }
+}
