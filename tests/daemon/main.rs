@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a test may panic
 
 mod batch;
+mod bench;
 mod breaker;
 mod cache;
 mod canaries;

@@ -27,6 +27,10 @@ pub struct Frames {
     templates: Vec<Template>,
     sent: AtomicU64,
     run: String,
+    /// Frames of other runs are others.
+    salt: u32,
+    /// Bytes of a number.
+    step: usize,
 }
 
 #[derive(Clone)]
@@ -47,7 +51,7 @@ impl Frames {
     ///
     /// # Errors
     /// A datatype that is not made here, or a defect.
-    pub fn new(shape: &FrameShape, cache_enabled: bool) -> anyhow::Result<Self> {
+    pub fn new(shape: &FrameShape, cache_enabled: bool, salt: u32) -> anyhow::Result<Self> {
         let run = format!("{:08x}", rand::random::<u32>());
         let id = format!("bench-{run}-{:0DIGITS$}", 0);
         let template = |seed| {
@@ -72,7 +76,8 @@ impl Frames {
             Ok(Template { id: id_at + id.len() - DIGITS, samples: samples_at, message })
         };
         let templates = (0..PATTERNS).map(template).collect::<anyhow::Result<_>>()?;
-        Ok(Self { templates, sent: AtomicU64::new(0), run })
+        let step = (shape.datatype.bytes_per_sample() / 2).max(1);
+        Ok(Self { templates, sent: AtomicU64::new(0), run, salt, step })
     }
 
     /// Size of a message, bytes.
@@ -81,15 +86,16 @@ impl Frames {
     }
 
     /// A frame with the samples of `which`, and an id of its own; gives the id too.
-    pub fn frame(&self, which: u64) -> (String, Bytes) {
+    pub fn frame(&self, which: u32) -> (String, Bytes) {
         let number = self.sent.fetch_add(1, Relaxed);
-        let Template { message, id, samples } = &self.templates[(which % PATTERNS) as usize];
+        let Template { message, id, samples } = &self.templates[(u64::from(which) % PATTERNS) as usize];
         let mut message = message.clone();
         let digits = format!("{number:0DIGITS$}");
         message[*id..*id + DIGITS].copy_from_slice(digits.as_bytes());
-        // The least bits of the first samples: other frames for the cache, and finite in every datatype.
-        for (bit, byte) in message[*samples..].iter_mut().step_by(8).take(40).enumerate() {
-            *byte = *byte & !1 | u8::from(which >> bit & 1 == 1);
+        // The least bits of the first numbers: other frames for the cache, and finite in every datatype.
+        let bits = u64::from(self.salt) << 32 | u64::from(which);
+        for (bit, byte) in message[*samples..].iter_mut().step_by(self.step).take(64).enumerate() {
+            *byte = *byte & !1 | u8::from(bits >> bit & 1 == 1);
         }
         (format!("bench-{}-{digits}", self.run), message.into())
     }
@@ -112,4 +118,33 @@ fn samples(shape: &FrameShape, seed: u64) -> anyhow::Result<Vec<u8>> {
         Datatype::Cu8 => noisy.iter().map(|value| (value * 127.0 + 127.5) as u8).collect(),
         other => anyhow::bail!("frames of {} are not made; cf32_le, ci16_le, ci8 and cu8 are", other.name()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_differ_in_their_samples_by_which_and_by_run_and_in_their_ids() {
+        for datatype in [Datatype::Cf32Le, Datatype::Ci16Le, Datatype::Ci8, Datatype::Cu8] {
+            let shape = FrameShape {
+                model: None,
+                datatype,
+                channels: 1,
+                sample_rate: Some(1e6),
+                samples: 64,
+                timeout_ms: 100,
+            };
+            let [one, other] = [1, 2].map(|salt| Frames::new(&shape, true, salt).unwrap());
+            let samples = |frames: &Frames, which| {
+                let (id, frame) = frames.frame(which);
+                assert!(frame.windows(id.len()).any(|window| window == id.as_bytes()));
+                frame[frames.templates[0].samples..].to_vec()
+            };
+            let first = samples(&one, 7);
+            assert_eq!(first, samples(&one, 7));
+            assert!(first != samples(&one, 7 + 16) && first != samples(&other, 7), "{datatype:?}");
+            assert_ne!(one.frame(7).0, one.frame(7).0);
+        }
+    }
 }

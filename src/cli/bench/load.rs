@@ -103,7 +103,7 @@ impl Load {
     }
 
     async fn ask(&self, user: u64, which: u32) -> Result<Ended, String> {
-        let frame = self.frames.frame(which.into());
+        let frame = self.frames.frame(which);
         self.client.ask(user, frame, self.patience).await.map_err(|error| format!("{error:#}"))
     }
 }

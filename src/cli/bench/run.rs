@@ -131,7 +131,8 @@ impl<'a> Bench<'a> {
     /// Warms up, and measures.
     async fn measure(&self, rate: Option<f64>) -> anyhow::Result<Report> {
         let args = self.args;
-        let frames = Arc::new(Frames::new(&self.shape, true)?);
+        let salt = rand::random();
+        let frames = Arc::new(Frames::new(&self.shape, true, salt)?);
         let patience = args.timeout + GRACE;
         let load = Load { client: Arc::clone(&self.client), frames: Arc::clone(&frames), patience };
         let users = args.users.unwrap_or(1) as usize;
@@ -174,7 +175,7 @@ impl<'a> Bench<'a> {
         let generator_cpu = cpu(std::process::id()).zip(own).map(|(now, then)| now.saturating_sub(then));
         let mut about = self.about(rate);
         if args.verify > 0.0 {
-            let again = Frames::new(&self.shape, false)?;
+            let again = Frames::new(&self.shape, false, salt)?;
             let verified = verify(&self.client, &again, &kept, patience).await?;
             about.insert("verified".to_owned(), serde_json::to_value(verified)?);
         }

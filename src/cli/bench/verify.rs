@@ -39,7 +39,7 @@ pub async fn verify(
     let mut verified = Verified::default();
     for (which, before) in answers {
         verified.answers += 1;
-        match client.ask(0, frames.frame((*which).into()), patience).await? {
+        match client.ask(0, frames.frame(*which), patience).await? {
             Ended::Answered { outcome, .. } => match compare(before, &outcome) {
                 Some(true) => verified.equal += 1,
                 Some(false) => {}
