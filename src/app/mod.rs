@@ -52,6 +52,9 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of the buffers of shadow versions, which run one by one.
 const SHADOW_BUFFERS: usize = 16 << 20;
 
+/// Time for the last state of the models to be kept.
+const KEPT_WITHIN: Duration = Duration::from_secs(2);
+
 /// A running daemon.
 pub struct App {
     pipeline: Pipeline,
@@ -63,6 +66,7 @@ pub struct App {
     readiness: Arc<Readiness>,
     background: Vec<Task>,
     shadows: ShadowThread,
+    keeper: Option<Arc<Keeper>>,
     streams: Option<StreamParts>,
     http: Option<http::Server>,
     traces: Option<Arc<Traces>>,
@@ -112,7 +116,7 @@ impl App {
         let (limits, longest) = (canary_limits(settings), settings.limits.max_timeout);
         let canaries = Canaries::new(Arc::clone(&models), Arc::clone(&circuits), limits, longest);
         let keeper = match given(&settings.models.state) {
-            Some(state) => Some(Keeper::start(state, &connection, &models, &canaries).await?),
+            Some(state) => Some(Keeper::start(state, settings, &connection, &models, &canaries).await?),
             None => None,
         };
         let sink = Judged::new(sink, Arc::clone(&canaries));
@@ -216,7 +220,7 @@ impl App {
         })?;
         background.push(Task::spawn(canary::watch(Arc::clone(&canaries))));
         background.push(Task::spawn(canary::read_truth(connection.clone(), prefix.clone(), canaries)));
-        background.extend(keeper.map(|keeper| Task::spawn(keeper.run())));
+        background.extend(keeper.clone().map(|keeper| Task::spawn(keeper.run())));
         if settings.models.watch {
             background.push(Task::spawn(watch(Arc::clone(&models))));
         }
@@ -234,6 +238,7 @@ impl App {
             readiness,
             background,
             shadows,
+            keeper,
             streams,
             http,
             traces,
@@ -296,6 +301,10 @@ impl App {
         }
         if let Some(http) = self.http {
             http.stop(ANSWERED_WITHIN.min(self.bound)).await;
+        }
+        if let Some(keeper) = &self.keeper {
+            // What was changed last is kept, too.
+            let _ = tokio::time::timeout(KEPT_WITHIN.min(self.bound), keeper.look()).await;
         }
         drop((self.background, self.shadows));
         self.service.stop().await;

@@ -29,6 +29,12 @@ impl Canaries {
         if of_model.plan.as_ref().map(Plan::kept).as_ref() == kept {
             return Ok(());
         }
+        if let Some((plan, kept)) = of_model.plan.as_mut().zip(kept)
+            && plan.follow(kept)
+        {
+            self.models.divide(name, Some(plan.split.clone()));
+            return Ok(());
+        }
         let plan = kept.map(|kept| Plan::resume(name, kept, self.limits, loaded.clone()));
         if let Some(reason) = plan.as_ref().and_then(|plan| plan.outdated(active.as_deref(), &loaded)) {
             return Err(ControlError::new(409, reason));

@@ -55,9 +55,16 @@ impl KeptSplit {
         canaries.chain([&self.wanted.baseline]).map(String::as_str)
     }
 
-    /// What it is compared with.
-    pub fn baseline(&self) -> &str {
-        &self.wanted.baseline
+    /// Checks what somebody may have written by hand.
+    ///
+    /// # Errors
+    /// What is wrong, with what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        self.wanted.check()?;
+        match self.step < self.wanted.steps.len().max(1) {
+            true => Ok(()),
+            false => Err(format!("`step` is {}, of {} steps", self.step, self.wanted.steps.len())),
+        }
     }
 }
 
@@ -103,6 +110,16 @@ impl Plan {
         let step_began = Instant::now().checked_sub(since).unwrap_or(plan.step_began);
         (plan.step, plan.step_began, plan.step_began_ms) = (step, step_began, step_began_ms);
         plan
+    }
+
+    /// Goes to the step that another daemon has gone to; `false` where it is another split.
+    pub fn follow(&mut self, kept: &KeptSplit) -> bool {
+        if self.wanted != kept.wanted {
+            return false;
+        }
+        self.go_to(kept.step);
+        self.step_began_ms = kept.step_began_ms;
+        true
     }
 
     /// What is kept of it.
@@ -191,7 +208,11 @@ impl Plan {
 
     /// Goes on to the next step.
     pub fn step(&mut self) {
-        self.step += 1;
+        self.go_to(self.step + 1);
+    }
+
+    fn go_to(&mut self, step: usize) {
+        self.step = step;
         self.split = split(&self.split.model, &self.wanted, self.step);
         self.frames.clear();
         (self.step_began, self.step_began_ms) = (Instant::now(), now_ms());

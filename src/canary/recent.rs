@@ -44,7 +44,7 @@ pub enum Subject {
 #[derive(Debug)]
 pub struct Recent {
     frames: LruCache<(String, String), RecentAnswer>,
-    sessions: LruCache<String, Vec<(String, String)>>,
+    sessions: LruCache<u64, Vec<(String, String)>>,
     numbers: RandomState,
 }
 
@@ -63,8 +63,8 @@ impl Recent {
     pub fn add(&mut self, source: &str, frame_id: &str, session: Option<&str>, mut answer: RecentAnswer) {
         answer.session = session.map(|session| self.numbers.hash_one(session));
         let key = (source.to_owned(), frame_id.to_owned());
-        if let Some(session) = session {
-            let frames = self.sessions.get_or_insert_mut(session.to_owned(), Vec::new);
+        if let Some(session) = answer.session {
+            let frames = self.sessions.get_or_insert_mut(session, Vec::new);
             if frames.len() == OF_A_SESSION {
                 frames.remove(0);
             }
@@ -84,7 +84,9 @@ impl Recent {
     pub fn take(&mut self, source: &str, of: &Subject) -> Vec<RecentAnswer> {
         let keys = match of {
             Subject::Frame(frame) => vec![(source.to_owned(), frame.clone())],
-            Subject::Session(session) => self.sessions.pop(session).unwrap_or_default(),
+            Subject::Session(session) => {
+                self.sessions.pop(&self.numbers.hash_one(session.as_str())).unwrap_or_default()
+            }
         };
         keys.into_iter().filter_map(|key| self.frames.pop(&key)).collect()
     }

@@ -80,6 +80,18 @@ impl ShadowRequest {
     }
 }
 
+/// The model that is meant: `asked`, or the default.
+///
+/// # Errors
+/// It names a version.
+pub fn name(asked: Option<&str>, default: &str) -> Result<String, ControlError> {
+    let name = asked.unwrap_or(default);
+    match name.contains('@') {
+        false => Ok(name.to_owned()),
+        true => Err(ControlError::new(400, format!("`model` is {name:?}, must be a name without a version"))),
+    }
+}
+
 fn not_loaded(version: &str, loaded: &[String]) -> ControlError {
     let there = loaded.join(", ");
     ControlError::new(409, format!("version {version} is not loaded: load it first; there are {there}"))
@@ -129,23 +141,11 @@ impl SplitRequest {
         let baseline = active.unwrap_or_default().to_owned();
         let rest = weights.get(&baseline).copied().unwrap_or_default();
         let canaries: Vec<_> = weights.into_iter().filter(|(version, _)| *version != baseline).collect();
-        if !steps.is_empty() {
-            let [_] = canaries.as_slice() else {
-                return wrong(format!(
-                    "`steps` are of one version beside the active one, {baseline}; `weights` has {}",
-                    canaries.len()
-                ));
-            };
-            let is_rising = steps.windows(2).all(|pair| pair[0] < pair[1]);
-            if !is_rising || steps.iter().any(|step| !(*step > 0.0 && *step <= 100.0)) {
-                return wrong(format!("`steps` are {steps:?}, must be rising percentages up to 100"));
-            }
-        }
         if self.lasts.is_some_and(|lasts| lasts.is_zero()) {
             return wrong("`for` is 0s, must be longer".to_owned());
         }
         let is_growing = !steps.is_empty();
-        Ok(Some(Wanted {
+        let wanted = Wanted {
             key: self.key,
             baseline,
             canaries,
@@ -153,7 +153,47 @@ impl SplitRequest {
             steps,
             lasts: self.lasts.or(is_growing.then_some(STEP)),
             min_frames: self.min_frames.unwrap_or(if is_growing { MIN_FRAMES } else { 0 }),
-        }))
+        };
+        wanted.check().map_err(|wrong| ControlError::new(400, wrong))?;
+        Ok(Some(wanted))
+    }
+}
+
+impl Wanted {
+    /// Checks its numbers.
+    ///
+    /// # Errors
+    /// What is wrong, with what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        for (version, weight) in &self.canaries {
+            if !(weight.is_finite() && *weight > 0.0) {
+                return Err(format!("`weights` has {weight} for version {version}, must be above 0"));
+            }
+            if *version == self.baseline {
+                return Err(format!("version {version} is compared with itself"));
+            }
+        }
+        if !(self.rest.is_finite() && self.rest >= 0.0) {
+            return Err(format!(
+                "`weights` has {} for version {}, must be above 0",
+                self.rest, self.baseline
+            ));
+        }
+        let steps = &self.steps;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let [_] = self.canaries.as_slice() else {
+            let (baseline, count) = (&self.baseline, self.canaries.len());
+            return Err(format!(
+                "`steps` are of one version beside the active one, {baseline}; `weights` has {count}"
+            ));
+        };
+        let is_rising = steps.windows(2).all(|pair| pair[0] < pair[1]);
+        if !is_rising || steps.iter().any(|step| !(*step > 0.0 && *step <= 100.0)) {
+            return Err(format!("`steps` are {steps:?}, must be rising percentages up to 100"));
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use sferic_actors::routing::Shadow;
 use sferic_canary::Pair;
 
 use super::in_shadow::InShadow;
-use super::request::ShadowRequest;
+use super::request::{ShadowRequest, name};
 use super::spare::{Computed, Ended, ShadowParts, ShadowThread};
 use super::state::{Canaries, OfModel, State};
 use crate::models::requests::read;
@@ -24,11 +24,12 @@ impl Canaries {
     pub fn shadow(&self, request: &Bytes) -> Result<Value, ControlError> {
         let request: ShadowRequest = read(request)?;
         self.count_shadows();
-        let name = request.model.clone().unwrap_or_else(|| self.models.default_name().to_owned());
+        let name = name(request.model.as_deref(), self.models.default_name())?;
         let (active, loaded) = self.models.loaded(&name)?;
         let names: Vec<_> = loaded.iter().map(|id| id.version.clone()).collect();
         let mut state = self.state();
         if request.version.is_some() {
+            self.models.decide(&name);
             let wanted = request.wanted(active.as_deref().unwrap_or_default(), &names)?;
             self.set_shadow(&name, state.models.entry(name.clone()).or_default(), wanted)?;
         }
@@ -68,8 +69,8 @@ impl Canaries {
 
     /// Counts what the thread of shadows has done.
     pub(super) fn count_shadows(&self) {
-        self.line.cancel_late(self.bound);
-        self.line.ended().into_iter().for_each(|ended| self.count_shadow(ended));
+        self.queue.cancel_late(self.bound);
+        self.queue.ended().into_iter().for_each(|ended| self.count_shadow(ended));
     }
 
     pub(super) fn count_shadow(&self, ended: Ended) {
@@ -100,6 +101,6 @@ impl Canaries {
     /// # Errors
     /// The system starts no thread.
     pub fn start_shadows(&self, parts: ShadowParts) -> io::Result<ShadowThread> {
-        ShadowThread::start(Arc::clone(&self.line), parts)
+        ShadowThread::start(Arc::clone(&self.queue), parts)
     }
 }

@@ -1,7 +1,7 @@
 //! The thread on which shadows compute: where nobody else needs the processor.
 //!
-//! Invariant: it takes no lock that the data path takes, and the data path none of its. It may be kept from
-//! running for long, also in the middle of anything.
+//! Invariant: it takes no lock that the data path takes, and of its own locks the data path only tries one.
+//! It may be kept from running for long, also in the middle of anything.
 
 use std::collections::VecDeque;
 use std::io;
@@ -37,11 +37,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REST: u32 = 20;
 
 /// Time for a run to end when the thread does.
-const LAST_RUN: Duration = Duration::from_secs(2);
+const LAST_RUN: Duration = Duration::from_secs(1);
 
 /// What goes to the thread and comes from it. Others than the thread only try its locks.
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct ShadowQueue {
     /// Those that wait; copies are bounded.
     frames: Mutex<VecDeque<Answered>>,
     ended: Mutex<Vec<Ended>>,
@@ -74,14 +74,16 @@ pub(super) struct Computed {
     pub(super) cpu: Duration,
 }
 
-impl Line {
-    /// Hands a frame to the thread, unless that is just taking one.
-    pub(super) fn push(&self, frame: Answered) {
-        if let (Ok(mut frames), Some(thread)) = (self.frames.try_lock(), self.thread.get()) {
-            frames.push_back(frame);
-            drop(frames);
-            thread.unpark();
-        }
+impl ShadowQueue {
+    /// Hands a frame to the thread; gives it back where that is just taking one.
+    pub(super) fn push(&self, frame: Answered) -> Option<Answered> {
+        let (Ok(mut frames), Some(thread)) = (self.frames.try_lock(), self.thread.get()) else {
+            return Some(frame);
+        };
+        frames.push_back(frame);
+        drop(frames);
+        thread.unpark();
+        None
     }
 
     /// The frames that have ended since this was asked last; none while one ends.
@@ -135,7 +137,7 @@ pub struct ShadowParts {
 
 /// The running thread, which ends when this is dropped.
 pub struct ShadowThread {
-    line: Arc<Line>,
+    queue: Arc<ShadowQueue>,
     /// Ends with the thread.
     ended: Mutex<Receiver<()>>,
 }
@@ -145,22 +147,24 @@ impl ShadowThread {
     ///
     /// # Errors
     /// The system starts no thread.
-    pub(super) fn start(line: Arc<Line>, parts: ShadowParts) -> io::Result<Self> {
+    pub(super) fn start(queue: Arc<ShadowQueue>, parts: ShadowParts) -> io::Result<Self> {
         let (ending, ended) = sync_channel(1);
-        let serving = Arc::clone(&line);
+        let serving = Arc::clone(&queue);
         let serve = move || serve(&serving, &parts, &ending);
         let thread = std::thread::Builder::new().name("shadow".to_owned()).spawn(serve)?;
-        let _ = line.thread.set(thread.thread().clone());
-        Ok(Self { line, ended: ended.into() })
+        let _ = queue.thread.set(thread.thread().clone());
+        Ok(Self { queue, ended: ended.into() })
     }
 }
 
 impl Drop for ShadowThread {
     /// The library must not be unloaded under a run.
     fn drop(&mut self) {
-        self.line.is_closed.store(true, Relaxed);
-        lock(&self.line.run).cancel();
-        if let Some(thread) = self.line.thread.get() {
+        self.queue.is_closed.store(true, Relaxed);
+        if let Ok(mut run) = self.queue.run.try_lock() {
+            run.cancel();
+        }
+        if let Some(thread) = self.queue.thread.get() {
             thread.unpark();
         }
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -168,38 +172,40 @@ impl Drop for ShadowThread {
     }
 }
 
-fn serve(line: &Line, parts: &ShadowParts, _ending: &SyncSender<()>) {
+fn serve(queue: &ShadowQueue, parts: &ShadowParts, _ending: &SyncSender<()>) {
     lower_priority();
     let (mut worker, mut runner) = ((parts.workers)(), (parts.runners)());
-    lock(&line.run).canceller = Some(runner.canceller());
+    lock(&queue.run).canceller = Some(runner.canceller());
     let cores = u32::try_from(available_cores()).unwrap_or(REST);
     let mut rest_until = Instant::now();
-    while !line.is_closed.load(Relaxed) {
-        let next = lock(&line.frames).pop_front();
+    while !queue.is_closed.load(Relaxed) {
+        let next = lock(&queue.frames).pop_front();
         let Some(mut frame) = next else {
             std::thread::park();
             continue;
         };
         let Some(copy) = frame.copy.take() else { continue };
+        let has_capacity = parts.has_spare_capacity(queue, rest_until, cores);
+        // Not before: who unloads it waits for whoever holds it.
         let Some(model) = parts.models.current().model(&frame.model) else { continue };
-        let computed = parts.has_spare_capacity(line, rest_until, cores).then(|| {
+        let computed = has_capacity.then(|| {
             let begun = Instant::now();
             let content = copy.content.clone();
-            lock(&line.run).began = Some(begun);
+            lock(&queue.run).began = Some(begun);
             let cpu = cpu_time();
             let compute = || compute(&mut *worker, &mut *runner, &*model, content);
             let result = catch_unwind(AssertUnwindSafe(compute));
             let cpu = cpu_time().saturating_sub(cpu);
-            lock(&line.run).end();
+            lock(&queue.run).end();
             if result.is_err() {
                 tracing::error!(model = %frame.model, "a shadow version panicked");
                 (worker, runner) = ((parts.workers)(), (parts.runners)());
-                lock(&line.run).canceller = Some(runner.canceller());
+                lock(&queue.run).canceller = Some(runner.canceller());
             }
             rest_until = Instant::now() + begun.elapsed() * (REST / cores).saturating_sub(1);
             Computed { answer: result.ok().and_then(Result::ok).map(Arc::new), cpu }
         });
-        let mut ended = lock(&line.ended);
+        let mut ended = lock(&queue.ended);
         if ended.len() < ENDED {
             ended.push(Ended { frame, computed });
         }
@@ -209,7 +215,7 @@ fn serve(line: &Line, parts: &ShadowParts, _ending: &SyncSender<()>) {
 impl ShadowParts {
     /// Waits, for [`PATIENCE`] at most, until a core is free beside this thread's and those of the frames in
     /// flight; of two cores, until nothing is in flight.
-    fn has_spare_capacity(&self, line: &Line, rest_until: Instant, cores: u32) -> bool {
+    fn has_spare_capacity(&self, queue: &ShadowQueue, rest_until: Instant, cores: u32) -> bool {
         let most = cores.saturating_sub(2) as usize;
         let give_up = rest_until.max(Instant::now()) + PATIENCE;
         loop {
@@ -217,7 +223,7 @@ impl ShadowParts {
             if rest.is_zero() && self.admission.in_use().0 <= most {
                 return true;
             }
-            if Instant::now() > give_up || line.is_closed.load(Relaxed) {
+            if Instant::now() > give_up || queue.is_closed.load(Relaxed) {
                 return false;
             }
             std::thread::park_timeout(rest.max(LOOK));

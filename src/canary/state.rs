@@ -16,8 +16,8 @@ use sferic_canary::{Limits, Tally, Truth};
 use super::in_shadow::{Answered, InShadow};
 use super::plan::{Next, Plan};
 use super::recent::{Recent, RecentAnswer, Subject};
-use super::request::SplitRequest;
-use super::spare::{Ended, Line};
+use super::request::{SplitRequest, name};
+use super::spare::{Ended, ShadowQueue};
 use crate::models::ModelService;
 use crate::models::requests::read;
 use crate::nats::ControlError;
@@ -31,7 +31,7 @@ pub struct Canaries {
     circuits: Arc<Circuits>,
     pub(super) limits: Limits,
     state: Mutex<State>,
-    pub(super) line: Arc<Line>,
+    pub(super) queue: Arc<ShadowQueue>,
     /// The longest that a run of a shadow may take.
     pub(super) bound: Duration,
 }
@@ -90,8 +90,8 @@ impl Canaries {
         limits: Limits,
         bound: Duration,
     ) -> Arc<Self> {
-        let (state, line) = (Mutex::default(), Arc::default());
-        Arc::new(Self { models, circuits, limits, state, line, bound })
+        let (state, queue) = (Mutex::default(), Arc::default());
+        Arc::new(Self { models, circuits, limits, state, queue, bound })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -101,9 +101,9 @@ impl Canaries {
     /// A frame has ended.
     pub(super) fn ended(&self, outcome: &mut Outcome, end: End) {
         if let Some(answered) = Answered::take(outcome, end) {
-            match answered.copy {
-                Some(_) => self.line.push(answered),
-                None => self.count_shadow(Ended { frame: answered, computed: None }),
+            let left = if answered.copy.is_some() { self.queue.push(answered) } else { Some(answered) };
+            if let Some(frame) = left {
+                self.count_shadow(Ended { frame, computed: None });
             }
         }
         if let Some((model, assignment)) = outcome.trail.declined.take() {
@@ -156,10 +156,11 @@ impl Canaries {
     /// A wrong request.
     pub fn split(&self, request: &Bytes) -> Result<Value, ControlError> {
         let request: SplitRequest = read(request)?;
-        let name = request.model.clone().unwrap_or_else(|| self.models.default_name().to_owned());
+        let name = name(request.model.as_deref(), self.models.default_name())?;
         let (active, loaded) = self.models.loaded(&name)?;
         let mut state = self.state();
         if request.weights.is_some() {
+            self.models.decide(&name);
             let of_model = state.models.entry(name.clone()).or_default();
             let names: Vec<_> = loaded.iter().map(|id| id.version.clone()).collect();
             match request.wanted(active.as_deref(), &names)? {

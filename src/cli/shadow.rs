@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::Usage;
 use super::daemons::DaemonArgs;
 use super::table::plain;
 
@@ -45,6 +46,9 @@ impl ShadowArgs {
             }
         }
         if let Some(share) = self.share {
+            if request.get("version").is_none() {
+                return Err(Usage("--share is of a version, as name@version".to_owned()).into());
+            }
             request["share"] = share.into();
         }
         if self.end {
@@ -108,14 +112,22 @@ fn shown(answer: &Value) -> String {
     say("largest difference of outputs", largest.is_number(), format!("{:e}", number(largest)));
     let of = &paired["truth"];
     let text = format!(
-        "{} frames; error {}; score {}; evidence that it is worse {:.2}, that it is better {:.2} \
+        "{} frames; error {}; score {}; evidence that it is worse {}, that it is better {} \
          (20 is strong)",
         of["frames"],
         both(&of["error"], 2),
         both(&of["score"], 3),
-        number(&of["worse"]),
-        number(&of["better"])
+        evidence(&of["worse"]),
+        evidence(&of["better"])
     );
     say("truth", of.is_object(), text);
     lines.join("\n")
+}
+
+/// Evidence: 1 says nothing; much of it as a power of ten.
+pub fn evidence(of: &Value) -> String {
+    match of.as_f64().unwrap_or_default() {
+        large if large >= 1e6 => format!("{large:.0e}"),
+        of => format!("{of:.2}"),
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::Usage;
 use super::daemons::DaemonArgs;
 use super::table::{Table, plain};
 
@@ -19,19 +20,19 @@ pub struct SplitArgs {
     #[arg(value_name = "MODEL | VERSION=SHARE", value_parser = given)]
     given: Vec<Given>,
     /// What stays with one version: session, source or frame.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = ["session", "source", "frame"])]
     key: Option<String>,
     /// Percentages that the one new version gets one after the other; at 100 it becomes active.
     #[arg(long, value_name = "PERCENT,…", value_delimiter = ',')]
     steps: Vec<f64>,
     /// How long each step lasts, or the split.
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
     lasts: Option<String>,
     /// Frames that the new version must have answered before the next step.
     #[arg(long, value_name = "N")]
     min_frames: Option<u64>,
     /// Ends the split.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["key", "steps", "lasts", "min_frames"])]
     end: bool,
     #[command(flatten)]
     daemons: DaemonArgs,
@@ -46,8 +47,16 @@ enum Given {
 
 fn given(text: &str) -> Result<Given, String> {
     let Some((version, share)) = text.split_once('=') else { return Ok(Given::Model(text.to_owned())) };
-    let share = share.parse().map_err(|_| format!("{share:?} is no number"))?;
+    let share: f64 = share.parse().map_err(|_| format!("{share:?} is no number"))?;
+    if !(share.is_finite() && share > 0.0) {
+        return Err(format!("a share is {share}, must be above 0"));
+    }
     Ok(Given::Share(version.to_owned(), share))
+}
+
+fn time(text: &str) -> Result<String, String> {
+    let read = humantime_serde::re::humantime::parse_duration(text);
+    read.map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 impl SplitArgs {
@@ -57,14 +66,28 @@ impl SplitArgs {
     /// No server, or no daemon.
     pub async fn ask(&self) -> anyhow::Result<bool> {
         let mut request = json!({});
-        if self.end {
-            request["weights"] = json!({});
-        }
         for each in &self.given {
-            match each {
-                Given::Model(model) => request["model"] = model.as_str().into(),
-                Given::Share(version, share) => request["weights"][version] = json!(share),
+            let (key, value) = match each {
+                Given::Model(model) => (&mut request["model"], json!(model)),
+                Given::Share(version, share) => (&mut request["weights"][version], json!(share)),
+            };
+            if !key.is_null() {
+                return Err(Usage(format!("{value} beside {key}, must be one")).into());
             }
+            *key = value;
+        }
+        let has_options =
+            !self.steps.is_empty() || self.key.is_some() || self.lasts.is_some() || self.min_frames.is_some();
+        match (request["weights"].is_null(), self.end) {
+            (false, true) => return Err(Usage("--end ends the split and takes no shares".to_owned()).into()),
+            (true, false) if has_options => {
+                return Err(Usage("a split is of versions with shares, as 1=90 2=10".to_owned()).into());
+            }
+            (true, true) => request["weights"] = json!({}),
+            _ => {}
+        }
+        if let Some(empty) = request.as_object_mut() {
+            empty.retain(|_, value| !value.is_null());
         }
         if !self.steps.is_empty() {
             request["steps"] = self.steps.clone().into();
@@ -117,16 +140,15 @@ fn shown(answer: &Value) -> String {
     lines.push(table.to_string().trim_end().to_owned());
     for each in split["comparisons"].as_array().into_iter().flatten() {
         let evidence = &each["evidence"];
-        let of = |key: &str| evidence[key].as_f64().unwrap_or_default();
+        let of = |key: &str| super::shadow::evidence(&evidence[key]);
         lines.push(format!(
-            "{} against {}: evidence that it is worse: failures {:.2}, latency {:.2}, score {:.2}; {:.0} is \
-             enough",
+            "{} against {}: evidence that it is worse: failures {}, latency {}, score {}; {:.0} is enough",
             plain(&each["canary"]),
             plain(&each["baseline"]),
             of("failures"),
             of("latency"),
             of("score"),
-            of("needed"),
+            evidence["needed"].as_f64().unwrap_or_default(),
         ));
     }
     lines.join("\n")

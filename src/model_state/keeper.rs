@@ -1,14 +1,15 @@
 //! Keeps the store and this daemon alike.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sferic_telemetry::Throttle;
+use sferic_settings::Settings;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::document::{Document, Merge, ModelState};
+use super::document::{Here, Merge, ModelState};
 use super::store::{Store, Stored};
 use crate::canary::Canaries;
 use crate::models::ModelService;
@@ -17,10 +18,15 @@ use crate::nats::{Connection, ControlError};
 /// Interval at which both are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Time until a state that could not be had is tried again: its bundle may be on its way.
-const RETRY: Duration = Duration::from_secs(5);
+/// Time until a state that could not be had is tried again, at first and at most: its bundle may be on its
+/// way.
+const RETRY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(80)];
 
-/// Interval of repeated warnings.
+/// Time for daemons that run to write what a bucket has lost, before one that starts writes what it begins
+/// with.
+const FIRST_WRITE: Duration = Duration::from_secs(3);
+
+/// Interval of repeated warnings of the same words.
 const WARNING: Duration = Duration::from_secs(60);
 
 /// Keeps what is active, split and shadowed.
@@ -28,11 +34,19 @@ pub struct Keeper {
     store: Store,
     models: Arc<ModelService>,
     canaries: Arc<Canaries>,
+    progress: Mutex<Progress>,
+}
+
+/// How far both are alike.
+struct Progress {
     merge: Merge,
     revision: Option<u64>,
-    /// When a model's state is tried again.
-    retries: HashMap<String, Instant>,
-    warnings: Throttle,
+    /// When a model's state is tried again, and how long that was put off.
+    retries: HashMap<String, (Instant, Duration)>,
+    /// Nothing is written before.
+    write_from: Instant,
+    /// The last warning about each model, and about the store.
+    warnings: HashMap<String, (String, Instant)>,
 }
 
 impl Keeper {
@@ -42,84 +56,106 @@ impl Keeper {
     /// A file that cannot be read. A bucket may be there later.
     pub async fn start(
         state: &str,
+        settings: &Settings,
         connection: &Connection,
         models: &Arc<ModelService>,
         canaries: &Arc<Canaries>,
-    ) -> anyhow::Result<Self> {
-        let mut keeper = Self {
-            store: Store::new(state, connection),
-            models: Arc::clone(models),
-            canaries: Arc::clone(canaries),
+    ) -> anyhow::Result<Arc<Self>> {
+        let progress = Progress {
             merge: Merge::default(),
             revision: None,
             retries: HashMap::new(),
-            warnings: Throttle::new(WARNING),
+            write_from: Instant::now(),
+            warnings: HashMap::new(),
         };
-        match keeper.read().await {
+        let keeper = Arc::new(Self {
+            store: Store::new(state, &settings.jetstream, connection),
+            models: Arc::clone(models),
+            canaries: Arc::clone(canaries),
+            progress: progress.into(),
+        });
+        let mut progress = keeper.progress.lock().await;
+        match keeper.read(&mut progress).await {
             Err(error) if !keeper.store.is_shared() => return Err(error).context("models.state"),
-            Err(error) => keeper.warn(&format!("{error:#}")),
-            Ok(()) => keeper.follow().await,
+            Err(error) => progress.warn("", &format!("{error:#}")),
+            Ok(()) => keeper.follow(&mut progress).await,
         }
+        if keeper.store.is_shared() && progress.revision == Some(0) {
+            progress.write_from += FIRST_WRITE;
+        }
+        drop(progress);
         Ok(keeper)
     }
 
     /// Keeps both alike until it is dropped.
-    pub async fn run(mut self) {
+    pub async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK).await;
-            if let Err(error) = self.look().await {
-                self.warn(&format!("{error:#}"));
-            }
+            self.look().await;
         }
     }
 
-    async fn look(&mut self) -> anyhow::Result<()> {
-        if self.store.is_shared() || self.revision.is_none() {
-            self.read().await?;
+    /// Brings both together once.
+    pub async fn look(&self) {
+        let mut progress = self.progress.lock().await;
+        if let Err(error) = self.bring_together(&mut progress).await {
+            progress.warn("", &format!("{error:#}"));
         }
-        self.follow().await;
-        let (Some(document), Some(revision)) = (self.merge.to_write(&self.here()), self.revision) else {
+    }
+
+    async fn bring_together(&self, progress: &mut Progress) -> anyhow::Result<()> {
+        if self.store.is_shared() || progress.revision.is_none() || self.store.is_lost() {
+            self.read(progress).await?;
+        }
+        self.follow(progress).await;
+        let (Some(document), Some(revision)) = (progress.merge.to_write(&self.here()), progress.revision)
+        else {
             return Ok(());
         };
+        if Instant::now() < progress.write_from {
+            return Ok(());
+        }
         // Where another has written before, the next look reads that.
         if let Some(revision) = self.store.write(&document, revision).await? {
-            self.merge.written(document);
-            self.revision = Some(revision);
+            progress.merge.written(document);
+            progress.revision = Some(revision);
         }
         Ok(())
     }
 
-    async fn read(&mut self) -> anyhow::Result<()> {
+    async fn read(&self, progress: &mut Progress) -> anyhow::Result<()> {
         let Stored { document, revision } = self.store.read().await?;
-        if self.revision != Some(revision) {
-            self.revision = Some(revision);
-            self.merge.read(document, &self.here());
+        if progress.revision != Some(revision) || self.store.is_lost() {
+            progress.revision = Some(revision);
+            progress.merge.read(document, &self.here());
         }
         Ok(())
     }
 
     /// Does what the store says.
-    async fn follow(&mut self) {
-        for (model, state) in self.merge.wanted(&self.here()) {
-            if self.retries.get(&model).is_some_and(|retry| Instant::now() < *retry) {
+    async fn follow(&self, progress: &mut Progress) {
+        for (model, state) in progress.merge.wanted(&self.here()) {
+            if progress.retries.get(&model).is_some_and(|(retry, _)| Instant::now() < *retry) {
                 continue;
             }
             match self.take(&model, &state).await {
                 Ok(()) => {
-                    self.retries.remove(&model);
-                    self.merge.done(&model);
+                    progress.retries.remove(&model);
+                    progress.merge.done(&model);
                     tracing::info!(model, active = state.roles.active, "as models.state says");
                 }
                 Err(error) => {
-                    self.warn(&format!("{model}: {}", error.message()));
-                    self.merge.put_off(&model, &self.here());
-                    self.retries.insert(model, Instant::now() + RETRY);
+                    progress.warn(&model, error.message());
+                    let [first, most] = RETRY;
+                    let after = progress.retries.get(&model).map_or(first, |(_, last)| (*last * 2).min(most));
+                    progress.retries.insert(model, (Instant::now() + after, after));
                 }
             }
         }
     }
 
     async fn take(&self, model: &str, state: &ModelState) -> Result<(), ControlError> {
+        state.check().map_err(|wrong| ControlError::new(400, wrong))?;
         self.models.take_roles(model, &state.roles).await?;
         self.models.set_followed(model, state.followed.clone());
         let split = state.split.iter().flat_map(|split| split.versions());
@@ -131,18 +167,24 @@ impl Keeper {
     }
 
     /// What this daemon does.
-    fn here(&self) -> Document {
-        let states = self.models.roles().into_iter().map(|(model, roles)| {
+    fn here(&self) -> BTreeMap<String, Here> {
+        let here = self.models.roles().into_iter().map(|(model, roles)| {
             let (split, shadow) = self.canaries.kept(&model);
             let followed = self.models.followed(&model);
-            (model, ModelState { roles, split, shadow, followed })
+            let decisions = self.models.decisions(&model);
+            (model, Here { state: ModelState { roles, split, shadow, followed }, decisions })
         });
-        states.collect()
+        here.collect()
     }
+}
 
-    fn warn(&self, error: &str) {
-        if let Some(suppressed) = self.warnings.pass(Instant::now()) {
-            tracing::warn!(error, suppressed, "models.state is not followed yet");
+impl Progress {
+    /// Warns about a model, or with an empty name about the store; the same words once a minute.
+    fn warn(&mut self, model: &str, error: &str) {
+        let last = self.warnings.get(model);
+        if last.is_none_or(|(words, at)| words != error || at.elapsed() > WARNING) {
+            tracing::warn!(model, error, "models.state is not followed yet");
+            self.warnings.insert(model.to_owned(), (error.to_owned(), Instant::now()));
         }
     }
 }

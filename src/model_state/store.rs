@@ -9,6 +9,7 @@ use async_nats::jetstream::context::KeyValueErrorKind;
 use async_nats::jetstream::kv::{Config, Operation, UpdateErrorKind};
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
+use sferic_settings::Jetstream;
 
 use super::document::Document;
 use crate::nats::Connection;
@@ -23,8 +24,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub enum Store {
     /// A file, which is this daemon's alone.
     File(PathBuf),
-    /// A bucket, which several daemons share.
-    Bucket { connection: Connection, name: String },
+    /// A bucket, which several daemons share; made where it is missing with so many replicas.
+    Bucket { connection: Connection, name: String, create: Option<usize> },
 }
 
 /// What it says, and which revision of it that is.
@@ -36,9 +37,13 @@ pub struct Stored {
 
 impl Store {
     /// The store that `models.state` names.
-    pub fn new(state: &str, connection: &Connection) -> Self {
+    pub fn new(state: &str, jetstream: &Jetstream, connection: &Connection) -> Self {
         match state.strip_prefix("kv:") {
-            Some(name) => Self::Bucket { connection: connection.clone(), name: name.to_owned() },
+            Some(name) => Self::Bucket {
+                connection: connection.clone(),
+                name: name.to_owned(),
+                create: jetstream.create.then_some(jetstream.replicas),
+            },
             None => Self::File(state.into()),
         }
     }
@@ -46,6 +51,11 @@ impl Store {
     /// Whether others write to it.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Bucket { .. })
+    }
+
+    /// Whether it was there, and is not any more.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::File(path) if !path.exists())
     }
 
     /// Reads it; nothing where nothing was written yet.
@@ -65,9 +75,9 @@ impl Store {
                 let document = parse(&text).with_context(|| path.display().to_string())?;
                 Ok(Stored { document, revision: 0 })
             }
-            Self::Bucket { connection, name } => {
+            Self::Bucket { connection, name, create } => {
                 let reading = async {
-                    let entry = bucket(connection, name).await?.entry(KEY).await?;
+                    let entry = bucket(connection, name, *create).await?.entry(KEY).await?;
                     let Some(entry) = entry else { return anyhow::Ok(Stored::default()) };
                     let revision = entry.revision;
                     if entry.operation != Operation::Put {
@@ -91,9 +101,9 @@ impl Store {
                 replace(path, &text).with_context(|| path.display().to_string())?;
                 Ok(Some(0))
             }
-            Self::Bucket { connection, name } => {
+            Self::Bucket { connection, name, create } => {
                 let writing = async {
-                    let bucket = bucket(connection, name).await?;
+                    let bucket = bucket(connection, name, *create).await?;
                     match bucket.update(KEY, Bytes::from(text), revision).await {
                         Ok(revision) => Ok(Some(revision)),
                         Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
@@ -118,13 +128,20 @@ async fn in_time<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Re
 }
 
 /// The bucket, which is made where it is missing.
-async fn bucket(connection: &Connection, name: &str) -> anyhow::Result<kv::Store> {
+async fn bucket(connection: &Connection, name: &str, create: Option<usize>) -> anyhow::Result<kv::Store> {
     let jetstream = jetstream::new(connection.client());
     match jetstream.get_key_value(name).await {
         Ok(bucket) => Ok(bucket),
         Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {
+            let num_replicas = create.context("it is not there, and jetstream.create is false")?;
             let description = "which versions of models sferic daemons serve".to_owned();
-            let config = Config { bucket: name.to_owned(), description, history: 5, ..Config::default() };
+            let config = Config {
+                bucket: name.to_owned(),
+                description,
+                history: 5,
+                num_replicas,
+                ..Config::default()
+            };
             Ok(jetstream.create_key_value(config).await?)
         }
         Err(error) => Err(error.into()),

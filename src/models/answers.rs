@@ -36,7 +36,7 @@ impl ModelService {
     /// It is not loaded.
     pub fn info(&self, name: &str, asked: Option<&str>, recorded: &Recorded) -> Result<Value, ControlError> {
         let catalog = self.catalog();
-        let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+        let versions = catalog.of(name).ok_or_else(|| Self::unknown(&catalog, name))?;
         let number = asked.or(versions.active.as_deref());
         let known = number.and_then(|number| versions.get(number)).ok_or_else(|| {
             let there: Vec<_> = versions.versions.iter().map(|known| known.version.as_str()).collect();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use sferic_models::{Stamp, check_version};
-use sferic_onnx::{Version, VersionState, Versions};
+use sferic_onnx::{Catalog, Version, VersionState, Versions};
 
 use super::in_memory::{Full, InMemory};
 use super::service::ModelService;
@@ -89,8 +89,9 @@ impl ModelService {
         self.repository.version(name, version).map_err(|error| ControlError::new(404, error))
     }
 
-    pub(super) fn unknown(&self, name: &str) -> ControlError {
-        let catalog = self.catalog();
+    /// The error of a model that `catalog` does not have. Who asks holds the catalog already: a second reader
+    /// would wait for a writer that waits for the first.
+    pub(super) fn unknown(catalog: &Catalog, name: &str) -> ControlError {
         let there: Vec<_> = catalog.all().map(|(name, _)| name).collect();
         ControlError::new(404, format!("no model `{}`; there are {}", name.escape_debug(), there.join(", ")))
     }

@@ -95,6 +95,7 @@ pub async fn change(
     let request: ModelRequest = read(request)?;
     let (name, version) = request.asked(models.default_name())?;
     let (models, force) = (Arc::clone(models), request.force.unwrap_or_default());
+    models.decide(&name);
     let changing = tokio::spawn(async move {
         match (what, version.as_deref()) {
             ("models.load", Some(version)) => models.load(&name, version).await,

@@ -66,7 +66,7 @@ impl ModelService {
     /// There is no such model.
     pub fn loaded(&self, name: &str) -> Result<(Option<String>, Vec<Arc<ModelId>>), ControlError> {
         let catalog = self.catalog();
-        let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+        let versions = catalog.of(name).ok_or_else(|| Self::unknown(&catalog, name))?;
         Ok((versions.active.clone(), versions.ready().map(|model| Arc::clone(model.id())).collect()))
     }
 
@@ -92,6 +92,16 @@ impl ModelService {
         }
         self.catalog_mut().set_previous(name, previous.clone());
         Ok(())
+    }
+
+    /// Counts a change of a model that somebody has asked for, as opposed to what follows from it.
+    pub fn decide(&self, name: &str) {
+        *self.traffic().decisions.entry(name.to_owned()).or_default() += 1;
+    }
+
+    /// How often somebody has asked for a change of a model.
+    pub fn decisions(&self, name: &str) -> u64 {
+        self.traffic().decisions.get(name).copied().unwrap_or_default()
     }
 
     /// What a registry last said should serve.

@@ -210,7 +210,7 @@ impl ModelService {
         self.alone(async {
             let highest = {
                 let catalog = self.catalog();
-                let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+                let versions = catalog.of(name).ok_or_else(|| Self::unknown(&catalog, name))?;
                 versions.ready().next_back().map(|model| model.id().version.clone())
             };
             let version = version.map(str::to_owned).or(highest);
@@ -230,7 +230,7 @@ impl ModelService {
         self.alone(async {
             let (previous, is_loaded) = {
                 let catalog = self.catalog();
-                let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+                let versions = catalog.of(name).ok_or_else(|| Self::unknown(&catalog, name))?;
                 let previous = versions.previous.clone().ok_or_else(|| {
                     ControlError::new(409, format!("no version of {name} was active before this one"))
                 })?;
@@ -264,7 +264,7 @@ impl ModelService {
         let begun = Instant::now();
         let (going, active) = {
             let catalog = self.catalog();
-            let versions = catalog.of(name).ok_or_else(|| self.unknown(name))?;
+            let versions = catalog.of(name).ok_or_else(|| Self::unknown(&catalog, name))?;
             let loaded = versions.ready().map(|model| model.id().version.clone());
             let going: Vec<_> = loaded.filter(|loaded| version.is_none_or(|asked| asked == loaded)).collect();
             (going, versions.active.clone())

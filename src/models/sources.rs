@@ -143,6 +143,7 @@ impl Source {
             let Offer { name, version, stamp, .. } = &offer;
             let meant = Followed { version: version.clone(), stamp: stamp.clone() };
             if offer.is_meant && models.followed(name).as_ref() != Some(&meant) {
+                models.decide(name);
                 models.follow_alias(&offer, self.registry.label()).await;
                 models.set_followed(name, Some(meant));
             }

@@ -34,6 +34,8 @@ pub struct Followed {
 pub(super) struct Traffic {
     pub(super) splits: BTreeMap<String, Split>,
     pub(super) shadows: BTreeMap<String, Shadow>,
+    /// How often somebody has asked for a change of a model.
+    pub(super) decisions: BTreeMap<String, u64>,
     /// What registries last said should serve.
     pub(super) followed: BTreeMap<String, Followed>,
     /// The aliases of registries, with the versions that they mean.

@@ -118,7 +118,12 @@ async fn a_restart_keeps_what_is_active_split_and_shadowed_in_a_file() {
         (&split["step"], &split["for_s"], &split["min_frames"]),
         (&json!(25.0), &json!(3600.0), &json!(100))
     );
+    // What is changed last is kept, also in a file that was lost meanwhile.
+    std::fs::remove_file(&file).unwrap();
+    world.ask("models.shadow", json!({"version": null})).await;
     end(daemon).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\"active\": \"1\"") && text.contains("\"shadow\": null"), "{text}");
     // A version that is not there any more: what can be had serves, and the state waits for it.
     let gone = kept.path().join("gone");
     std::fs::rename(world.folder.path().join("m/1"), &gone).unwrap();
@@ -163,5 +168,52 @@ async fn with_a_bucket_every_daemon_follows() {
     }
     world.all(3, |model| model["split"].is_null()).await;
     end(late).await;
-    world.all(2, |model| model["active"] == "1").await;
+    // A bucket that is lost is written again; who starts then does not decide.
+    let jetstream = async_nats::jetstream::new(world.client.clone());
+    jetstream.delete_key_value("state").await.unwrap();
+    let _late = world.daemon("kv:state").await;
+    let listed = world.all(3, |model| model["active"] == "1").await;
+    assert!(listed.iter().all(|model| model["previous"] == "2"), "{listed:?}");
+    // A request for what is not there holds up nobody.
+    let refused = world.ask("models.split", json!({"model": "other"})).await;
+    assert_eq!(refused["message"], "no model `other`; there are m");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_wrong_changes_nothing() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::new("degrees/1").await;
+    let _daemon = world.daemon("kv:state").await;
+    world.ask("models.promote", json!({"version": 1})).await;
+    let jetstream = async_nats::jetstream::new(world.client.clone());
+    let wrong = |split: Value, shadow: Value| json!({"m": {"active": "2", "split": split, "shadow": shadow}});
+    let split = |weight: f64, steps: Value, step: u64| {
+        json!({
+            "key": "frame",
+            "baseline": "2",
+            "canaries": [["1", weight]],
+            "rest": 1.0,
+            "steps": steps,
+            "min_frames": 0,
+            "step": step,
+            "step_began_ms": 0,
+        })
+    };
+    for document in [
+        wrong(split(-5.0, json!([]), 0), Value::Null),
+        wrong(split(1.0, json!([400.0]), 0), Value::Null),
+        wrong(split(1.0, json!([5.0, 50.0]), 7), Value::Null),
+        wrong(Value::Null, json!({"version": "1", "share": -3.0})),
+        wrong(Value::Null, json!({"version": "2", "share": 1.0})),
+    ] {
+        let store = async { jetstream.get_key_value("state").await };
+        let store = store.await.unwrap();
+        store.put("models", document.to_string().into()).await.unwrap();
+        // Two looks.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let model = &world.listed().await[0];
+        assert_eq!((&model["active"], &model["split"]), (&json!("1"), &Value::Null), "{document}");
+    }
 }

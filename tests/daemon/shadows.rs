@@ -1,6 +1,6 @@
 //! Versions that see copies of the frames, and how their answers differ.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -134,6 +134,14 @@ async fn a_shadow_that_never_ends_in_time_holds_up_nobody() {
     let shown = fleet.shadow(json!({})).await;
     let frames = shown["shadow"]["paired"]["frames"].as_u64().unwrap();
     assert!(frames < 100, "{frames} frames were compared in {took:?}");
+    // Nor is who unloads it, by more than a run.
+    let begun = Instant::now();
+    fleet.models(&["unload", "m@2"]).await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let ended = fleet.shadow(json!({})).await["ended"].clone();
+    assert_eq!(ended, "ended: m@2 is not loaded any more, or with other files");
+    fleet.models(&["load", "m@2"]).await;
+    fleet.models(&["shadow", "m@2"]).await;
     let ended = fleet.models(&["shadow", "m", "--end"]).await;
     assert!(ended.contains("no shadow; the last one: ended on request"), "{ended}");
 }

@@ -3,6 +3,9 @@
 /// How many times the rate of the one may be that of the other, in the alternatives that are bet on.
 const RATIOS: [f64; 6] = [1.25, 1.5, 2.0, 4.0, 16.0, 64.0];
 
+/// The logarithm of the most evidence that is told from more.
+const MOST_LOG: f64 = 700.0;
+
 /// Stakes, from what is best against a small difference to what is best against a large one.
 const STAKES: [f64; 5] = [0.05, 0.1, 0.2, 0.4, 0.8];
 
@@ -66,7 +69,8 @@ impl Bets {
 }
 
 fn mean_exp(logs: &[f64]) -> f64 {
-    logs.iter().map(|log| log.exp()).sum::<f64>() / logs.len() as f64
+    // A number also where there is more evidence than a number holds.
+    logs.iter().map(|log| log.min(MOST_LOG).exp()).sum::<f64>() / logs.len() as f64
 }
 
 #[cfg(test)]

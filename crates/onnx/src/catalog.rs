@@ -252,10 +252,10 @@ impl Catalog {
         true
     }
 
-    /// Takes a known version for the one that was active before.
+    /// Takes a version for the one that was active before, also one that is not known here yet.
     pub fn set_previous(&mut self, name: &str, version: Option<String>) {
         if let Some(versions) = self.0.get_mut(name) {
-            versions.previous = version.filter(|version| versions.get(version).is_some());
+            versions.previous = version;
         }
     }
 
