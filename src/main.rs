@@ -13,6 +13,7 @@ use sferic::cli::models::ModelsArgs;
 use sferic::cli::publish::PublishArgs;
 use sferic::cli::run::RunArgs;
 use sferic::cli::simulate::SimulateArgs;
+use sferic::cli::soak::SoakArgs;
 use sferic::cli::watch::WatchArgs;
 
 /// Runs ONNX models on live radio: IQ frames in over NATS, predictions out.
@@ -31,6 +32,7 @@ enum Command {
     Watch(WatchArgs),
     Simulate(SimulateArgs),
     Bench(Box<BenchArgs>),
+    Soak(Box<SoakArgs>),
     Models(ModelsArgs),
     Breaker(BreakerArgs),
     Cache(CacheArgs),
@@ -48,6 +50,7 @@ async fn main() -> ExitCode {
         Command::Watch(args) => args.run().await,
         Command::Simulate(args) => args.run().await,
         Command::Bench(args) => args.run().await,
+        Command::Soak(args) => args.run().await,
         Command::Models(args) => args.run().await,
         Command::Breaker(args) => args.run().await,
         Command::Cache(args) => args.run().await,

@@ -6,6 +6,7 @@ mod decoder;
 mod direct;
 mod endpoints;
 mod extractor;
+mod fault;
 mod load;
 mod metrics;
 mod missed;
@@ -209,6 +210,7 @@ impl App {
         );
         let mut background =
             vec![probing, Task::spawn(sweep(buffers, settings.buffers.ttl)), Task::spawn(accounting)];
+        background.push(Task::spawn(fault::leak()));
         background.extend(watching);
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
         let shadows = canaries.start_shadows(ShadowParts {

@@ -266,3 +266,116 @@ fn lower_priority() {
         tracing::warn!(?error, "the thread of shadow versions has the priority of others");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use sferic_actors::account::copies::Copies;
+    use sferic_actors::breaker::Circuits;
+    use sferic_actors::frame::ModelId;
+    use sferic_actors::ports::RunError;
+    use sferic_actors::routing::Generation;
+    use sferic_actors::tensor::{Inputs, Tensor};
+    use sferic_actors::testing::fake_model;
+
+    use super::*;
+
+    struct Worker;
+
+    impl FeatureWorker for Worker {
+        fn extract(&mut self, _: &dyn LoadedModel, _: Content) -> Result<Inputs, Failure> {
+            Ok(Tensor { shape: [1, 1, 1], data: vec![0.0].into() }.into())
+        }
+    }
+
+    #[derive(Default)]
+    struct Cancelled(AtomicBool);
+
+    impl RunCanceller for Cancelled {
+        fn cancel(&self) {
+            self.0.store(true, Relaxed);
+        }
+        fn reset(&self) {
+            self.0.store(false, Relaxed);
+        }
+    }
+
+    /// Panics in its first run of all, does not end by itself in the second, and answers from then on.
+    struct Fake {
+        runs: Arc<AtomicUsize>,
+        cancelled: Arc<Cancelled>,
+    }
+
+    impl Runner for Fake {
+        fn run(
+            &mut self,
+            _: &dyn LoadedModel,
+            _: &[&Inputs],
+        ) -> Result<Vec<Result<Answer, Failure>>, RunError> {
+            match self.runs.fetch_add(1, Relaxed) {
+                0 => panic!("as asked"),
+                1 => {
+                    while !self.cancelled.0.load(Relaxed) {
+                        std::thread::yield_now();
+                    }
+                    Err(RunError("cancelled".into()))
+                }
+                _ => Ok(vec![Ok(Answer::Tensors(Vec::new()))]),
+            }
+        }
+
+        fn canceller(&self) -> Arc<dyn RunCanceller> {
+            Arc::<Cancelled>::clone(&self.cancelled)
+        }
+    }
+
+    #[test]
+    fn a_version_that_panics_or_hangs_fails_and_the_thread_goes_on() {
+        let circuits = Circuits::new(Default::default());
+        let model = fake_model("m", "1");
+        let generation = Generation::new("m", vec![Arc::clone(&model)], &[], Vec::new(), &circuits);
+        let runs = Arc::<AtomicUsize>::default();
+        let runners: Runners =
+            Arc::new(move || Box::new(Fake { runs: Arc::clone(&runs), cancelled: Arc::default() }));
+        let queue = Arc::<ShadowQueue>::default();
+        let parts = ShadowParts {
+            models: Models::new(generation),
+            workers: Arc::new(|| Box::new(Worker)),
+            runners,
+            admission: Arc::new(Admission::new(1, 1, 1.0)),
+        };
+        let thread = ShadowThread::start(Arc::clone(&queue), parts).unwrap();
+        let (copies, id) = (Copies::new(100), Arc::clone(model.id()));
+        let frame = |id: &Arc<ModelId>| Answered {
+            copy: copies.keep(&Content::default(), Arc::clone(id)).ok(),
+            model: Arc::clone(id),
+            active: Arc::clone(id),
+            answer: None,
+            compute: Duration::ZERO,
+            source: "rx".into(),
+            frame_id: "7".into(),
+        };
+        let begun = Instant::now();
+        let mut answers = Vec::new();
+        while answers.len() < 3 {
+            // One after the other: a hanging run is cancelled once it has taken too long.
+            let mut left = Some(frame(&id));
+            while let Some(frame) = left {
+                left = queue.push(frame);
+            }
+            let ended = loop {
+                queue.cancel_late(Duration::from_millis(50));
+                if let Some(ended) = queue.ended().pop() {
+                    break ended;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(30), "{} have ended", answers.len());
+                std::thread::yield_now();
+            };
+            answers.push(ended.computed.unwrap().answer.is_some());
+        }
+        assert_eq!(answers, [false, false, true]);
+        drop(thread);
+        assert!(queue.frames.lock().unwrap().is_empty());
+    }
+}

@@ -21,6 +21,7 @@ mod refusal;
 pub mod run;
 mod shadow;
 pub mod simulate;
+pub mod soak;
 mod split;
 mod stages;
 mod table;

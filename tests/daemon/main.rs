@@ -39,6 +39,7 @@ mod service;
 mod shadows;
 mod shared_cache;
 mod signing_in;
+mod soak;
 mod support;
 mod tensors;
 mod tls;

@@ -44,7 +44,10 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
         return;
     }
     let server = PrivateServer::start(&[]).await.unwrap();
-    let models = repository(&["degrees", "slow"]);
+    // Copies: a version is added later.
+    let models = tempfile::TempDir::new().unwrap();
+    add(models.path(), "degrees/1", "degrees/1");
+    add(models.path(), "slow/1", "slow/1");
     let mut settings = settings(&server, &models, "degrees");
     settings.http.listen = "127.0.0.1:0".into();
     settings.limits.per_source_share = 2.0 / 256.0;

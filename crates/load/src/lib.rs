@@ -23,6 +23,7 @@ mod plot;
 mod recorder;
 mod repeats;
 mod report;
+mod soak;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -39,5 +40,6 @@ pub use levels::{Levels, Verdict};
 pub use recorder::{End, Recorder, Request};
 pub use repeats::repeats;
 pub use report::{Cpu, Format, FrameCosts, FrameSize, Measured, Report, Run, SliceReport};
+pub use soak::{GateLine, Growth, Soaked};
 pub use text::{comparison_text, text};
 pub use validity::Validity;

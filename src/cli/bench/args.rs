@@ -96,6 +96,7 @@ pub struct LoadArgs {
     /// Writes a page with plots, which needs nothing else.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Where the configuration and the server are.
     #[command(flatten)]
     pub connect: ConnectArgs,
 }
@@ -115,6 +116,38 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 impl LoadArgs {
+    /// A steady load of one kind, for `seconds`.
+    pub fn steady(rate: f64, seconds: f64, connect: ConnectArgs) -> Self {
+        Self {
+            users: None,
+            requests: 0,
+            rate: Some(rate),
+            seconds,
+            arrivals: "poisson".to_owned(),
+            find_knee: false,
+            repeat: 0.0,
+            zipf: 0.0,
+            model: None,
+            samples: 8192,
+            datatype: Datatype::Cf32Le,
+            timeout: Duration::from_secs(5),
+            mode: "request".to_owned(),
+            http: None,
+            embedded: false,
+            pid: None,
+            verify: 0.0,
+            p95: Duration::MAX,
+            p99: Duration::MAX,
+            success: 0.0,
+            hit_rate: None,
+            seed: 1,
+            json: false,
+            csv: None,
+            html: None,
+            connect,
+        }
+    }
+
     /// What must be reached.
     pub fn levels(&self) -> Levels {
         let of_repeats = (self.repeat > 0.0).then_some((self.repeat - 0.02).max(0.0));

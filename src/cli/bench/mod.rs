@@ -1,11 +1,11 @@
 //! `sferic bench`: a load test of a running daemon, or of one of its own.
 
-mod args;
+pub mod args;
 mod client;
 mod frames;
 mod load;
-mod run;
-mod target;
+pub mod run;
+pub mod target;
 mod verify;
 
 use std::path::{Path, PathBuf};

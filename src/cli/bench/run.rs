@@ -49,7 +49,8 @@ pub async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     report
 }
 
-struct Bench<'a> {
+/// A load test of a daemon.
+pub struct Bench<'a> {
     args: &'a LoadArgs,
     target: &'a Target,
     shape: FrameShape,
@@ -59,7 +60,11 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    async fn new(args: &'a LoadArgs, target: &'a Target) -> anyhow::Result<Self> {
+    /// Prepares one.
+    ///
+    /// # Errors
+    /// There is no such model, or it has other inputs than samples.
+    pub async fn new(args: &'a LoadArgs, target: &'a Target) -> anyhow::Result<Self> {
         let asked = args.model.as_ref().map_or_else(|| json!({}), |model| json!({"model": model}));
         let model = target.ask("models.info", &asked).await.map_err(|error| Usage(error.to_string()))?;
         let features = &model["features"];
@@ -128,8 +133,16 @@ impl<'a> Bench<'a> {
         Ok(report)
     }
 
+    /// The model that answers, as the daemon describes it.
+    pub fn model(&self) -> &Value {
+        &self.model
+    }
+
     /// Warms up, and measures.
-    async fn measure(&self, rate: Option<f64>) -> anyhow::Result<Report> {
+    ///
+    /// # Errors
+    /// Wrong arguments, or a frame cannot be sent.
+    pub async fn measure(&self, rate: Option<f64>) -> anyhow::Result<Report> {
         let args = self.args;
         let salt = rand::random();
         let frames = Arc::new(Frames::new(&self.shape, true, salt)?);
@@ -250,7 +263,7 @@ impl<'a> Bench<'a> {
         ]);
         match rate {
             Some(rate) => {
-                about.insert("rate", rate.into());
+                about.insert("rate", ((rate * 10.0).round() / 10.0).into());
                 about.insert("seconds", args.seconds.into());
                 about.insert("arrivals", args.arrivals.clone().into());
             }

@@ -16,7 +16,9 @@ const START: Duration = Duration::from_secs(60);
 
 /// The daemon.
 pub struct Target {
+    /// The connection to its server.
     pub connection: Connection,
+    /// The prefix of its subjects.
     pub prefix: String,
     /// Where its HTTP listens, of a daemon of its own.
     http: Option<SocketAddr>,
@@ -80,6 +82,16 @@ impl Target {
     /// Address of HTTP, of a daemon of its own.
     pub fn http(&self) -> Option<String> {
         self.http.map(|address| format!("http://{address}"))
+    }
+
+    /// What the daemon counts, of `$SRV.STATS`.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn statistics(&self) -> anyhow::Result<Value> {
+        let message = self.connection.client().request("$SRV.STATS.sferic", "".into()).await?;
+        let mut answer: Value = serde_json::from_slice(&message.payload)?;
+        Ok(answer["endpoints"][0]["data"].take())
     }
 
     /// Asks a control endpoint.
