@@ -29,8 +29,8 @@ impl Canaries {
         let names: Vec<_> = loaded.iter().map(|id| id.version.clone()).collect();
         let mut state = self.state();
         if request.version.is_some() {
-            self.models.decide(&name);
             let wanted = request.wanted(active.as_deref().unwrap_or_default(), &names)?;
+            self.models.decide(&name);
             self.set_shadow(&name, state.models.entry(name.clone()).or_default(), wanted)?;
         }
         let of_model = state.models.get(&name);

@@ -160,10 +160,11 @@ impl Canaries {
         let (active, loaded) = self.models.loaded(&name)?;
         let mut state = self.state();
         if request.weights.is_some() {
-            self.models.decide(&name);
             let of_model = state.models.entry(name.clone()).or_default();
             let names: Vec<_> = loaded.iter().map(|id| id.version.clone()).collect();
-            match request.wanted(active.as_deref(), &names)? {
+            let wanted = request.wanted(active.as_deref(), &names)?;
+            self.models.decide(&name);
+            match wanted {
                 Some(wanted) => {
                     let plan = Plan::new(&name, wanted, self.limits, loaded);
                     self.models.divide(&name, Some(plan.split.clone()));

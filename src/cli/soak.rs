@@ -23,8 +23,8 @@ const LINE: usize = 60;
 
 /// Runs a steady load for long, and judges memory, latency, circuits, buffers and the ledger.
 ///
-/// Prints a line a minute, and a table of targets at the end; exits 1 where one is missed. Memory is judged by
-/// its growth an hour, in runs shorter than 10 minutes by how far it has grown after the first third.
+/// Prints a line a minute, and a table of targets at the end; exits 1 where one is missed. Memory is judged
+/// by its growth an hour, in runs shorter than 10 minutes by how far it has grown after the first third.
 #[derive(Args, Clone, Debug)]
 pub struct SoakArgs {
     /// How long it runs.

@@ -95,9 +95,10 @@ pub async fn change(
     let request: ModelRequest = read(request)?;
     let (name, version) = request.asked(models.default_name())?;
     let (models, force) = (Arc::clone(models), request.force.unwrap_or_default());
+    // Before it: the change is there before its drain is over.
     models.decide(&name);
     let changing = tokio::spawn(async move {
-        match (what, version.as_deref()) {
+        let changed = match (what, version.as_deref()) {
             ("models.load", Some(version)) => models.load(&name, version).await,
             ("models.load", None) => models.load_highest(&name).await,
             ("models.unload", version) => models.unload(&name, version, force).await,
@@ -107,7 +108,8 @@ pub async fn change(
             }
             ("models.rollback", None) => models.rollback(&name).await,
             (_, version) => models.reload(&name, version, force).await,
-        }
+        };
+        changed.inspect_err(|_| models.undecide(&name))
     });
     let panicked = |_| ControlError::new(500, "the change could not be made: its task panicked");
     to_value(&changing.await.map_err(panicked)??)

@@ -99,6 +99,13 @@ impl ModelService {
         *self.traffic().decisions.entry(name.to_owned()).or_default() += 1;
     }
 
+    /// Takes one back that could not be made.
+    pub(super) fn undecide(&self, name: &str) {
+        if let Some(count) = self.traffic().decisions.get_mut(name) {
+            *count -= 1;
+        }
+    }
+
     /// How often somebody has asked for a change of a model.
     pub fn decisions(&self, name: &str) -> u64 {
         self.traffic().decisions.get(name).copied().unwrap_or_default()

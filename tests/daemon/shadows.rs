@@ -51,7 +51,7 @@ async fn a_shadow_is_compared_and_not_published() {
     let paired = &fleet.compared(5).await["paired"];
     assert_eq!(paired["equal"], 0.0, "{paired}");
     assert!(paired["positions"]["p50_m"].as_f64() > Some(1000.0), "{paired}");
-    // One that fails: nobody is told but who asks.
+    // One that fails, which only the comparison shows.
     fleet.shadow(json!({"version": "4"})).await;
     let paired = &fleet.compared(5).await["paired"];
     assert_eq!(paired["failures"]["shadow"], paired["frames"], "{paired}");

@@ -3,7 +3,7 @@
 /// How many times the rate of the one may be that of the other, in the alternatives that are bet on.
 const RATIOS: [f64; 6] = [1.25, 1.5, 2.0, 4.0, 16.0, 64.0];
 
-/// The logarithm of the most evidence that is told from more.
+/// The logarithm of the most evidence that is stated; more counts as this.
 const MOST_LOG: f64 = 700.0;
 
 /// Stakes, from what is best against a small difference to what is best against a large one.

@@ -9,7 +9,7 @@ use crate::evidence::Bets;
 use crate::histogram::Histogram;
 use crate::score::{Truth, coverage, error, log_score};
 
-/// Least distance between two positions that is told from none, metres.
+/// Least distance between two positions, metres; smaller ones count as this.
 const LEAST_DISTANCE: f64 = 1e-3;
 
 /// Sums over the frames that the active version and a shadow have both answered.

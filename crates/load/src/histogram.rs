@@ -8,7 +8,7 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use serde::ser::Error;
 use serde::{Deserialize, Serialize};
 
-/// The longest time that is told apart; longer ones count as this.
+/// The longest time that is recorded; longer ones count as this.
 pub const MAX_LATENCY: Duration = Duration::from_secs(600);
 
 /// A histogram of times from 1 µs to [`MAX_LATENCY`], in whole microseconds.

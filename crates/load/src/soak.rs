@@ -62,9 +62,9 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// The slope of memory over time by least squares over the means of 20 batches after the first tenth of the
-    /// run; the batches' means are nearly independent (Law and Kelton, "Simulation Modeling and Analysis",
-    /// chapter on output analysis). `None` with fewer than two values a batch.
+    /// The slope of memory over time by least squares over the means of 20 batches after the first tenth of
+    /// the run; the batches' means are nearly independent (Law and Kelton, "Simulation Modeling and
+    /// Analysis", chapter on output analysis). `None` with fewer than two values a batch.
     pub fn of(resident: &[(Duration, u64)]) -> Option<Self> {
         let warm = resident.get(resident.len() / 10..)?;
         let each = warm.len() / BATCHES;
@@ -93,8 +93,8 @@ impl Growth {
     }
 }
 
-/// Mebibytes by which memory has grown from the end of the first third to the end, each the mean of a tenth of
-/// the run.
+/// Mebibytes by which memory has grown from the end of the first third to the end, each the mean of a tenth
+/// of the run.
 fn grown(resident: &[(Duration, u64)]) -> Option<f64> {
     let tenth = (resident.len() / 10).max(1);
     let mean = |part: &[(Duration, u64)]| {

@@ -1,4 +1,4 @@
-//! What `sferic bench` is told.
+//! Arguments of a load.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

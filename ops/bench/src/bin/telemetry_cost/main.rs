@@ -20,12 +20,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use serde_json::json;
 use sferic::nats::PrivateServer;
-use sferic_samples::Datatype;
-use sferic_scene::FrameSimulator;
-use sferic_wire::FrameMessage;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use sferic_bench::simulated_frames;
 use sferic_bench::statistics::median;
 use sferic_bench::usage::Usage;
 
@@ -49,8 +47,6 @@ struct Args {
 const SHARES: [f64; 3] = [0.0, 1.0, 0.01];
 /// Frames on their way at once.
 const OUTSTANDING: usize = 16;
-/// Different frames, sent again and again; the daemon's cache is off.
-const DIFFERENT: u64 = 16;
 /// Samples of a frame.
 const SAMPLES: usize = 16384;
 /// Longer than spans wait for their export.
@@ -143,7 +139,14 @@ impl Bench {
         let server = PrivateServer::start(&[]).await?;
         let client = async_nats::connect(server.url()).await?;
         let models = repository.path().display().to_string();
-        Ok(Self { server, client, frames: frames()?, count: args.frames, _repository: repository, models })
+        Ok(Self {
+            server,
+            client,
+            frames: simulated_frames(SAMPLES)?,
+            count: args.frames,
+            _repository: repository,
+            models,
+        })
     }
 
     async fn start(&self, receiver: &Receiver) -> anyhow::Result<Child> {
@@ -195,21 +198,4 @@ impl Bench {
         };
         stream::iter(0..count).map(ask).buffer_unordered(OUTSTANDING).try_collect::<()>().await
     }
-}
-
-fn frames() -> anyhow::Result<Vec<Bytes>> {
-    let simulator = FrameSimulator::new(1, SAMPLES);
-    let encode = |index| {
-        let samples = simulator.frame(index).bytes();
-        let message = FrameMessage {
-            frame_id: "load",
-            datatype: Datatype::Cf32Le.name(),
-            sample_rate: Some(250e3),
-            num_channels: 1,
-            samples: &samples,
-            ..FrameMessage::default()
-        };
-        Ok(message.encode()?.into())
-    };
-    (0..DIFFERENT).map(encode).collect()
 }
