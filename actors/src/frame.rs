@@ -207,6 +207,17 @@ impl Content {
         let samples = self.samples.as_ref().map_or(0, |samples| samples.bytes.len());
         samples + self.tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>()
     }
+
+    /// Whether a model gets inputs of equal shapes from both, and both want the same outputs.
+    pub fn can_share_run(&self, other: &Self) -> bool {
+        let size = |content: &Self| content.samples.as_ref().map(|samples| (samples.channels, samples.len()));
+        let same =
+            |(one, other): (&InputTensor, &InputTensor)| one.name == other.name && one.shape == other.shape;
+        self.is_raw == other.is_raw
+            && size(self) == size(other)
+            && self.tensors.len() == other.tensors.len()
+            && self.tensors.iter().zip(&other.tensors).all(same)
+    }
 }
 
 impl From<IqSamples> for Content {

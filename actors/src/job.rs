@@ -1,5 +1,5 @@
 //! A frame in work, carried through the pipeline by value and named by its state: [`RawFrame`] →
-//! [`PreparedFrame`] → outcome.
+//! [`PreparedFrame`] → outcome; either may wait for a session, as a [`WaitingFrame`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::breaker::CircuitPermit;
 use crate::cache::{CacheKey, CacheStore};
 use crate::frame::{Content, Priority};
 use crate::outcome::{Answer, Failure, FailureCode, Prediction, ShedReason};
-use crate::ports::LoadedModel;
+use crate::ports::{FeatureWorker, LoadedModel};
 use crate::reply::{ExpiryListener, Flight, Member, Responder, deadline_exceeded, dropped};
 use crate::routing::Routed;
 use crate::tensor::Inputs;
@@ -60,6 +60,20 @@ pub struct PreparedFrame {
     pub prepared_at: Instant,
 }
 
+/// A frame that waits for a session.
+#[derive(Debug)]
+pub enum WaitingFrame {
+    /// The session computes its features too.
+    Raw {
+        /// The frame.
+        frame: RawFrame,
+        /// Since when it waits.
+        since: Instant,
+    },
+    /// A feature worker has computed them.
+    Prepared(PreparedFrame),
+}
+
 /// Parts of a new job.
 #[derive(Debug)]
 pub struct JobParts {
@@ -102,6 +116,83 @@ impl<T> Shed<T> {
         if let Some(responder) = self.responder {
             responder.answer_from(refusal, displaced());
         }
+    }
+}
+
+impl RawFrame {
+    /// Computes the inputs of its model. `None`: no frame waits for it any more, its circuit has opened, or
+    /// it fails.
+    pub fn prepare(self, extractor: &mut dyn FeatureWorker) -> Option<PreparedFrame> {
+        let Self { job, content, .. } = self;
+        let begun = Instant::now();
+        if job.is_settled(begun) {
+            return None;
+        }
+        if let Err(failure) = job.check() {
+            job.fail(failure);
+            return None;
+        }
+        job.note(|trail| trail.features_begun = Some(begun));
+        match extractor.extract(&*job.model, content) {
+            Ok(inputs) => {
+                let prepared_at = Instant::now();
+                job.note(|trail| {
+                    trail.features_ended = Some(prepared_at);
+                    trail.queued.get_or_insert(prepared_at);
+                });
+                Some(PreparedFrame { job, inputs, prepared_at })
+            }
+            Err(failure) => {
+                job.fail(failure);
+                None
+            }
+        }
+    }
+}
+
+impl WaitingFrame {
+    /// The job that will be answered.
+    pub fn job(&self) -> &Job {
+        match self {
+            Self::Raw { frame, .. } => &frame.job,
+            Self::Prepared(frame) => &frame.job,
+        }
+    }
+
+    /// The job that will be answered, to change it.
+    pub fn job_mut(&mut self) -> &mut Job {
+        match self {
+            Self::Raw { frame, .. } => &mut frame.job,
+            Self::Prepared(frame) => &mut frame.job,
+        }
+    }
+
+    /// The job alone; what it holds is dropped.
+    pub fn into_job(self) -> Job {
+        match self {
+            Self::Raw { frame, .. } => frame.job,
+            Self::Prepared(frame) => frame.job,
+        }
+    }
+
+    /// Since when it waits.
+    pub fn since(&self) -> Instant {
+        match self {
+            Self::Raw { since, .. } => *since,
+            Self::Prepared(frame) => frame.prepared_at,
+        }
+    }
+
+    /// Whether both can be in one run: the same model, and inputs of equal shapes.
+    pub fn can_share_run(&self, other: &Self) -> bool {
+        self.job().model.id() == other.job().model.id()
+            && match (self, other) {
+                (Self::Raw { frame, .. }, Self::Raw { frame: other, .. }) => {
+                    frame.content.can_share_run(&other.content)
+                }
+                (Self::Prepared(frame), Self::Prepared(other)) => frame.inputs.can_share_run(&other.inputs),
+                _ => false,
+            }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The actors of sferic, their messages, their supervision, and the *ports* to the outside.
 //!
 //! ```text
-//! NATS ─► Ingest ─► Cache ─miss─► FrameQueue ─► feature workers ─► WorkQueue ─► sessions
-//!           │ permit  │ hit                                                       │ circuit, cache
+//! NATS ─► Ingest ─► Cache ─miss─────────────────────────────────► WorkQueue ─► sessions (features, run)
+//!           │ permit  │ hit └► FrameQueue ─► feature workers (if any) ─┘            │ circuit, cache
 //!           └ refused ┴──────────────────────► Publish ◄──────────────────────────┘ outcomes
 //! ```
 //!

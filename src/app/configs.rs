@@ -13,7 +13,7 @@ pub fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
         in_flight_frames,
         in_flight_bytes: usize::try_from(settings.limits.in_flight_bytes)?,
         per_source_share: settings.limits.per_source_share,
-        workers: settings.preprocess.workers,
+        workers: settings.preprocess.feature_workers(pool),
         pool: queue::Config {
             sessions: pool.sessions,
             max_batch: pool.max_batch,

@@ -34,9 +34,12 @@ pub struct Trail {
     pub decoded: Option<Instant>,
     /// The cache lookup ended.
     pub looked_up: Option<Instant>,
-    /// A worker began its features.
+    /// From then on it waited for a session: before its features where the session computes them, after
+    /// them where a worker does.
+    pub queued: Option<Instant>,
+    /// A worker or the session began its features.
     pub features_begun: Option<Instant>,
-    /// Its features were ready; from then on it waited for a session.
+    /// Its features were ready.
     pub features_ended: Option<Instant>,
     /// Its latest run.
     pub run: Option<Run>,
@@ -101,16 +104,30 @@ impl Trail {
         self.earlier_runs.iter().chain(&self.run)
     }
 
+    /// When a worker began its features; `None` where a session computes them.
+    fn worker_begun(&self) -> Option<Instant> {
+        self.features_begun.filter(|begun| self.queued.is_none_or(|queued| queued > *begun))
+    }
+
+    /// When a session took it.
+    pub fn acquired(&self) -> Option<Instant> {
+        match self.worker_begun() {
+            Some(_) => self.runs().next().map(|run| run.begun),
+            None => self.features_begun,
+        }
+    }
+
     /// The time spent per stage.
     pub fn stages(&self) -> Stages {
-        let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
-        let first_run = self.earlier_runs.first().or(self.run.as_ref());
+        let between =
+            |(from, to): (Option<Instant>, Option<Instant>)| Some(to?.saturating_duration_since(from?));
+        let first_run = self.runs().next().map(|run| run.begun);
         Stages {
-            decode: between(self.decode_begun, self.decoded),
-            preprocess_wait: between(self.looked_up, self.features_begun),
-            features: between(self.features_begun, self.features_ended),
-            queue: between(self.features_ended, first_run.map(|run| run.begun)),
-            inference: between(first_run.map(|run| run.begun), self.run.and_then(|run| run.ended)),
+            decode: between((self.decode_begun, self.decoded)),
+            preprocess_wait: between((self.looked_up, self.worker_begun())),
+            features: between((self.features_begun, self.features_ended)),
+            queue: between((self.queued, self.acquired())),
+            inference: between((first_run, self.run.and_then(|run| run.ended))),
         }
     }
 }
@@ -130,7 +147,7 @@ mod tests {
             ..Trail::default()
         };
         assert_eq!(trail.stages(), Stages { decode: Some(Duration::from_millis(1)), ..Stages::default() });
-        (trail.features_begun, trail.features_ended) = (Some(at(4)), Some(at(8)));
+        (trail.features_begun, trail.features_ended, trail.queued) = (Some(at(4)), Some(at(8)), Some(at(8)));
         let run = |id, begun| Run { id, session: 0, batch_size: 1, begun: at(begun), ended: None };
         trail.runs_in(run(1, 16));
         trail.ran(at(20));
@@ -147,5 +164,10 @@ mod tests {
         };
         assert_eq!(trail.stages(), all, "the runs of a halved batch count together");
         assert_eq!(trail.earlier_runs.len(), 1);
+
+        // A session that computes the features: the wait for it is before them.
+        trail.queued = Some(at(2));
+        let of_session = Stages { preprocess_wait: None, queue: ms(2), ..all };
+        assert_eq!(trail.stages(), of_session);
     }
 }

@@ -44,7 +44,7 @@ pub struct Config {
     pub in_flight_bytes: usize,
     /// The share of the frames in flight that one source may hold.
     pub per_source_share: f64,
-    /// Number of threads that compute features.
+    /// Number of threads that compute features; none: the sessions compute them.
     pub workers: usize,
     /// Sessions and their queue.
     pub pool: queue::Config,
@@ -144,7 +144,8 @@ impl Pipeline {
             pool: config.pool,
             restarts: Restarts::default(),
         });
-        let sessions = Sessions::spawn(shared_state.pool.sessions, &queue, &ports.runners)?;
+        let sessions =
+            Sessions::spawn(shared_state.pool.sessions, &queue, &ports.runners, &shared_state.extractors)?;
         let arguments =
             SupervisorArguments { config: config.supervision, shared_state: Arc::clone(&shared_state) };
         let (supervisor, supervising) = Actor::spawn(None, Supervisor, arguments).await?;

@@ -66,7 +66,13 @@ pub(super) fn codes(outcomes: Vec<(String, Option<FailureCode>)>) -> BTreeMap<St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_frame_has_its_own_outcome() {
-    let (pipeline, mut fakes) = start(config()).await;
+    for workers in [2, 0] {
+        each_has_its_own_outcome(Config { workers, ..config() }).await;
+    }
+}
+
+async fn each_has_its_own_outcome(config: Config) {
+    let (pipeline, mut fakes) = start(config).await;
     let cases = [
         (GOOD, None),
         (INVALID, Some(InvalidFrame)),
@@ -110,6 +116,48 @@ async fn one_poison_in_a_batch_fails_alone() {
         [(&"3".to_owned(), &Some(InferenceFailed))]
     );
     assert_eq!(fakes.runs.lock().unwrap()[..2], [1, 10], "the ten shared a run first");
+    finish(pipeline, fakes).await;
+}
+
+/// A pipeline of one session that also computes the features, and is kept busy by a frame until the gate is
+/// opened.
+async fn busy_without_workers(budget: Duration) -> (Pipeline, Fakes) {
+    let (ports, fakes) = Fakes::new(budget, lenient());
+    let pool = queue::Config { sessions: 1, max_batch: 16, ..config().pool };
+    let pipeline = Pipeline::start(Config { workers: 0, pool, ..config() }, ports).await.unwrap();
+    fakes.send(STUCK, "first");
+    until(|| fakes.frames_run.load(Relaxed) == 1).await;
+    (pipeline, fakes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn features_that_panic_in_a_session_fail_their_frame_alone() {
+    let (pipeline, mut fakes) = busy_without_workers(Duration::from_secs(5)).await;
+    for n in 0..10 {
+        fakes.send(if n == 3 { EXTRACTOR_PANICS } else { GOOD }, n);
+    }
+    until(|| pipeline.shared_state().queue.depth() == 10).await;
+    assert_eq!(fakes.frames_extracted.load(Relaxed), 1, "features are computed when their run is due");
+    fakes.gate.send_replace(true);
+    let codes = codes(fakes.outcomes(11).await);
+    assert_eq!(
+        codes.iter().filter(|(_, code)| code.is_some()).collect::<Vec<_>>(),
+        [(&"3".to_owned(), &Some(Internal))]
+    );
+    assert_eq!(*fakes.runs.lock().unwrap(), [1, 9], "the others shared a run");
+    finish(pipeline, fakes).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_computes_no_features_of_a_frame_that_has_expired() {
+    let (pipeline, mut fakes) = busy_without_workers(Duration::from_millis(50)).await;
+    (0..3).for_each(|n| fakes.send(GOOD, n));
+    until(|| pipeline.shared_state().queue.depth() == 3).await;
+    let answered = fakes.outcomes(4).await;
+    assert!(answered.iter().all(|(_, code)| *code == Some(DeadlineExceeded)), "{answered:?}");
+    fakes.gate.send_replace(true);
+    all_permits_are_back(&pipeline).await;
+    assert_eq!((fakes.frames_extracted.load(Relaxed), fakes.frames_run.load(Relaxed)), (1, 1));
     finish(pipeline, fakes).await;
 }
 

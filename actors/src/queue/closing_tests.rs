@@ -11,7 +11,7 @@ use crate::account::admission::Admission;
 use crate::account::ledger::Ledger;
 use crate::breaker::{self, Circuits};
 use crate::frame::{Envelope, IqSamples, Priority};
-use crate::job::{Job, JobParts, PreparedFrame, RawFrame};
+use crate::job::{Job, JobParts, PreparedFrame, RawFrame, WaitingFrame};
 use crate::outcome::{Failure, FailureCode};
 use crate::reply::{OutcomeQueue, Responder, Unanswered, dropped};
 use crate::routing::{Generation, Sender};
@@ -54,9 +54,10 @@ impl Source {
         Job::new(JobParts { responder, routed, received_at, budget, priority: Priority::Normal, permit })
     }
 
-    fn prepared(&self) -> PreparedFrame {
+    fn prepared(&self) -> WaitingFrame {
         let tensor = Tensor { shape: [1, 1, 1], data: vec![0.0].into() };
-        PreparedFrame { job: self.job(), inputs: tensor.into(), prepared_at: Instant::now() }
+        let (job, inputs) = (self.job(), tensor.into());
+        WaitingFrame::Prepared(PreparedFrame { job, inputs, prepared_at: Instant::now() })
     }
 
     fn raw(&self) -> RawFrame {
@@ -96,9 +97,9 @@ fn a_frame_that_meets_the_closing_of_its_queue_was_dropped_and_not_refused() {
         let queue = WorkQueue::new(Config { queue: FRAMES, ..Config::default() });
         let push = || {
             let frame = source.prepared();
-            match queue.predict_deadline(&frame.job) {
+            match queue.predict_deadline(frame.job()) {
                 Ok(()) => queue.push(frame),
-                Err(failure) => frame.job.fail(failure),
+                Err(failure) => frame.into_job().fail(failure),
             }
         };
         assert_eq!(race(&source, push, || queue.close()), vec![dropped(); FRAMES]);

@@ -1,4 +1,4 @@
-//! The queue of prepared frames that sessions pull from.
+//! The queue of frames that sessions pull from.
 //!
 //! A session that has finished takes its next batch itself, under the lock, without a message to an actor: no
 //! session idles while frames wait. The queue outlives the pool actor, so a restarted pool neither loses
@@ -17,31 +17,31 @@ use super::scheduler::{Load, Next, NotQueued, Schedulable, Scheduler};
 use super::service_times::ServiceTimes;
 use super::stats::{PoolCounters, PoolStats};
 use crate::frame::{ModelId, Priority};
-use crate::job::{Job, PreparedFrame, Shed, displaced};
+use crate::job::{Job, Shed, WaitingFrame, displaced};
 use crate::outcome::{Failure, FailureCode, ShedReason};
 
 /// Resolution of the timer.
 const TIMER_TICK: Duration = Duration::from_millis(1);
 
-impl Schedulable for PreparedFrame {
+impl Schedulable for WaitingFrame {
     fn can_share_run(&self, other: &Self) -> bool {
-        self.job.model.id() == other.job.model.id() && self.inputs.can_share_run(&other.inputs)
+        self.can_share_run(other)
     }
 
     fn max_batch(&self) -> usize {
-        self.job.model.max_batch().max(1)
+        self.job().model.max_batch().max(1)
     }
 
     fn priority(&self) -> Priority {
-        self.job.priority()
+        self.job().priority()
     }
 
     fn arrived_at(&self) -> Instant {
-        self.job.received_at
+        self.job().received_at
     }
 
     fn is_settled(&self, now: Instant) -> bool {
-        self.job.is_settled(now)
+        self.job().is_settled(now)
     }
 }
 
@@ -69,7 +69,7 @@ pub enum RunEnd {
 
 #[derive(Debug)]
 struct WorkQueueState {
-    scheduler: Scheduler<PreparedFrame>,
+    scheduler: Scheduler<WaitingFrame>,
     times: ServiceTimes,
     /// Predicted end of the run of each session; `None` between runs.
     busy_until: Vec<Option<Instant>>,
@@ -132,9 +132,9 @@ impl WorkQueue {
     }
 
     /// Queues a frame. A frame that is refused, or shed for it, is failed.
-    pub fn push(&self, frame: PreparedFrame) {
+    pub fn push(&self, frame: WaitingFrame) {
         let now = Instant::now();
-        if frame.job.is_settled(now) {
+        if frame.job().is_settled(now) {
             return;
         }
         let mut state = self.lock();
@@ -142,7 +142,7 @@ impl WorkQueue {
             // The frame is dropped, and so answered: the daemon is stopping, the queue is not full.
             return drop(state);
         }
-        let checked = state.check(&frame.job, now);
+        let checked = state.check(frame.job(), now);
         // Frames are answered outside the lock.
         match checked {
             Ok(cost) => match state.scheduler.push(frame, cost, now) {
@@ -158,17 +158,17 @@ impl WorkQueue {
                     }
                     if let Some(frame) = shed {
                         self.count_shed();
-                        frame.job.fail(displaced());
+                        frame.into_job().fail(displaced());
                     }
                 }
                 Err(frame) => {
                     drop(state);
-                    frame.job.fail(self.refused(&NotQueued::Full));
+                    frame.into_job().fail(self.refused(&NotQueued::Full));
                 }
             },
             Err(refusal) => {
                 drop(state);
-                frame.job.fail(self.refused(&refusal));
+                frame.into_job().fail(self.refused(&refusal));
             }
         }
     }
@@ -179,16 +179,16 @@ impl WorkQueue {
         state
             .scheduler
             .shed_candidate(priority)
-            .map(|frame| (frame.job.priority(), Reverse(frame.job.received_at)))
+            .map(|frame| (frame.job().priority(), Reverse(frame.job().received_at)))
     }
 
     /// Sheds the oldest frame of the lowest priority, if that is not above `priority`. Where other frames
     /// wait for the same computation, it goes on for them.
-    pub fn shed(&self, priority: Priority) -> Option<Shed<PreparedFrame>> {
+    pub fn shed(&self, priority: Priority) -> Option<Shed<WaitingFrame>> {
         let mut state = self.lock();
         let mut entry = state.scheduler.take_oldest(priority)?;
         self.count_shed();
-        let (responder, goes_on) = entry.item.job.shed_first(Instant::now());
+        let (responder, goes_on) = entry.item.job_mut().shed_first(Instant::now());
         if goes_on {
             state.scheduler.put_back(entry);
             return Some(Shed { responder, work: None });
@@ -228,7 +228,7 @@ impl WorkQueue {
     }
 
     /// Blocks until there is a batch for `session`; `None` once the queue is closed.
-    pub fn next_batch(&self, session: usize) -> Option<Vec<PreparedFrame>> {
+    pub fn next_batch(&self, session: usize) -> Option<Vec<WaitingFrame>> {
         let mut dropped = Vec::new();
         let mut state = self.lock();
         loop {
@@ -240,8 +240,9 @@ impl WorkQueue {
             if let Next::Run(batch) = &next
                 && let Some(first) = batch.first()
             {
-                batch.iter().for_each(|frame| self.counters.acquired(now - frame.prepared_at));
-                let cost = state.times.of(first.job.model.id(), first.job.model.expected_run());
+                batch.iter().for_each(|frame| self.counters.acquired(now - frame.since()));
+                let model = &first.job().model;
+                let cost = state.times.of(model.id(), model.expected_run());
                 if let Some(until) = state.busy_until.get_mut(session) {
                     *until = Some(now + cost * u32::try_from(batch.len()).unwrap_or(u32::MAX));
                 }
@@ -275,11 +276,12 @@ impl WorkQueue {
         }
     }
 
-    /// Counts a run of `frames` frames.
-    pub fn ran(&self, session: usize, model: &Arc<ModelId>, frames: usize, run: Duration, how: RunEnd) {
-        self.counters.ran(session, frames, run);
+    /// Counts a run of `frames` frames that kept the session for so long, with the features where it has
+    /// computed them.
+    pub fn ran(&self, session: usize, model: &Arc<ModelId>, frames: usize, kept: Duration, how: RunEnd) {
+        self.counters.ran(session, frames, kept);
         match how {
-            RunEnd::Answered => self.lock().times.observe(model, run, frames),
+            RunEnd::Answered => self.lock().times.observe(model, kept, frames),
             // Its time tells nothing about the next run.
             RunEnd::Failed => {}
             RunEnd::Cancelled => drop(self.counters.cancelled.fetch_add(1, Relaxed)),
@@ -310,7 +312,7 @@ impl WorkQueue {
             for frame in overdue {
                 let timeout = self.config.acquire_timeout.as_millis();
                 let message = format!("no session was free within pool.acquire_timeout, {timeout} ms");
-                frame.job.fail(Failure::new(FailureCode::ModelUnavailable, message));
+                frame.into_job().fail(Failure::new(FailureCode::ModelUnavailable, message));
             }
             match next {
                 Some(then) => sleep_until(then).await,
@@ -320,7 +322,7 @@ impl WorkQueue {
     }
 
     /// Removes overdue frames; also returns when the next one is overdue.
-    fn take_overdue(&self) -> (Vec<PreparedFrame>, Option<Instant>) {
+    fn take_overdue(&self) -> (Vec<WaitingFrame>, Option<Instant>) {
         let mut state = self.lock();
         let overdue = state.scheduler.take_overdue(Instant::now());
         self.counters.timeouts.fetch_add(overdue.len() as u64, Relaxed);

@@ -7,15 +7,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use canceller::SessionCanceller;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::account::trail::Run;
-use crate::job::{PreparedFrame, RunFacts};
+use crate::job::{PreparedFrame, RunFacts, WaitingFrame};
 use crate::outcome::{Answer, Failure, FailureCode};
-use crate::ports::{LoadedModel, RunError, Runner, Runners};
+use crate::ports::{FeatureWorker, FeatureWorkers, LoadedModel, RunError, Runner, Runners};
 use crate::queue::{RunEnd, WorkQueue};
 use crate::reply::ExpiryListener;
 use crate::tensor::Inputs;
@@ -30,7 +31,12 @@ pub struct Sessions {
 
 impl Sessions {
     /// Starts `count` threads that pull from `queue`.
-    pub fn spawn(count: usize, queue: &Arc<WorkQueue>, runners: &Runners) -> io::Result<Self> {
+    pub fn spawn(
+        count: usize,
+        queue: &Arc<WorkQueue>,
+        runners: &Runners,
+        extractors: &FeatureWorkers,
+    ) -> io::Result<Self> {
         let cancellers: Vec<_> =
             std::iter::repeat_with(Arc::<SessionCanceller>::default).take(count).collect();
         let threads = cancellers
@@ -41,6 +47,7 @@ impl Sessions {
                     id,
                     queue: Arc::clone(queue),
                     runners: Arc::clone(runners),
+                    extractors: Arc::clone(extractors),
                     canceller: Arc::clone(canceller),
                     runtime: Handle::current(),
                 };
@@ -87,6 +94,7 @@ struct Session {
     id: usize,
     queue: Arc<WorkQueue>,
     runners: Runners,
+    extractors: FeatureWorkers,
     canceller: Arc<SessionCanceller>,
     runtime: Handle,
 }
@@ -105,11 +113,15 @@ impl Session {
     fn serve(&self) {
         let _clock = self.runtime.enter();
         let mut runner = self.new_runner();
-        while let Some(mut batch) = self.queue.next_batch(self.id) {
+        let mut extractor = (self.extractors)();
+        while let Some(batch) = self.queue.next_batch(self.id) {
+            let acquired = Instant::now();
+            let mut batch = self.prepare(&mut extractor, batch);
+            let features = acquired.elapsed();
             refuse(&mut batch);
             // A panic is a defect of the runner: its frames are dropped, and so answered, and the runner is
             // replaced.
-            if catch_unwind(AssertUnwindSafe(|| self.run(&mut *runner, batch))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.run(&mut *runner, batch, features))).is_err() {
                 tracing::error!("a session panicked; it is replaced");
                 self.canceller.end();
                 runner = self.new_runner();
@@ -124,8 +136,30 @@ impl Session {
         runner
     }
 
-    /// Runs a batch. One that fails is halved until only the frames at fault fail.
-    fn run(&self, runner: &mut dyn Runner, mut batch: Vec<PreparedFrame>) {
+    /// Computes the features that no worker has computed.
+    fn prepare(
+        &self,
+        extractor: &mut Box<dyn FeatureWorker>,
+        batch: Vec<WaitingFrame>,
+    ) -> Vec<PreparedFrame> {
+        let mut prepare = |frame| match frame {
+            WaitingFrame::Prepared(frame) => Some(frame),
+            WaitingFrame::Raw { frame, .. } => {
+                // A panic is a defect of the extractor: its frame is dropped, and so answered, and the
+                // extractor is replaced.
+                catch_unwind(AssertUnwindSafe(|| frame.prepare(&mut **extractor))).unwrap_or_else(|_| {
+                    tracing::error!("the extractor of a session panicked; it is replaced");
+                    *extractor = (self.extractors)();
+                    None
+                })
+            }
+        };
+        batch.into_iter().filter_map(&mut prepare).collect()
+    }
+
+    /// Runs a batch whose features have taken so long. One that fails is halved until only the frames at
+    /// fault fail.
+    fn run(&self, runner: &mut dyn Runner, mut batch: Vec<PreparedFrame>, features: Duration) {
         let begun = Instant::now();
         let waiting = batch.len();
         // Frames of a batch that is being halved may have expired meanwhile.
@@ -149,7 +183,7 @@ impl Session {
             Ended::Failed(_) => RunEnd::Failed,
             Ended::Cancelled => RunEnd::Cancelled,
         };
-        self.queue.ran(self.id, model.id(), batch.len(), inference, how);
+        self.queue.ran(self.id, model.id(), batch.len(), features + inference, how);
         match ended {
             Ended::Answered(answers) => {
                 let facts = |batch_size| RunFacts { batch_size, inference };
@@ -168,8 +202,8 @@ impl Session {
             }
             Ended::Failed(_) => {
                 let rest = batch.split_off(batch.len() / 2);
-                self.run(runner, batch);
-                self.run(runner, rest);
+                self.run(runner, batch, Duration::ZERO);
+                self.run(runner, rest, Duration::ZERO);
             }
             // Its frames are answered already, or will be by their drop.
             Ended::Cancelled => batch.iter_mut().for_each(|frame| frame.job.timed_out(inference)),

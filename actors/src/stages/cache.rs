@@ -6,7 +6,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
 use crate::cache::{self, CacheKey, CacheStore, Found, Lookup, Shared};
-use crate::job::RawFrame;
+use crate::job::{RawFrame, WaitingFrame};
 use crate::ports::Remembered;
 use crate::queue::{FrameQueue, WorkQueue};
 use crate::task::{LARGE, blocking_if};
@@ -25,8 +25,10 @@ pub struct CacheArguments {
     pub store: Arc<CacheStore>,
     /// The queue of the sessions: no features are computed of a frame that could not make its deadline there.
     pub queue: Arc<WorkQueue>,
-    /// The queue that misses go to.
+    /// The queue that misses go to, where feature workers pull from it.
     pub frames: Arc<FrameQueue>,
+    /// Whether there are feature workers; else the sessions compute the features.
+    pub has_workers: bool,
 }
 
 /// Messages of the cache.
@@ -78,11 +80,21 @@ impl CacheArguments {
     }
 
     fn compute(&self, frame: RawFrame) {
-        if let Err(failure) = frame.job.check().and_then(|()| self.queue.predict_deadline(&frame.job)) {
+        // The queue of the sessions itself asks whether a frame that is pushed would make its deadline.
+        let predicts = || if self.has_workers { self.queue.predict_deadline(&frame.job) } else { Ok(()) };
+        if let Err(failure) = frame.job.check().and_then(|()| predicts()) {
             return frame.job.fail(failure);
         }
-        frame.job.note(|trail| trail.looked_up = Some(Instant::now()));
-        self.frames.push(frame);
+        let now = Instant::now();
+        frame.job.note(|trail| {
+            trail.looked_up = Some(now);
+            trail.queued = (!self.has_workers).then_some(now);
+        });
+        if self.has_workers {
+            self.frames.push(frame);
+        } else {
+            self.queue.push(WaitingFrame::Raw { frame, since: now });
+        }
     }
 }
 

@@ -100,6 +100,7 @@ impl Children {
                 let arguments = CacheArguments {
                     store: Arc::clone(&shared_state.cache),
                     frames: Arc::clone(&shared_state.frames),
+                    has_workers: shared_state.workers > 0,
                     queue: Arc::clone(&shared_state.queue),
                 };
                 let (cache, _) = Actor::spawn_linked(None, Cache, arguments, supervisor).await?;

@@ -52,6 +52,7 @@ impl Default for OutcomeBuilder {
                 looked_up: Some(at(2)),
                 features_begun: Some(at(4)),
                 features_ended: Some(at(8)),
+                queued: Some(at(8)),
                 run: Some(Run { id: 1, session: 0, batch_size: 1, begun: at(16), ended: Some(at(32)) }),
                 ..Trail::default()
             },

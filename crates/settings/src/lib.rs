@@ -101,7 +101,6 @@ impl Settings {
         self.nats.validate(check.section("nats"));
         self.jetstream.validate(check.section("jetstream"));
         self.models.validate(&mut check);
-        self.preprocess.validate(check.section("preprocess"));
         self.pool.validate(check.section("pool"));
         self.cache.validate(check.section("cache"));
         self.cache.shared.validate(check.section("cache.shared"));

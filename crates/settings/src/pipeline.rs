@@ -14,22 +14,22 @@ use super::shared_cache::SharedCacheSettings;
 use super::values::available_cores;
 
 /// The workers that turn samples into features.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Preprocess {
-    /// Frames decoded and transformed at once.
-    pub workers: usize,
-}
-
-impl Default for Preprocess {
-    fn default() -> Self {
-        Self { workers: available_cores() }
-    }
+    /// Threads that compute features; 0: the sessions compute them, each right before its run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
 }
 
 impl Preprocess {
-    pub(super) fn validate(&self, check: &mut Check) {
-        check.at_least("workers", self.workers, 1);
+    /// The threads that compute features. By default there are none where the sessions keep every core busy
+    /// themselves: another thread would only take turns with them.
+    pub fn feature_workers(&self, pool: &Pool) -> usize {
+        let cores = available_cores();
+        let cpu_alone = pool.execution_providers == [ExecutionProvider::Cpu];
+        let are_busy = cpu_alone && pool.sessions * pool.intra_threads >= cores;
+        self.workers.unwrap_or(if are_busy { 0 } else { cores })
     }
 }
 

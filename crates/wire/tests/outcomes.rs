@@ -69,7 +69,8 @@ fn what_a_frame_does_not_say_is_null_and_a_stage_it_skipped_is_left_out() {
     let from_the_cache = |outcome: &mut Outcome| {
         outcome.info = FrameInfo { frame_id: "f-8".into(), ..FrameInfo::default() };
         outcome.trail.run = None;
-        (outcome.trail.features_begun, outcome.trail.features_ended) = (None, None);
+        (outcome.trail.features_begun, outcome.trail.features_ended, outcome.trail.queued) =
+            (None, None, None);
         outcome.result.iter_mut().for_each(|prediction| prediction.cache_hit = true);
     };
     assert_published("cached.json", &published(|| OutcomeBuilder::default().with(from_the_cache)));

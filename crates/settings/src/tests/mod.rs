@@ -10,6 +10,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use sferic_onnx::ExecutionProvider;
+
 use super::*;
 
 const DEFAULT_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/default.toml");
@@ -87,6 +89,7 @@ fn with_all_keys() -> Settings {
         alias: "champion".to_owned(),
         version: String::new(),
     }];
+    settings.preprocess.workers = Some(4);
     settings
 }
 
@@ -104,8 +107,8 @@ fn every_key_is_documented_and_every_documented_key_exists() {
 
 #[test]
 fn the_examples_in_the_documentation_are_right() {
-    // These two depend on the machine.
-    let shown = documented().replace("workers = 4\n", "").replace("sessions = 4\n", "");
+    // This one depends on the machine.
+    let shown = documented().replace("sessions = 4\n", "");
     assert_eq!(load_from(&shown, &[], &[]), Ok(with_all_keys()));
 }
 
@@ -152,5 +155,18 @@ fn the_defaults_are_valid() {
 fn sessions_follow_the_cores_up_to_four() {
     let settings = Settings::default();
     assert_eq!(settings.pool.sessions, available_cores().min(4));
-    assert_eq!(settings.preprocess.workers, available_cores());
+}
+
+#[test]
+fn sessions_that_keep_every_core_busy_compute_the_features_themselves() {
+    let workers = |pool: Pool| Preprocess::default().feature_workers(&pool);
+    let busy = Pool { sessions: available_cores(), ..Pool::default() };
+    assert_eq!(workers(busy.clone()), 0);
+    assert_eq!(workers(Pool { sessions: 1, intra_threads: available_cores(), ..busy.clone() }), 0);
+    let execution_providers = vec![ExecutionProvider::Cuda, ExecutionProvider::Cpu];
+    assert_eq!(workers(Pool { execution_providers, ..busy.clone() }), available_cores());
+    if available_cores() > 1 {
+        assert_eq!(workers(Pool { sessions: 1, ..busy.clone() }), available_cores());
+    }
+    assert_eq!(Preprocess { workers: Some(3) }.feature_workers(&busy), 3);
 }

@@ -180,8 +180,8 @@ impl<'a> FrameSpans<'a> {
         self.stage("cache", trail.decoded, trail.looked_up, to, |span| span.attribute(names::CACHE_HIT, hit));
         self.stage("features", trail.features_begun, trail.features_ended, to, |_| {});
         // A frame that was answered while queued for a session waited until then.
-        let run = trail.runs().next().map_or(self.outcome.settled_at, |run| run.begun);
-        self.stage("queue", trail.features_ended, Some(run), to, |_| {});
+        let acquired = trail.acquired().unwrap_or(self.outcome.settled_at);
+        self.stage("queue", trail.queued, Some(acquired), to, |_| {});
         self.publish(to);
     }
 

@@ -9,7 +9,6 @@
 #![allow(missing_docs)] // a program
 
 mod load;
-mod responder;
 
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use load::{Daemon, Frames, closed_loop};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
+use sferic_bench::responder;
 use sferic_bench::statistics::median;
 
 #[derive(Parser)]

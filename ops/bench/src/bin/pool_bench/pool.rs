@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sferic_actors::account::ledger::End;
 use sferic_actors::breaker::{self, Circuits};
 use sferic_actors::frame::{Envelope, Priority};
-use sferic_actors::job::{Job, JobParts, PreparedFrame};
+use sferic_actors::job::{Job, JobParts, PreparedFrame, WaitingFrame};
 use sferic_actors::outcome::{FailureCode, Outcome, PublishError};
 use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::ports::{Arrival, LoadedModel, OutcomeSink};
@@ -278,11 +278,8 @@ impl Feed {
         shared_state.deadlines.watch(received_at + budget, &responder);
         let job =
             Job::new(JobParts { responder, routed, received_at, budget, priority: Priority::Normal, permit });
-        shared_state.queue.push(PreparedFrame {
-            job,
-            inputs: self.tensors.tensor().into(),
-            prepared_at: Instant::now(),
-        });
+        let (inputs, prepared_at) = (self.tensors.tensor().into(), Instant::now());
+        shared_state.queue.push(WaitingFrame::Prepared(PreparedFrame { job, inputs, prepared_at }));
         Ok(())
     }
 }

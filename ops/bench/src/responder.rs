@@ -26,7 +26,11 @@ impl Answer {
     }
 }
 
-/// Starts one, ended when this is dropped.
+/// Starts one, ended when this is dropped. The program that calls this calls [`respond`] where its first
+/// argument is `respond`.
+///
+/// # Errors
+/// It cannot be started.
 pub fn start(url: &str, answer: Answer) -> anyhow::Result<Child> {
     let word = match answer {
         Answer::Whole => "whole",
@@ -40,6 +44,10 @@ pub fn start(url: &str, answer: Answer) -> anyhow::Result<Child> {
         .context("cannot start the responder")
 }
 
+/// Answers every message on the subject, until it is ended.
+///
+/// # Errors
+/// The server is not there, or a message wants no answer.
 pub async fn respond(url: &str, subject: &str, answer: Answer) -> anyhow::Result<()> {
     let client = async_nats::connect(url).await?;
     let mut messages = client.subscribe(subject.to_owned()).await?;
