@@ -11,14 +11,14 @@ use sferic_samples::{Number, units};
 
 use super::check::Check;
 use super::shared_cache::SharedCacheSettings;
-use super::values::available_cores;
+use super::values::{available_cores, count_or_auto};
 
 /// The workers that turn samples into features.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Preprocess {
     /// Threads that compute features; 0: the sessions compute them, each right before its run.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "count_or_auto")]
     pub workers: Option<usize>,
 }
 

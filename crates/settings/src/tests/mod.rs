@@ -89,7 +89,6 @@ fn with_all_keys() -> Settings {
         alias: "champion".to_owned(),
         version: String::new(),
     }];
-    settings.preprocess.workers = Some(4);
     settings
 }
 
@@ -169,4 +168,15 @@ fn sessions_that_keep_every_core_busy_compute_the_features_themselves() {
         assert_eq!(workers(Pool { sessions: 1, ..busy.clone() }), available_cores());
     }
     assert_eq!(Preprocess { workers: Some(3) }.feature_workers(&busy), 3);
+
+    let loaded =
+        |file: &str, env: &[_]| load_from(file, env, &[]).map(|settings| settings.preprocess.workers);
+    assert_eq!(loaded("preprocess.workers = 0", &[]), Ok(Some(0)));
+    assert_eq!(loaded("preprocess.workers = 'auto'", &[]), Ok(None));
+    assert_eq!(loaded("", &[("SFERIC__PREPROCESS__WORKERS", "2")]), Ok(Some(2)));
+    assert_eq!(loaded("", &[("SFERIC__PREPROCESS__WORKERS", "auto")]), Ok(None));
+    for wrong in ["-1", "'many'", "1.5"] {
+        let error = loaded(&format!("preprocess.workers = {wrong}"), &[]).unwrap_err();
+        assert!(error.contains("a count from 0, or \"auto\""), "{error}");
+    }
 }
