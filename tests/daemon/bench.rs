@@ -34,6 +34,15 @@ async fn every_way_to_send_is_measured_and_judged() {
         let levels = report["levels"].as_array().unwrap();
         assert!(levels.len() == 4 && levels.iter().all(|level| level["met"] == true), "{levels:?}");
     }
+    // The same model by the Open Inference Protocol: its input as long as the features of the samples.
+    let oip = ["--http", &http, "--protocol", "oip"];
+    let (_, report) = bench(url, &[&oip[..], &["--users", "4", "--requests", "50"]].concat()).await;
+    assert_eq!(
+        (measured(&report, "answered"), measured(&report, "hits")),
+        (200.into(), 0.into()),
+        "{report}"
+    );
+    assert_eq!((&report["run"]["mode"], &report["run"]["input"]), (&"infer".into(), &"x:1,2,64".into()));
     // An open loop, whose answers are those of the same frames one at a time.
     let (_, report) =
         bench(url, &["--rate", "100", "--seconds", "2", "--arrivals", "even", "--verify", "100%"]).await;
@@ -78,6 +87,9 @@ async fn a_report_is_written_for_people_and_compared_with_another() {
         (&["--rate", "5", "--arrivals", "sometimes"], "sometimes"),
         (&["--users", "1", "--model", "none"], "none"),
         (&["--users", "1", "--datatype", "cf64_le"], "cf64_le"),
+        (&["--users", "1", "--protocol", "oip"], "--http URL"),
+        (&["--protocol", "oip", "--http", "embedded", "--repeat", "0.5"], "--repeat"),
+        (&["--protocol", "oip", "--http", "embedded", "--verify", "1"], "--verify"),
     ] {
         let all = [&["bench", "--samples", "64", "--url", world.server.url()], wrong].concat();
         let (code, out, err) = output(&mut sferic(&all)).await;

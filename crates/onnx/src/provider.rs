@@ -43,6 +43,10 @@ pub fn usable(runtime: &Runtime, provider: ExecutionProvider) -> Result<(), Stri
                 ": `ops/setup onnxruntime-openvino` puts one at .tools/openvino/libonnxruntime.so (Linux \
                  x86-64)"
             }
+            ExecutionProvider::Cuda => {
+                ": `ops/setup onnxruntime-gpu` puts one at .tools/cuda/libonnxruntime.so (Linux x86-64, \
+                 CUDA 12)"
+            }
             _ => "",
         };
         return Err(format!("{library} was built without it; set onnx.library to one that has it{advice}"));

@@ -63,6 +63,16 @@ pub struct LoadArgs {
     /// Over HTTP, to the daemon at this address; of one of its own, `--http embedded`.
     #[arg(long, value_name = "URL", conflicts_with = "mode")]
     pub http: Option<String>,
+    /// Over HTTP: sferic's own frames, or requests of the Open Inference Protocol with the model's input as a
+    /// binary tensor, as long as the features of `--samples`.
+    #[arg(
+        long,
+        value_name = "PROTOCOL",
+        default_value = "sferic",
+        value_parser = ["sferic", "oip"],
+        conflicts_with = "mode"
+    )]
+    pub protocol: String,
     /// Starts a NATS server and a daemon of its own, which end with it.
     #[arg(long)]
     pub embedded: bool,
@@ -133,6 +143,7 @@ impl LoadArgs {
             timeout: Duration::from_secs(5),
             mode: "request".to_owned(),
             http: None,
+            protocol: "sferic".to_owned(),
             embedded: false,
             pid: None,
             verify: 0.0,
@@ -146,6 +157,21 @@ impl LoadArgs {
             html: None,
             connect,
         }
+    }
+
+    /// Whether requests of the Open Inference Protocol are sent.
+    ///
+    /// # Errors
+    /// [`Usage`]: something that they cannot be asked for.
+    pub fn is_oip(&self) -> Result<bool, Usage> {
+        let is_oip = self.protocol == "oip";
+        let wrong = match () {
+            () if self.http.is_none() => "is for HTTP: say --http URL too",
+            () if self.repeat > 0.0 => "has no sign of a cache hit in its answers: leave --repeat out",
+            () if self.verify > 0.0 => "has no answers that --verify compares: leave it out",
+            () => return Ok(is_oip),
+        };
+        if is_oip { Err(Usage(format!("--protocol oip {wrong}"))) } else { Ok(false) }
     }
 
     /// What must be reached.

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use async_nats::{HeaderMap, Message, Request, RequestErrorKind};
+use async_nats::{HeaderMap as NatsHeaders, Message, Request, RequestErrorKind};
 use bytes::Bytes;
 use futures::StreamExt;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -34,8 +35,17 @@ pub enum Client {
     Request { connection: Connection, prefix: String },
     /// Publications over NATS, whose outcomes are read from their subjects.
     Publish { connection: Connection, prefix: String, waiting: Arc<Waiting> },
-    /// `POST /api/v1/inference/predict`, in MessagePack.
-    Http { client: Box<HttpClient<HttpConnector, Full<Bytes>>>, url: String, token: Option<String> },
+    /// Calls over HTTP.
+    Http(HttpCalls),
+}
+
+/// `POST` to one address, over connections that are kept.
+pub struct HttpCalls {
+    client: Box<HttpClient<HttpConnector, Full<Bytes>>>,
+    url: String,
+    headers: HeaderMap,
+    /// Whether answers are of the Open Inference Protocol, and not outcomes.
+    is_oip: bool,
 }
 
 /// Who waits for an outcome, by the frame's id.
@@ -75,13 +85,6 @@ impl Client {
         Ok(Self::Publish { connection: connection.clone(), prefix: prefix.to_owned(), waiting })
     }
 
-    /// Calls the daemon whose HTTP server is at this address, as `http://127.0.0.1:8003`.
-    pub fn http(url: &str, token: Option<String>) -> Self {
-        let client = Box::new(HttpClient::builder(TokioExecutor::new()).build_http());
-        let url = format!("{}/api/v1/inference/predict", url.trim_end_matches('/'));
-        Self::Http { client, url, token }
-    }
-
     /// Sends a frame of user `user`, and waits for its outcome for `patience` at most.
     ///
     /// # Errors
@@ -116,39 +119,70 @@ impl Client {
                     }
                 }
             }
-            Self::Http { client, url, token } => {
-                let mut request = http::Request::post(url)
-                    .header("Content-Type", "application/msgpack")
-                    .header("Accept", "application/msgpack");
-                if let Some(token) = token {
-                    request = request.header("Authorization", format!("Bearer {token}"));
-                }
-                let request = request.body(Full::new(frame))?;
-                let asking = async {
-                    let answer = client.request(request).await?;
-                    let is_good = answer.status().is_success();
-                    let body = answer.into_body().collect().await?.to_bytes();
-                    anyhow::Ok((is_good, body))
-                };
-                match tokio::time::timeout(patience, asking).await {
-                    Err(_) => Ok(Ended::TimedOut),
-                    Ok(answer) => {
-                        let (is_good, body) = answer.with_context(|| format!("no answer of {url}"))?;
-                        if is_good {
-                            return Ok(ended(None, body));
-                        }
-                        Ok(Ended::Failed(text(&body, "error").unwrap_or_else(|| "unknown".to_owned())))
-                    }
-                }
-            }
+            Self::Http(calls) => match tokio::time::timeout(patience, calls.call(frame)).await {
+                Err(_) => Ok(Ended::TimedOut),
+                Ok(ended) => ended.with_context(|| format!("no answer of {}", calls.url)),
+            },
         }
+    }
+}
+
+impl HttpCalls {
+    /// Calls the daemon whose HTTP server is at this address, as `http://127.0.0.1:8003`.
+    ///
+    /// # Errors
+    /// The token cannot be in a header.
+    pub fn frames(address: &str, token: &str) -> anyhow::Result<Self> {
+        let mut calls = Self::new(address, "api/v1/inference/predict", token)?;
+        calls.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/msgpack"));
+        calls.headers.insert(ACCEPT, HeaderValue::from_static("application/msgpack"));
+        Ok(calls)
+    }
+
+    /// The same by the Open Inference Protocol, for requests with JSON of this length; `model` is the name or
+    /// `name@version`.
+    ///
+    /// # Errors
+    /// The token cannot be in a header.
+    pub fn oip(address: &str, model: &str, json_length: usize, token: &str) -> anyhow::Result<Self> {
+        let model = model.replacen('@', "/versions/", 1);
+        let mut calls = Self::new(address, &format!("v2/models/{model}/infer"), token)?;
+        calls.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        calls.headers.insert("inference-header-content-length", json_length.into());
+        calls.is_oip = true;
+        Ok(calls)
+    }
+
+    fn new(address: &str, path: &str, token: &str) -> anyhow::Result<Self> {
+        let client = Box::new(HttpClient::builder(TokioExecutor::new()).build_http());
+        let url = format!("{}/{path}", address.trim_end_matches('/'));
+        let mut headers = HeaderMap::new();
+        if !token.is_empty() {
+            headers.insert(AUTHORIZATION, format!("Bearer {token}").try_into().context("the token")?);
+        }
+        Ok(Self { client, url, headers, is_oip: false })
+    }
+
+    async fn call(&self, body: Bytes) -> anyhow::Result<Ended> {
+        let mut request = http::Request::post(&self.url).body(Full::new(body))?;
+        request.headers_mut().clone_from(&self.headers);
+        let answer = self.client.request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok(match (status.is_success(), self.is_oip) {
+            (true, false) => ended(None, body),
+            (true, true) => Ended::Answered { cache_hit: false, outcome: body },
+            (false, false) => Ended::Failed(text(&body, "error").unwrap_or_else(|| "unknown".to_owned())),
+            // There the error is a sentence.
+            (false, true) => Ended::Failed(format!("status {}", status.as_u16())),
+        })
     }
 }
 
 /// The first tokens of the sources of its frames.
 const SOURCE: &str = "bench";
 
-fn ended(headers: Option<&HeaderMap>, outcome: Bytes) -> Ended {
+fn ended(headers: Option<&NatsHeaders>, outcome: Bytes) -> Ended {
     let is_failure = headers.is_some_and(|headers| headers.get("Nats-Service-Error-Code").is_some());
     match text(&outcome, "code") {
         Some(code) => Ended::Failed(code),

@@ -9,6 +9,8 @@ use rand::{RngExt, SeedableRng};
 use sferic_samples::Datatype;
 use sferic_wire::FrameMessage;
 
+use super::oip::OipInput;
+
 /// What is sent.
 #[derive(Debug, Clone)]
 pub struct FrameShape {
@@ -19,6 +21,8 @@ pub struct FrameShape {
     /// Samples a channel.
     pub samples: usize,
     pub timeout_ms: u64,
+    /// What is sent instead of samples: a request of the Open Inference Protocol.
+    pub oip: Option<OipInput>,
 }
 
 /// Encoded frames that differ in their ids and, as far as they are asked for, in their samples.
@@ -53,22 +57,12 @@ impl Frames {
     /// A datatype that is not made here, or a defect.
     pub fn new(shape: &FrameShape, cache_enabled: bool, salt: u32) -> anyhow::Result<Self> {
         let run = format!("{:08x}", rand::random::<u32>());
-        let id = format!("bench-{run}-{:0DIGITS$}", 0);
+        let id = frame_id(&run, 0);
         let template = |seed| {
-            let samples = samples(shape, seed)?;
-            let message = FrameMessage {
-                frame_id: &id,
-                seq: None,
-                datatype: shape.datatype.name(),
-                sample_rate: shape.sample_rate,
-                num_channels: u32::try_from(shape.channels)?,
-                model: shape.model.as_deref(),
-                timeout_ms: Some(shape.timeout_ms),
-                cache_enabled: Some(cache_enabled),
-                samples: &samples,
-                ..FrameMessage::default()
+            let (message, samples) = match &shape.oip {
+                Some(input) => request(input, &id, shape, seed)?,
+                None => frame(&id, shape, cache_enabled, seed)?,
             };
-            let message = message.encode()?;
             let find = |part: &[u8]| message.windows(part.len()).position(|window| window == part);
             let id_at = find(id.as_bytes()).context("the frame has no id")?;
             let samples_at = message.len() - samples.len();
@@ -78,6 +72,11 @@ impl Frames {
         let templates = (0..PATTERNS).map(template).collect::<anyhow::Result<_>>()?;
         let step = (shape.datatype.bytes_per_sample() / 2).max(1);
         Ok(Self { templates, sent: AtomicU64::new(0), run, salt, step })
+    }
+
+    /// Length of what is before the tensor in a request of the Open Inference Protocol.
+    pub fn json_length(input: &OipInput, timeout_ms: u64) -> usize {
+        input.json(&frame_id("00000000", 0), timeout_ms).len()
     }
 
     /// Size of a message, bytes.
@@ -97,8 +96,39 @@ impl Frames {
         for (bit, byte) in message[*samples..].iter_mut().step_by(self.step).take(64).enumerate() {
             *byte = *byte & !1 | u8::from(bits >> bit & 1 == 1);
         }
-        (format!("bench-{}-{digits}", self.run), message.into())
+        (frame_id(&self.run, number), message.into())
     }
+}
+
+fn frame_id(run: &str, number: u64) -> String {
+    format!("bench-{run}-{number:0DIGITS$}")
+}
+
+/// A frame, and its samples.
+fn frame(id: &str, shape: &FrameShape, is_cached: bool, seed: u64) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let samples = samples(shape, seed)?;
+    let message = FrameMessage {
+        frame_id: id,
+        seq: None,
+        datatype: shape.datatype.name(),
+        sample_rate: shape.sample_rate,
+        num_channels: u32::try_from(shape.channels)?,
+        model: shape.model.as_deref(),
+        timeout_ms: Some(shape.timeout_ms),
+        cache_enabled: Some(is_cached),
+        samples: &samples,
+        ..FrameMessage::default()
+    };
+    Ok((message.encode()?, samples))
+}
+
+/// A request of the Open Inference Protocol, and its tensor: a tone and noise too.
+fn request(input: &OipInput, id: &str, shape: &FrameShape, seed: u64) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let (channels, datatype) = (1, Datatype::Cf32Le);
+    let one = FrameShape { samples: input.elements().div_ceil(2), channels, datatype, ..shape.clone() };
+    let mut tensor = samples(&one, seed)?;
+    tensor.truncate(input.elements() * size_of::<f32>());
+    Ok(([input.json(id, shape.timeout_ms).as_bytes(), &tensor].concat(), tensor))
 }
 
 fn samples(shape: &FrameShape, seed: u64) -> anyhow::Result<Vec<u8>> {
@@ -134,6 +164,7 @@ mod tests {
                 sample_rate: Some(1e6),
                 samples: 64,
                 timeout_ms: 100,
+                oip: None,
             };
             let [one, other] = [1, 2].map(|salt| Frames::new(&shape, true, salt).unwrap());
             let samples = |frames: &Frames, which| {

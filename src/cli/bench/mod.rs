@@ -4,6 +4,7 @@ pub mod args;
 mod client;
 mod frames;
 mod load;
+mod oip;
 pub mod run;
 pub mod target;
 mod verify;

@@ -12,9 +12,10 @@ use sferic_settings::available_cores;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::args::{LoadArgs, WARM_UP, WARM_UP_S};
-use super::client::{Client, Ended};
+use super::client::{Client, Ended, HttpCalls};
 use super::frames::{FrameShape, Frames};
 use super::load::{Done, Load};
+use super::oip::OipInput;
 use super::target::Target;
 use super::verify::verify;
 use crate::cli::Usage;
@@ -78,15 +79,26 @@ impl<'a> Bench<'a> {
             sample_rate: Some(features["sample_rate_hz"].as_f64().unwrap_or(1e6)),
             samples: args.samples,
             timeout_ms: u64::try_from(args.timeout.as_millis())?,
+            oip: args.is_oip()?.then(|| OipInput::new(&model, args.samples)).transpose()?,
         };
         let client = match &args.http {
-            Some(url) if url == "embedded" => {
-                let url = target.http().context("--http embedded is for --embedded")?;
-                Client::http(&url, None)
-            }
             Some(url) => {
-                let token = args.connect.settings()?.http.token;
-                Client::http(url, Some(token).filter(|token| !token.is_empty()))
+                let (address, token) = match url.as_str() {
+                    "embedded" => {
+                        let address = target.http().context("--http embedded is for --embedded")?;
+                        (address, String::new())
+                    }
+                    running => (running.to_owned(), args.connect.settings()?.http.token),
+                };
+                Client::Http(match &shape.oip {
+                    None => HttpCalls::frames(&address, &token)?,
+                    Some(input) => {
+                        let answers = model["model"].as_str().unwrap_or_default();
+                        let asked = args.model.as_deref().unwrap_or(answers);
+                        let length = Frames::json_length(input, shape.timeout_ms);
+                        HttpCalls::oip(&address, asked, length, &token)?
+                    }
+                })
             }
             None if args.mode == "publish" => Client::publishing(&target.connection, &target.prefix).await?,
             None => {
@@ -249,7 +261,11 @@ impl<'a> Bench<'a> {
     fn about(&self, rate: Option<f64>) -> BTreeMap<String, Value> {
         let args = self.args;
         let transport = if args.http.is_some() { "http" } else { "nats" };
-        let mode = if args.http.is_some() { "call" } else { args.mode.as_str() };
+        let mode = match (&args.http, &self.shape.oip) {
+            (None, _) => args.mode.as_str(),
+            (Some(_), None) => "call",
+            (Some(_), Some(_)) => "infer",
+        };
         let mut about = BTreeMap::from([
             ("model", self.model["model"].clone()),
             ("version", self.model["version"].clone()),
@@ -261,6 +277,9 @@ impl<'a> Bench<'a> {
             ("repeat", args.repeat.into()),
             ("sferic", env!("CARGO_PKG_VERSION").into()),
         ]);
+        if let Some(input) = &self.shape.oip {
+            about.insert("input", input.text().into());
+        }
         match rate {
             Some(rate) => {
                 about.insert("rate", ((rate * 10.0).round() / 10.0).into());
