@@ -7,6 +7,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::process::{Child, Command};
 
+/// As many bytes as a prediction has.
+pub const ANSWER_BYTES: usize = 600;
+
 /// What it answers.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum Answer {
@@ -51,7 +54,7 @@ pub fn start(url: &str, answer: Answer) -> anyhow::Result<Child> {
 pub async fn respond(url: &str, subject: &str, answer: Answer) -> anyhow::Result<()> {
     let client = async_nats::connect(url).await?;
     let mut messages = client.subscribe(subject.to_owned()).await?;
-    let short = Bytes::from(vec![0; 600]);
+    let short = Bytes::from(vec![0; ANSWER_BYTES]);
     while let Some(message) = messages.next().await {
         let payload = match answer {
             Answer::Whole => message.payload,

@@ -9,12 +9,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use bytes::Bytes;
 use clap::Subcommand;
-use futures::StreamExt;
 use ort::session::Session;
 use ort::value::TensorRef;
 use serde::{Deserialize, Serialize};
+use sferic_bench::responder::{self, Answer};
 use sferic_features::Extractor;
 use sferic_load::Histogram;
 use sferic_models::{Bundle, InputSource};
@@ -26,9 +25,6 @@ use crate::client::PATIENCE;
 use crate::frames::SAMPLES;
 use crate::measurement::Measured;
 use crate::processes::{Roles, used};
-
-/// Bytes of the responder's answers, as many as a prediction has.
-pub const ANSWER_BYTES: usize = 600;
 
 /// What this program is when it is started by itself.
 #[derive(Subcommand)]
@@ -57,20 +53,10 @@ impl Role {
     /// It cannot.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Respond { url, subject } => respond(&url, subject).await,
+            Self::Respond { url, subject } => responder::respond(&url, &subject, Answer::Short).await,
             Self::Loop { bundle, threads, batch, features } => run_loop(&bundle, threads, batch, features),
         }
     }
-}
-
-async fn respond(url: &str, subject: String) -> anyhow::Result<()> {
-    let client = async_nats::connect(url).await?;
-    let mut messages = client.subscribe(subject).await?;
-    let answer = Bytes::from(vec![0; ANSWER_BYTES]);
-    while let Some(message) = messages.next().await {
-        client.publish(message.reply.context("no reply subject")?, answer.clone()).await?;
-    }
-    Ok(())
 }
 
 /// What a loop says of a turn.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use async_nats::Client;
+use sferic_bench::responder::ANSWER_BYTES;
 use tempfile::TempDir;
 
 use crate::answer::Reading;
-use crate::bare::{ANSWER_BYTES, Loop};
+use crate::bare::Loop;
 use crate::client::{Door, PATIENCE};
 use crate::frames::Encoding;
 use crate::processes::{Process, Roles, free_port};
