@@ -33,6 +33,10 @@ const CPU_SHARE: f64 = 0.9;
 pub struct Validity {
     /// Whether there are no reasons against the run.
     pub valid: bool,
+    /// Whether the generator sent late or had no CPU time left, so that a higher rate would measure the
+    /// generator.
+    #[serde(default)]
+    pub generator_limited: bool,
     /// What is wrong, with the value and its limit.
     pub reasons: Vec<String>,
 }
@@ -50,6 +54,8 @@ pub(crate) fn validity(
     let late = lag.quantile_ms(0.99).filter(|&lag| lag > lag_limit);
     let missed_share = missed as f64 / requests.max(1) as f64;
     let cpu_share = cpu.as_secs_f64() / (cores * window.as_secs_f64());
+    let is_spent = cpu_share > CPU_SHARE && !window.is_zero();
+    let generator_limited = late.is_some() || is_spent;
     let reasons = [
         late.map(|lag| {
             format!("the generator sent late: p99 of its lag is {lag:.3} ms, at most {lag_limit:.3} ms")
@@ -58,14 +64,14 @@ pub(crate) fn validity(
             let percent = missed_share * 1e2;
             format!("the generator did not send {missed} requests, {percent:.2} %, at most 0.1 %")
         }),
-        (cpu_share > CPU_SHARE && !window.is_zero()).then(|| {
+        is_spent.then(|| {
             let percent = cpu_share * 1e2;
             format!("the generator used {percent:.0} % of its {cores} cores, at most 90 %")
         }),
         (service.count() == 0).then(|| "nothing was answered: there is no latency to judge".to_owned()),
     ];
     let reasons: Vec<_> = reasons.into_iter().flatten().collect();
-    Validity { valid: reasons.is_empty(), reasons }
+    Validity { valid: reasons.is_empty(), generator_limited, reasons }
 }
 
 #[cfg(test)]
@@ -80,22 +86,24 @@ mod tests {
         histogram
     }
 
-    fn reasons(lag_us: u64, service_us: u64, missed: u64, cpu_s: f64) -> Vec<String> {
+    fn judged(lag_us: u64, service_us: u64, missed: u64, cpu_s: f64) -> Validity {
         let cpu = (Duration::from_secs_f64(cpu_s), 2.0);
-        validity(&constant(lag_us), &constant(service_us), (missed, 10_000), cpu, WINDOW).reasons
+        validity(&constant(lag_us), &constant(service_us), (missed, 10_000), cpu, WINDOW)
     }
 
     #[test]
     fn each_limit_is_a_reason_only_beyond_it() {
-        assert_eq!(reasons(990, 200, 10, 17.9), Vec::<String>::new());
-        assert_eq!(reasons(4900, 50_000, 0, 1.0), Vec::<String>::new());
+        assert_eq!(judged(990, 200, 10, 17.9).reasons, Vec::<String>::new());
+        assert_eq!(judged(4900, 50_000, 0, 1.0).reasons, Vec::<String>::new());
         for (lag, service, missed, cpu, word) in [
             (1010, 200, 0, 1.0, "late"),
             (5200, 50_000, 0, 1.0, "late"),
             (1, 200, 11, 1.0, "did not send 11"),
             (1, 200, 0, 18.1, "of its 2 cores"),
         ] {
-            let reasons = reasons(lag, service, missed, cpu);
+            let Validity { generator_limited, reasons, .. } = judged(lag, service, missed, cpu);
+            // Frames are not sent where too many are on their way: the daemon's delay, not the generator's.
+            assert_eq!(generator_limited, missed == 0);
             assert!(reasons.len() == 1 && reasons[0].contains(word), "{word}: {reasons:?}");
         }
     }
@@ -104,6 +112,7 @@ mod tests {
     fn a_run_without_an_answer_is_invalid() {
         let empty = Histogram::new(3).unwrap();
         let cpu = (Duration::ZERO, 2.0);
-        assert!(!validity(&empty, &empty, (0, 0), cpu, WINDOW).valid);
+        let Validity { valid, generator_limited, .. } = validity(&empty, &empty, (0, 0), cpu, WINDOW);
+        assert!(!valid && !generator_limited);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use async_nats::{HeaderMap, Message, Request, RequestErrorKind};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -12,10 +12,17 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use sferic_actors::frame::Encoding;
 use sferic_actors::task::Task;
 use tokio::sync::oneshot;
 
 use crate::nats::Connection;
+
+/// A way to ask, and what frames are encoded in.
+pub struct Client {
+    pub way: Way,
+    pub encoding: Encoding,
+}
 
 /// How a request has ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +36,12 @@ pub enum Ended {
 }
 
 /// A way to ask.
-pub enum Client {
+pub enum Way {
     /// Requests over NATS.
     Request { connection: Connection, prefix: String },
     /// Publications over NATS, whose outcomes are read from their subjects.
     Publish { connection: Connection, prefix: String, waiting: Arc<Waiting> },
-    /// `POST /api/v1/inference/predict`, in MessagePack.
+    /// `POST /api/v1/inference/predict`.
     Http { client: Box<HttpClient<HttpConnector, Full<Bytes>>>, url: String, token: Option<String> },
 }
 
@@ -44,7 +51,7 @@ pub struct Waiting {
     _reading: Mutex<Option<Task>>,
 }
 
-impl Client {
+impl Way {
     /// Publishes, and reads the outcomes of its sources.
     ///
     /// # Errors
@@ -81,7 +88,9 @@ impl Client {
         let url = format!("{}/api/v1/inference/predict", url.trim_end_matches('/'));
         Self::Http { client, url, token }
     }
+}
 
+impl Client {
     /// Sends a frame of user `user`, and waits for its outcome for `patience` at most.
     ///
     /// # Errors
@@ -92,22 +101,39 @@ impl Client {
         (id, frame): (String, Bytes),
         patience: Duration,
     ) -> anyhow::Result<Ended> {
-        match self {
-            Self::Request { connection, prefix } => {
-                let request = Request::new().payload(frame).timeout(Some(patience));
+        let content_type = sferic_wire::content_type(self.encoding);
+        // MessagePack needs none.
+        let headers = (self.encoding == Encoding::Json).then(|| {
+            let mut headers = HeaderMap::new();
+            headers.insert("Content-Type", content_type);
+            headers
+        });
+        match &self.way {
+            Way::Request { connection, prefix } => {
+                let mut request = Request::new().payload(frame).timeout(Some(patience));
+                request.headers = headers;
                 let subject = format!("{prefix}.frames.{SOURCE}.{user}");
                 match connection.client().send_request(subject, request).await {
+                    Ok(Message { headers: None, payload, .. }) => {
+                        // Outcomes have headers, the acknowledgement of a stream has none.
+                        let answer = String::from_utf8_lossy(&payload);
+                        bail!("not the daemon has answered but {answer}: with streams, use --mode publish")
+                    }
                     Ok(message) => Ok(ended(message.headers.as_ref(), message.payload)),
                     Err(error) if error.kind() == RequestErrorKind::TimedOut => Ok(Ended::TimedOut),
                     Err(error) => Err(error.into()),
                 }
             }
-            Self::Publish { connection, prefix, waiting } => {
+            Way::Publish { connection, prefix, waiting } => {
                 let (sender, outcome) = oneshot::channel();
                 let ids = &waiting.ids;
                 ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sender);
                 let subject = format!("{prefix}.frames.{SOURCE}.{user}");
-                connection.client().publish(subject, frame).await?;
+                let client = connection.client();
+                match headers {
+                    Some(headers) => client.publish_with_headers(subject, headers, frame).await?,
+                    None => client.publish(subject, frame).await?,
+                }
                 match tokio::time::timeout(patience, outcome).await {
                     Ok(Ok(payload)) => Ok(ended(None, payload)),
                     _ => {
@@ -116,10 +142,10 @@ impl Client {
                     }
                 }
             }
-            Self::Http { client, url, token } => {
+            Way::Http { client, url, token } => {
                 let mut request = http::Request::post(url)
-                    .header("Content-Type", "application/msgpack")
-                    .header("Accept", "application/msgpack");
+                    .header("Content-Type", content_type)
+                    .header("Accept", content_type);
                 if let Some(token) = token {
                     request = request.header("Authorization", format!("Bearer {token}"));
                 }
@@ -166,9 +192,17 @@ fn flag(outcome: &[u8], key: &str) -> bool {
     value(outcome, key).and_then(|value| value.as_bool()).unwrap_or_default()
 }
 
-/// A value of a MessagePack map.
+/// An outcome, in MessagePack or JSON.
+pub fn read(outcome: &[u8]) -> Option<rmpv::Value> {
+    match outcome.first() {
+        // No map of MessagePack begins so.
+        Some(b'{') => serde_json::from_slice(outcome).ok(),
+        _ => rmpv::decode::read_value(&mut &outcome[..]).ok(),
+    }
+}
+
+/// A value of an outcome.
 fn value(outcome: &[u8], key: &str) -> Option<rmpv::Value> {
-    let map = rmpv::decode::read_value(&mut &outcome[..]).ok()?;
-    let rmpv::Value::Map(entries) = map else { return None };
+    let rmpv::Value::Map(entries) = read(outcome)? else { return None };
     entries.into_iter().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value)
 }
