@@ -3,7 +3,7 @@
 use crate::histogram::{Histogram, Percentiles};
 use crate::plot::{Plot, Point, Series, svg};
 use crate::report::{Report, SliceReport};
-use crate::text::{LevelWords, cpu, knee, level, plain, rate, result};
+use crate::text::{LevelWords, cpu, frame, knee, level, plain, rate, result};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--page:#fff;--text:#1b1f24;--quiet:#59636e;--grid:#dfe3e8;--s0:#1f66d0;\
@@ -28,7 +28,7 @@ polyline.s1,path.s1{stroke-dasharray:7 3}.hollow{fill:var(--page)}";
 /// It has the plot of the percentiles and of rate and latency over time, latency against the rate where
 /// [`Report::knee`] is set, and the tables.
 pub fn html(report: &Report) -> String {
-    let class = match report.passed() {
+    let class = match report.passed() && !report.answers_differ() {
         false => "bad",
         true if report.levels.is_empty() => "",
         true => "good",
@@ -54,7 +54,8 @@ pub fn html(report: &Report) -> String {
     page += &section("Requests", &requests(report));
     page += &costs(report);
     let run = report.run.iter().map(|(key, value)| vec![key.clone(), plain(value)]);
-    page += &section("Run", &table(&[], run));
+    let size = vec!["frame".to_owned(), frame(report)];
+    page += &section("Run", &table(&[], run.chain([size])));
     page + "</body></html>\n"
 }
 

@@ -235,6 +235,12 @@ impl Report {
     pub fn passed(&self) -> bool {
         self.validity.valid && self.levels.iter().all(|verdict| verdict.met)
     }
+
+    /// Whether answers were compared, and some were others than those of the same frames one at a time: the
+    /// caller's `verified` of [`Report::run`], with a count `different`.
+    pub fn answers_differ(&self) -> bool {
+        self.run.get("verified").is_some_and(|verified| verified["different"].as_u64() != Some(0))
+    }
 }
 
 fn measured(recorder: &Recorder, run: &Run) -> Measured {

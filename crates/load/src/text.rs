@@ -9,6 +9,7 @@ use crate::report::{Cpu, FrameCosts, Report};
 pub fn text(report: &Report) -> String {
     let measured = &report.measured;
     let mut lines: Vec<String> = report.run.iter().map(|(key, value)| row(key, &plain(value))).collect();
+    lines.push(row("frame", &frame(report)));
     lines.push(String::new());
     let ends = [
         (measured.answered, "answered"),
@@ -48,6 +49,11 @@ pub fn text(report: &Report) -> String {
     lines.join("\n") + "\n"
 }
 
+/// The size of a frame.
+pub(crate) fn frame(report: &Report) -> String {
+    format!("{} samples, {} bytes as it is sent", report.frame.samples, report.frame.bytes)
+}
+
 /// What came out, in a sentence.
 pub(crate) fn result(report: &Report) -> &'static str {
     match (report.validity.valid, report.passed()) {
@@ -56,6 +62,7 @@ pub(crate) fn result(report: &Report) -> &'static str {
              rate, or give the generator cores of its own"
         }
         (false, _) => "INVALID: frames were not sent, or none was answered",
+        (true, _) if report.answers_differ() => "answers differ from those of the same frames one at a time",
         (true, false) => "levels missed",
         (true, true) if report.levels.is_empty() => "not judged: there are no levels",
         (true, true) => "every level met",
@@ -173,6 +180,7 @@ mod tests {
     use crate::recorder::{End, Recorder, Request};
     use crate::report::Run;
     use crate::testing::{answered, ms, report, run};
+    use crate::validity::Validity;
 
     #[test]
     fn a_report_reads_as_a_table() {
@@ -189,6 +197,7 @@ mod tests {
         let text = text(&Report::new(&recorder, run));
         for line in [
             "model           localization",
+            "frame           12288 samples, 98304 bytes as it is sent",
             "requests        100 in 1.0 s: 98 answered, 1 failed, 0 timed out, 1 not sent",
             "                1 overloaded",
             "shares          98.99 % answered, 50.00 % of these from the cache",
@@ -203,6 +212,17 @@ mod tests {
              take a lower rate, or give the generator cores of its own",
         ] {
             assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn answers_that_differ_are_the_result() {
+        let mut report = report(2, 20.0, 90, 1);
+        report.validity = Validity { valid: true, generator_limited: false, reasons: Vec::new() };
+        for (different, says) in [(0, "every level met"), (1, "answers differ")] {
+            let verified = serde_json::json!({"answers": 5, "equal": 4, "different": different});
+            report.run.insert("verified".to_owned(), verified);
+            assert!(result(&report).starts_with(says), "{}", result(&report));
         }
     }
 

@@ -83,8 +83,7 @@ impl BenchArgs {
             true => output.raw(serde_json::to_string(&report)?)?,
             false => output.raw(text(&report).trim_end())?,
         }
-        let differ = report.run.get("verified").is_some_and(|verified| verified["different"] != 0);
-        Ok(if report.passed() && !differ { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report.passed() && !report.answers_differ() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
