@@ -18,20 +18,31 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The processor time of all threads, to the nanosecond, and the resident memory.
+    /// The processor time of all threads that are or were, to a hundredth of a second, and the resident
+    /// memory.
     ///
     /// # Errors
     /// Where there is no such process, or no `/proc`.
     pub fn of(pid: u32) -> anyhow::Result<Self> {
-        let mut ns = 0;
-        for task in read_dir(format!("/proc/{pid}/task"))? {
-            // A thread may end meanwhile; those of the daemon do not.
-            let Ok(text) = read_to_string(task?.path().join("schedstat")) else { continue };
-            ns += nanoseconds(&text).context("an empty schedstat")?;
-        }
+        let stat = read_to_string(format!("/proc/{pid}/stat"))?;
+        let ticks = ticks(&stat).context("stat cannot be read")?;
         let bytes = resident_bytes(&format!("/proc/{pid}/status")).context("no VmRSS")?;
-        Ok(Self { cpu_s: ns as f64 / 1e9, resident_bytes: bytes })
+        Ok(Self { cpu_s: ticks as f64 / 100.0, resident_bytes: bytes })
     }
+}
+
+/// User and system time of a process's `stat`, the 14th and 15th field; the second, a name in brackets, may
+/// hold spaces.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+/// The processor time of this process, of all threads that are or were.
+pub fn own_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Time on a processor, of a thread's `schedstat`.
@@ -113,8 +124,7 @@ impl Meter {
         threads.values().for_each(|(kind, ns)| by_kind[*kind] += ns);
         self.threads = threads;
         // After the threads, so that it is not less than their sum.
-        let total = clock_gettime(ClockId::ProcessCPUTime);
-        let cpu_s = total.tv_sec as f64 + total.tv_nsec as f64 / 1e9;
+        let cpu_s = own_cpu().as_secs_f64();
         let by_kind = by_kind.map(|ns| ns as f64 / 1e9);
         self.other_s = self.other_s.max(cpu_s - by_kind.iter().sum::<f64>());
         let named = KINDS.iter().zip(by_kind).map(|((kind, _), seconds)| ((*kind).to_owned(), seconds));
@@ -182,8 +192,10 @@ mod tests {
 
     #[test]
     fn a_process_is_read_by_its_number() {
+        named("a ) b").spawn(|| spin(50)).unwrap().join().unwrap();
+        let before = own_cpu().as_secs_f64();
         let usage = Usage::of(std::process::id()).unwrap();
-        assert!(usage.resident_bytes > 1 << 20 && usage.cpu_s > 0.0);
+        assert!(usage.resident_bytes > 1 << 20 && usage.cpu_s >= before - 0.02, "of threads that ended too");
         assert!(Usage::of(u32::MAX).is_err());
     }
 }

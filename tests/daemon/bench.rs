@@ -104,8 +104,8 @@ async fn what_daemons_use_is_what_they_state_by_kind_of_thread() {
     }
     let world = World::start(&["degrees"], &[]).await;
     let (url, pid) = (world.server.url(), world.daemon.pid().to_string());
-    // Long enough for the clock of the statistics: a frame takes some hundred microseconds.
-    let load = ["--users", "4", "--requests", "500"];
+    // The system counts a process's time in hundredths of a second; a frame takes some hundred microseconds.
+    let load = ["--users", "4", "--requests", "1000"];
     let (_, report) = bench(url, &[&load[..], &["--pid", &pid]].concat()).await;
     let cpu = &report["measured"]["cpu"];
     let us = |costs: &Value| costs["us_per_frame"].as_f64().unwrap_or_else(|| panic!("{report}"));
@@ -114,7 +114,7 @@ async fn what_daemons_use_is_what_they_state_by_kind_of_thread() {
     assert!(["async", "features", "sessions"].iter().all(|kind| us(&kinds[*kind]) > 0.0), "{cpu}");
     let sum: f64 = kinds.values().map(us).sum();
     assert!((sum / us(&cpu["daemon"]) - 1.0).abs() < 0.02, "{cpu}");
-    assert!((us(&cpu["process"]) / us(&cpu["daemon"]) - 1.0).abs() < 0.05, "{cpu}");
+    assert!((us(&cpu["process"]) / us(&cpu["daemon"]) - 1.0).abs() < 0.1, "{cpu}");
 
     // Of several daemons all are asked, each time the same.
     let models = repository(&["degrees"]);
@@ -123,7 +123,7 @@ async fn what_daemons_use_is_what_they_state_by_kind_of_thread() {
     let both = async { while bench(url, &["--users", "1"]).await.1["run"]["daemons"] != 2 {} };
     tokio::time::timeout(2 * PATIENCE, both).await.expect("the second daemon does not get ready");
     let (_, report) = bench(url, &load).await;
-    assert_eq!((&report["run"]["daemons"], &report["measured"]["answered"]), (&2.into(), &2000.into()));
+    assert_eq!((&report["run"]["daemons"], &report["measured"]["answered"]), (&2.into(), &4000.into()));
     assert!(report["measured"]["cpu"]["daemon"]["us_per_frame"].as_f64().unwrap() > 0.0, "{report}");
     assert_eq!(report["measured"]["cpu"]["process"], Value::Null);
 }

@@ -22,7 +22,7 @@ use super::target::Target;
 use super::verify::verify;
 use crate::cli::Usage;
 use crate::cli::output::Output;
-use crate::usage::Usage as ProcessUsage;
+use crate::usage::own_cpu;
 
 /// How much longer than a frame's budget its outcome is waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -198,7 +198,7 @@ impl<'a> Bench<'a> {
         let window = rate.map(|_| Duration::try_from_secs_f64(args.seconds)).transpose()?;
         let mut recorder = Recorder::new(window)?;
         self.costs.begin(self.target, self.pid()).await;
-        let (own, begun, started) = (cpu(std::process::id()), Instant::now(), SystemTime::now());
+        let (own, begun, started) = (own_cpu(), Instant::now(), SystemTime::now());
         let done = match times {
             Some(times) => load.at(times, which),
             None => load.users(users, which),
@@ -207,10 +207,11 @@ impl<'a> Bench<'a> {
         let kept = self.record(done, &mut recorder, begun, &output).await;
         output.finish();
         let kept = kept?;
-        let measured = window.unwrap_or_else(|| begun.elapsed());
+        // Of an open loop it goes on a little beyond the window.
+        let (generator_cpu, lasted) = (own_cpu().saturating_sub(own), begun.elapsed());
+        let measured = window.unwrap_or(lasted);
         self.costs.sample(self.target, self.pid(), begun).await;
         let Within { total, by_second, by_thread, process } = self.costs.within(measured);
-        let generator_cpu = cpu(std::process::id()).zip(own).map(|(now, then)| now.saturating_sub(then));
         let mut about = self.about(rate);
         if args.verify > 0.0 {
             let again = Frames::new(&self.shape, false, salt)?;
@@ -225,8 +226,7 @@ impl<'a> Bench<'a> {
                 bytes: frames.bytes() as u64,
             },
             levels: args.levels(),
-            // Of an open loop it goes on a little beyond the window.
-            generator_cpu: generator_cpu.unwrap_or_default().mul_f64(share_of(measured, begun.elapsed())),
+            generator_cpu: generator_cpu.mul_f64(share_of(measured, lasted)),
             generator_cores: available_cores() as f64,
             daemon_cpu: total,
             daemon_cpu_by_second: by_second,
@@ -319,10 +319,6 @@ impl<'a> Bench<'a> {
         }
         about.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
-}
-
-fn cpu(pid: u32) -> Option<Duration> {
-    ProcessUsage::of(pid).ok().map(|usage| Duration::from_secs_f64(usage.cpu_s))
 }
 
 fn share_of(part: Duration, of: Duration) -> f64 {
