@@ -15,6 +15,7 @@ use crate::canary::Canaries;
 use crate::models::ModelService;
 use crate::models::requests::to_value;
 use crate::nats::{Connection, Endpoint, Health, InputSwitch, MemberInput, ModelHealth, Service};
+use crate::usage::UsageMeter;
 
 /// State that the endpoints read.
 pub struct Control {
@@ -25,6 +26,7 @@ pub struct Control {
     pub readiness: Arc<Readiness>,
     pub unseen: Arc<Unseen>,
     pub buffers: BufferPool,
+    pub usage: Arc<UsageMeter>,
     pub input: InputSwitch,
     pub prefix: String,
     pub queue_group: String,
@@ -103,6 +105,7 @@ impl Control {
             "pool": self.shared_state.queue.stats(),
             "breaker": self.shared_state.circuits.stats(),
             "buffers": self.buffers.stats(),
+            "process": self.usage.read(),
         })
     }
 }

@@ -10,7 +10,7 @@ use sferic_actors::pipeline::SharedState;
 use sferic_actors::stages::ActorRole;
 use sferic_samples::BufferPool;
 use sferic_settings::Settings;
-use sferic_telemetry::metrics::{Buckets, Reading, Recorded, catalogue as metrics, process};
+use sferic_telemetry::metrics::{Buckets, Reading, Recorded, catalogue as metrics};
 use sferic_telemetry::otlp;
 
 use super::Unseen;
@@ -19,6 +19,7 @@ use crate::http;
 use crate::models::ModelService;
 use crate::nats::jetstream::Monitor;
 use crate::nats::{Connection, Health, HealthStatus, Probe};
+use crate::usage::UsageMeter;
 
 /// The sources of all metrics.
 pub struct Metrics {
@@ -48,6 +49,8 @@ pub struct Metrics {
     pub calls: Arc<http::Calls>,
     /// The answer of `sferic.health`.
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
+    /// What the process uses.
+    pub usage: Arc<UsageMeter>,
     /// Start of the daemon.
     pub started: SystemTime,
 }
@@ -76,9 +79,13 @@ impl Metrics {
         }
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         to.number(&metrics::PROCESS_START, [], started.as_secs_f64());
-        if let Some(usage) = process::usage() {
-            to.number(&metrics::PROCESS_CPU, [], usage.cpu_s);
-            to.count(&metrics::PROCESS_MEMORY, [], usage.resident_bytes);
+        let usage = self.usage.read();
+        to.number(&metrics::PROCESS_CPU, [], usage.cpu_s);
+        for (kind, seconds) in &usage.threads_cpu_s {
+            to.number(&metrics::THREADS_CPU, [kind], *seconds);
+        }
+        if let Some(bytes) = usage.resident_bytes {
+            to.count(&metrics::PROCESS_MEMORY, [], bytes);
         }
         reading
     }

@@ -46,6 +46,7 @@ use crate::model_state::Keeper;
 use crate::models::{ModelService, Sources, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
 use crate::shared_cache;
+use crate::usage::UsageMeter;
 
 /// Time for HTTP clients to take the answers to what they asked.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
@@ -130,7 +131,7 @@ impl App {
             input: frames.switch().clone(),
             outcomes_refused,
         });
-        let unseen = Arc::<Unseen>::default();
+        let (unseen, usage) = (Arc::<Unseen>::default(), Arc::<UsageMeter>::default());
         let ports = Ports {
             source,
             decoder: Arc::new(FrameDecoder::new(settings)),
@@ -150,6 +151,7 @@ impl App {
             readiness: Arc::clone(&readiness),
             unseen: Arc::clone(&unseen),
             buffers: buffers.clone(),
+            usage: Arc::clone(&usage),
             input: frames.switch().clone(),
             prefix: prefix.clone(),
             queue_group: queue_group.to_owned(),
@@ -182,6 +184,7 @@ impl App {
             exports: exporter.as_ref().map(otlp::Exporter::counts),
             calls: Arc::clone(pages.calls()),
             health: Arc::clone(&health),
+            usage,
             started,
         };
         let metrics: ReadMetrics = Arc::new(move || metrics.read());

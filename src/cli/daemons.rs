@@ -107,7 +107,7 @@ impl DaemonArgs {
 }
 
 /// The ids of the daemons with this prefix, sorted.
-async fn find(connection: &Connection, prefix: &str) -> anyhow::Result<Vec<String>> {
+pub(super) async fn find(connection: &Connection, prefix: &str) -> anyhow::Result<Vec<String>> {
     let client = connection.client();
     let inbox = client.new_inbox();
     let mut pongs = client.subscribe(inbox.clone()).await.context("cannot listen for daemons")?;

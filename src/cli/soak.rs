@@ -1,25 +1,24 @@
 //! `sferic soak`: a steady load for long, and whether what must hold did hold.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use sferic_load::{GateLine, Report, Soaked};
+use sferic_load::{GateLine, Report, Soaked, Validity, interval_log};
 
 use super::bench::args::LoadArgs;
+use super::bench::costs::Sample;
 use super::bench::run::Bench;
 use super::bench::target::Target;
+use super::bench::write;
 use super::output::Output;
 use super::table::Table;
 use super::{ConnectArgs, Usage};
-use crate::usage::Usage as ProcessUsage;
 
-/// Interval of the samples.
-const SAMPLE: Duration = Duration::from_secs(1);
-
-/// Samples between two lines.
-const LINE: usize = 60;
+/// Interval of the lines.
+const LINE: Duration = Duration::from_secs(60);
 
 /// Runs a steady load for long, and judges memory, latency, circuits, buffers and the ledger.
 ///
@@ -45,12 +44,15 @@ pub struct SoakArgs {
     /// Starts a NATS server and a daemon of its own, which end with it.
     #[arg(long)]
     embedded: bool,
-    /// The process of a daemon that runs, for its memory.
+    /// The process of a daemon on this host, whose memory is shown beside that which it states.
     #[arg(long, value_name = "PID", conflicts_with = "embedded")]
     pid: Option<u32>,
     /// Prints the gate, and the report of the load, as one JSON object.
     #[arg(long)]
     json: bool,
+    /// Writes the latency of each second as a log of HDR histograms, which can be merged with others.
+    #[arg(long, value_name = "FILE")]
+    interval_log: Option<PathBuf>,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -74,14 +76,25 @@ impl SoakArgs {
         target.end(settings.nats.publish_timeout).await;
         let (soaked, report) = done?;
         let (output, gate) = (Output::plain(), soaked.gate());
+        let Validity { valid, generator_limited, reasons } = &report.validity;
+        // What was sent late has made the latency longer, and nothing better.
+        let is_load = *valid || *generator_limited && report.measured.not_sent == 0;
+        let passed = soaked.passed() && is_load;
+        if let Some(path) = &self.interval_log {
+            write(path, &interval_log(&report)?)?;
+        }
         match self.json {
-            true => output.raw(json!({"gate": gate, "passed": soaked.passed(), "report": report}))?,
+            true => output.raw(json!({"gate": gate, "passed": passed, "report": report}))?,
             false => output.raw(table(&gate).trim_end())?,
         }
-        if !report.validity.valid {
-            output.say(format!("the load was not as asked for: {}", report.validity.reasons.join("; ")));
+        if !valid {
+            let (says, reasons) = match is_load {
+                true => ("the latency is the generator's too", reasons.join("; ")),
+                false => ("INVALID: the load was not as asked for", reasons.join("; ")),
+            };
+            output.say(format!("{says}: {reasons}"));
         }
-        Ok(if soaked.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     async fn soak(&self, target: &Target) -> anyhow::Result<(Soaked, Report)> {
@@ -97,15 +110,27 @@ impl SoakArgs {
         };
         let bench = Bench::new(&load, target).await?;
         let before = Counts::of(&target.statistics().await?);
-        let mut resident = Vec::new();
         let report = {
             let measuring = bench.measure(Some(self.rate));
-            let watching = watch(target, target.pid().or(self.pid), &mut resident);
+            let watching = watch(target, &bench);
             tokio::select! {
                 report = measuring => report?,
                 error = watching => return Err(error),
             }
         };
+        let samples = bench.samples();
+        if let (Some(pid), Some(last)) = (self.pid, samples.last()) {
+            let shown = |bytes: Option<u64>| match bytes {
+                Some(bytes) => format!("{:.1} MB", bytes as f64 / 1e6),
+                None => "nothing".to_owned(),
+            };
+            let stated = last.stated.as_ref().and_then(|usage| usage.resident_bytes);
+            let seen = last.process.map(|(_, bytes)| bytes);
+            let (stated, seen) = (shown(stated), shown(seen));
+            Output::plain().say(format!("memory: {stated} as the daemon states it, {seen} of process {pid}"));
+        }
+        let resident =
+            samples.iter().filter_map(|sample| Some((sample.at, sample.resident_bytes()?))).collect();
         // What is on its way is over by then.
         let after = Counts::of(&target.statistics().await?);
         let taken = after.buffers.map(|count| count as f64);
@@ -126,27 +151,21 @@ impl SoakArgs {
     }
 }
 
-/// Takes a sample a second, and prints a line a minute. Returns only where the daemon is gone.
-async fn watch(target: &Target, pid: Option<u32>, resident: &mut Vec<(Duration, u64)>) -> anyhow::Error {
-    let (begun, output) = (Instant::now(), Output::plain());
-    let mut ticks = tokio::time::interval(SAMPLE);
+/// Prints a line a minute. Returns only where the daemon is gone.
+async fn watch(target: &Target, bench: &Bench<'_>) -> anyhow::Error {
+    let output = Output::plain();
+    let mut ticks = tokio::time::interval(LINE);
     let mut silent = 0;
-    for n in 0.. {
+    for minute in 0.. {
         ticks.tick().await;
-        if let Some(usage) = pid.and_then(|pid| ProcessUsage::of(pid).ok()) {
-            resident.push((begun.elapsed(), usage.resident_bytes));
-        }
-        if n % LINE != 0 {
-            continue;
-        }
         match target.statistics().await {
             Ok(statistics) => {
                 silent = 0;
                 let counts = Counts::of(&statistics);
-                let memory = resident.last().map(|(_, bytes)| format!(", {:.1} MB", *bytes as f64 / 1e6));
+                let bytes = bench.samples().last().and_then(Sample::resident_bytes);
+                let memory = bytes.map(|bytes| format!(", {:.1} MB", bytes as f64 / 1e6));
                 output.say(format!(
-                    "{:>4} min: {} inferences, {} openings of circuits, {} lost{}",
-                    n / LINE,
+                    "{minute:>4} min: {} inferences, {} openings of circuits, {} lost{}",
                     counts.inferences,
                     counts.openings,
                     counts.lost,
@@ -160,7 +179,8 @@ async fn watch(target: &Target, pid: Option<u32>, resident: &mut Vec<(Duration, 
     anyhow::anyhow!("it has run for ever")
 }
 
-/// What a daemon has counted.
+/// What the daemons have counted.
+#[derive(Default)]
 struct Counts {
     inferences: u64,
     openings: u64,
@@ -171,7 +191,19 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(statistics: &Value) -> Self {
+    /// Of all daemons together.
+    fn of(statistics: &[Value]) -> Self {
+        statistics.iter().map(Self::of_one).fold(Self::default(), |all, one| Self {
+            inferences: all.inferences + one.inferences,
+            openings: all.openings + one.openings,
+            lost: all.lost + one.lost,
+            buffers: [all.buffers[0] + one.buffers[0], all.buffers[1] + one.buffers[1]],
+            unbalanced: all.unbalanced + one.unbalanced,
+        })
+    }
+
+    /// Of one daemon.
+    fn of_one(statistics: &Value) -> Self {
         let number = |of: &Value| of.as_u64().unwrap_or_default();
         let (ledger, buffers) = (&statistics["ledger"], &statistics["buffers"]);
         let circuits = statistics["breaker"].as_array().into_iter().flatten();

@@ -197,6 +197,11 @@ impl Daemon {
         daemon
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id().expect("it has ended")
+    }
+
     /// Its resident memory, where there is /proc.
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;

@@ -11,7 +11,8 @@ use crate::bootstrap::weights;
 use crate::report::{Report, SliceReport};
 
 /// What must be the same in [`Report::run`] of two runs that are compared, beside the size of a frame.
-pub const MUST_AGREE: [&str; 7] = ["model", "transport", "mode", "datatype", "users", "rate", "repeat"];
+pub const MUST_AGREE: [&str; 8] =
+    ["model", "transport", "mode", "encoding", "datatype", "users", "rate", "repeat"];
 
 /// How often the seconds of a run are resampled.
 const RESAMPLES: usize = 1000;

@@ -3,7 +3,7 @@
 use crate::histogram::{Histogram, Percentiles};
 use crate::plot::{Plot, Point, Series, svg};
 use crate::report::{Report, SliceReport};
-use crate::text::{plain, rate};
+use crate::text::{LevelWords, cpu, frame, knee, level, plain, rate, result};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--page:#fff;--text:#1b1f24;--quiet:#59636e;--grid:#dfe3e8;--s0:#1f66d0;\
@@ -28,12 +28,13 @@ polyline.s1,path.s1{stroke-dasharray:7 3}.hollow{fill:var(--page)}";
 /// It has the plot of the percentiles and of rate and latency over time, latency against the rate where
 /// [`Report::knee`] is set, and the tables.
 pub fn html(report: &Report) -> String {
-    let (verdict, class) = match (report.validity.valid, report.passed()) {
-        (false, _) => ("invalid", "bad"),
-        (true, false) => ("levels missed", "bad"),
-        (true, true) if report.levels.is_empty() => ("not judged", ""),
-        (true, true) => ("levels met", "good"),
+    let class = match report.passed() && !report.answers_differ() {
+        false => "bad",
+        true if report.levels.is_empty() => "",
+        true => "good",
     };
+    // What comes behind the colon is said below.
+    let (verdict, more) = result(report).split_once(": ").unwrap_or((result(report), ""));
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>Load test</title>\
@@ -42,14 +43,19 @@ pub fn html(report: &Report) -> String {
     for reason in &report.validity.reasons {
         page += &format!("<p class=\"bad\">{}</p>", escape(reason));
     }
+    if !more.is_empty() {
+        page += &format!("<p>{more}</p>");
+    }
     page += &format!("<p>{}</p>", escape(&rate(report)));
     page += &levels(report);
     page += &section("Latency", &(percentile_table(report) + &percentile_plot(report)));
     page += &section("Over time", &(rate_plot(report) + &time_plot(report)));
     page += &knee_plot(report);
     page += &section("Requests", &requests(report));
+    page += &costs(report);
     let run = report.run.iter().map(|(key, value)| vec![key.clone(), plain(value)]);
-    page += &section("Run", &table(&[], run));
+    let size = vec!["frame".to_owned(), frame(report)];
+    page += &section("Run", &table(&[], run.chain([size])));
     page + "</body></html>\n"
 }
 
@@ -71,12 +77,12 @@ fn levels(report: &Report) -> String {
     if report.levels.is_empty() {
         return String::new();
     }
-    let rows = report.levels.iter().map(|level| {
-        let measured = level.measured.map_or("–".to_owned(), |measured| format!("{measured:.3}"));
-        let met = if level.met { "met" } else { "missed" };
-        vec![level.name.clone(), format!("{:.3}", level.target), measured, met.to_owned()]
+    let rows = report.levels.iter().map(|verdict| {
+        let LevelWords { name, measured, target } = level(verdict);
+        let met = if verdict.met { "met" } else { "missed" };
+        vec![name, target, measured, met.to_owned()]
     });
-    section("Levels", &table(&["level", "target", "measured", ""], rows))
+    section("Levels", &table(&["level", "must be", "measured", ""], rows))
 }
 
 fn percentile_table(report: &Report) -> String {
@@ -152,7 +158,7 @@ fn whole(report: &Report) -> impl Iterator<Item = &SliceReport> {
 }
 
 fn knee_plot(report: &Report) -> String {
-    let Some(knee) = &report.knee else { return String::new() };
+    let (Some(knee), Some(found)) = (&report.knee, knee(report)) else { return String::new() };
     let line = |name, value: fn(&crate::knee::Step) -> Option<f64>| Series {
         name,
         points: knee
@@ -161,14 +167,9 @@ fn knee_plot(report: &Report) -> String {
             .filter_map(|step| Some(Point { x: step.rate, y: value(step)?, mark: Some(step.met) }))
             .collect(),
     };
-    let found = match knee.rate {
-        Some(rate) if knee.at_limit => format!("every rate met its levels, up to {rate:.1} a second"),
-        Some(rate) => format!("the highest rate that met its levels is {rate:.1} a second"),
-        None => "no rate met its levels".to_owned(),
-    };
     let plot = svg(&Plot {
         title: "Latency against the rate",
-        x_label: "requests a second; hollow where levels were missed",
+        x_label: "frames/s; hollow where levels were missed or the generator could not send",
         y_label: "ms",
         x_ticks: Vec::new(),
         series: vec![line("p50", |step| step.p50_ms), line("p99", |step| step.p99_ms)],
@@ -189,6 +190,18 @@ fn requests(report: &Report) -> String {
     let failures = measured.failures.iter();
     let failures = failures.map(|(code, count)| vec![format!("failed: {code}"), count.to_string()]);
     table(&["", "count"], counts.chain(failures))
+}
+
+fn costs(report: &Report) -> String {
+    let rows = cpu(report).into_iter().map(|(name, costs)| {
+        let values = [costs.us_per_frame, costs.us_per_megasample].map(|value| format!("{value:.1}"));
+        [name].into_iter().chain(values).collect()
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => section("CPU time", &table(&["µs", "a frame", "a megasample"], rows.into_iter())),
+    }
 }
 
 fn escape(text: &str) -> String {
@@ -214,14 +227,22 @@ mod tests {
     use crate::testing::{report, run};
 
     fn with_knee() -> Report {
-        let step = |rate, met| Step { rate, p50_ms: Some(2.0), p99_ms: Some(rate / 10.0), met };
+        let step = |rate, met| Step {
+            rate,
+            p50_ms: Some(2.0),
+            p99_ms: Some(rate / 10.0),
+            met,
+            generator_limited: false,
+        };
         let curve = vec![step(100.0, true), step(200.0, true), step(400.0, false)];
-        Report { knee: Some(Knee { rate: Some(200.0), at_limit: false, curve }), ..report(20, 20.0, 90, 1) }
+        let knee = Knee { rate: Some(200.0), at_limit: false, generator_limited: false, curve };
+        Report { knee: Some(knee), ..report(20, 20.0, 90, 1) }
     }
 
     #[test]
     fn the_page_needs_no_other_file() {
         let page = html(&with_knee());
+        assert!(page.contains("MS/s") && page.contains("Gbit/s"));
         for word in ["http", "href", "src=", "url(", "@import", "<script", "<link"] {
             assert!(!page.contains(word), "{word}");
         }
@@ -246,9 +267,11 @@ mod tests {
         let page = html(&with_knee());
         assert_eq!(page.matches("<svg").count(), 4);
         assert_eq!((page.matches("filled\"").count(), page.matches("hollow\"").count()), (4, 2));
-        assert!(page.contains("<td>p99_ms</td><td>750.000</td>"));
+        assert!(page.contains("<td>p99 of latency</td><td>at most 750.000 ms</td>"));
+        assert!(page.contains("the highest rate that meets every level"), "the knee in words");
+        assert!(page.contains("<td>daemon&#39;s CPU</td><td>90.1</td>"), "some answers came after the end");
         assert_eq!(html(&report(20, 20.0, 90, 1)).matches("<svg").count(), 3);
         let empty = html(&Report::new(&Recorder::new(None).unwrap(), run()));
-        assert!(empty.contains("invalid") && !empty.contains("NaN"));
+        assert!(empty.contains("INVALID") && !empty.contains("NaN"));
     }
 }

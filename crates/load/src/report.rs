@@ -1,7 +1,7 @@
 //! A run as it is reported.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +21,8 @@ pub struct Run {
     /// What was run, for readers: `model`, `transport`, `mode` and so on. Of these,
     /// [`MUST_AGREE`](crate::MUST_AGREE) are compared.
     pub about: BTreeMap<String, Value>,
+    /// When the measurement began.
+    pub started: SystemTime,
     /// The size of a frame.
     pub frame: FrameSize,
     /// What the run must reach.
@@ -34,6 +36,11 @@ pub struct Run {
     /// The daemon's CPU time in each second of the measurement, or nothing; only
     /// [`compare`](crate::compare()) needs it.
     pub daemon_cpu_by_second: Vec<Duration>,
+    /// The daemon's CPU time over the measurement by kind of thread, or nothing.
+    pub daemon_cpu_by_thread: BTreeMap<String, Duration>,
+    /// The daemon's CPU time over the measurement as the system has it for the process, to check the others
+    /// by.
+    pub process_cpu: Option<Duration>,
 }
 
 /// The size of a frame.
@@ -41,7 +48,7 @@ pub struct Run {
 pub struct FrameSize {
     /// Samples (one I and Q of one channel) in a frame.
     pub samples: u64,
-    /// Bytes of samples in a frame.
+    /// Bytes of a frame as it is sent, with its keys and in its encoding.
     pub bytes: u64,
 }
 
@@ -52,6 +59,9 @@ pub struct Report {
     pub format: Format,
     /// What was run, as the caller says it.
     pub run: BTreeMap<String, Value>,
+    /// When the measurement began, in seconds since 1970.
+    #[serde(default)]
+    pub started_s: f64,
     /// The size of a frame.
     pub frame: FrameSize,
     /// What was measured.
@@ -122,7 +132,7 @@ pub struct Measured {
     pub rate: f64,
     /// Megasamples a second, at that rate.
     pub megasamples_per_second: f64,
-    /// Gigabits of samples a second, at that rate.
+    /// Gigabits of frames a second as they are sent, at that rate.
     pub gigabits_per_second: f64,
     /// From the time a request was due to its end, of all that was answered or timed out.
     pub latency_ms: Option<Percentiles>,
@@ -139,10 +149,16 @@ pub struct Measured {
 }
 
 /// The CPU time of both sides.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     /// Of the daemon; `None` where it is not known or nothing was answered.
     pub daemon: Option<FrameCosts>,
+    /// Of the daemon, by kind of thread; these add up to `daemon`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub daemon_by_thread: BTreeMap<String, FrameCosts>,
+    /// Of the daemon, as the system has it for the process; only where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<FrameCosts>,
     /// Of the generator; `None` where nothing was answered.
     pub generator: Option<FrameCosts>,
 }
@@ -201,6 +217,7 @@ impl Report {
         });
         Self {
             format: Format,
+            started_s: run.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             frame: run.frame,
             measured,
             levels,
@@ -217,6 +234,12 @@ impl Report {
     /// Whether the run is valid and met all of its levels.
     pub fn passed(&self) -> bool {
         self.validity.valid && self.levels.iter().all(|verdict| verdict.met)
+    }
+
+    /// Whether answers were compared, and some were others than those of the same frames one at a time: the
+    /// caller's `verified` of [`Report::run`], with a count `different`.
+    pub fn answers_differ(&self) -> bool {
+        self.run.get("verified").is_some_and(|verified| verified["different"].as_u64() != Some(0))
     }
 }
 
@@ -248,7 +271,16 @@ fn measured(recorder: &Recorder, run: &Run) -> Measured {
         hit_latency_ms: recorder.hit_latency.percentiles(),
         hit_service_ms: recorder.hit_service.percentiles(),
         lag_ms: recorder.lag.percentiles(),
-        cpu: Cpu { daemon: run.daemon_cpu.and_then(costs), generator: costs(run.generator_cpu) },
+        cpu: Cpu {
+            daemon: run.daemon_cpu.and_then(costs),
+            daemon_by_thread: run
+                .daemon_cpu_by_thread
+                .iter()
+                .filter_map(|(kind, cpu)| Some((kind.clone(), costs(*cpu)?)))
+                .collect(),
+            process: run.process_cpu.and_then(costs),
+            generator: costs(run.generator_cpu),
+        },
     }
 }
 
@@ -273,7 +305,14 @@ mod tests {
         (0..1000).for_each(|n| recorder.record(answered(n * 10, 5, n % 2 == 0)));
         let failed = End::Failed { code: "overloaded".to_owned() };
         recorder.record(Request { intended: ms(1), sent: ms(1), ended: ms(2), end: failed });
-        let run = Run { daemon_cpu: Some(Duration::from_secs(2)), ..run() };
+        let by_thread = [("sessions", 1500), ("async", 500)];
+        let by_thread = by_thread.map(|(kind, millis)| (kind.to_owned(), ms(millis)));
+        let run = Run {
+            daemon_cpu: Some(Duration::from_secs(2)),
+            daemon_cpu_by_thread: BTreeMap::from(by_thread),
+            process_cpu: Some(ms(2010)),
+            ..run()
+        };
         let report = Report::new(&recorder, run);
         let measured = &report.measured;
         assert_eq!((measured.rate, measured.hit_rate), (100.0, Some(0.5)));
@@ -283,6 +322,10 @@ mod tests {
         let costs = measured.cpu.daemon.unwrap();
         assert!((costs.us_per_frame - 2000.0).abs() < 1e-6);
         assert!((costs.us_per_megasample - 2000.0 / 0.012_288).abs() < 1e-3);
+        let by_thread = &measured.cpu.daemon_by_thread;
+        assert!((by_thread["sessions"].us_per_frame - 1500.0).abs() < 1e-6, "{by_thread:?}");
+        assert!((by_thread["async"].us_per_frame - 500.0).abs() < 1e-6, "{by_thread:?}");
+        assert!((measured.cpu.process.unwrap().us_per_frame - 2010.0).abs() < 1e-6);
         assert!(report.passed(), "{:?} {:?}", report.levels, report.validity);
     }
 

@@ -1,7 +1,7 @@
 //! Runs for tests.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rand::distr::Distribution;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -27,12 +27,15 @@ pub(crate) fn run() -> Run {
     let about = about.map(|(key, value)| (key.to_owned(), value.into()));
     Run {
         about: BTreeMap::from(about),
+        started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         frame: FrameSize { samples: 12_288, bytes: 98_304 },
         levels: Levels { p99: Some(ms(750)), success: Some(0.99), ..Levels::default() },
         generator_cpu: Duration::from_secs(3),
         generator_cores: 2.0,
         daemon_cpu: None,
         daemon_cpu_by_second: Vec::new(),
+        daemon_cpu_by_thread: BTreeMap::new(),
+        process_cpu: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use sferic_actors::frame::Encoding;
 use sferic_load::{Arrivals, Levels, read_offsets};
 use sferic_samples::Datatype;
 
@@ -21,25 +22,27 @@ const MOST: usize = 10_000_000;
 /// What is sent, how, and what it must reach.
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
-    /// Users, each of which sends its next frame when it has the answer to the last one.
+    /// Users, each of which sends its next frame when it has the answer to the last one; without this and
+    /// `--rate` one.
     #[arg(long, value_name = "N", conflicts_with = "rate")]
     pub users: Option<u32>,
-    /// Requests of each user.
+    /// Frames of each user.
     #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "rate")]
     pub requests: u32,
     /// Frames a second, whatever has been answered; latency counts from when a frame should have been sent.
+    /// Of a search for the knee, the rate that is tried first.
     #[arg(long, value_name = "R")]
     pub rate: Option<f64>,
-    /// Seconds at that rate; of a search for the knee, each step.
+    /// Seconds at that rate, after two to warm up; of a search for the knee, of each step.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
     /// When frames are sent at a rate: poisson, even, bursts:N, or a file with a time in seconds a line.
     #[arg(long, value_name = "HOW", default_value = "poisson")]
     pub arrivals: String,
-    /// Looks for the highest rate that reaches every level.
+    /// Looks for the highest rate that meets every level, by steps at rates of its own.
     #[arg(long, conflicts_with = "users")]
     pub find_knee: bool,
-    /// Exactly this share of the requests repeats an earlier frame, 0 to 1.
+    /// Exactly this share of the frames repeats an earlier one, which the cache may answer, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub repeat: f64,
     /// How unequal repeated frames are: the exponent of Zipf's law; 0: all alike.
@@ -54,13 +57,18 @@ pub struct LoadArgs {
     /// How samples are stored: cf32_le, ci16_le, ci8 or cu8.
     #[arg(long, value_name = "DATATYPE", default_value = "cf32_le")]
     pub datatype: Datatype,
-    /// The budget of a frame.
+    /// What frames are encoded in: msgpack, or json with the samples in base64.
+    #[arg(long, value_name = "ENCODING", default_value = "msgpack", value_parser = encoding)]
+    pub encoding: Encoding,
+    /// The budget of a frame: the daemon fails it after that, and it counts as not answered.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime)]
     pub timeout: Duration,
-    /// Over NATS: request, or publish and subscribe to the outcomes; with streams the latter.
-    #[arg(long, value_name = "MODE", default_value = "request", value_parser = ["request", "publish"])]
-    pub mode: String,
-    /// Over HTTP, to the daemon at this address; of one of its own, `--http embedded`.
+    /// Over NATS: request, or publish and read the outcomes from their subjects; absent: publish where a
+    /// stream takes the frames, else request.
+    #[arg(long, value_name = "MODE", value_parser = ["request", "publish"])]
+    pub mode: Option<String>,
+    /// Sends the frames over HTTP, to the daemon at this address; of one of its own, `--http embedded`. NATS
+    /// is still asked for the model and what the daemon uses.
     #[arg(long, value_name = "URL", conflicts_with = "mode")]
     pub http: Option<String>,
     /// Over HTTP: sferic's own frames, or requests of the Open Inference Protocol with the model's input as a
@@ -76,22 +84,24 @@ pub struct LoadArgs {
     /// Starts a NATS server and a daemon of its own, which end with it.
     #[arg(long)]
     pub embedded: bool,
-    /// The process of a daemon that runs, for its processor time.
+    /// The process of a daemon on this host, whose processor time is shown beside what it states.
     #[arg(long, value_name = "PID", conflicts_with = "embedded")]
     pub pid: Option<u32>,
-    /// Compares this share of the answers with those of the same frames one at a time, at most 1000.
+    /// Compares this share of the answers, at most 1000, with those of the same frames sent again one at a
+    /// time without the cache.
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub verify: f64,
-    /// The 95th percentile of latency must not be longer.
+    /// A level: the 95th percentile of latency must not be longer.
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime)]
     pub p95: Duration,
-    /// Nor the 99th.
+    /// A level: the 99th percentile of latency must not be longer.
     #[arg(long, value_name = "TIME", default_value = "750ms", value_parser = humantime)]
     pub p99: Duration,
-    /// The share of requests that must be answered.
+    /// A level: the share of the frames sent that must be answered.
     #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
     pub success: f64,
-    /// The share that must come from the cache; absent: `--repeat` less 0.02, without `--repeat` not judged.
+    /// A level: the share of the answers that must come from the cache; absent: `--repeat` less 0.02, without
+    /// `--repeat` not judged.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub hit_rate: Option<f64>,
     /// Seed of arrivals and repeated frames.
@@ -106,6 +116,9 @@ pub struct LoadArgs {
     /// Writes a page with plots, which needs nothing else.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Writes the latency of each second as a log of HDR histograms, which can be merged with others.
+    #[arg(long, value_name = "FILE")]
+    pub interval_log: Option<PathBuf>,
     /// Where the configuration and the server are.
     #[command(flatten)]
     pub connect: ConnectArgs,
@@ -113,6 +126,14 @@ pub struct LoadArgs {
 
 fn humantime(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn encoding(text: &str) -> Result<Encoding, String> {
+    match text {
+        "msgpack" => Ok(Encoding::MessagePack),
+        "json" => Ok(Encoding::Json),
+        _ => Err("must be msgpack or json".to_owned()),
+    }
 }
 
 /// A share: 0.8 or 80%.
@@ -141,7 +162,8 @@ impl LoadArgs {
             samples: 8192,
             datatype: Datatype::Cf32Le,
             timeout: Duration::from_secs(5),
-            mode: "request".to_owned(),
+            encoding: Encoding::MessagePack,
+            mode: None,
             http: None,
             protocol: "sferic".to_owned(),
             embedded: false,
@@ -155,6 +177,7 @@ impl LoadArgs {
             json: false,
             csv: None,
             html: None,
+            interval_log: None,
             connect,
         }
     }
@@ -167,6 +190,7 @@ impl LoadArgs {
         let is_oip = self.protocol == "oip";
         let wrong = match () {
             () if self.http.is_none() => "is for HTTP: say --http URL too",
+            () if self.encoding == Encoding::Json => "has a tensor in binary: leave --encoding json out",
             () if self.repeat > 0.0 => "has no sign of a cache hit in its answers: leave --repeat out",
             () if self.verify > 0.0 => "has no answers that --verify compares: leave it out",
             () => return Ok(is_oip),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use async_nats::{HeaderMap as NatsHeaders, Message, Request, RequestErrorKind};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -13,10 +13,17 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use sferic_actors::frame::Encoding;
 use sferic_actors::task::Task;
 use tokio::sync::oneshot;
 
 use crate::nats::Connection;
+
+/// A way to ask, and what frames are encoded in.
+pub struct Client {
+    pub way: Way,
+    pub encoding: Encoding,
+}
 
 /// How a request has ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +37,7 @@ pub enum Ended {
 }
 
 /// A way to ask.
-pub enum Client {
+pub enum Way {
     /// Requests over NATS.
     Request { connection: Connection, prefix: String },
     /// Publications over NATS, whose outcomes are read from their subjects.
@@ -54,7 +61,7 @@ pub struct Waiting {
     _reading: Mutex<Option<Task>>,
 }
 
-impl Client {
+impl Way {
     /// Publishes, and reads the outcomes of its sources.
     ///
     /// # Errors
@@ -84,7 +91,9 @@ impl Client {
         *waiting._reading.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
         Ok(Self::Publish { connection: connection.clone(), prefix: prefix.to_owned(), waiting })
     }
+}
 
+impl Client {
     /// Sends a frame of user `user`, and waits for its outcome for `patience` at most.
     ///
     /// # Errors
@@ -95,22 +104,38 @@ impl Client {
         (id, frame): (String, Bytes),
         patience: Duration,
     ) -> anyhow::Result<Ended> {
-        match self {
-            Self::Request { connection, prefix } => {
-                let request = Request::new().payload(frame).timeout(Some(patience));
+        // MessagePack needs none.
+        let headers = (self.encoding == Encoding::Json).then(|| {
+            let mut headers = NatsHeaders::new();
+            headers.insert("Content-Type", sferic_wire::content_type(self.encoding));
+            headers
+        });
+        match &self.way {
+            Way::Request { connection, prefix } => {
+                let mut request = Request::new().payload(frame).timeout(Some(patience));
+                request.headers = headers;
                 let subject = format!("{prefix}.frames.{SOURCE}.{user}");
                 match connection.client().send_request(subject, request).await {
+                    Ok(Message { headers: None, payload, .. }) => {
+                        // Outcomes have headers, the acknowledgement of a stream has none.
+                        let answer = String::from_utf8_lossy(&payload);
+                        bail!("not the daemon has answered but {answer}: with streams, use --mode publish")
+                    }
                     Ok(message) => Ok(ended(message.headers.as_ref(), message.payload)),
                     Err(error) if error.kind() == RequestErrorKind::TimedOut => Ok(Ended::TimedOut),
                     Err(error) => Err(error.into()),
                 }
             }
-            Self::Publish { connection, prefix, waiting } => {
+            Way::Publish { connection, prefix, waiting } => {
                 let (sender, outcome) = oneshot::channel();
                 let ids = &waiting.ids;
                 ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sender);
                 let subject = format!("{prefix}.frames.{SOURCE}.{user}");
-                connection.client().publish(subject, frame).await?;
+                let client = connection.client();
+                match headers {
+                    Some(headers) => client.publish_with_headers(subject, headers, frame).await?,
+                    None => client.publish(subject, frame).await?,
+                }
                 match tokio::time::timeout(patience, outcome).await {
                     Ok(Ok(payload)) => Ok(ended(None, payload)),
                     _ => {
@@ -119,7 +144,7 @@ impl Client {
                     }
                 }
             }
-            Self::Http(calls) => match tokio::time::timeout(patience, calls.call(frame)).await {
+            Way::Http(calls) => match tokio::time::timeout(patience, calls.call(frame)).await {
                 Err(_) => Ok(Ended::TimedOut),
                 Ok(ended) => ended.with_context(|| format!("no answer of {}", calls.url)),
             },
@@ -132,10 +157,11 @@ impl HttpCalls {
     ///
     /// # Errors
     /// The token cannot be in a header.
-    pub fn frames(address: &str, token: &str) -> anyhow::Result<Self> {
+    pub fn frames(address: &str, encoding: Encoding, token: &str) -> anyhow::Result<Self> {
         let mut calls = Self::new(address, "api/v1/inference/predict", token)?;
-        calls.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/msgpack"));
-        calls.headers.insert(ACCEPT, HeaderValue::from_static("application/msgpack"));
+        let content_type = HeaderValue::from_static(sferic_wire::content_type(encoding));
+        calls.headers.insert(CONTENT_TYPE, content_type.clone());
+        calls.headers.insert(ACCEPT, content_type);
         Ok(calls)
     }
 
@@ -200,9 +226,17 @@ fn flag(outcome: &[u8], key: &str) -> bool {
     value(outcome, key).and_then(|value| value.as_bool()).unwrap_or_default()
 }
 
-/// A value of a MessagePack map.
+/// An outcome, in MessagePack or JSON.
+pub fn read(outcome: &[u8]) -> Option<rmpv::Value> {
+    match outcome.first() {
+        // No map of MessagePack begins so.
+        Some(b'{') => serde_json::from_slice(outcome).ok(),
+        _ => rmpv::decode::read_value(&mut &outcome[..]).ok(),
+    }
+}
+
+/// A value of an outcome.
 fn value(outcome: &[u8], key: &str) -> Option<rmpv::Value> {
-    let map = rmpv::decode::read_value(&mut &outcome[..]).ok()?;
-    let rmpv::Value::Map(entries) = map else { return None };
+    let rmpv::Value::Map(entries) = read(outcome)? else { return None };
     entries.into_iter().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value)
 }

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod client;
+pub mod costs;
 mod frames;
 mod load;
 mod oip;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use sferic_load::{CompareOptions, Report, compare, comparison_text, csv, html, text};
+use sferic_load::{CompareOptions, Report, compare, comparison_text, csv, html, interval_log, text};
 
 use self::args::LoadArgs;
 use super::Usage;
@@ -23,8 +24,9 @@ use super::output::Output;
 /// Measures what a daemon gets through, and how fast.
 ///
 /// A closed loop (`--users 50 --requests 10`) or an open one (`--rate 500 --seconds 60`), in which latency
-/// counts from when a frame should have been sent. Each level is met or missed; exits 1 where one is missed
-/// or the run is not valid, because the generator could not keep up.
+/// counts from when a frame should have been sent. Each level is met or missed; exits 1 where one is missed,
+/// where answers differ (`--verify`), or where the run is not valid, because the generator could not keep up:
+/// such a run says nothing of the daemon.
 #[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct BenchArgs {
@@ -75,12 +77,14 @@ impl BenchArgs {
         if let Some(path) = &load.html {
             write(path, &html(&report))?;
         }
+        if let Some(path) = &load.interval_log {
+            write(path, &interval_log(&report)?)?;
+        }
         match load.json {
             true => output.raw(serde_json::to_string(&report)?)?,
             false => output.raw(text(&report).trim_end())?,
         }
-        let differ = report.run.get("verified").is_some_and(|verified| verified["different"] != 0);
-        Ok(if report.passed() && !differ { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report.passed() && !report.answers_differ() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
@@ -104,6 +108,10 @@ fn read(path: &Path) -> Result<Report, Usage> {
     serde_json::from_slice(&text).map_err(|error| wrong(&error))
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes a report.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

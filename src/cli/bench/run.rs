@@ -1,18 +1,21 @@
 //! One run: what is sent, recorded and reported.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use sferic_actors::frame::Encoding;
 use sferic_load::{End, FrameSize, KneeSearch, Recorder, Report, Request, Run, Step, repeats};
 use sferic_settings::available_cores;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::args::{LoadArgs, WARM_UP, WARM_UP_S};
-use super::client::{Client, Ended, HttpCalls};
+use super::client::{Client, Ended, HttpCalls, Way};
+use super::costs::{Costs, Sample, Within};
 use super::frames::{FrameShape, Frames};
 use super::load::{Done, Load};
 use super::oip::OipInput;
@@ -20,7 +23,7 @@ use super::target::Target;
 use super::verify::verify;
 use crate::cli::Usage;
 use crate::cli::output::Output;
-use crate::usage::Usage as ProcessUsage;
+use crate::usage::own_cpu;
 
 /// How much longer than a frame's budget its outcome is waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -30,6 +33,9 @@ const VERIFIED: usize = 1000;
 
 /// The rate at which a search for the knee begins where none is given, and the highest, frames a second.
 const KNEE: (f64, f64) = (50.0, 1e6);
+
+/// Frames that a step of that search has at least.
+const LEAST_FRAMES: f64 = 10.0;
 
 /// Runs the load.
 ///
@@ -56,6 +62,11 @@ pub struct Bench<'a> {
     target: &'a Target,
     shape: FrameShape,
     client: Arc<Client>,
+    /// The stream that takes the frames, if one does.
+    stream: Option<String>,
+    /// The daemons that share the frames.
+    daemons: usize,
+    costs: Costs,
     /// The model that answers, as the daemon describes it.
     model: Value,
 }
@@ -80,8 +91,15 @@ impl<'a> Bench<'a> {
             samples: args.samples,
             timeout_ms: u64::try_from(args.timeout.as_millis())?,
             oip: args.is_oip()?.then(|| OipInput::new(&model, args.samples)).transpose()?,
+            encoding: args.encoding,
         };
-        let client = match &args.http {
+        let stream = if args.http.is_some() { None } else { target.stream().await };
+        let mode = args.mode.as_deref().unwrap_or(if stream.is_some() { "publish" } else { "request" });
+        if let (Some(stream), "request") = (&stream, mode) {
+            let why = "whose acknowledgement would count as the answer: use --mode publish, or leave it out";
+            return Err(Usage(format!("--mode request: the stream {stream} takes the frames, {why}")).into());
+        }
+        let way = match &args.http {
             Some(url) => {
                 let (address, token) = match url.as_str() {
                     "embedded" => {
@@ -90,8 +108,8 @@ impl<'a> Bench<'a> {
                     }
                     running => (running.to_owned(), args.connect.settings()?.http.token),
                 };
-                Client::Http(match &shape.oip {
-                    None => HttpCalls::frames(&address, &token)?,
+                Way::Http(match &shape.oip {
+                    None => HttpCalls::frames(&address, args.encoding, &token)?,
                     Some(input) => {
                         let answers = model["model"].as_str().unwrap_or_default();
                         let asked = args.model.as_deref().unwrap_or(answers);
@@ -100,13 +118,15 @@ impl<'a> Bench<'a> {
                     }
                 })
             }
-            None if args.mode == "publish" => Client::publishing(&target.connection, &target.prefix).await?,
+            None if mode == "publish" => Way::publishing(&target.connection, &target.prefix).await?,
             None => {
                 let (connection, prefix) = (target.connection.clone(), target.prefix.clone());
-                Client::Request { connection, prefix }
+                Way::Request { connection, prefix }
             }
         };
-        Ok(Self { args, target, shape, client: Arc::new(client), model })
+        let client = Arc::new(Client { way, encoding: args.encoding });
+        let daemons = target.statistics().await?.len();
+        Ok(Self { args, target, shape, client, stream, daemons, costs: Costs::default(), model })
     }
 
     async fn run(&self) -> anyhow::Result<Report> {
@@ -119,7 +139,9 @@ impl<'a> Bench<'a> {
 
     /// Looks for the highest rate that reaches every level; the report is that of the knee.
     async fn find_knee(&self) -> anyhow::Result<Report> {
-        let search = KneeSearch::new(self.args.rate.unwrap_or(KNEE.0), KNEE.1);
+        // Fewer frames in a step have no percentiles.
+        let least = LEAST_FRAMES / self.args.seconds;
+        let search = KneeSearch::new(self.args.rate.unwrap_or(KNEE.0), least, KNEE.1);
         let mut search = search.map_err(|error| Usage(error.to_string()))?;
         let (mut best, mut last): (Option<Report>, Option<Report>) = (None, None);
         let output = Output::plain();
@@ -132,8 +154,10 @@ impl<'a> Bench<'a> {
                 (true, true) => "meets every level".to_owned(),
                 (true, false) => "misses a level".to_owned(),
             };
-            output.say(format!("{rate:.0} frames/s, p99 {:.1} ms: {reached}", p99_ms.unwrap_or(f64::NAN)));
-            search.record(Step { rate, p50_ms, p99_ms, met });
+            let p99 = p99_ms.map_or("nothing answered".to_owned(), |ms| format!("p99 {ms:.1} ms"));
+            output.say(format!("{rate:.0} frames/s, {p99}: {reached}"));
+            let generator_limited = report.validity.generator_limited;
+            search.record(Step { rate, p50_ms, p99_ms, met, generator_limited });
             if met && best.as_ref().is_none_or(|best| best.measured.rate < report.measured.rate) {
                 best = Some(report);
             } else {
@@ -185,19 +209,21 @@ impl<'a> Bench<'a> {
         let which = which.map_err(|error| Usage(error.to_string()))?;
         let window = rate.map(|_| Duration::try_from_secs_f64(args.seconds)).transpose()?;
         let mut recorder = Recorder::new(window)?;
-        let pid = self.target.pid().or(args.pid);
-        let (own, begun) = (cpu(std::process::id()), Instant::now());
-        let mut seconds = DaemonSeconds::new(pid);
+        self.costs.begin(self.target, self.pid()).await;
+        let (own, begun, started) = (own_cpu(), Instant::now(), SystemTime::now());
         let done = match times {
             Some(times) => load.at(times, which),
             None => load.users(users, which),
         };
         let output = Output::with_bar(count as u64);
-        let kept = self.record(done, &mut recorder, &mut seconds, &output).await;
+        let kept = self.record(done, &mut recorder, begun, &output).await;
         output.finish();
         let kept = kept?;
-        let measured = window.unwrap_or_else(|| begun.elapsed());
-        let generator_cpu = cpu(std::process::id()).zip(own).map(|(now, then)| now.saturating_sub(then));
+        // Of an open loop it goes on a little beyond the window.
+        let (generator_cpu, lasted) = (own_cpu().saturating_sub(own), begun.elapsed());
+        let measured = window.unwrap_or(lasted);
+        self.costs.sample(self.target, self.pid(), begun).await;
+        let Within { total, by_second, by_thread, process } = self.costs.within(measured);
         let mut about = self.about(rate);
         if args.verify > 0.0 {
             let again = Frames::new(&self.shape, false, salt)?;
@@ -206,16 +232,18 @@ impl<'a> Bench<'a> {
         }
         let run = Run {
             about,
+            started,
             frame: FrameSize {
                 samples: (self.shape.samples * self.shape.channels) as u64,
                 bytes: frames.bytes() as u64,
             },
             levels: args.levels(),
-            // Of an open loop it goes on a little beyond the window.
-            generator_cpu: generator_cpu.unwrap_or_default().mul_f64(share_of(measured, begun.elapsed())),
+            generator_cpu: generator_cpu.mul_f64(share_of(measured, lasted)),
             generator_cores: available_cores() as f64,
-            daemon_cpu: seconds.total(),
-            daemon_cpu_by_second: seconds.by_second,
+            daemon_cpu: total,
+            daemon_cpu_by_second: by_second,
+            daemon_cpu_by_thread: by_thread,
+            process_cpu: args.pid.and(process),
         };
         Ok(Report::new(&recorder, run))
     }
@@ -225,16 +253,17 @@ impl<'a> Bench<'a> {
         &self,
         mut done: UnboundedReceiver<Done>,
         recorder: &mut Recorder,
-        seconds: &mut DaemonSeconds,
+        begun: Instant,
         output: &Output,
     ) -> anyhow::Result<Vec<(u32, Bytes)>> {
+        let mut sampling = pin!(self.costs.watch(self.target, self.pid(), begun));
         let mut kept = Vec::new();
         let every = (self.args.verify > 0.0).then(|| (1.0 / self.args.verify).round() as usize);
         let mut count = 0;
         loop {
             let request = tokio::select! {
                 request = done.recv() => request,
-                () = seconds.next() => continue,
+                () = &mut sampling => continue,
             };
             let Some(Done { intended, sent, ended, which, how }) = request else { break };
             output.advance();
@@ -253,25 +282,38 @@ impl<'a> Bench<'a> {
             };
             recorder.record(Request { intended, sent: sent.unwrap_or(intended), ended, end });
         }
-        seconds.end();
         Ok(kept)
+    }
+
+    /// What the daemons have used in the last measurement, a sample a second.
+    pub fn samples(&self) -> Vec<Sample> {
+        self.costs.samples()
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.target.pid().or(self.args.pid)
     }
 
     /// What was run.
     fn about(&self, rate: Option<f64>) -> BTreeMap<String, Value> {
         let args = self.args;
         let transport = if args.http.is_some() { "http" } else { "nats" };
-        let mode = match (&args.http, &self.shape.oip) {
-            (None, _) => args.mode.as_str(),
-            (Some(_), None) => "call",
-            (Some(_), Some(_)) => "infer",
+        let mode = match (&self.client.way, &self.stream) {
+            (Way::Http(_), _) if self.shape.oip.is_some() => "infer",
+            (Way::Http(_), _) => "call",
+            (Way::Request { .. }, _) => "request",
+            (Way::Publish { .. }, Some(_)) => "stream",
+            (Way::Publish { .. }, None) => "publish",
         };
+        let encoding = if args.encoding == Encoding::Json { "json" } else { "msgpack" };
         let mut about = BTreeMap::from([
             ("model", self.model["model"].clone()),
             ("version", self.model["version"].clone()),
             ("digest", self.model["digest"].clone()),
             ("transport", transport.into()),
             ("mode", mode.into()),
+            ("encoding", encoding.into()),
+            ("daemons", self.daemons.into()),
             ("datatype", args.datatype.name().into()),
             ("channels", self.shape.channels.into()),
             ("repeat", args.repeat.into()),
@@ -295,50 +337,6 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn cpu(pid: u32) -> Option<Duration> {
-    ProcessUsage::of(pid).ok().map(|usage| Duration::from_secs_f64(usage.cpu_s))
-}
-
 fn share_of(part: Duration, of: Duration) -> f64 {
     (part.as_secs_f64() / of.as_secs_f64()).min(1.0)
-}
-
-/// Processor time of the daemon, second by second.
-struct DaemonSeconds {
-    pid: Option<u32>,
-    first: Option<Duration>,
-    last: Option<Duration>,
-    tick: tokio::time::Interval,
-    by_second: Vec<Duration>,
-}
-
-impl DaemonSeconds {
-    fn new(pid: Option<u32>) -> Self {
-        let now = pid.and_then(cpu);
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        tick.reset();
-        Self { pid, first: now, last: now, tick, by_second: Vec::new() }
-    }
-
-    /// Waits for the next second.
-    async fn next(&mut self) {
-        self.tick.tick().await;
-        self.note();
-    }
-
-    fn note(&mut self) {
-        let now = self.pid.and_then(cpu);
-        if let (Some(now), Some(last)) = (now, self.last) {
-            self.by_second.push(now.saturating_sub(last));
-        }
-        self.last = now;
-    }
-
-    fn end(&mut self) {
-        self.last = self.pid.and_then(cpu);
-    }
-
-    fn total(&self) -> Option<Duration> {
-        Some(self.last?.saturating_sub(self.first?))
-    }
 }

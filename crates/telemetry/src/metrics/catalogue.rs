@@ -199,7 +199,10 @@ catalogue! {
     EXPORTS: Counter "sferic.telemetry.exports" "{request}" ["signal" "result"] "Requests to the collector";
     BUILD_INFO: Gauge "sferic.build.info" "" ["version"] "1";
     STATUS: Gauge "sferic.status" "" ["status"] "1 for the status in sferic.health, 0 for the others";
-    PROCESS_CPU: Counter "process.cpu" "s" [] "User and system time of the process (on Linux)";
+    PROCESS_CPU: Counter "process.cpu" "s" [] "User and system time of the process";
+    THREADS_CPU: Counter "sferic.process.cpu.time" "s" ["thread"]
+        "The same by kind of thread (on Linux): async (reading, decoding, cache, publication), features, \
+         sessions, other (also threads that have ended)";
     PROCESS_MEMORY: Gauge "process.resident_memory" "By" [] "Resident memory of the process (on Linux)";
     PROCESS_START: Gauge "process.start_time" "s" [] "When the daemon started, in seconds since 1970";
 }

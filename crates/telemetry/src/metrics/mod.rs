@@ -6,7 +6,6 @@
 pub mod catalogue;
 mod family;
 mod histogram;
-pub mod process;
 pub mod prometheus;
 mod recorded;
 
