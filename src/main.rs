@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sferic::cli::bench::BenchArgs;
 use sferic::cli::breaker::BreakerArgs;
@@ -15,6 +16,8 @@ use sferic::cli::run::RunArgs;
 use sferic::cli::simulate::SimulateArgs;
 use sferic::cli::soak::SoakArgs;
 use sferic::cli::watch::WatchArgs;
+use sferic_settings::available_cores;
+use tokio::runtime::Builder;
 
 /// Runs ONNX models on live radio: IQ frames in over NATS, predictions out.
 #[derive(Parser)]
@@ -40,25 +43,44 @@ enum Command {
     Config(ConfigArgs),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// Tokio's variable for the number of its threads.
+const ASYNC_THREADS: &str = "TOKIO_WORKER_THREADS";
+
+fn main() -> ExitCode {
     sferic::nats::words::catch_panics();
-    let done = match Root::parse().command {
-        Command::Run(args) => args.run().await,
-        Command::Demo(args) => args.run().await,
-        Command::Publish(args) => args.run().await,
-        Command::Watch(args) => args.run().await,
-        Command::Simulate(args) => args.run().await,
-        Command::Bench(args) => args.run().await,
-        Command::Soak(args) => args.run().await,
-        Command::Models(args) => args.run().await,
-        Command::Breaker(args) => args.run().await,
-        Command::Cache(args) => args.run().await,
-        Command::Doctor(args) => args.run().await,
-        Command::Config(args) => args.run(),
-    };
+    let command = Root::parse().command;
+    let mut runtime = Builder::new_multi_thread();
+    // The sessions compute; each more async thread wakes another for what one would have done as soon
+    // (decision 0005).
+    if matches!(command, Command::Run(_)) && std::env::var_os(ASYNC_THREADS).is_none() {
+        runtime.worker_threads(available_cores().div_ceil(2));
+    }
+    let done = runtime
+        .enable_all()
+        .build()
+        .context("cannot start the async threads")
+        .and_then(|runtime| runtime.block_on(command.run()));
     done.unwrap_or_else(|error| {
         sferic::cli::report(&error);
         sferic::cli::exit_code(&error)
     })
+}
+
+impl Command {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Run(args) => args.run().await,
+            Self::Demo(args) => args.run().await,
+            Self::Publish(args) => args.run().await,
+            Self::Watch(args) => args.run().await,
+            Self::Simulate(args) => args.run().await,
+            Self::Bench(args) => args.run().await,
+            Self::Soak(args) => args.run().await,
+            Self::Models(args) => args.run().await,
+            Self::Breaker(args) => args.run().await,
+            Self::Cache(args) => args.run().await,
+            Self::Doctor(args) => args.run().await,
+            Self::Config(args) => args.run(),
+        }
+    }
 }

@@ -231,9 +231,21 @@ impl Report {
         }
     }
 
-    /// Whether the run is valid and met all of its levels.
+    /// Whether the run is valid and met all of its levels; of a search for the knee, whether there is one.
     pub fn passed(&self) -> bool {
-        self.validity.valid && self.levels.iter().all(|verdict| verdict.met)
+        match &self.knee {
+            Some(knee) => knee.rate.is_some(),
+            None => self.validity.valid && self.levels_met(),
+        }
+    }
+
+    /// Whether it met all of its levels, even though frames may have been sent late.
+    pub fn reached(&self) -> bool {
+        (self.validity.valid || self.validity.only_late) && self.levels_met()
+    }
+
+    fn levels_met(&self) -> bool {
+        self.levels.iter().all(|verdict| verdict.met)
     }
 
     /// Whether answers were compared, and some were others than those of the same frames one at a time: the

@@ -44,7 +44,8 @@ pub fn text(report: &Report) -> String {
         lines.push(row(&name, &format!("{measured}, must be {target}: {met}")));
     }
     lines.extend(knee(report).map(|knee| row("knee", &knee)));
-    lines.extend(report.validity.reasons.iter().map(|reason| row("INVALID", reason)));
+    let flaw = if report.passed() { "but" } else { "INVALID" };
+    lines.extend(report.validity.reasons.iter().map(|reason| row(flaw, reason)));
     lines.push(row("result", result(report)));
     lines.join("\n") + "\n"
 }
@@ -57,6 +58,7 @@ pub(crate) fn frame(report: &Report) -> String {
 /// What came out, in a sentence.
 pub(crate) fn result(report: &Report) -> &'static str {
     match (report.validity.valid, report.passed()) {
+        _ if report.knee.as_ref().is_some_and(|knee| knee.rate.is_some()) => "every level met at the knee",
         (false, _) if report.validity.generator_limited => {
             "INVALID: the generator did not keep up, so this says nothing of the daemon; take a lower \
              rate, or give the generator cores of its own"
@@ -218,7 +220,8 @@ mod tests {
     #[test]
     fn answers_that_differ_are_the_result() {
         let mut report = report(2, 20.0, 90, 1);
-        report.validity = Validity { valid: true, generator_limited: false, reasons: Vec::new() };
+        report.validity =
+            Validity { valid: true, generator_limited: false, only_late: false, reasons: Vec::new() };
         for (different, says) in [(0, "every level met"), (1, "answers differ")] {
             let verified = serde_json::json!({"answers": 5, "equal": 4, "different": different});
             report.run.insert("verified".to_owned(), verified);

@@ -40,6 +40,10 @@ pub struct Validity {
     /// generator.
     #[serde(default)]
     pub generator_limited: bool,
+    /// Whether all that is wrong is that requests were sent late. Latency counts that, so what was met in such
+    /// a run was met; only what was missed may be the generator's.
+    #[serde(default)]
+    pub only_late: bool,
     /// What is wrong, with the value and its limit.
     pub reasons: Vec<String>,
 }
@@ -77,7 +81,8 @@ pub(crate) fn validity(
         (service.count() == 0).then(|| "nothing was answered: there is no latency to judge".to_owned()),
     ];
     let reasons: Vec<_> = reasons.into_iter().flatten().collect();
-    Validity { valid: reasons.is_empty(), generator_limited, reasons }
+    let only_late = late.is_some() && reasons.len() == 1;
+    Validity { valid: reasons.is_empty(), generator_limited, only_late, reasons }
 }
 
 #[cfg(test)]
@@ -107,7 +112,8 @@ mod tests {
             (1, 200, 11, 1.0, "did not send 11"),
             (1, 200, 0, 18.1, "of its 2 cores"),
         ] {
-            let Validity { generator_limited, reasons, .. } = judged(lag, service, missed, cpu);
+            let Validity { generator_limited, only_late, reasons, .. } = judged(lag, service, missed, cpu);
+            assert_eq!(only_late, word == "late");
             // Frames are not sent where too many are on their way: the daemon's delay, not the generator's.
             assert_eq!(generator_limited, missed == 0);
             assert!(reasons.len() == 1 && reasons[0].contains(word), "{word}: {reasons:?}");

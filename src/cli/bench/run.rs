@@ -147,16 +147,18 @@ impl<'a> Bench<'a> {
         let output = Output::plain();
         while let Some(rate) = search.next_rate() {
             let report = self.measure(Some(rate)).await?;
-            let (latency, met) = (report.measured.latency_ms.as_ref(), report.passed());
+            let (latency, met) = (report.measured.latency_ms.as_ref(), report.reached());
             let [p50_ms, p99_ms] = [latency.map(|of| of.p50), latency.map(|of| of.p99)];
-            let reached = match (&report.validity.valid, met) {
-                (false, _) => "not valid: ".to_owned() + &report.validity.reasons.join("; "),
+            let flaws = report.validity.reasons.join("; ");
+            let reached = match (report.validity.valid, met) {
                 (true, true) => "meets every level".to_owned(),
+                (false, true) => format!("meets every level, but {flaws}"),
                 (true, false) => "misses a level".to_owned(),
+                (false, false) => format!("not valid: {flaws}"),
             };
             let p99 = p99_ms.map_or("nothing answered".to_owned(), |ms| format!("p99 {ms:.1} ms"));
             output.say(format!("{rate:.0} frames/s, {p99}: {reached}"));
-            let generator_limited = report.validity.generator_limited;
+            let generator_limited = report.validity.generator_limited && !met;
             search.record(Step { rate, p50_ms, p99_ms, met, generator_limited });
             if met && best.as_ref().is_none_or(|best| best.measured.rate < report.measured.rate) {
                 best = Some(report);
