@@ -76,7 +76,7 @@ impl SoakArgs {
         target.end(settings.nats.publish_timeout).await;
         let (soaked, report) = done?;
         let (output, gate) = (Output::plain(), soaked.gate());
-        let Validity { valid, generator_limited, reasons } = &report.validity;
+        let Validity { valid, generator_limited, reasons, .. } = &report.validity;
         // What was sent late has made the latency longer, and nothing better.
         let is_load = *valid || *generator_limited && report.measured.not_sent == 0;
         let passed = soaked.passed() && is_load;

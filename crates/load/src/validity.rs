@@ -40,8 +40,8 @@ pub struct Validity {
     /// generator.
     #[serde(default)]
     pub generator_limited: bool,
-    /// Whether all that is wrong is that requests were sent late. Latency counts that, so what was met in such
-    /// a run was met; only what was missed may be the generator's.
+    /// Whether all that is wrong is that requests were sent late. Latency counts that, so what was met in
+    /// such a run was met; only what was missed may be the generator's.
     #[serde(default)]
     pub only_late: bool,
     /// What is wrong, with the value and its limit.
