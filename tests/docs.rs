@@ -178,7 +178,9 @@ async fn outcomes_have_the_documented_keys_and_headers() {
     if !tools_are_there() {
         return;
     }
-    let world = World::start(&["degrees", "classes", "tensors"], &[]).await;
+    // A session that computes features itself has no `preprocess_wait`.
+    let models = ["degrees", "classes", "tensors"];
+    let world = World::start(&models, &[("PREPROCESS__WORKERS", "1")]).await;
     let mut published = world.client.subscribe("iq.*.>").await.unwrap();
     let mut outcome = async || loop {
         let message = tokio::time::timeout(PATIENCE, published.next()).await.expect("no outcome").unwrap();

@@ -114,7 +114,7 @@ async fn what_daemons_use_is_what_they_state_by_kind_of_thread() {
     if !tools_are_there() || !cfg!(target_os = "linux") {
         return;
     }
-    let world = World::start(&["degrees"], &[]).await;
+    let world = World::start(&["degrees"], &[("PREPROCESS__WORKERS", "1")]).await;
     let (url, pid) = (world.server.url(), world.daemon.pid().to_string());
     // The system counts a process's time in hundredths of a second; a frame takes some hundred microseconds.
     let load = ["--users", "4", "--requests", "1000"];
