@@ -24,13 +24,14 @@ pub fn spawn(
         while let Some(frame) = frames.next(generation) {
             // A panic is a defect of the extractor: its frame is dropped, and so answered, and the extractor
             // is replaced.
-            match catch_unwind(AssertUnwindSafe(|| frame.prepare(&mut *extractor))) {
-                Ok(Some(prepared)) => queue.push(WaitingFrame::Prepared(prepared)),
-                Ok(None) => {}
-                Err(_) => {
-                    tracing::error!("a feature worker panicked; it is replaced");
-                    extractor = extractors();
+            let prepare = || {
+                if let Some(prepared) = frame.prepare(&mut *extractor) {
+                    queue.push(WaitingFrame::Prepared(prepared));
                 }
+            };
+            if catch_unwind(AssertUnwindSafe(prepare)).is_err() {
+                tracing::error!("a feature worker panicked; it is replaced");
+                extractor = extractors();
             }
         }
     };

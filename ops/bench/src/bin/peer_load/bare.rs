@@ -61,7 +61,7 @@ impl Role {
 
 /// What a loop says of a turn.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct Turn {
     frames: u64,
     seconds: f64,
     cpu_s: f64,
@@ -96,8 +96,8 @@ fn run_loop(bundle: &Path, threads: usize, batch: usize, features: bool) -> anyh
         }
         let seconds = began.elapsed().as_secs_f64();
         let cpu_s = (processor_time() - cpu).as_secs_f64();
-        let told = Told { frames: latency.count() * batch as u64, seconds, cpu_s, latency };
-        println!("{}", serde_json::to_string(&told)?);
+        let turn = Turn { frames: latency.count() * batch as u64, seconds, cpu_s, latency };
+        println!("{}", serde_json::to_string(&turn)?);
     }
     Ok(())
 }
@@ -170,7 +170,7 @@ impl Worker {
 pub struct Loop {
     child: Child,
     lines: ChildStdin,
-    told: Receiver<String>,
+    said: Receiver<String>,
 }
 
 impl Loop {
@@ -192,12 +192,12 @@ impl Loop {
             .context("cannot start a loop of runs")?;
         let lines = child.stdin.take().context("no standard input")?;
         let output = BufReader::new(child.stdout.take().context("no standard output")?);
-        let (sender, told) = channel();
+        let (sender, said) = channel();
         // Ends with the process; a pipe by itself is waited for without a bound.
         std::thread::spawn(move || {
             output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        let this = Self { child, lines, told };
+        let this = Self { child, lines, said };
         let ready = this.line(Duration::ZERO)?;
         ensure!(ready == "ready", "the loop of runs does not get ready: {ready:?}");
         Ok(this)
@@ -214,15 +214,15 @@ impl Loop {
     /// It has ended.
     pub fn turn(&mut self, time: Duration) -> anyhow::Result<Measured> {
         writeln!(self.lines, "{}", time.as_secs_f64()).context("the loop of runs has ended")?;
-        let told: Told = serde_json::from_str(&self.line(time)?)?;
-        let cpu_s = BTreeMap::from([("server".to_owned(), told.cpu_s)]);
+        let turn: Turn = serde_json::from_str(&self.line(time)?)?;
+        let cpu_s = BTreeMap::from([("server".to_owned(), turn.cpu_s)]);
         let rss_mib = used(&self.roles())?.resident_mib();
-        Measured::new(told.frames, told.seconds, &told.latency, cpu_s, rss_mib)
+        Measured::new(turn.frames, turn.seconds, &turn.latency, cpu_s, rss_mib)
     }
 
     /// What it says next, which it has so much time for beside what it takes to start.
     fn line(&self, time: Duration) -> anyhow::Result<String> {
-        self.told.recv_timeout(time + PATIENCE).context("the loop of runs has ended or says nothing")
+        self.said.recv_timeout(time + PATIENCE).context("the loop of runs has ended or says nothing")
     }
 }
 
