@@ -18,17 +18,25 @@ pub enum RecordingError {
         /// Why.
         source: io::Error,
     },
-    /// A folder, pipe or device where a file is needed.
+    /// A folder where a file is needed.
     #[error(
-        "{} is {what}, give the files themselves, such as {}/*.sigmf-meta",
+        "{} is a folder, give the files themselves, such as {}/*.sigmf-meta",
         path.display(),
         path.display()
     )]
-    NotAFile {
+    Folder {
         /// What was given.
         path: PathBuf,
-        /// What it is instead.
-        what: &'static str,
+    },
+    /// A pipe or device where a file is needed.
+    #[error(
+        "{} is a pipe or device, read it as standard input: sferic publish - < {}",
+        path.display(),
+        path.display()
+    )]
+    Pipe {
+        /// What was given.
+        path: PathBuf,
     },
     /// A file whose format its name does not say.
     #[error(
@@ -80,7 +88,13 @@ pub enum RecordingError {
 impl RecordingError {
     /// Whether the command line was wrong, rather than the recording.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NotAFile { .. } | Self::UnknownExtension { .. } | Self::UnsupportedFormat { .. })
+        matches!(
+            self,
+            Self::Folder { .. }
+                | Self::Pipe { .. }
+                | Self::UnknownExtension { .. }
+                | Self::UnsupportedFormat { .. }
+        )
     }
 
     /// The message with what the operating system said.

@@ -1,8 +1,11 @@
-//! What a raw file's name says beside its datatype: sample rate and centre frequency, where it can mean
+//! What a file's name says beside its datatype: sample rate, centre frequency and start, where it can mean
 //! nothing else.
 
 use std::path::Path;
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use sferic_samples::Datatype;
 
 use super::files::{extension, stem};
@@ -84,10 +87,55 @@ pub fn centre_in_hertz(path: &Path, rate: f64) -> Option<f64> {
     )
 }
 
-/// Says what was taken of a name: each thing with its value, Hz. `None` where nothing was.
-pub fn taken(path: &Path, values: &[(&str, Option<f64>)]) -> Option<String> {
-    let values: Vec<_> =
+/// When a recording began by its name: `20240229_235959Z` as SDR#, HDSDR and SDRuno write it,
+/// `20240229T235959Z` as KiwiSDR's recorder does, and gqrx's own form. The `Z` is what says UTC: SDR++ and
+/// others write local time, of a zone that nobody knows.
+pub fn start(path: &Path) -> Option<Timestamp> {
+    let stem = stem(path).to_string_lossy();
+    let tokens: Vec<&str> = stem.split('_').collect();
+    if let ["gqrx", date, time, ..] = tokens.as_slice() {
+        return utc(date, time);
+    }
+    let joined = tokens.iter().find_map(|token| token.strip_suffix('Z')?.split_once('T'));
+    let apart = || tokens.windows(2).find_map(|pair| Some((pair[0], pair[1].strip_suffix('Z')?)));
+    let (date, time) = joined.or_else(apart)?;
+    utc(date, time)
+}
+
+/// `20240229` and `235959` as a time in UTC.
+fn utc(date: &str, time: &str) -> Option<Timestamp> {
+    if date.len() != 8 || time.len() != 6 || !date.bytes().chain(time.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let two = |text: &str, at: usize| text[at..at + 2].parse::<i8>().ok();
+    let civil = DateTime::new(
+        date[..4].parse().ok()?,
+        two(date, 4)?,
+        two(date, 6)?,
+        two(time, 0)?,
+        two(time, 2)?,
+        two(time, 4)?,
+        0,
+    );
+    Some(civil.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+/// Start and centre frequency, Hz, of a file that KiwiSDR's recorder has named:
+/// `20200813T065220Z_77500_<station>_iq.wav`.
+pub fn kiwi_recorder(path: &Path) -> Option<(Timestamp, f64)> {
+    let stem = stem(path).to_string_lossy();
+    let mut tokens = stem.split('_');
+    let (date, time) = tokens.next()?.strip_suffix('Z')?.split_once('T')?;
+    let centre = tokens.next().filter(|token| token.bytes().all(|byte| byte.is_ascii_digit()))?;
+    tokens.next()?;
+    Some((utc(date, time)?, centre.parse().ok().filter(|centre| *centre > 0.0)?))
+}
+
+/// Says what was taken of a name: each thing with its value, Hz, and the start. `None` where nothing was.
+pub fn taken(path: &Path, values: &[(&str, Option<f64>)], start: Option<Timestamp>) -> Option<String> {
+    let mut values: Vec<_> =
         values.iter().filter_map(|(what, value)| Some(format!("{what} {} Hz", (*value)?))).collect();
+    values.extend(start.map(|start| format!("start {start}")));
     (!values.is_empty()).then(|| format!("{}: taken from its name: {}", path.display(), values.join(", ")))
 }
 
@@ -305,11 +353,43 @@ mod tests {
     #[test]
     fn values_taken_from_names_are_reported() {
         let path = Path::new("d/x.cu8");
-        let said = taken(path, &[("sample rate", Some(250e3)), ("centre frequency", Some(433.92e6))]);
+        let said = taken(path, &[("sample rate", Some(250e3)), ("centre frequency", Some(433.92e6))], None);
         assert_eq!(
             said.as_deref(),
             Some("d/x.cu8: taken from its name: sample rate 250000 Hz, centre frequency 433920000 Hz")
         );
-        assert_eq!(taken(path, &[("sample rate", None)]), None);
+        assert_eq!(taken(path, &[("sample rate", None)], None), None);
+        let start = start(Path::new("20200813T065220Z_77500_HB9ODP.wav"));
+        assert_eq!(
+            taken(path, &[], start).as_deref(),
+            Some("d/x.cu8: taken from its name: start 2020-08-13T06:52:20Z")
+        );
+    }
+
+    #[test]
+    fn a_start_is_taken_where_its_zone_is_known() {
+        for (name, expected) in [
+            ("SDRSharp_20240229_235959Z_1420405751Hz_IQ.wav", Some("2024-02-29T23:59:59Z")),
+            ("HDSDR_20230607_080910Z_14100kHz_RF.wav", Some("2023-06-07T08:09:10Z")),
+            ("gqrx_20240229_235959_145500000_1800000_fc.raw", Some("2024-02-29T23:59:59Z")),
+            ("20200813T065220Z_77500_HB9ODP_iq.wav", Some("2020-08-13T06:52:20Z")),
+            ("baseband_433920000Hz_12-30-00_01-01-2024.wav", None),
+            ("rec_20240229_235959_1Hz.wav", None),
+            ("rec_20240230_235959Z.wav", None),
+            ("rec_2024022_235959Z.wav", None),
+            ("réc_2024é229_235959Z.wav", None),
+            ("TZ_TZ.wav", None),
+            ("Z.wav", None),
+            ("g001_433.92M_250k.cu8", None),
+        ] {
+            assert_eq!(start(Path::new(name)), expected.map(|text| text.parse().unwrap()), "{name}");
+        }
+        let kiwi = |name: &str| kiwi_recorder(Path::new(name)).map(|(_, centre)| centre);
+        assert_eq!(kiwi("20200813T065220Z_77500_HB9ODP_iq.wav"), Some(77_500.0));
+        for other in
+            ["20200813T065220Z_77500.wav", "20200813T065220_77500_x.wav", "a_77500_x.wav", "Z_1_x.wav"]
+        {
+            assert_eq!(kiwi(other), None, "{other}");
+        }
     }
 }

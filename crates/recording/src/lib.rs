@@ -37,7 +37,7 @@ use std::path::Path;
 pub use data::DataFile;
 pub use error::RecordingError;
 pub use reader::{Frames, RecordedFrame};
-pub use recording::{Overrides, Recording};
+pub use recording::{Overrides, Recording, Storage};
 pub use stream::{ByteSpan, Cut, Stream};
 pub use write::{Annotation, SigmfWriter};
 
@@ -51,15 +51,23 @@ use files::{extension, find};
 pub fn open(path: &Path, overrides: &Overrides) -> Result<Vec<Recording>, RecordingError> {
     let metadata = path.metadata().map_err(RecordingError::reading(path))?;
     if !metadata.is_file() {
-        let what = if metadata.is_dir() { "a folder" } else { "a pipe or device" };
-        return Err(RecordingError::NotAFile { path: path.to_owned(), what });
+        let path = path.to_owned();
+        return Err(if metadata.is_dir() {
+            RecordingError::Folder { path }
+        } else {
+            RecordingError::Pipe { path }
+        });
     }
-    match extension(path).as_str() {
-        "sigmf-meta" => Ok(vec![sigmf::open(path, overrides)?]),
-        "sigmf-data" => Ok(vec![of_data(path, overrides)?]),
-        "sigmf" => archive::open(path, overrides),
-        _ => Ok(vec![without_metadata(path, overrides)?]),
+    let mut recordings = match extension(path).as_str() {
+        "sigmf-meta" => vec![sigmf::open(path, overrides)?],
+        "sigmf-data" => vec![of_data(path, overrides)?],
+        "sigmf" => archive::open(path, overrides)?,
+        _ => vec![without_metadata(path, overrides)?],
+    };
+    for recording in &mut recordings {
+        overrides.apply(recording);
     }
+    Ok(recordings)
 }
 
 /// The recording of a `.sigmf-data` file.

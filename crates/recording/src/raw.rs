@@ -5,7 +5,7 @@ use std::path::Path;
 use super::files::{extension, stem};
 use super::hints::{self, Hints};
 use super::name::datatype_of_extension;
-use super::{ByteSpan, DataFile, Overrides, Recording, RecordingError, Stream};
+use super::{ByteSpan, DataFile, Overrides, Recording, RecordingError, Storage, Stream};
 
 /// Opens a file of samples without a header.
 ///
@@ -27,11 +27,13 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Recording, RecordingEr
     Ok(Recording {
         name: stem(path).to_owned(),
         datatype,
+        storage: Storage::AsIs,
         num_channels: 1,
         sample_rate: overrides.sample_rate.or(hints.sample_rate),
         streams: vec![Stream {
             frequency: hints.frequency,
             spans: vec![ByteSpan { byte: 0, len }],
+            stamps: hints::start(path).map(|start| (0, start)).into_iter().collect(),
             ..Stream::default()
         }],
         sha512: None,
@@ -44,7 +46,12 @@ pub fn open(path: &Path, overrides: &Overrides) -> Result<Recording, RecordingEr
 /// What of the name is used, and that something in it is not.
 fn notes(path: &Path, hints: &Hints, overrides: &Overrides) -> Vec<String> {
     let sample_rate = hints.sample_rate.filter(|_| overrides.sample_rate.is_none());
-    let taken = hints::taken(path, &[("sample rate", sample_rate), ("centre frequency", hints.frequency)]);
+    let frequency = hints.frequency.filter(|_| overrides.frequency.is_none());
+    let taken = hints::taken(
+        path,
+        &[("sample rate", sample_rate), ("centre frequency", frequency)],
+        hints::start(path),
+    );
     let ambiguous = hints.is_ambiguous && overrides.sample_rate.is_none();
     let left_out = || {
         format!(

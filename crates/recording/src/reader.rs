@@ -86,7 +86,7 @@ impl Iterator for Frames<'_> {
         let Recording { data, sample_rate, streams, .. } = self.recording;
         let location = self.locations.next()?;
         let stream = streams.get(location.stream)?;
-        let bytes_per_instant = self.recording.bytes_per_instant();
+        let bytes_per_instant = self.recording.stored_bytes_per_instant();
         let mut bytes = vec![0; (location.len * bytes_per_instant) as usize];
         let mut read = || -> io::Result<()> {
             let mut rest = bytes.as_mut_slice();
@@ -103,7 +103,7 @@ impl Iterator for Frames<'_> {
             return Some(Err(RecordingError::reading(&data.path)(error)));
         }
         Some(Ok(RecordedFrame {
-            bytes,
+            bytes: self.recording.storage.unpack(bytes),
             position: location.position,
             frequency: stream.frequency,
             datetime: stream.datetime_at(location.offset, *sample_rate),

@@ -3,6 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use sferic_samples::Geolocation;
 
+/// A time further than this from where the count of samples puts it shows that samples are missing. Clocks
+/// that drift or count whole seconds stay below.
+pub(super) const GAP: SignedDuration = SignedDuration::from_secs(1);
+
 /// Samples that lie side by side in the data file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ByteSpan {

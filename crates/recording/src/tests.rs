@@ -196,7 +196,8 @@ fn raw_files_are_read_by_name_or_by_override() {
     assert!(recording.warnings[0].contains("last 1 bytes"));
     assert_eq!(read(recording, FRAME)[1].bytes, counting(32)[16..]);
 
-    let overrides = Overrides { datatype: Some(Datatype::Ci16Be), sample_rate: Some(1e6) };
+    let overrides =
+        Overrides { datatype: Some(Datatype::Ci16Be), sample_rate: Some(1e6), ..Overrides::default() };
     let recording = &open(&path, &overrides).unwrap()[0];
     assert_eq!(
         (recording.datatype, recording.sample_rate, recording.len()),
@@ -225,7 +226,7 @@ fn files_that_are_not_recordings_are_refused_with_what_is_supported() {
     assert!(error.is_usage() && error.to_string().contains("is a folder"), "{error}");
     let error = open(&folder.path().join("gone.cu8"), &Overrides::default()).unwrap_err();
     assert!(!error.is_usage() && error.to_string().contains("gone.cu8"), "{error}");
-    let raw = Overrides { datatype: Some(Datatype::Cu8), sample_rate: None };
+    let raw = Overrides { datatype: Some(Datatype::Cu8), ..Overrides::default() };
     assert_eq!(open(&folder.path().join("x.iq"), &raw).unwrap()[0].len(), 16);
 }
 
@@ -371,4 +372,22 @@ fn real_captures_are_read_whole() {
             assert_eq!(frames[0].geolocation, Some(Geolocation::point(8.798828, 46.499351)));
         }
     }
+}
+
+#[test]
+fn what_the_user_knows_better_holds_for_every_stream() {
+    let folder = TempDir::new().unwrap();
+    let captures = json!([
+        {"core:sample_start": 0, "core:frequency": 1e6},
+        {"core:sample_start": 8, "core:frequency": 2e6,
+         "core:geolocation": {"type": "Point", "coordinates": [9.0, 47.0]}},
+    ]);
+    sigmf(folder.path(), json!({}), captures, 32).unwrap();
+    let place = Geolocation::point(8.0, 46.0);
+    let overrides =
+        Overrides { frequency: Some(5e6), geolocation: Some(place.clone()), ..Overrides::default() };
+    let recording = open(&folder.path().join("x.sigmf-meta"), &overrides).unwrap().remove(0);
+    let frames = read(&recording, FRAME);
+    let seen: Vec<_> = frames.into_iter().map(|frame| (frame.frequency, frame.geolocation)).collect();
+    assert_eq!(seen, vec![(Some(5e6), Some(place)); 2]);
 }

@@ -1,4 +1,4 @@
-//! Durations as `"500ms"` and sizes as `"64MiB"`, in both directions without loss.
+//! Durations as `"500ms"`, sizes as `"64MiB"`, in both directions without loss; frequencies as `433.92M`.
 
 /// A [`std::time::Duration`] as text with a unit.
 pub mod duration {
@@ -90,5 +90,59 @@ pub mod size {
         let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
         let exact = units.into_iter().find(|&(_, bits)| bytes > 0 && bytes.is_multiple_of(1 << bits));
         exact.map_or_else(|| format!("{bytes}B"), |(unit, bits)| format!("{}{unit}", bytes >> bits))
+    }
+}
+
+/// Frequencies and sample rates as people write them.
+pub mod hertz {
+    /// Reads a number of hertz with or without `k`, `M` or `G`, and with or without `Hz` behind it, to the
+    /// nearest float64. `None` for what is no finite number.
+    ///
+    /// ```
+    /// use sferic_samples::units::hertz;
+    /// assert_eq!(hertz::parse("433.92M"), Some(433_920_000.0));
+    /// assert_eq!(hertz::parse("77.5 kHz"), Some(77_500.0));
+    /// assert_eq!(hertz::parse("2.4e6"), Some(2_400_000.0));
+    /// assert_eq!(hertz::parse("2.4e3k"), None);
+    /// ```
+    pub fn parse(text: &str) -> Option<f64> {
+        let text = text.trim();
+        let text = text.strip_suffix("Hz").unwrap_or(text).trim_end();
+        let power = match text.as_bytes().last()? {
+            b'k' | b'K' => 3,
+            b'M' => 6,
+            b'G' => 9,
+            _ => 0,
+        };
+        let value = if power == 0 {
+            text.parse::<f64>()
+        } else {
+            // As one decimal number, since 433.92 times a million is not 433920000.
+            format!("{}e{power}", text[..text.len() - 1].trim_end()).parse()
+        };
+        value.ok().filter(|value| value.is_finite())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::parse;
+
+        #[test]
+        fn units_are_exact_and_what_is_no_number_is_none() {
+            for (text, hertz) in [
+                ("1.024M", 1_024_000.0),
+                ("1090MHz", 1.09e9),
+                ("250K", 250e3),
+                ("2.4 GHz", 2.4e9),
+                ("-30k", -30e3),
+                ("48000", 48e3),
+                ("0", 0.0),
+            ] {
+                assert_eq!(parse(text), Some(hertz), "{text}");
+            }
+            for text in ["", "M", "Hz", "2.4m", "1e5M", "nan", "inf", "1,5M", "0x1M", "1MM", "infk"] {
+                assert_eq!(parse(text), None, "{text}");
+            }
+        }
     }
 }

@@ -2,16 +2,13 @@
 
 use std::path::Path;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 use sferic_samples::{Geolocation, datetime};
 
 use super::metadata::{Capture, Global, Whole};
+use crate::stream::GAP;
 use crate::{ByteSpan, DataFile, Stream};
-
-/// A `core:datetime` further than this from where the count of samples puts it shows that samples are
-/// missing. Clocks that drift or count whole seconds stay below.
-const GAP: SignedDuration = SignedDuration::from_secs(1);
 
 /// Where captures are in the data.
 pub struct Layout<'a> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::files::{find, stem};
 use super::name::datatype_of_name;
 use super::wav::Wav;
-use super::{DataFile, Overrides, Recording, RecordingError};
+use super::{DataFile, Overrides, Recording, RecordingError, Storage};
 use captures::Layout;
 use metadata::{Capture, Whole};
 pub use metadata::{Metadata, read};
@@ -105,6 +105,7 @@ pub fn recording(
         name,
         data,
         datatype,
+        storage: Storage::AsIs,
         num_channels,
         sample_rate,
         streams,

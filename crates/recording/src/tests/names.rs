@@ -35,7 +35,7 @@ fn data_without_metadata_is_raw_where_its_datatype_is_given() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("lost_433.92M_250k.sigmf-data");
     fs::write(&path, counting(20)).unwrap();
-    let overrides = Overrides { datatype: Some(Datatype::Cu8), sample_rate: None };
+    let overrides = Overrides { datatype: Some(Datatype::Cu8), ..Overrides::default() };
     let recording = &open(&path, &overrides).unwrap()[0];
     assert_eq!((recording.len(), recording.sample_rate), (10, Some(250e3)));
     assert!(recording.warnings[0].contains("lost_433.92M_250k.sigmf-meta"), "{:?}", recording.warnings);
@@ -81,7 +81,7 @@ fn names_of_gqrx_are_read_with_and_without_a_datatype() {
     let path = folder.path().join("gqrx_20230607_080910_145500000_1800000_fc.raw");
     fs::write(&path, counting(32)).unwrap();
     for (datatype, expected) in [(None, Datatype::Cf32Le), (Some(Datatype::Cu8), Datatype::Cu8)] {
-        let recording = &open(&path, &Overrides { datatype, sample_rate: None }).unwrap()[0];
+        let recording = &open(&path, &Overrides { datatype, ..Overrides::default() }).unwrap()[0];
         assert_eq!((recording.datatype, recording.sample_rate), (expected, Some(1.8e6)));
         assert_eq!((recording.streams[0].frequency, recording.notes.len()), (Some(145.5e6), 1));
     }

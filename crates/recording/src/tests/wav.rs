@@ -15,6 +15,16 @@ fn format(tag: u16, channels: u16, rate: u32, bits: u16) -> Vec<u8> {
     chunk(b"fmt ", &format)
 }
 
+/// The chunk with another number of bytes of a sample.
+fn with_block(mut format: Vec<u8>, block: u16) -> Vec<u8> {
+    format[20..22].copy_from_slice(&block.to_le_bytes());
+    format
+}
+
+fn kiwi(seconds: u32, nanoseconds: u32) -> Vec<u8> {
+    chunk(b"kiwi", &[vec![0, 0], [seconds, nanoseconds].map(u32::to_le_bytes).concat()].concat())
+}
+
 fn auxi(start: [u16; 8], centre: u32) -> Vec<u8> {
     let mut auxi = [start, start].concat().into_iter().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
     auxi.extend([centre, 0, 0, 0, 0, 0, 0, 0, 0].map(u32::to_le_bytes).concat());
@@ -80,15 +90,15 @@ fn the_header_says_datatype_and_rate() {
 fn centre_and_start_are_from_auxi_else_from_the_name() {
     let with = |auxi: Vec<u8>| riff(&[format(1, 2, 96_000, 16), auxi, chunk(b"data", &counting(80))]);
     let start = [2023, 6, 3, 7, 8, 9, 10, 250];
-    let name = "r_20230607_080910Z_14100kHz_RF.wav";
+    let (name, named) = ("r_20230607_080910Z_14100kHz_RF.wav", Some("2023-06-07T08:09:10Z"));
     for (bytes, centre, time, said, warnings) in [
         (with(auxi(start, 3_573_000)), Some(3_573e3), Some("2023-06-07T08:09:10.25Z"), 0, 0),
         (with(auxi(start, 0)), Some(14.1e6), Some("2023-06-07T08:09:10.25Z"), 1, 0),
-        (with(auxi([0; 8], 3_573_000)), Some(3_573e3), None, 0, 0),
-        (with(chunk(b"auxi", "<\0?\0x\0m\0l\0".repeat(16).as_bytes())), Some(14.1e6), None, 1, 1),
-        (with(auxi([2023, 6, 3, 7, 8, 9, 10, 32_767], 1)), Some(14.1e6), None, 1, 1),
-        (with(chunk(b"auxi", b"short")), Some(14.1e6), None, 1, 1),
-        (with(Vec::new()), Some(14.1e6), None, 1, 0),
+        (with(auxi([0; 8], 3_573_000)), Some(3_573e3), named, 1, 0),
+        (with(chunk(b"auxi", "<\0?\0x\0m\0l\0".repeat(16).as_bytes())), Some(14.1e6), named, 1, 1),
+        (with(auxi([2023, 6, 3, 7, 8, 9, 10, 32_767], 1)), Some(14.1e6), named, 1, 1),
+        (with(chunk(b"auxi", b"short")), Some(14.1e6), named, 1, 1),
+        (with(Vec::new()), Some(14.1e6), named, 1, 0),
     ] {
         let recording = opened(name, &bytes, &Overrides::default()).unwrap();
         let stream = &recording.streams[0];
@@ -148,7 +158,9 @@ fn sizes_that_were_never_written_or_are_wide_are_read() {
 fn unread_parts_are_reported() {
     let data = chunk(b"data", &counting(80));
     for (bytes, named) in [
-        (riff(&[format(1, 2, 96_000, 24), data.clone()]), "24-bit integers, read are"),
+        (riff(&[format(1, 2, 96_000, 12), data.clone()]), "12-bit integers, read are"),
+        (riff(&[with_block(format(1, 2, 96_000, 16), 6), data.clone()]), "says 6 bytes for 2 channels of 16"),
+        (riff(&[format(1, 2, 0, 16), data.clone()]), "says 0 samples per second"),
         (riff(&[format(3, 2, 96_000, 16), data.clone()]), "16-bit floats, read are"),
         (riff(&[format(6, 2, 8000, 8), data.clone()]), "format 6"),
         (riff(&[format(1, 1, 96_000, 16), data.clone()]), "1 channels, IQ has 2"),
@@ -186,4 +198,55 @@ fn a_dataset_in_wav_is_read_without_its_header() {
         assert_eq!(recording.streams[0].spans, [ByteSpan { byte: header, len: 20 }]);
         assert_eq!(recording.warnings.iter().any(|warning| warning.contains("core:header_bytes")), warns);
     }
+}
+
+#[test]
+fn samples_of_24_bits_are_the_same_share_of_full_scale() {
+    let folder = TempDir::new().unwrap();
+    let values = [0i32, 1, -1, 0x7f_ffff, -0x80_0000, 0x12_3456];
+    let packed: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()[..3].to_vec()).collect();
+    let path = folder.path().join("a.wav");
+    fs::write(&path, riff(&[format(1, 2, 96_000, 24), chunk(b"data", &packed)])).unwrap();
+    let recording = &open(&path, &Overrides::default()).unwrap()[0];
+    assert_eq!((recording.datatype, recording.len(), recording.warnings.len()), (Datatype::Ci32Le, 3, 0));
+    let frames = read(recording, Cut { frame: 2, hop: 1 });
+    let read: Vec<Vec<i32>> = frames
+        .iter()
+        .map(|frame| frame.bytes.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect())
+        .collect();
+    let wide = values.map(|value| value << 8);
+    assert_eq!(read, [&wide[..4], &wide[2..]]);
+    assert_eq!(recording.longest_frame(Cut { frame: 2, hop: 1 }), 16);
+}
+
+#[test]
+fn pieces_of_kiwisdr_are_read_with_their_times() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("20200813T065220Z_77500_HB9ODP_iq.wav");
+    // Thursday, 18 s ahead of UTC; 6 samples a piece at 1 kS/s. The first two stamps are stale, and before
+    // the fifth piece two seconds are missing.
+    let second = 4 * 86_400 + 6 * 3600 + 52 * 60 + 20 + 18;
+    let times = [(7, 0), (8, 0), (second, 512_000_000), (second, 518_000_000), (second + 2, 524_000_000)];
+    let bytes = counting(24 * 5);
+    let mut chunks = vec![format(1, 2, 1000, 16)];
+    for ((seconds, nanoseconds), piece) in times.into_iter().zip(bytes.chunks(24)) {
+        chunks.extend([kiwi(seconds, nanoseconds), chunk(b"data", piece)]);
+    }
+    fs::write(&path, riff(&chunks)).unwrap();
+    let recording = &open(&path, &Overrides::default()).unwrap()[0];
+    let lens: Vec<_> = recording.streams.iter().map(|stream| (stream.frequency, stream.len())).collect();
+    assert_eq!(lens, [(Some(77.5e3), 24), (Some(77.5e3), 6)]);
+    assert!(recording.warnings.is_empty(), "{:?}", recording.warnings);
+    let frames = read(recording, Cut { frame: 1, hop: 1 });
+    assert_eq!(frames.iter().flat_map(|frame| frame.bytes.clone()).collect::<Vec<_>>(), bytes);
+    let at = |index: usize| frames[index].datetime.unwrap().to_string();
+    assert_eq!(at(0), "2020-08-13T06:52:20.5Z");
+    assert_eq!(at(17), "2020-08-13T06:52:20.517Z");
+    assert_eq!(at(24), "2020-08-13T06:52:22.524Z");
+    // A name without a date: the week is not known.
+    let other = folder.path().join("other.wav");
+    fs::copy(&path, &other).unwrap();
+    let recording = &open(&other, &Overrides::default()).unwrap()[0];
+    assert!(recording.warnings[0].contains("GPS times are left out"), "{:?}", recording.warnings);
+    assert_eq!((recording.streams.len(), recording.streams[0].datetime_at(0, Some(1e3))), (1, None));
 }
