@@ -21,6 +21,7 @@ mod jetstream_again;
 mod jetstream_commands;
 mod jetstream_guards;
 mod jetstream_shared;
+mod live;
 mod load_judged;
 mod logs;
 mod metrics;

@@ -26,6 +26,15 @@ pub fn level(bytes: &[u8], datatype: Datatype) -> f64 {
     10.0 * (2.0 * sum / components as f64).log10()
 }
 
+/// Whether a frame is over the squelch, dB of full scale; without one, all are. So is one whose level is no
+/// number: who is to say what is wrong with its samples is the daemon.
+pub fn is_over(squelch: Option<f64>, bytes: &[u8], datatype: Datatype) -> bool {
+    squelch.is_none_or(|squelch| {
+        let level = level(bytes, datatype);
+        level > squelch || level.is_nan()
+    })
+}
+
 /// The sum of the components' squares, and how many there are. In groups, so that the sum of many is exact
 /// enough in float32 and the compiler vectorises it.
 fn power<D: Component>(bytes: &[u8]) -> (f64, usize) {
@@ -53,5 +62,8 @@ mod tests {
         let cu8: Vec<u8> = tone(12.75).flat_map(|(i, q)| [(127.5 + i) as u8, (127.5 + q) as u8]).collect();
         assert!((level(&cu8, Datatype::Cu8) + 20.0).abs() < 0.3);
         assert_eq!(level(&[0; 32], Datatype::Cf64Le), f64::NEG_INFINITY);
+        let over = |squelch| is_over(squelch, &cu8, Datatype::Cu8);
+        assert!(over(None) && over(Some(-21.0)) && !over(Some(-19.0)));
+        assert!(is_over(Some(0.0), &f32::NAN.to_le_bytes().repeat(2), Datatype::Cf32Le));
     }
 }

@@ -19,5 +19,5 @@ pub mod rtl_tcp;
 pub use clock::SampleClock;
 pub use endpoint::{Endpoint, EndpointError, Format, Transport};
 pub use framer::{FramedSamples, Framer};
-pub use level::level;
+pub use level::{is_over, level};
 pub use pace::Pace;

@@ -46,6 +46,10 @@ pub struct FrameCounts {
     pub without_subscriber: u64,
     /// Repeated outcomes.
     pub repeated: u64,
+    /// Frames that were not sent because of their level.
+    pub kept_back: u64,
+    /// Frames that their stream has not acknowledged in time.
+    pub unacknowledged: u64,
 }
 
 /// Timeouts.
@@ -57,7 +61,12 @@ pub struct Bounds {
     pub outcome: Option<Duration>,
     /// Timeout for a lost connection.
     pub connection: Duration,
+    /// Whether the frames are of live radio: a missing daemon or server is waited for, whatever the timeouts.
+    pub is_live: bool,
 }
+
+/// Maximum number of frames of live radio whose answer is looked for without `--wait`.
+const MAX_UNANSWERED: usize = 1024;
 
 /// The frames in flight. Without `--wait` there are none.
 pub struct InFlight<'a> {
@@ -141,20 +150,22 @@ impl<'a> InFlight<'a> {
         let mut waited = Duration::ZERO;
         if self.subjects.contains(&subject) {
             self.acknowledged(MAX_UNACKNOWLEDGED - 1).await?;
-            let as_request = self.waiting.is_some() || !self.held.by_none.contains(&subject);
+            let as_request =
+                self.waiting.is_some() || self.bounds.is_live || !self.held.by_none.contains(&subject);
             self.publish(&subject, message, as_request).await?;
         } else {
             while !self.has_subscriber(&subject, &message).await? {
                 let patience = self.bounds.subscriber;
-                if began.elapsed() >= patience {
+                let is_live = self.bounds.is_live;
+                if !is_live && began.elapsed() >= patience {
                     bail!("no daemon listens on {subject}: start one with `sferic run`");
                 }
                 if waited.is_zero() {
-                    self.output.say(format!(
-                        "no daemon listens on {subject} yet; waiting up to {patience:?} for one"
-                    ));
+                    let until = if is_live { String::new() } else { format!(" up to {patience:?}") };
+                    self.output.say(format!("no daemon listens on {subject} yet; waiting{until} for one"));
                 }
-                sleep_until((Instant::now() + RESEND_INTERVAL).min(began + patience)).await;
+                let again = Instant::now() + RESEND_INTERVAL;
+                sleep_until(if is_live { again } else { again.min(began + patience) }).await;
                 waited = began.elapsed();
             }
             self.subjects.insert(subject);
@@ -181,6 +192,10 @@ impl<'a> InFlight<'a> {
                 headers.insert("Sferic-Reply", answers_to.as_str());
             }
             self.held.unanswered.insert(number, subject.to_owned());
+            if self.held.unanswered.len() > MAX_UNANSWERED {
+                // Somebody who does not answer listens.
+                self.held.unanswered.pop_first();
+            }
             client.publish_with_reply_and_headers(subject.to_owned(), answers_to, headers, message).await?;
         } else {
             client.publish(subject.to_owned(), message).await?;
@@ -219,7 +234,19 @@ impl<'a> InFlight<'a> {
         let bound = self.bounds.connection;
         tokio::select! {
             _ = self.connection.settled() => Ok(()),
-            () = self.connection.lost(bound) => bail!("the connection to NATS was lost for over {bound:?}"),
+            () = self.connection.lost(bound), if !self.bounds.is_live => {
+                bail!("the connection to NATS was lost for over {bound:?}")
+            }
+        }
+    }
+
+    /// Handles answers for as long as it is polled.
+    ///
+    /// # Errors
+    /// As [`InFlight::until`].
+    pub async fn handle_answers(&mut self) -> anyhow::Result<()> {
+        loop {
+            self.step(Instant::now() + FAR).await?;
         }
     }
 
@@ -232,7 +259,11 @@ impl<'a> InFlight<'a> {
         while self.held.unacknowledged() > most {
             if Instant::now() >= give_up {
                 let (left, bound) = (self.held.unacknowledged(), self.bounds.connection);
-                bail!("the stream has not acknowledged {left} frames within {bound:?}");
+                if !self.bounds.is_live {
+                    bail!("the stream has not acknowledged {left} frames within {bound:?}");
+                }
+                self.counts.unacknowledged += left as u64;
+                self.held.unanswered.clear();
             }
             self.step(give_up).await?;
         }
@@ -325,7 +356,10 @@ impl<'a> InFlight<'a> {
         if let Some(Err(reason)) = acknowledged {
             bail!("the stream refuses frame {number}: {reason}");
         }
-        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        let Some(waiting) = &mut self.waiting else {
+            self.counts.without_subscriber += u64::from(is_unheard);
+            return Ok(());
+        };
         let outcome = match decoded {
             Err(error) if !is_unheard => {
                 // Its outcome may still come.

@@ -1,16 +1,19 @@
-//! `sferic publish`: publishes recordings as frames.
+//! `sferic publish`: publishes recordings and live radio as frames.
 
 mod args;
 mod held;
 mod in_flight;
+mod live;
 mod pace;
 mod plan;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
+use sferic_live::Endpoint;
 use sferic_recording::RecordedFrame;
 use sferic_settings::Settings;
 use sferic_telemetry::with_causes;
@@ -41,6 +44,10 @@ impl PublishArgs {
     /// `nats.publish_timeout`.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.connect.settings()?;
+        let is_address = |input: &OsString| input.to_str().is_some_and(Endpoint::is_address);
+        if self.inputs.iter().any(is_address) {
+            return live::run(&self, &settings).await;
+        }
         let plan = Plan::open(&self, &Output::plain())?;
         let connection = self.connect(&settings).await?;
         plan.check_size(connection.client().max_payload())?;
@@ -51,9 +58,10 @@ impl PublishArgs {
             subscriber: self.patience,
             outcome: self.wait.then_some(patience),
             connection: settings.nats.publish_timeout,
+            is_live: false,
         };
         let mut in_flight = InFlight::new(&connection, bounds, &output, self.json).await?;
-        let mut pacer = Pacer::new(self.rate);
+        let mut pacer = Pacer::new(self.rate.unwrap_or(Rate::Max));
         let played = self.play(&plan, &settings, &connection, &output, &mut in_flight, &mut pacer).await;
         // After an error too, outcomes of sent frames are awaited.
         let mut done = played.and(in_flight.finish().await);
@@ -61,8 +69,13 @@ impl PublishArgs {
             done = in_flight.confirm().await;
         }
         output.finish();
-        if in_flight.counts.sent > 0 && !in_flight.is_refused() {
-            self.summarise(&in_flight, &pacer, &output, patience);
+        if in_flight.counts.sent + in_flight.counts.kept_back > 0 && !in_flight.is_refused() {
+            self.summarise(&in_flight, pacer.until(in_flight.last_event), &output, patience);
+            if pacer.late > 0 {
+                let worst = pacer.latest_by.as_secs_f64() * 1e3;
+                let late = pacer.late;
+                output.say(format!("{late} frames were sent late, at most {worst:.0} ms after their time"));
+            }
         }
         done?;
 
@@ -120,6 +133,11 @@ impl PublishArgs {
             let seq = counters.entry(source).or_default();
             for frame in recording.frames(plan.cut)? {
                 let frame = frame?;
+                if !sferic_live::is_over(self.squelch, &frame.bytes, recording.datatype) {
+                    in_flight.counts.kept_back += 1;
+                    output.advance();
+                    continue;
+                }
                 let seconds =
                     recording.sample_rate.map_or(0.0, |rate| starts_at + frame.position as f64 / rate);
                 let due = pacer.due(in_flight.counts.sent, seconds);
@@ -129,7 +147,9 @@ impl PublishArgs {
                 }
                 let frame_id = Uuid::now_v7().to_string();
                 let message = self.message(planned, &frame, &frame_id, *seq).encode()?;
-                plan::check_size(recording, message.len() as u64, connection.client().max_payload())?;
+                let max_payload = connection.client().max_payload();
+                let (instant, bytes) = (recording.bytes_per_instant(), message.len() as u64);
+                plan::check_size(&recording.data, instant, bytes, max_payload)?;
                 let bound = settings.nats.publish_timeout;
                 anyhow::ensure!(
                     connection.is_up_within(bound).await,
@@ -169,9 +189,9 @@ impl PublishArgs {
         }
     }
 
-    fn summarise(&self, in_flight: &InFlight<'_>, pacer: &Pacer, output: &Output, patience: Duration) {
+    fn summarise(&self, in_flight: &InFlight<'_>, elapsed: Duration, output: &Output, patience: Duration) {
         let counts = &in_flight.counts;
-        let elapsed = pacer.until(in_flight.last_event).as_secs_f64();
+        let elapsed = elapsed.as_secs_f64();
         let mut line = format!(
             "{} frames sent in {elapsed:.2} s ({:.1} frames/s)",
             counts.sent,
@@ -189,8 +209,16 @@ impl PublishArgs {
             );
         }
         output.say(line);
+        if let Some(squelch) = self.squelch {
+            let kept_back = counts.kept_back;
+            output.say(format!("{kept_back} frames were kept back, at or below the squelch of {squelch} dB"));
+        }
         if counts.without_subscriber > 0 {
             output.say(format!("{} frames had no subscriber", counts.without_subscriber));
+        }
+        if counts.unacknowledged > 0 {
+            let frames = counts.unacknowledged;
+            output.say(format!("{frames} frames were not acknowledged by their stream, and may be lost"));
         }
         if in_flight.lost() > 0 {
             output.say(format!("{} frames got no outcome within {patience:?}", in_flight.lost()));
@@ -200,11 +228,6 @@ impl PublishArgs {
                 "{} outcomes came for frames that had theirs: is there more than one queue group?",
                 counts.repeated
             ));
-        }
-        if pacer.late > 0 {
-            let worst = pacer.latest_by.as_secs_f64() * 1e3;
-            output
-                .say(format!("{} frames were sent late, at most {worst:.0} ms after their time", pacer.late));
         }
     }
 }

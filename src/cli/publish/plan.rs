@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::path::{Path, PathBuf};
 
 use sferic_recording::{self as recording, Cut, Overrides, Recording, RecordingError};
@@ -38,10 +38,15 @@ impl Plan {
     /// # Errors
     /// A recording that cannot be read; [`Usage`] where it cannot be what was asked for.
     pub fn open(args: &PublishArgs, output: &Output) -> anyhow::Result<Self> {
-        let cut = Cut { frame: args.frame_samples, hop: args.hop.unwrap_or(args.frame_samples) };
-        let overrides = Overrides { datatype: args.datatype, sample_rate: args.sample_rate };
+        let cut = args.cut();
+        let overrides = Overrides {
+            datatype: args.datatype,
+            sample_rate: args.sample_rate,
+            frequency: args.frequency,
+            geolocation: args.position.clone(),
+        };
         let mut opened = Vec::new();
-        for path in &args.paths {
+        for path in args.inputs.iter().map(Path::new) {
             opened.extend(
                 recording::open(path, &overrides)
                     .map_err(usage)?
@@ -53,7 +58,7 @@ impl Plan {
         let mut starts_at = 0.0;
         for recording in without_companions(opened) {
             let data = &recording.data;
-            if args.rate == Rate::Realtime && recording.sample_rate.is_none() {
+            if args.rate == Some(Rate::Realtime) && recording.sample_rate.is_none() {
                 return Err(Usage(format!(
                     "{data}: --rate realtime needs the sample rate, give --sample-rate"
                 ))
@@ -88,24 +93,29 @@ impl Plan {
     /// Both sizes, and what to do.
     pub fn check_size(&self, max_payload: usize) -> anyhow::Result<()> {
         for Planned { recording, .. } in &self.recordings {
-            check_size(recording, recording.longest_frame(self.cut), max_payload)?;
+            let bytes = recording.longest_frame(self.cut);
+            check_size(&recording.data, recording.bytes_per_instant(), bytes, max_payload)?;
         }
         Ok(())
     }
 }
 
-/// Checks one message against the maximum payload of the server.
+/// Checks one message of `source` against the maximum payload of the server.
 ///
 /// # Errors
 /// Both sizes, and what to do.
-pub fn check_size(recording: &Recording, bytes: u64, max_payload: usize) -> anyhow::Result<()> {
+pub fn check_size(
+    source: &impl Display,
+    bytes_per_instant: u64,
+    bytes: u64,
+    max_payload: usize,
+) -> anyhow::Result<()> {
     // The other keys of a frame take less than this.
-    let most = (max_payload as u64).saturating_sub(1024) / recording.bytes_per_instant();
+    let most = (max_payload as u64).saturating_sub(1024) / bytes_per_instant;
     anyhow::ensure!(
         bytes <= max_payload as u64,
-        "{}: a frame is {bytes} bytes, the server's max_payload is {max_payload}: use --frame-samples \
+        "{source}: a frame is {bytes} bytes, the server's max_payload is {max_payload}: use --frame-samples \
          {most} or less, or raise it",
-        recording.data
     );
     Ok(())
 }
@@ -115,7 +125,7 @@ fn usage(error: RecordingError) -> anyhow::Error {
 }
 
 /// Removes data files whose metadata file is listed too, as the `*` of a shell does; the metadata says more.
-fn without_companions(opened: Vec<(&PathBuf, Recording)>) -> impl Iterator<Item = Recording> {
+fn without_companions(opened: Vec<(&Path, Recording)>) -> impl Iterator<Item = Recording> {
     let is_metadata =
         |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sigmf-meta"));
     // One file may be named in several ways.
@@ -133,7 +143,7 @@ fn without_companions(opened: Vec<(&PathBuf, Recording)>) -> impl Iterator<Item 
 /// Encodes a file name as one subject token, unambiguously: letters, digits, `-` and `_` stay, every other
 /// byte is `=` and two hexadecimal digits. Subjects allow more characters; keys of NATS and file names do
 /// not.
-fn source_of(name: &OsStr) -> String {
+pub fn source_of(name: &OsStr) -> String {
     let mut token = String::new();
     for byte in name.as_encoded_bytes() {
         match byte {
@@ -201,8 +211,9 @@ mod tests {
             write("c.cu8", "abcd"),
             folder.path().join("c.cu8"),
         ];
-        let opened =
-            paths.iter().map(|path| (path, recording::open(path, &Overrides::default()).unwrap().remove(0)));
+        let opened = paths
+            .iter()
+            .map(|path| (path.as_path(), recording::open(path, &Overrides::default()).unwrap().remove(0)));
         let kept: Vec<_> = without_companions(opened.collect())
             .map(|recording| recording.name.into_string().unwrap())
             .collect();
