@@ -1,4 +1,5 @@
-//! Recordings on disk: SigMF, WAV and raw IQ files, read frame by frame, and SigMF written.
+//! Recordings on disk: SigMF, WAV and raw IQ files, read frame by frame, and SigMF written. [`ring`] keeps
+//! frames with their outcomes.
 //!
 //! [`open`] takes a `.sigmf-meta` or `.sigmf-data` file (with its companion beside it, or the file that
 //! `core:dataset` names), a `.sigmf` archive with one recording or several, a WAV file, or a raw file whose
@@ -25,6 +26,7 @@ pub mod name;
 mod raw;
 mod reader;
 mod recording;
+pub mod ring;
 mod sigmf;
 mod stream;
 #[cfg(test)]

@@ -12,7 +12,12 @@ use super::RecordingError;
 use super::data::hex;
 
 /// The version of the SigMF specification that is written.
-const SIGMF_VERSION: &str = "1.2.5";
+pub(super) const SIGMF_VERSION: &str = "1.2.5";
+
+/// `core:recorder`.
+pub(super) fn recorder() -> &'static str {
+    concat!("sferic ", env!("CARGO_PKG_VERSION"))
+}
 
 /// What is written beside the samples.
 #[derive(Clone, Debug)]
@@ -70,7 +75,7 @@ impl SigmfWriter {
             "core:num_channels": self.num_channels,
             "core:version": SIGMF_VERSION,
             "core:description": self.description,
-            "core:recorder": concat!("sferic ", env!("CARGO_PKG_VERSION")),
+            "core:recorder": recorder(),
             "core:sha512": hex(&Sha512::digest(samples)),
             "core:extensions": [{"name": extension, "version": version, "optional": true}],
         });
