@@ -12,6 +12,8 @@ use sferic::cli::demo::DemoArgs;
 use sferic::cli::doctor::DoctorArgs;
 use sferic::cli::models::ModelsArgs;
 use sferic::cli::publish::PublishArgs;
+use sferic::cli::record::RecordArgs;
+use sferic::cli::replay::ReplayArgs;
 use sferic::cli::run::RunArgs;
 use sferic::cli::simulate::SimulateArgs;
 use sferic::cli::soak::SoakArgs;
@@ -33,6 +35,8 @@ enum Command {
     Demo(DemoArgs),
     Publish(Box<PublishArgs>),
     Watch(WatchArgs),
+    Record(RecordArgs),
+    Replay(Box<ReplayArgs>),
     Simulate(SimulateArgs),
     Bench(Box<BenchArgs>),
     Soak(Box<SoakArgs>),
@@ -73,6 +77,8 @@ impl Command {
             Self::Demo(args) => args.run().await,
             Self::Publish(args) => args.run().await,
             Self::Watch(args) => args.run().await,
+            Self::Record(args) => args.run().await,
+            Self::Replay(args) => args.run().await,
             Self::Simulate(args) => args.run().await,
             Self::Bench(args) => args.run().await,
             Self::Soak(args) => args.run().await,

@@ -25,6 +25,8 @@ pub struct Envelope {
     pub trace: TraceHeaders,
     /// The stream that delivered it, where it came from one.
     pub delivery: Option<Delivery>,
+    /// The message, where it is kept for a recording.
+    pub recorded: Option<Bytes>,
     /// The id of a frame that came in a batch or over HTTP, where its outcome goes to a stream. The `seq` of
     /// such a frame says nothing of frames that never arrived.
     pub direct_id: Option<String>,

@@ -19,6 +19,7 @@ use crate::http;
 use crate::models::ModelService;
 use crate::nats::jetstream::Monitor;
 use crate::nats::{Connection, Health, HealthStatus, Probe};
+use crate::recorder::{RecordCounts, Recorder};
 use crate::usage::UsageMeter;
 
 /// The sources of all metrics.
@@ -51,6 +52,8 @@ pub struct Metrics {
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
     /// What the process uses.
     pub usage: Arc<UsageMeter>,
+    /// What records frames, if that is configured.
+    pub recorder: Option<Arc<Recorder>>,
     /// Start of the daemon.
     pub started: SystemTime,
 }
@@ -68,6 +71,7 @@ impl Metrics {
         self.nats(&mut reading);
         self.exports(&mut reading);
         self.calls.read(&mut reading);
+        self.records(&mut reading);
         let to = &mut reading;
         for role in ActorRole::ALL {
             to.count(&metrics::ACTOR_RESTARTS, [role.as_str()], self.shared_state.restarts.of(role));
@@ -88,6 +92,21 @@ impl Metrics {
             to.count(&metrics::PROCESS_MEMORY, [], bytes);
         }
         reading
+    }
+
+    fn records(&self, to: &mut Reading) {
+        let Some(recorder) = &self.recorder else { return };
+        let RecordCounts { recorded, passed_over, undecodable, dropped, bytes, removed } = recorder.counts();
+        for (result, count) in [
+            ("recorded", recorded),
+            ("passed_over", passed_over),
+            ("undecodable", undecodable),
+            ("dropped", dropped),
+        ] {
+            to.count(&metrics::RECORD_FRAMES, [result], count);
+        }
+        to.count(&metrics::RECORD_BYTES, [], bytes);
+        to.count(&metrics::RECORD_REMOVED, [], removed);
     }
 
     fn frames(&self, to: &mut Reading) {

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
 use configs::{breaker_config, canary_limits, export_options, pipeline_config, trace_options};
 use control::Control;
 pub use decoder::FrameDecoder;
@@ -31,6 +32,7 @@ pub use missed::Unseen;
 use readiness::{Lifecycle, Readiness};
 use sferic_actors::breaker::Circuits;
 use sferic_actors::pipeline::{Pipeline, Ports, SharedState};
+use sferic_actors::ports::OutcomeSink;
 use sferic_actors::task::Task;
 use sferic_onnx::runners;
 use sferic_samples::BufferPool;
@@ -45,6 +47,7 @@ use crate::http;
 use crate::model_state::Keeper;
 use crate::models::{ModelService, Sources, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
+use crate::recorder::{Choice, Recorder, Tapped, keep_messages};
 use crate::shared_cache;
 use crate::usage::UsageMeter;
 
@@ -69,6 +72,7 @@ pub struct App {
     background: Vec<Task>,
     shadows: ShadowThread,
     keeper: Option<Arc<Keeper>>,
+    recorder: Option<Arc<Recorder>>,
     streams: Option<StreamParts>,
     http: Option<http::Server>,
     traces: Option<Arc<Traces>>,
@@ -123,7 +127,13 @@ impl App {
         };
         let sink = Judged::new(sink, Arc::clone(&canaries));
         let instance = uuid::Uuid::now_v7().to_string();
-        let (source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
+        let (mut source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
+        let recorder = recorder(settings)?;
+        let mut sink: Arc<dyn OutcomeSink> = sink;
+        if let Some(recorder) = &recorder {
+            source = keep_messages(source, Arc::clone(recorder));
+            sink = Tapped::new(sink, Arc::clone(recorder));
+        }
         let readiness = Arc::new(Readiness {
             lifecycle: Lifecycle::default(),
             connection: connection.clone(),
@@ -185,6 +195,7 @@ impl App {
             calls: Arc::clone(pages.calls()),
             health: Arc::clone(&health),
             usage,
+            recorder: recorder.clone(),
             started,
         };
         let metrics: ReadMetrics = Arc::new(move || metrics.read());
@@ -244,6 +255,7 @@ impl App {
             background,
             shadows,
             keeper,
+            recorder,
             streams,
             http,
             traces,
@@ -311,6 +323,12 @@ impl App {
             // What was changed last is kept, too.
             let _ = tokio::time::timeout(KEPT_WITHIN.min(self.bound), keeper.look()).await;
         }
+        if let Some(recorder) = self.recorder {
+            let closing = tokio::task::spawn_blocking(move || recorder.close());
+            if tokio::time::timeout(self.bound, closing).await.is_err() {
+                tracing::warn!("what was queued could not be recorded in time");
+            }
+        }
         drop((self.background, self.shadows));
         self.service.stop().await;
         self.connection.close(self.bound).await;
@@ -335,6 +353,19 @@ impl App {
             "stopped"
         );
     }
+}
+
+/// What records frames, where that is wanted.
+fn recorder(settings: &Settings) -> anyhow::Result<Option<Arc<Recorder>>> {
+    let record = &settings.record;
+    if record.folder.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let source = given(&record.source).map(str::to_owned);
+    let choice = Choice { rule: record.rule, source, model: given(&record.model).map(str::to_owned) };
+    let recorder = Recorder::start(&record.folder, record.max_bytes, choice).context("`record.folder`")?;
+    tracing::info!(folder = %record.folder.display(), rule = %record.rule, "recording frames with their outcomes");
+    Ok(Some(Arc::new(recorder)))
 }
 
 async fn sweep(buffers: BufferPool, ttl: Duration) {

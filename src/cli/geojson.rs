@@ -3,7 +3,8 @@
 use geographiclib_rs::{DirectGeodesic, Geodesic};
 use serde_json::{Map, Value, json};
 
-use super::outcome::{Json, Outcome};
+use super::outcome::Outcome;
+use crate::msgpack_json::Json;
 
 /// Points on the ellipse's outline.
 const VERTICES: u32 = 64;

@@ -37,6 +37,11 @@ fn arrival(message: Message, skip: usize, replies: &Replies) -> Arrival {
     Arrival { payload: message.payload, envelope, origin, received_at, refused }
 }
 
+/// How a message is written, by its headers.
+pub fn encoding_of(message: &Message) -> Encoding {
+    message.headers.as_ref().map(from_headers).unwrap_or_default().encoding
+}
+
 /// What subject and headers say, and the failure of a frame that must not be run; `skip` is the length of the
 /// subject before the source.
 pub(super) fn envelope(message: &Message, skip: usize) -> (Envelope, Option<Failure>) {

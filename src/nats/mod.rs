@@ -24,7 +24,7 @@ pub mod words;
 
 pub use batches::BatchService;
 pub use connection::{Connection, connect, connect_when_there};
-pub use frames::subscribe;
+pub use frames::{encoding_of, subscribe};
 pub use input::{Frames, Input, InputSwitch};
 pub use keeper::Traffic;
 pub use no_connection::NoConnection;

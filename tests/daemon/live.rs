@@ -36,12 +36,9 @@ async fn ended(publisher: Child) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-fn interrupt(publisher: &Child) {
-    let pid = i32::try_from(publisher.id().unwrap()).unwrap();
-    // SAFETY: `kill` takes no pointers.
-    #[allow(unsafe_code)]
-    let sent = unsafe { libc::kill(pid, libc::SIGINT) };
-    assert_eq!(sent, 0);
+async fn interrupt(publisher: &Child) {
+    let pid = publisher.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", "INT", &pid]).status().await.unwrap().success());
 }
 
 /// The answers of a daemon by seq, without what differs between any two runs.
@@ -139,7 +136,7 @@ async fn every_way_in_gives_the_same_answers_as_sigmf() {
         out += &(line + "\n");
         outcomes += 1;
     }
-    interrupt(&publisher);
+    interrupt(&publisher).await;
     let (code, _, err) = ended(publisher).await;
     assert_eq!((code, answers(&out)), (0, expected.clone()), "{err}");
 
@@ -218,7 +215,7 @@ async fn a_receiver_is_set_and_waited_for() {
     let frame = frame(&mut frames).await;
     // No half of a frame from before.
     assert_eq!((frame["seq"].as_u64(), bytes(&frame)[0]), (Some(2), 100));
-    interrupt(&publisher);
+    interrupt(&publisher).await;
     let (code, _, err) = ended(publisher).await;
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("connected, R820T, 29 gains"), "{err}");
@@ -358,7 +355,7 @@ async fn the_sinks_of_gnu_radio_are_read() {
             }
             sink.until("sent").await;
         }
-        interrupt(&publisher);
+        interrupt(&publisher).await;
         let (code, _, err) = ended(publisher).await;
         assert_eq!(code, 0, "{err}");
         assert!(err.contains(&format!("connected, {kind}")), "{err}");

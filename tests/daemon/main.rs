@@ -35,6 +35,7 @@ mod oip_judged;
 mod publishing;
 mod readiness;
 mod receiver;
+mod recording;
 mod redis_server;
 mod registry;
 mod service;

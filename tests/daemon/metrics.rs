@@ -52,6 +52,8 @@ async fn a_scrape_holds_every_metric_and_the_outcome_law() {
     settings.http.listen = "127.0.0.1:0".into();
     settings.limits.per_source_share = 2.0 / 256.0;
     settings.telemetry.max_sources = 1;
+    let records = tempfile::TempDir::new().unwrap();
+    settings.record.folder = records.path().to_owned();
     // Nobody is there; the metrics of the export are.
     settings.telemetry.otlp_endpoint = "http://127.0.0.1:9".into();
     let app = App::start(&settings).await.unwrap();

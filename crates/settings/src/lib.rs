@@ -14,6 +14,7 @@ mod load;
 mod models;
 mod operation;
 mod pipeline;
+mod record;
 mod redact;
 mod secrets;
 mod shared_cache;
@@ -33,6 +34,7 @@ pub use load::{load, load_with_env};
 pub use models::{Canary, ModelRepository, ModelSource, SourceKind};
 pub use operation::{LogFormat, Onnx, Shutdown, Telemetry};
 pub use pipeline::{Cache, Output, Pool, Preprocess};
+pub use record::Record;
 pub use shared_cache::{SharedCacheSettings, SharedKind};
 pub use transport::{Http, Mode, Nats};
 pub use unbuilt::UNBUILT;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub gather: Gather,
     /// How predictions are stated.
     pub output: Output,
+    /// Recordings of frames with their outcomes.
+    pub record: Record,
     /// The HTTP interface.
     pub http: Http,
     /// Restarts of failed actors.
@@ -109,6 +113,7 @@ impl Settings {
         self.buffers.validate(check.section("buffers"));
         self.gather.validate(check.section("gather"));
         self.output.validate(check.section("output"));
+        self.record.validate(check.section("record"));
         self.http.validate(check.section("http"));
         operation::validate_supervision(&self.supervision, check.section("supervision"));
         self.shutdown.validate(check.section("shutdown"));

@@ -9,8 +9,8 @@ use sferic_recording::{Cut, name};
 use sferic_samples::units::hertz;
 use sferic_samples::{Datatype, Geolocation};
 
-use super::pace::Rate;
 use crate::cli::ConnectArgs;
+use crate::cli::sending::Rate;
 
 /// Publishes recordings or live radio as frames: SigMF (.sigmf-meta, .sigmf-data, .sigmf archives), WAV or raw
 /// IQ files; standard input (-), rtl_tcp, GNU Radio over ZeroMQ.

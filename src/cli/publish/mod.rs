@@ -1,10 +1,7 @@
 //! `sferic publish`: publishes recordings and live radio as frames.
 
 mod args;
-mod held;
-mod in_flight;
 mod live;
-mod pace;
 mod plan;
 
 use std::collections::HashMap;
@@ -22,15 +19,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::output::Output;
+use super::sending::{Bounds, GRACE, InFlight, Pacer, Rate};
 use crate::nats::{self, Connection, NoConnection};
 pub use args::PublishArgs;
-use in_flight::{Bounds, InFlight};
-use pace::Pacer;
-pub use pace::Rate;
 use plan::{Plan, Planned};
-
-/// Time that an answer may take beyond the time budget.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Interval of attempts to connect to a server.
 const RETRY: Duration = Duration::from_millis(200);
@@ -91,6 +83,7 @@ impl PublishArgs {
             anyhow::bail!("the connection was lost {reconnects} times meanwhile, and with it perhaps frames");
         }
         let is_complete = in_flight.lost() == 0 && in_flight.counts.repeated == 0;
+        drop(in_flight);
         connection.close(settings.nats.publish_timeout).await;
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

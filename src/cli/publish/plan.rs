@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use sferic_recording::{self as recording, Cut, Overrides, Recording, RecordingError};
 
 use super::args::PublishArgs;
-use super::pace::Rate;
 use crate::cli::Usage;
 use crate::cli::output::Output;
+use crate::cli::sending::Rate;
 
 /// A recording and the source it is published as.
 #[derive(Clone, Debug)]

@@ -4,10 +4,12 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Which frames are recorded, by their outcomes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Rule {
     /// Every one.
     #[default]
@@ -48,6 +50,20 @@ impl FromStr for Rule {
             }
         };
         rule.ok_or_else(|| NoRule(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Rule {
+    type Error = NoRule;
+
+    fn try_from(text: String) -> Result<Self, NoRule> {
+        text.parse()
+    }
+}
+
+impl From<Rule> for String {
+    fn from(rule: Rule) -> Self {
+        rule.to_string()
     }
 }
 

@@ -171,6 +171,13 @@ catalogue! {
         "Frames on which the model failed";
     BREAKER_SLOW: Counter "sferic.breaker.slow" "{frame}" ["model" "version"]
         "Frames whose run was slow, by breaker.slow_call";
+    // Recordings of frames with their outcomes.
+    RECORD_FRAMES: Counter "sferic.record.frames" "{frame}" ["result"]
+        "Frames that were recorded, passed over by the rule, undecodable, or dropped for want of room";
+    RECORD_BYTES: Gauge "sferic.record.size" "By" []
+        "Bytes of the folder's recordings";
+    RECORD_REMOVED: Counter "sferic.record.removed" "{recording}" []
+        "Recordings that were removed for room";
     // The connection to NATS.
     NATS_CONNECTED: Gauge "sferic.nats.connected" "" [] "1 while the connection is up";
     NATS_CONNECTS: Counter "sferic.nats.connects" "{connection}" [] "Connections made, including the first";

@@ -25,11 +25,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::in_flight::{Bounds, InFlight};
+use super::PublishArgs;
 use super::plan::{check_size, source_of};
-use super::{GRACE, PublishArgs};
 use crate::cli::Usage;
 use crate::cli::output::Output;
+use crate::cli::sending::{Bounds, GRACE, InFlight};
 use crate::nats::{self, Connection};
 use crate::shutdown;
 use feed::{Feed, FeedCounts, LiveFrame};
@@ -132,6 +132,7 @@ pub async fn run(args: &PublishArgs, settings: &Settings) -> anyhow::Result<Exit
         anyhow::bail!("no frame was sent: no daemon listens; start one with `sferic run`");
     }
     let is_complete = in_flight.lost() == 0 && in_flight.counts.repeated == 0;
+    drop(in_flight);
     connection.close(settings.nats.publish_timeout).await;
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

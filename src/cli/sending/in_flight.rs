@@ -82,6 +82,7 @@ pub struct InFlight<'a> {
     waiting: Option<Outstanding>,
     output: &'a Output,
     json: bool,
+    observer: Option<Box<dyn FnMut(u64, &Outcome) + Send + 'a>>,
     /// When the last frame was sent or answered.
     pub last_event: Instant,
     /// Counts of the finished frames.
@@ -125,6 +126,7 @@ impl<'a> InFlight<'a> {
             waiting,
             output,
             json,
+            observer: None,
             last_event: Instant::now(),
             counts: FrameCounts::default(),
         };
@@ -140,21 +142,39 @@ impl<'a> InFlight<'a> {
         self.waiting.as_ref().map(|_| format!("{}.*", self.inbox))
     }
 
+    /// Calls `observer` with the number of each frame and its outcome, instead of printing that.
+    pub fn observe(&mut self, observer: impl FnMut(u64, &Outcome) + Send + 'a) {
+        self.observer = Some(Box::new(observer));
+    }
+
     /// Sends a frame; the first frame of a subject is repeated until there is a subscriber. Returns how long
     /// there was none.
     ///
     /// # Errors
     /// The connection is closed or lost, the server refuses the subject, or there is no subscriber in time.
     pub async fn send(&mut self, subject: String, message: Bytes) -> anyhow::Result<Duration> {
+        self.send_as(subject, None, message).await
+    }
+
+    /// The same, with a message id, by which a stream knows a frame that it has.
+    ///
+    /// # Errors
+    /// As [`InFlight::send`].
+    pub async fn send_as(
+        &mut self,
+        subject: String,
+        id: Option<&str>,
+        message: Bytes,
+    ) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let mut waited = Duration::ZERO;
         if self.subjects.contains(&subject) {
             self.acknowledged(MAX_UNACKNOWLEDGED - 1).await?;
             let as_request =
                 self.waiting.is_some() || self.bounds.is_live || !self.held.by_none.contains(&subject);
-            self.publish(&subject, message, as_request).await?;
+            self.publish(&subject, id, message, as_request).await?;
         } else {
-            while !self.has_subscriber(&subject, &message).await? {
+            while !self.has_subscriber(&subject, id, &message).await? {
                 let patience = self.bounds.subscriber;
                 let is_live = self.bounds.is_live;
                 if !is_live && began.elapsed() >= patience {
@@ -178,7 +198,13 @@ impl<'a> InFlight<'a> {
         Ok(waited)
     }
 
-    async fn publish(&mut self, subject: &str, message: Bytes, as_request: bool) -> anyhow::Result<()> {
+    async fn publish(
+        &mut self,
+        subject: &str,
+        id: Option<&str>,
+        message: Bytes,
+        as_request: bool,
+    ) -> anyhow::Result<()> {
         let number = self.counts.sent;
         if let Some(waiting) = &mut self.waiting {
             waiting.pending.insert(number, Instant::now() + waiting.patience);
@@ -187,6 +213,9 @@ impl<'a> InFlight<'a> {
         if as_request {
             let answers_to = format!("{}.{number}", self.inbox);
             let mut headers = HeaderMap::new();
+            if let Some(id) = id {
+                headers.insert("Nats-Msg-Id", id);
+            }
             if self.waiting.is_some() {
                 // The reply to a request is the acknowledgement of the stream, where there is one.
                 headers.insert("Sferic-Reply", answers_to.as_str());
@@ -197,6 +226,9 @@ impl<'a> InFlight<'a> {
                 self.held.unanswered.pop_first();
             }
             client.publish_with_reply_and_headers(subject.to_owned(), answers_to, headers, message).await?;
+        } else if let Some(id) = id {
+            let headers = HeaderMap::from_iter([("Nats-Msg-Id".parse()?, id.into())]);
+            client.publish_with_headers(subject.to_owned(), headers, message).await?;
         } else {
             client.publish(subject.to_owned(), message).await?;
         }
@@ -206,9 +238,14 @@ impl<'a> InFlight<'a> {
     /// Sends the frame as a request, because the server answers a request without a subscriber. Returns
     /// whether there is one; a user who may not subscribe to an inbox gets no answer, and the frame counts as
     /// received.
-    async fn has_subscriber(&mut self, subject: &str, message: &Bytes) -> anyhow::Result<bool> {
+    async fn has_subscriber(
+        &mut self,
+        subject: &str,
+        id: Option<&str>,
+        message: &Bytes,
+    ) -> anyhow::Result<bool> {
         let number = self.counts.sent;
-        self.publish(subject, message.clone(), true).await?;
+        self.publish(subject, id, message.clone(), true).await?;
         self.settle().await?;
         let refused = refusal::of_any(self.connection, Action::Publish, [&subject.to_owned()]).now_or_never();
         let mut has_subscriber = refused.is_none();
@@ -385,6 +422,10 @@ impl<'a> InFlight<'a> {
         match outcome.code() {
             Some(code) => *self.counts.failures.entry(code.to_owned()).or_default() += 1,
             None => self.counts.predictions += 1,
+        }
+        if let Some(observer) = &mut self.observer {
+            observer(number, &outcome);
+            return Ok(());
         }
         let written = if self.json { self.output.line(outcome.json()) } else { self.output.line(&outcome) };
         written.context("cannot write to standard output")

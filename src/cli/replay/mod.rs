@@ -1,0 +1,239 @@
+//! `sferic replay`: recorded frames again, and whether their answers are the recorded ones.
+
+mod compare;
+mod stream;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use futures::StreamExt;
+use futures::stream::{self as streams, BoxStream};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use sferic_recording::ring::{RecordedOutcome, recorded};
+use sferic_samples::Datatype;
+use sferic_settings::Settings;
+use uuid::Uuid;
+
+use super::outcome::Outcome;
+use super::output::Output;
+use super::sending::{Bounds, GRACE, InFlight, Pacer, Rate};
+use super::{ConnectArgs, Usage};
+use crate::nats::{self, Connection};
+use crate::recorder::message;
+use compare::Comparison;
+use stream::Range;
+
+/// How long a daemon is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sends recorded frames again, and with --compare says whether their answers are the recorded ones.
+///
+/// The frames go to <prefix>.frames.replay.<source>, with their ids, and no answer comes from a cache. With
+/// --stream they are read from the stream of frames instead of a recording, and their outcomes from that of
+/// outcomes.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+--compare: labels have to be the same, scores and tensors within 1e-5, positions within 1e-4 of the smaller \
+sigma; the exit code is 0 when all are. Answers that are equal in every bit are counted beside. Frames whose \
+recorded outcome is none, or a failure that may pass (retryable), are sent and not compared.
+
+Examples:
+  sferic replay records --compare
+  sferic replay records --compare --model modulation@2 --rate max
+  sferic replay --stream --since 2026-11-28T18:00:00Z --until 2026-11-28T18:05:00Z --compare --json")]
+pub struct ReplayArgs {
+    /// Folders or metadata files that `sferic record` or the daemon has written.
+    #[arg(value_name = "DIR", required_unless_present = "stream", conflicts_with = "stream")]
+    pub paths: Vec<PathBuf>,
+    /// Read the frames from the stream `jetstream.frames_stream`.
+    #[arg(long)]
+    pub stream: bool,
+    /// The first sequence in the stream.
+    #[arg(long, value_name = "N", requires = "stream")]
+    pub from: Option<u64>,
+    /// The last sequence in the stream.
+    #[arg(long, value_name = "N", requires = "stream")]
+    pub to: Option<u64>,
+    /// Frames published since then, such as 2026-11-28T18:00:00Z.
+    #[arg(long, value_name = "TIME", requires = "stream", conflicts_with = "from")]
+    pub since: Option<Timestamp>,
+    /// Frames published until then.
+    #[arg(long, value_name = "TIME", requires = "stream")]
+    pub until: Option<Timestamp>,
+    /// Frames per second; `realtime`: as they came; `max`: as fast as they are answered.
+    #[arg(long, value_name = "N|realtime|max", default_value = "realtime")]
+    pub rate: Rate,
+    /// Ask this model, `name` or `name@version` [default: the one that each frame has asked].
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Compare the answers with the recorded ones.
+    #[arg(long)]
+    pub compare: bool,
+    /// Print JSON: with --compare one object, else each outcome.
+    #[arg(long)]
+    pub json: bool,
+    /// Where to connect to.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// A frame that is sent again.
+pub struct Item {
+    source: String,
+    received_at: Timestamp,
+    /// Without the samples.
+    keys: Map<String, Value>,
+    /// The recorded outcome; null where there is none.
+    outcome: Value,
+    datatype: Datatype,
+    samples: Vec<u8>,
+}
+
+/// What is compared, and what is still to be: frame ids and recorded outcomes by number.
+#[derive(Default)]
+struct Comparing {
+    comparison: Comparison,
+    expected: HashMap<u64, (String, Value)>,
+}
+
+impl ReplayArgs {
+    /// Runs the command: 0 when every frame was answered, and with `--compare` as recorded; else 1.
+    ///
+    /// # Errors
+    /// Recordings that cannot be read, no connection, or no daemon.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = self.connect.settings()?;
+        let connection = nats::connect(&settings.nats, "sferic replay").await?;
+        let (frames, count) = self.frames(&connection, &settings).await?;
+        let output = Output::with_bar(count);
+        let patience = settings.limits.max_timeout + GRACE;
+        let bounds = Bounds {
+            subscriber: PATIENCE,
+            outcome: Some(patience),
+            connection: settings.nats.publish_timeout,
+            is_live: false,
+        };
+        let comparing = Arc::<Mutex<Comparing>>::default();
+        let mut in_flight = InFlight::new(&connection, bounds, &output, self.json).await?;
+        if self.compare {
+            let comparing = Arc::clone(&comparing);
+            in_flight.observe(move |number, outcome| lock(&comparing).take(number, outcome));
+        }
+        let played = self.play(frames, &settings, &connection, &mut in_flight, &comparing).await;
+        let mut done = played.and(in_flight.finish().await);
+        if done.is_ok() {
+            done = in_flight.confirm().await;
+        }
+        output.finish();
+        let (sent, lost) = (in_flight.counts.sent, in_flight.lost() + in_flight.counts.without_subscriber);
+        drop(in_flight);
+        done?;
+        connection.close(settings.nats.publish_timeout).await;
+        let mut comparing = lock(&comparing);
+        if !self.compare {
+            output.say(format!("{sent} frames sent again, {lost} without an outcome"));
+            return Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        let unanswered = comparing.expected.len() as u64;
+        comparing.comparison.unanswered(unanswered);
+        let comparison = &comparing.comparison;
+        if self.json {
+            output.line(serde_json::to_string(comparison)?)?;
+        } else {
+            for line in comparison.to_string().lines() {
+                output.line(line)?;
+            }
+        }
+        Ok(if comparison.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// The frames in the order in which they came, and how many there are at most.
+    async fn frames(
+        &self,
+        connection: &Connection,
+        settings: &Settings,
+    ) -> anyhow::Result<(BoxStream<'static, anyhow::Result<Item>>, u64)> {
+        if self.stream {
+            let range = Range {
+                from: self.from.unwrap_or(0),
+                to: self.to.unwrap_or(u64::MAX),
+                since: self.since,
+                until: self.until,
+            };
+            return stream::frames(connection, settings, range).await;
+        }
+        let mut frames = Vec::new();
+        for path in &self.paths {
+            frames
+                .extend(recorded(path).map_err(|error| Usage(sferic_telemetry::with_causes(&error.into())))?);
+        }
+        frames.sort_by_key(|frame| frame.received_at);
+        let count = frames.len() as u64;
+        let items = streams::iter(frames).map(|frame: RecordedOutcome| {
+            let samples = frame.samples()?;
+            let RecordedOutcome { source, received_at, frame: keys, outcome, datatype, .. } = frame;
+            Ok(Item { source, received_at, keys, outcome, datatype, samples })
+        });
+        Ok((items.boxed(), count))
+    }
+
+    async fn play(
+        &self,
+        mut frames: BoxStream<'static, anyhow::Result<Item>>,
+        settings: &Settings,
+        connection: &Connection,
+        in_flight: &mut InFlight<'_>,
+        comparing: &Mutex<Comparing>,
+    ) -> anyhow::Result<()> {
+        let mut pacer = Pacer::new(self.rate);
+        let mut first = None;
+        while let Some(item) = frames.next().await {
+            let mut item = item?;
+            let first = *first.get_or_insert(item.received_at);
+            let seconds = item.received_at.duration_since(first).as_secs_f64();
+            let number = in_flight.counts.sent;
+            in_flight.until(pacer.due(number, seconds)).await?;
+            if in_flight.counts.without_subscriber > 0 {
+                anyhow::bail!("no daemon listens any more");
+            }
+            let subject = format!("{}.frames.replay.{}", settings.nats.prefix, item.source);
+            let id = item.keys.get("frame_id").and_then(Value::as_str).unwrap_or("?").to_owned();
+            let message = message(&item.keys, item.samples, item.datatype, self.model.as_deref())
+                .with_context(|| format!("frame {id} of {} cannot be sent", item.source))?;
+            let max_payload = connection.client().max_payload();
+            anyhow::ensure!(
+                message.len() <= max_payload,
+                "frame {id} is {} bytes, the server's max_payload is {max_payload}: raise it",
+                message.len()
+            );
+            {
+                let mut comparing = lock(comparing);
+                if comparing.comparison.sent(&item.outcome) {
+                    comparing.expected.insert(number, (id, item.outcome.take()));
+                }
+            }
+            let new_id = Uuid::now_v7().to_string();
+            pacer.postpone(in_flight.send_as(subject, Some(&new_id), message.into()).await?);
+        }
+        Ok(())
+    }
+}
+
+impl Comparing {
+    fn take(&mut self, number: u64, outcome: &Outcome) {
+        if let Some((id, recorded)) = self.expected.remove(&number) {
+            let answer = serde_json::from_str(&outcome.json()).unwrap_or_default();
+            self.comparison.answered(&id, &recorded, &answer);
+        }
+    }
+}
+
+fn lock(comparing: &Mutex<Comparing>) -> std::sync::MutexGuard<'_, Comparing> {
+    comparing.lock().unwrap_or_else(PoisonError::into_inner)
+}

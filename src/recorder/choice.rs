@@ -1,0 +1,99 @@
+//! Which frames are recorded.
+
+use serde_json::Value;
+use sferic_recording::ring::Rule;
+
+/// Frames that are played again are not recorded again.
+const REPLAYED: &str = "replay.";
+
+/// Whether a source is that of frames which are played again.
+pub fn is_replayed(source: &str) -> bool {
+    source.starts_with(REPLAYED)
+}
+
+/// Which frames are recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// By outcome.
+    pub rule: Rule,
+    /// Of these sources alone, with the wildcards of NATS.
+    pub source: Option<String>,
+    /// Of this model alone.
+    pub model: Option<String>,
+}
+
+impl Choice {
+    /// Whether frames of this source may be recorded.
+    pub fn takes_source(&self, source: &str) -> bool {
+        !is_replayed(source) && self.source.as_deref().is_none_or(|pattern| matches(pattern, source))
+    }
+
+    /// Whether a frame of this outcome is recorded.
+    pub fn takes(&self, outcome: &Value) -> bool {
+        let is_of_model = self.model.as_deref().is_none_or(|model| outcome["model"] == model);
+        is_of_model
+            && self.rule.takes(outcome)
+            && outcome["frame_id"].as_str().is_none_or(|id| self.rule.takes_id(id))
+    }
+}
+
+/// Whether a text is sources as NATS writes them: tokens, `*` for any one, `>` for the rest.
+pub fn is_pattern(text: &str) -> bool {
+    let tokens: Vec<&str> = text.split('.').collect();
+    let is_token = |(index, token): (usize, &&str)| match *token {
+        "*" => true,
+        ">" => index + 1 == tokens.len(),
+        token => !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && c != '*' && c != '>'),
+    };
+    tokens.iter().enumerate().all(is_token)
+}
+
+fn matches(pattern: &str, source: &str) -> bool {
+    let (mut pattern, mut source) = (pattern.split('.'), source.split('.'));
+    loop {
+        match (pattern.next(), source.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some(wanted), Some(token)) if wanted == "*" || wanted == token => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sources_are_chosen_as_nats_does() {
+        for (pattern, source, taken) in [
+            (None, "north.rx2", true),
+            (None, "replay.north.rx2", false),
+            (Some("north.>"), "north.rx2", true),
+            (Some("north.>"), "north", false),
+            (Some("*.rx2"), "north.rx2", true),
+            (Some("*.rx2"), "north.rx2.a", false),
+            (Some("north"), "south", false),
+            (Some(">"), "south", true),
+        ] {
+            let choice = Choice { source: pattern.map(str::to_owned), ..Choice::default() };
+            assert_eq!(choice.takes_source(source), taken, "{pattern:?} {source}");
+        }
+        for (pattern, valid) in
+            [("north.>", true), ("*.rx", true), (">.a", false), ("a..b", false), ("a*", false), ("", false)]
+        {
+            assert_eq!(is_pattern(pattern), valid, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn outcomes_are_chosen_by_model_and_rule() {
+        let choice = Choice { rule: Rule::Failures, model: Some("m".to_owned()), ..Choice::default() };
+        assert!(choice.takes(&json!({"model": "m", "code": "internal"})));
+        assert!(!choice.takes(&json!({"code": "internal"})));
+        assert!(!choice.takes(&json!({"model": "m", "kind": "tensors"})));
+        let none = Choice { rule: Rule::Share(0.0), ..Choice::default() };
+        assert!(!none.takes(&json!({"frame_id": "a", "kind": "tensors"})));
+    }
+}
