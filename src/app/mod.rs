@@ -364,7 +364,8 @@ fn recorder(settings: &Settings) -> anyhow::Result<Option<Arc<Recorder>>> {
     let source = given(&record.source).map(str::to_owned);
     let choice = Choice { rule: record.rule, source, model: given(&record.model).map(str::to_owned) };
     let recorder = Recorder::start(&record.folder, record.max_bytes, choice).context("`record.folder`")?;
-    tracing::info!(folder = %record.folder.display(), rule = %record.rule, "recording frames with their outcomes");
+    let folder = record.folder.display();
+    tracing::info!(%folder, rule = %record.rule, "recording frames with their outcomes");
     Ok(Some(Arc::new(recorder)))
 }
 

@@ -137,7 +137,9 @@ impl RecordArgs {
         let mut epoch = connection.epoch();
         while self.count.is_none_or(|count| pairing.recorder.counts().recorded < count) {
             tokio::select! {
-                message = messages.next() => pairing.take(message.context("the connection is closed")?, prefix),
+                message = messages.next() => {
+                    pairing.take(message.context("the connection is closed")?, prefix);
+                }
                 _ = ticks.tick() => {
                     pairing.look();
                     if pairing.recorder.stopped().is_some() {

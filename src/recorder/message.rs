@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn a_recorded_frame_is_the_same_frame_again() {
         let sent = json!({
-            "frame_id": "a", "seq": 7, "sample_rate": 48000.5, "frequency": -1.5, "unknown": {"deep": [1, null, true]},
+            "frame_id": "a", "seq": 7, "sample_rate": 48000.5, "frequency": -1.5,
+            "unknown": {"deep": [1, null, true]},
             "model": "m", "cache_enabled": true, "iq_data": [[0.5, -1.0]],
             "tensors": {"x": {"shape": [2], "dtype": "int16", "data": "AQACAA=="}},
         });

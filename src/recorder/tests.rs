@@ -54,7 +54,7 @@ fn a_folder_that_cannot_be_written_ends_the_recording_and_nothing_else() {
     let until = Instant::now() + Duration::from_secs(20);
     while recorder.stopped().is_none() {
         assert!(Instant::now() < until, "it goes on");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::yield_now();
     }
     assert!(recorder.stopped().unwrap().contains("records"), "{:?}", recorder.stopped());
     assert!(!recorder.wants("t.rx"));

@@ -1,7 +1,8 @@
 """Sends numbered samples as GNU Radio's ZeroMQ sinks do: sink.py PUB|PUSH plain|tagged PORT MESSAGES.
 
-The real libzmq, without GNU Radio. Sample n is n as little-endian I and n + 1 as Q, in ci16_le; a message holds
-64. Binds, waits until somebody is connected, and for a line on standard input before each half of the messages.
+The real libzmq, without GNU Radio. Sample n is n as little-endian I and n + 1 as Q, in ci16_le; a message
+holds 64. Binds, waits until somebody is connected, and for a line on standard input before each half of the
+messages.
 """
 
 import struct
@@ -15,7 +16,8 @@ PER_MESSAGE = 64
 
 
 def message(index, is_tagged):
-    samples = b"".join(struct.pack("<HH", n & 0xFFFF, (n + 1) & 0xFFFF) for n in range(index, index + PER_MESSAGE))
+    numbers = range(index, index + PER_MESSAGE)
+    samples = b"".join(struct.pack("<HH", n & 0xFFFF, (n + 1) & 0xFFFF) for n in numbers)
     if not is_tagged:
         return samples
     # As gr-zeromq/lib/tag_headers.cc: magic, version, offset, tags; a tag is its offset and three PMTs.

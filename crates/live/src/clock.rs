@@ -10,8 +10,8 @@ const WINDOW: f64 = 5.0;
 ///
 /// Samples come after they were taken, by delays that vary: of buffers, of a busy machine. The sample that
 /// came with the shortest delay says best when the first one was taken, so that is looked for over the last
-/// five to ten seconds of samples. Thus the time follows a radio whose clock drifts, a wall clock that is set,
-/// and samples that were lost on the way without a word; what remains is the shortest delay itself.
+/// five to ten seconds of samples. Thus the time follows a radio whose clock drifts, a wall clock that is
+/// set, and samples that were lost on the way without a word; what remains is the shortest delay itself.
 #[derive(Debug)]
 pub struct SampleClock {
     /// Samples per second, Hz.

@@ -70,7 +70,7 @@ impl Framer {
         &self.filling
     }
 
-    /// Begins anew, with sample 0: no frame spans what was missed. Returns how many instants were in no frame.
+    /// Begins anew, with sample 0: no frame spans what was missed. Returns how many instants were in none.
     pub fn restart(&mut self) -> u64 {
         let left = (self.filling.len() / self.bytes_per_instant) as u64;
         (self.first, self.skip) = (0, 0);

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(tagged(&samples), None);
         assert_eq!(tagged(&header(0, &[[symbol("a"), vec![0x55], vec![0x01]]])), None);
         assert_eq!(tagged(&[MAGIC.as_slice(), &[0xff; 40]].concat()), None);
-        let deep = [vec![0x0c, 0, 0, 0, 1].repeat(100), vec![0x00]].concat();
+        let deep = [[0x0c, 0, 0, 0, 1].repeat(100), vec![0x00]].concat();
         assert_eq!(tagged(&header(0, &[[symbol("a"), deep, vec![0x01]]])), None);
     }
 

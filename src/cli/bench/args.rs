@@ -202,8 +202,9 @@ impl LoadArgs {
     pub fn levels(&self) -> Levels {
         let of_repeats = (self.repeat > 0.0).then_some((self.repeat - 0.02).max(0.0));
         Levels {
-            p95: Some(self.p95),
-            p99: Some(self.p99),
+            // A steady load has none.
+            p95: Some(self.p95).filter(|level| *level < Duration::MAX),
+            p99: Some(self.p99).filter(|level| *level < Duration::MAX),
             success: Some(self.success),
             hit_rate: self.hit_rate.or(of_repeats),
         }

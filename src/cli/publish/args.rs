@@ -12,8 +12,8 @@ use sferic_samples::{Datatype, Geolocation};
 use crate::cli::ConnectArgs;
 use crate::cli::sending::Rate;
 
-/// Publishes recordings or live radio as frames: SigMF (.sigmf-meta, .sigmf-data, .sigmf archives), WAV or raw
-/// IQ files; standard input (-), rtl_tcp, GNU Radio over ZeroMQ.
+/// Publishes recordings or live radio as frames: SigMF (.sigmf-meta, .sigmf-data, .sigmf archives), WAV or
+/// raw IQ files; standard input (-), rtl_tcp, GNU Radio over ZeroMQ.
 ///
 /// Each recording is cut into frames of equal length. One shorter than a frame goes as one frame; a shorter
 /// rest at the end is reported and not sent. Captures of one frequency are one stream unless
@@ -160,8 +160,8 @@ fn frequency(text: &str) -> Result<f64, String> {
 }
 
 fn position(text: &str) -> Result<Geolocation, String> {
-    let must = "must be latitude and longitude in degrees within ±90 and ±180, and perhaps an altitude in metres, \
-                such as 45.06,7.66,240";
+    let must = "must be latitude and longitude in degrees within ±90 and ±180, and perhaps an altitude in \
+                metres, such as 45.06,7.66,240";
     Geolocation::parse(text).ok_or_else(|| must.to_owned())
 }
 

@@ -1,6 +1,7 @@
 //! `sferic replay`: recorded frames again, and whether their answers are the recorded ones.
 
 mod compare;
+mod item;
 mod stream;
 
 use std::collections::HashMap;
@@ -14,9 +15,8 @@ use clap::Args;
 use futures::StreamExt;
 use futures::stream::{self as streams, BoxStream};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sferic_recording::ring::{RecordedOutcome, recorded};
-use sferic_samples::Datatype;
 use sferic_settings::Settings;
 use uuid::Uuid;
 
@@ -27,6 +27,7 @@ use super::{ConnectArgs, Usage};
 use crate::nats::{self, Connection};
 use crate::recorder::message;
 use compare::Comparison;
+use item::Item;
 use stream::Range;
 
 /// How long a daemon is waited for.
@@ -81,18 +82,6 @@ pub struct ReplayArgs {
     /// Where to connect to.
     #[command(flatten)]
     pub connect: ConnectArgs,
-}
-
-/// A frame that is sent again.
-pub struct Item {
-    source: String,
-    received_at: Timestamp,
-    /// Without the samples.
-    keys: Map<String, Value>,
-    /// The recorded outcome; null where there is none.
-    outcome: Value,
-    datatype: Datatype,
-    samples: Vec<u8>,
 }
 
 /// What is compared, and what is still to be: frame ids and recorded outcomes by number.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sferic_settings::Settings;
 
-use super::Item;
+use super::item::Item;
 use crate::cli::outcome::Outcome;
 use crate::nats::{Connection, encoding_of};
 use crate::recorder::{frame, is_replayed};

@@ -12,7 +12,9 @@ use sferic_telemetry::with_causes;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
+use super::counts::{Bounds, FrameCounts, Outstanding, number_of};
 use super::held::Held;
+use super::refused::{refused, refused_publication};
 use crate::cli::outcome::{Outcome, acknowledgement};
 use crate::cli::output::Output;
 use crate::cli::refusal;
@@ -33,40 +35,11 @@ const REFUSAL_GRACE: Duration = Duration::from_millis(100);
 /// Interval at which a frame without a subscriber is sent again.
 const RESEND_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Counts of the frames by result.
-#[derive(Debug, Default)]
-pub struct FrameCounts {
-    /// Frames sent.
-    pub sent: u64,
-    /// Predictions.
-    pub predictions: u64,
-    /// Failures by code.
-    pub failures: BTreeMap<String, u64>,
-    /// Frames without a subscriber.
-    pub without_subscriber: u64,
-    /// Repeated outcomes.
-    pub repeated: u64,
-    /// Frames that were not sent because of their level.
-    pub kept_back: u64,
-    /// Frames that their stream has not acknowledged in time.
-    pub unacknowledged: u64,
-}
-
-/// Timeouts.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Timeout for a subscriber of the first frame of a subject.
-    pub subscriber: Duration,
-    /// Timeout for an outcome; `None`: do not wait.
-    pub outcome: Option<Duration>,
-    /// Timeout for a lost connection.
-    pub connection: Duration,
-    /// Whether the frames are of live radio: a missing daemon or server is waited for, whatever the timeouts.
-    pub is_live: bool,
-}
-
 /// Maximum number of frames of live radio whose answer is looked for without `--wait`.
 const MAX_UNANSWERED: usize = 1024;
+
+/// Called with the number of each frame and its outcome.
+type Observer<'a> = Box<dyn FnMut(u64, &Outcome) + Send + 'a>;
 
 /// The frames in flight. Without `--wait` there are none.
 pub struct InFlight<'a> {
@@ -82,20 +55,11 @@ pub struct InFlight<'a> {
     waiting: Option<Outstanding>,
     output: &'a Output,
     json: bool,
-    observer: Option<Box<dyn FnMut(u64, &Outcome) + Send + 'a>>,
+    observer: Option<Observer<'a>>,
     /// When the last frame was sent or answered.
     pub last_event: Instant,
     /// Counts of the finished frames.
     pub counts: FrameCounts,
-}
-
-/// The frames whose outcome is awaited.
-struct Outstanding {
-    patience: Duration,
-    /// Deadlines by frame number. All timeouts are equal, so the first expires first.
-    pending: BTreeMap<u64, Instant>,
-    /// Frames whose timeout has passed. One of them may still be answered.
-    lost: BTreeSet<u64>,
 }
 
 impl<'a> InFlight<'a> {
@@ -430,29 +394,4 @@ impl<'a> InFlight<'a> {
         let written = if self.json { self.output.line(outcome.json()) } else { self.output.line(&outcome) };
         written.context("cannot write to standard output")
     }
-}
-
-/// The number of the frame that a message answers.
-fn number_of(message: &Message) -> Option<u64> {
-    message.subject.rsplit('.').next()?.parse().ok()
-}
-
-/// Returns once the server refuses one of the subjects to which frames were sent, or the inbox on which
-/// outcomes come.
-async fn refused(
-    connection: &Connection,
-    subjects: &BTreeSet<String>,
-    inbox: Option<&String>,
-) -> anyhow::Error {
-    tokio::select! {
-        words = refusal::of_any(connection, Action::Publish, subjects) => refused_publication(&words),
-        words = refusal::of_any(connection, Action::Subscribe, inbox) => anyhow::anyhow!(
-            "the server refuses the inbox on which outcomes come: {words}; set nats.inbox_prefix to one \
-             that this user may subscribe to"
-        ),
-    }
-}
-
-fn refused_publication(words: &str) -> anyhow::Error {
-    anyhow::anyhow!("the server refuses the frames: {words}; sign in as a user who may publish them")
 }

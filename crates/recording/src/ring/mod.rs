@@ -6,6 +6,7 @@
 
 mod names;
 mod read;
+mod record;
 mod rule;
 mod segment;
 #[cfg(test)]
@@ -15,13 +16,10 @@ use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use serde_json::{Map, Value};
-use sferic_samples::{Datatype, Geolocation};
-
 use crate::RecordingError;
 use names::Name;
 pub use read::{RecordedOutcome, recorded};
+pub use record::{FrameFormat, FrameRecord};
 pub use rule::Rule;
 use segment::Segment;
 
@@ -33,40 +31,6 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// The same, as a share of the folder's bytes.
 const SEGMENTS: u64 = 8;
-
-/// What all samples of a recording have in common.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FrameFormat {
-    /// How they are stored.
-    pub datatype: Datatype,
-    /// Receivers or antennas sampled together.
-    pub num_channels: u32,
-    /// Samples per second, Hz.
-    pub sample_rate: Option<f64>,
-    /// Centre frequency, Hz.
-    pub frequency: Option<f64>,
-}
-
-/// A frame and what became of it.
-#[derive(Clone, Debug)]
-pub struct FrameRecord<'a> {
-    /// The tokens after `<prefix>.frames.`.
-    pub source: &'a str,
-    /// What its samples are.
-    pub format: FrameFormat,
-    /// The samples; none of a frame that has tensors alone.
-    pub samples: &'a [u8],
-    /// When the first one was taken.
-    pub datetime: Option<Timestamp>,
-    /// Where the receiver was.
-    pub geolocation: Option<Geolocation>,
-    /// When the frame was received.
-    pub received_at: Timestamp,
-    /// Its keys without the samples.
-    pub frame: Map<String, Value>,
-    /// Its outcome; null where none is known.
-    pub outcome: Value,
-}
 
 /// A folder of recordings that takes at most so many bytes.
 #[derive(Debug)]

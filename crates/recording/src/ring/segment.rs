@@ -10,7 +10,7 @@ use sferic_samples::Geolocation;
 use sha2::{Digest, Sha512};
 
 use super::names::Name;
-use super::{FrameFormat, FrameRecord};
+use super::record::{FrameFormat, FrameRecord};
 use crate::RecordingError;
 use crate::data::hex;
 use crate::write::{SIGMF_VERSION, recorder};

@@ -1,5 +1,6 @@
-use jiff::SignedDuration;
-use serde_json::json;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use sferic_samples::{Datatype, Geolocation};
 use tempfile::TempDir;
 
 use super::*;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::chunks::{u16_at, u32_at};
+use super::bytes::{u16_at, u32_at};
 
 /// The binary `auxi` chunk: two times as Windows' SYSTEMTIME, UTC, and numbers of 32 bits.
 pub struct Auxi {

@@ -4,32 +4,17 @@ use std::io::{self, BufReader, Read, Seek};
 
 use super::auxi::Auxi;
 use super::format::Format;
-use super::kiwi::Stamp;
-use super::{DataFile, UNKNOWN};
+use super::piece::{Piece, Stamp};
+use crate::DataFile;
+
+/// A size that was not known when the header was written, or does not fit into it.
+pub const UNKNOWN: u64 = u32::MAX as u64;
 
 /// No recording has more chunks than this, but for KiwiSDR's pieces; samples taken for chunks have.
 const MAX_CHUNKS: usize = 1000;
 
 /// How much of a chunk is read.
 const MAX_CHUNK_BYTES: u64 = 256;
-
-/// Samples with the stamp before them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Piece {
-    pub stamp: Stamp,
-    /// From the beginning of the data, bytes.
-    pub offset: u64,
-    /// Bytes.
-    pub len: u64,
-}
-
-impl Piece {
-    /// The same counted from `start`, of at most what is there from then on.
-    pub fn within(self, start: u64, room: u64) -> Self {
-        let offset = self.offset - start;
-        Self { offset, len: self.len.min(room.saturating_sub(offset)), ..self }
-    }
-}
 
 /// What is read of a file's chunks.
 #[derive(Default)]
@@ -95,12 +80,4 @@ pub fn chunk(reader: &mut impl Read) -> io::Result<Option<([u8; 4], u64)>> {
     reader.take(8).read_to_end(&mut header)?;
     let Some((id, size)) = header.split_first_chunk::<4>() else { return Ok(None) };
     Ok(size.try_into().ok().map(|size| (*id, u64::from(u32::from_le_bytes(size)))))
-}
-
-pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }

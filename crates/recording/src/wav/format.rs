@@ -2,8 +2,8 @@
 
 use sferic_samples::Datatype;
 
-use super::Storage;
-use super::chunks::{u16_at, u32_at};
+use super::bytes::{u16_at, u32_at};
+use crate::Storage;
 
 /// What the chunk says of the samples.
 pub struct Format {

@@ -6,21 +6,21 @@
 //! each piece of its samples with GPS time.
 
 mod auxi;
+mod bytes;
 mod chunks;
 mod format;
 mod kiwi;
+mod piece;
 
 use std::io::Read;
 use std::path::Path;
 
 use super::files::stem;
-use super::{ByteSpan, DataFile, Overrides, Recording, RecordingError, Storage, Stream, hints};
+use super::{ByteSpan, DataFile, Overrides, Recording, RecordingError, Stream, hints};
 use auxi::Auxi;
-use chunks::{Chunks, Piece, chunk};
+use chunks::{Chunks, UNKNOWN, chunk};
 use format::Format;
-
-/// A size that was not known when the header was written, or does not fit into it.
-const UNKNOWN: u64 = u32::MAX as u64;
+use piece::Piece;
 
 /// What a WAV file says of itself.
 pub struct Wav {

@@ -51,8 +51,8 @@ struct Source {
     name: String,
 }
 
-/// Publishes live sources until they end or the user does: 0 then; with `--wait` 1 where a frame that was sent
-/// got no outcome, or several.
+/// Publishes live sources until they end or the user does: 0 then; with `--wait` 1 where a frame that was
+/// sent got no outcome, or several.
 ///
 /// # Errors
 /// Wrong usage, a frame larger than the server takes or that it refuses, or something else at an address than

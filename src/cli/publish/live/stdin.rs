@@ -18,8 +18,8 @@ const BLOCK: usize = 64 << 10;
 pub async fn read(feed: Feed) -> anyhow::Result<()> {
     let (done, ended) = oneshot::channel();
     let runtime = Handle::current();
-    // A thread of its own: a read that waits for a writer cannot be cancelled, and must not hold up the end of
-    // the runtime.
+    // A thread of its own: a read that waits for a writer cannot be cancelled, and must not hold up the end
+    // of the runtime.
     std::thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || _ = done.send(read_to_end(feed, &runtime)))
