@@ -159,7 +159,10 @@ impl RecordArgs {
         }
         let dropped = connection.dropped();
         connection.clone().close(settings.nats.publish_timeout).await;
-        let Pairing { recorder, unmatched, without_id, .. } = pairing;
+        while !pairing.order.is_empty() {
+            pairing.give_up_first();
+        }
+        let Pairing { recorder, unmatched, without_id, unanswered, .. } = pairing;
         let stopped = recorder.stopped().map(str::to_owned);
         let counts = tokio::task::spawn_blocking(move || recorder.close()).await?;
         output.say(format!(
@@ -175,6 +178,7 @@ impl RecordArgs {
             (counts.removed, "older recordings were removed for room"),
             (unmatched, "outcomes belong to no frame that was seen"),
             (without_id, "frames have neither an id nor a seq, so that their outcomes are not known"),
+            (unanswered, "frames had no outcome when they were recorded"),
             (dropped, "times messages came faster than they were read"),
         ] {
             if count > 0 {
@@ -204,7 +208,9 @@ fn keys(outcome: &Outcome) -> [Option<Key>; 2] {
 /// Brings frames and outcomes together.
 struct Pairing {
     recorder: Recorder,
-    pending: HashMap<(String, Key), Pending>,
+    /// In the order in which they came: a frame's id is its sender's, and need not be another one each time.
+    pending: HashMap<(String, Key), VecDeque<Pending>>,
+    waiting: usize,
     /// In the order in which they came; those that have ended are still in it.
     order: VecDeque<((String, Key), Instant)>,
     bytes: usize,
@@ -213,6 +219,7 @@ struct Pairing {
     early: VecDeque<(String, Outcome, Instant)>,
     unmatched: u64,
     without_id: u64,
+    unanswered: u64,
 }
 
 /// A frame whose outcome is awaited.
@@ -228,12 +235,14 @@ impl Pairing {
         Self {
             recorder,
             pending: HashMap::new(),
+            waiting: 0,
             order: VecDeque::new(),
             bytes: 0,
             patience: settings.limits.max_timeout + GRACE,
             early: VecDeque::new(),
             unmatched: 0,
             without_id: 0,
+            unanswered: 0,
         }
     }
 
@@ -268,10 +277,15 @@ impl Pairing {
         let (key, since) = ((source, key), Instant::now());
         self.bytes += message.payload.len();
         let pending = Pending { payload: message.payload, encoding, received_at: SystemTime::now(), since };
-        if let Some(earlier) = self.pending.insert(key.clone(), pending) {
-            self.bytes -= earlier.payload.len();
-        }
+        self.pending.entry(key.clone()).or_default().push_back(pending);
+        self.waiting += 1;
         self.order.push_back((key.clone(), since));
+        if self.order.len() > 2 * self.waiting + MAX_EARLY {
+            let pending = &self.pending;
+            self.order.retain(|(key, since)| {
+                pending.get(key).is_some_and(|frames| frames.iter().any(|frame| frame.since == *since))
+            });
+        }
         let early = self.early.iter().position(|(source, outcome, _)| {
             *source == key.0 && keys(outcome).into_iter().flatten().any(|each| each == key.1)
         });
@@ -284,8 +298,8 @@ impl Pairing {
     }
 
     fn outcome(&mut self, source: String, outcome: Outcome) {
-        let key = keys(&outcome).into_iter().flatten().map(|key| (source.clone(), key));
-        match { key }.find_map(|key| self.pending.remove(&key)) {
+        let mut found = keys(&outcome).into_iter().flatten().map(|key| (source.clone(), key));
+        match found.find_map(|key| self.first(&key, None)) {
             Some(pending) => self.finish(source, pending, outcome.json().into_bytes()),
             None => {
                 self.early.push_back((source, outcome, Instant::now()));
@@ -311,11 +325,24 @@ impl Pairing {
     fn give_up_first(&mut self) {
         let Some((key, since)) = self.order.pop_front() else { return };
         // A frame with this key may have ended, and another one have come since.
-        if self.pending.get(&key).is_some_and(|pending| pending.since == since)
-            && let Some(pending) = self.pending.remove(&key)
-        {
+        if let Some(pending) = self.first(&key, Some(since)) {
+            self.unanswered += 1;
             self.finish(key.0, pending, b"null".to_vec());
         }
+    }
+
+    /// Takes the first frame of a key, where `since` is given only if it came then.
+    fn first(&mut self, key: &(String, Key), since: Option<Instant>) -> Option<Pending> {
+        let frames = self.pending.get_mut(key)?;
+        if since.is_some_and(|since| frames.front().is_none_or(|frame| frame.since != since)) {
+            return None;
+        }
+        let first = frames.pop_front();
+        if frames.is_empty() {
+            self.pending.remove(key);
+        }
+        self.waiting -= usize::from(first.is_some());
+        first
     }
 
     fn finish(&mut self, source: String, pending: Pending, outcome: Vec<u8>) {

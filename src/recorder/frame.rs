@@ -41,14 +41,17 @@ pub fn read(payload: &[u8], encoding: Encoding) -> Option<ReadFrame<'_>> {
     if !samples.len().is_multiple_of(datatype.bytes_per_sample().checked_mul(num_channels as usize)?) {
         return None;
     }
-    let is_number = |number: &f64| number.is_finite();
+    // JSON has no other numbers; the daemon refuses such a frame.
+    if [body.sample_rate, body.frequency].into_iter().flatten().any(|number| !number.is_finite()) {
+        return None;
+    }
     Some(ReadFrame {
         samples,
         format: FrameFormat {
             datatype,
             num_channels,
-            sample_rate: body.sample_rate.filter(|rate| rate.is_finite() && *rate > 0.0),
-            frequency: body.frequency.filter(is_number),
+            sample_rate: body.sample_rate.filter(|rate| *rate > 0.0),
+            frequency: body.frequency,
         },
         datetime: body.datetime.as_deref().and_then(datetime::parse),
         geolocation: body.geolocation.map(wire::Geolocation::into_place),

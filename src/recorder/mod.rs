@@ -181,7 +181,7 @@ impl Writer {
                     flush_at = Instant::now() + FLUSH;
                     self.ring.flush().map_err(Into::into)
                 }
-                Ok(None) | Err(RecvTimeoutError::Disconnected) => self.ring.flush().map_err(Into::into),
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => self.ring.end_all().map_err(Into::into),
             };
             self.shared.bytes.store(self.ring.bytes(), Relaxed);
             self.shared.removed.store(self.ring.removed(), Relaxed);
@@ -189,8 +189,13 @@ impl Writer {
                 let reason = with_causes(&error);
                 tracing::error!("recording has ended: {reason}");
                 _ = self.shared.stopped.set(reason);
+                // Of what was written, as much stays as the folder has room for.
+                let left_out = self.ring.salvage() as u64;
+                let left_out = left_out.min(self.shared.recorded.load(Relaxed));
+                self.shared.recorded.fetch_sub(left_out, Relaxed);
                 let queued = finished.try_iter().flatten().count() as u64;
-                self.shared.dropped.fetch_add(queued + u64::from(matches!(next, Ok(Some(_)))), Relaxed);
+                let this = u64::from(matches!(next, Ok(Some(_))));
+                self.shared.dropped.fetch_add(queued + this + left_out, Relaxed);
                 return;
             }
             if matches!(next, Ok(None) | Err(RecvTimeoutError::Disconnected)) {
@@ -209,6 +214,11 @@ impl Writer {
             self.shared.undecodable.fetch_add(1, Relaxed);
             return Ok(());
         };
+        let id = outcome["frame_id"].as_str().or_else(|| frame.keys.get("frame_id")?.as_str());
+        if !id.is_none_or(|id| self.choice.rule.takes_id(id)) {
+            self.shared.passed_over.fetch_add(1, Relaxed);
+            return Ok(());
+        }
         let received_at = Timestamp::try_from(finished.received_at).unwrap_or(Timestamp::UNIX_EPOCH);
         let is_written = self.ring.add(&frame.record(&finished.source, received_at, outcome))?;
         let count = if is_written { &self.shared.recorded } else { &self.shared.dropped };

@@ -29,7 +29,7 @@ fn frames_are_recorded_and_counted() {
     for wrong in [
         json!({}).to_string(),
         "no JSON".to_owned(),
-        json!({"samples": "AAA=", "datatype": "cu8"}).to_string(),
+        json!({"samples": "AAAA", "datatype": "cu8"}).to_string(),
     ] {
         recorder.take(Finished { payload: wrong.into_bytes().into(), ..finished(&frame, &failure) });
     }

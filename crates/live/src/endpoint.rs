@@ -235,6 +235,9 @@ fn whole(key: &str, hertz: f64) -> Result<u32, String> {
 /// `host:port`.
 fn with_port(host: &str, default: Option<u16>) -> Result<String, String> {
     // An IPv6 address has colons of its own, and brackets around them.
+    if let Some(odd) = host.chars().find(|c| matches!(c, '@' | '/') || c.is_whitespace()) {
+        return Err(format!("its host has {odd:?}, must be a name or an address, and a port"));
+    }
     let after_host = host.rfind(']').map_or(host, |end| &host[end..]);
     match (after_host.rsplit_once(':'), default) {
         _ if host.is_empty() || host.starts_with(':') => Err("has no host".to_owned()),
@@ -294,6 +297,8 @@ mod tests {
             ("rtl_tcp://x", "sample_rate or --sample-rate"),
             ("rtl_tcp://?sample_rate=1M", "no host"),
             ("rtl_tcp://:1234?sample_rate=1M", "no host"),
+            ("rtl_tcp://user@x?sample_rate=1M", "its host has '@'"),
+            ("rtl_tcp://x/y?sample_rate=1M", "its host has '/'"),
             ("rtl_tcp://x:0?sample_rate=1M", "port is \"0\""),
             ("rtl_tcp://x:y?sample_rate=1M", "port is \"y\""),
             ("rtl_tcp://x?sample_rate=1M&datatype=cu8", "no key \"datatype\""),

@@ -1,79 +1,91 @@
 //! Whether a source can be kept waiting.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// No radio's software hands over more than this at once; what is further ahead of its own time than this is
-/// no radio. Bytes.
-const LARGEST_BLOCK: f64 = (4 << 20) as f64;
+/// A source is judged by the time that so many bytes take: more than any radio's software hands over at once.
+const JUDGED_BYTES: u64 = 4 << 20;
 
-/// Compares how much has come with how much can have been taken.
+/// A source that delivers them in less than this share of the time that a radio needs is none.
+const FASTER: f64 = 0.5;
+
+/// Tells radios from files by how fast they begin.
 ///
 /// Reading a pipe or a connection more slowly holds up whoever writes: a file loses nothing by that, but a
-/// radio does, in the middle of a frame and uncounted. A radio is never further ahead of its own time than
-/// one block of its software.
+/// radio does, in the middle of a frame and uncounted. So a source counts as a radio unless its first 4 MiB
+/// come in half the time that its rate takes; what comes later says nothing, since a radio's buffers are
+/// handed over at once after whatever held them up.
 #[derive(Debug)]
 pub struct Pace {
     bytes_per_second: f64,
     began: Option<Instant>,
     bytes: u64,
-    is_replay: bool,
+    is_file: Option<bool>,
 }
 
 impl Pace {
     /// Nothing has come yet of a source of so many bytes a second.
     pub fn new(bytes_per_second: f64) -> Self {
-        Self { bytes_per_second, began: None, bytes: 0, is_replay: false }
+        Self { bytes_per_second, began: None, bytes: 0, is_file: None }
     }
 
     /// So many more bytes have come.
     pub fn received(&mut self, bytes: usize, now: Instant) {
+        let began = *self.began.get_or_insert(now);
         self.bytes += bytes as u64;
-        self.began.get_or_insert(now);
-        self.is_replay |= self.ahead(now) > LARGEST_BLOCK;
+        if self.is_file.is_none() && self.bytes >= JUDGED_BYTES {
+            let needed = self.bytes as f64 / self.bytes_per_second;
+            self.is_file = Some(now.duration_since(began).as_secs_f64() < FASTER * needed);
+        }
     }
 
-    /// Whether nothing is lost when no more is read now: the source has shown to be no radio, or at least is
-    /// ahead of its time.
-    pub fn can_wait(&self, now: Instant) -> bool {
-        self.is_replay || self.ahead(now) > 0.0
-    }
-
-    /// The source begins anew, after a pause.
-    pub fn restart(&mut self) {
-        *self = Self { is_replay: self.is_replay, ..Self::new(self.bytes_per_second) };
-    }
-
-    /// Bytes.
-    fn ahead(&self, now: Instant) -> f64 {
-        let elapsed = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
-        self.bytes as f64 - elapsed.as_secs_f64() * self.bytes_per_second
+    /// Whether the source has shown to be no radio, so that nothing is lost when it is kept waiting.
+    pub fn can_wait(&self) -> bool {
+        self.is_file == Some(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const RATE: f64 = 4.8e6;
+
+    /// A source that hands over `block` bytes at once, so many times faster than `RATE`, for two minutes of
+    /// its samples.
+    fn is_file(block: usize, times_faster: f64) -> bool {
+        let start = Instant::now();
+        let mut pace = Pace::new(RATE);
+        let mut bytes = 0;
+        while (bytes as f64) < 120.0 * RATE {
+            bytes += block;
+            pace.received(block, start + Duration::from_secs_f64(bytes as f64 / RATE / times_faster));
+        }
+        pace.can_wait()
+    }
 
     #[test]
     fn a_radio_is_not_kept_waiting_and_a_file_is() {
+        for block in [4096, 256 << 10, 1 << 20] {
+            for (times_faster, expected) in
+                [(1.0, false), (1.1, false), (0.5, false), (5.0, true), (1e6, true)]
+            {
+                assert_eq!(is_file(block, times_faster), expected, "{block} {times_faster}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_at_once_after_a_stall_makes_a_radio_no_file() {
         let start = Instant::now();
-        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        // Blocks of 256 KiB, the first at the end of its time.
-        let mut radio = Pace::new(4.8e6);
-        for block in 1..2000 {
-            radio.received(256 << 10, at(f64::from(block) * 262_144.0 / 4.8e6));
+        let mut pace = Pace::new(RATE);
+        for block in 0..100 {
+            pace.received(256 << 10, start + Duration::from_secs_f64(f64::from(block) * 262_144.0 / RATE));
         }
-        assert!(!radio.can_wait(at(2000.0 * 262_144.0 / 4.8e6)));
-        let mut file = Pace::new(4.8e6);
-        for block in 0..20 {
-            file.received(256 << 10, at(f64::from(block) * 1e-3));
+        for _ in 0..100 {
+            pace.received(256 << 10, start + Duration::from_secs(60));
         }
-        assert!(file.can_wait(at(1e6)));
-        file.restart();
-        assert!(file.can_wait(at(1e6)));
-        // Less of a file than a large block: until its time has come.
-        let mut short = Pace::new(1e6);
-        short.received(1 << 20, at(0.0));
-        assert!(short.can_wait(at(1.0)) && !short.can_wait(at(1.1)));
+        assert!(!pace.can_wait());
     }
 }

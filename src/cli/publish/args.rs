@@ -28,7 +28,7 @@ The datatype of a raw file is taken from its extension (cu8, cs8, cs16, cf32, cf
 other), its rate \
 and centre frequency from its name where that has them side by side with units, as in \
 name_433.92M_250k.cu8, and they can \
-mean nothing else; what is taken is printed. WAV files (8, 16, 32 bits or float, I left and Q right) are \
+mean nothing else; what is taken is printed. WAV files (8, 16, 24, 32 bits or float, I left and Q right) are \
 read by their \
 header, whatever --datatype says, and take their centre frequency from their name where they have no auxi \
 chunk.

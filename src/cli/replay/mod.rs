@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::Bytes;
 use clap::Args;
 use futures::StreamExt;
 use futures::stream::{self as streams, BoxStream};
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sferic_recording::ring::{RecordedOutcome, recorded};
 use sferic_settings::Settings;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::outcome::Outcome;
@@ -84,11 +86,25 @@ pub struct ReplayArgs {
     pub connect: ConnectArgs,
 }
 
-/// What is compared, and what is still to be: frame ids and recorded outcomes by number.
+/// How often a frame is sent whose failure may pass.
+const ATTEMPTS: u32 = 3;
+
+/// What is compared, and what is still to be, by number.
 #[derive(Default)]
 struct Comparing {
     comparison: Comparison,
-    expected: HashMap<u64, (String, Value)>,
+    expected: HashMap<u64, Expected>,
+    /// Frames that failed as they may under load, to be sent again one at a time.
+    again: Vec<Expected>,
+}
+
+/// A frame whose answer is to be compared.
+struct Expected {
+    id: String,
+    recorded: Value,
+    subject: String,
+    message: Bytes,
+    attempts: u32,
 }
 
 impl ReplayArgs {
@@ -98,6 +114,11 @@ impl ReplayArgs {
     /// Recordings that cannot be read, no connection, or no daemon.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.connect.settings()?;
+        let ranges = [self.from.is_some(), self.to.is_some(), self.since.is_some(), self.until.is_some()];
+        if !self.stream && ranges.contains(&true) {
+            let words = "--from, --to, --since and --until are for --stream: a recording is played whole";
+            return Err(Usage(words.to_owned()).into());
+        }
         let connection = nats::connect(&settings.nats, "sferic replay").await?;
         let (frames, count) = self.frames(&connection, &settings).await?;
         let output = Output::with_bar(count);
@@ -123,6 +144,7 @@ impl ReplayArgs {
         let (sent, lost) = (in_flight.counts.sent, in_flight.lost() + in_flight.counts.without_subscriber);
         drop(in_flight);
         done?;
+        anyhow::ensure!(sent > 0, "no frame is in that range of {}", settings.jetstream.frames_stream);
         connection.close(settings.nats.publish_timeout).await;
         let mut comparing = lock(&comparing);
         if !self.compare {
@@ -201,24 +223,52 @@ impl ReplayArgs {
                 "frame {id} is {} bytes, the server's max_payload is {max_payload}: raise it",
                 message.len()
             );
-            {
-                let mut comparing = lock(comparing);
-                if comparing.comparison.sent(&item.outcome) {
-                    comparing.expected.insert(number, (id, item.outcome.take()));
+            let (message, new_id) = (Bytes::from(message), Uuid::now_v7().to_string());
+            let waited = {
+                let sending = in_flight.send_as(subject.clone(), Some(&new_id), message.clone());
+                let is_answer = lock(comparing).comparison.sent(&item.outcome);
+                if is_answer {
+                    let recorded = item.outcome.take();
+                    let expected = Expected { id, recorded, subject, message, attempts: 1 };
+                    lock(comparing).expected.insert(number, expected);
                 }
-            }
-            let new_id = Uuid::now_v7().to_string();
-            pacer.postpone(in_flight.send_as(subject, Some(&new_id), message.into()).await?);
+                sending.await?
+            };
+            pacer.postpone(waited);
+            pacer.postpone(again(in_flight, comparing).await?);
         }
+        in_flight.finish().await?;
+        again(in_flight, comparing).await?;
         Ok(())
     }
 }
 
+/// Sends frames again whose failures may pass, each once nothing else is on its way: what a model does under
+/// load is not compared. Returns how long that took.
+async fn again(in_flight: &mut InFlight<'_>, comparing: &Mutex<Comparing>) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    while !lock(comparing).again.is_empty() {
+        in_flight.finish().await?;
+        let Some(mut expected) = lock(comparing).again.pop() else { break };
+        expected.attempts += 1;
+        let (subject, message) = (expected.subject.clone(), expected.message.clone());
+        lock(comparing).expected.insert(in_flight.counts.sent, expected);
+        let new_id = Uuid::now_v7().to_string();
+        in_flight.send_as(subject, Some(&new_id), message).await?;
+        in_flight.finish().await?;
+    }
+    Ok(began.elapsed())
+}
+
 impl Comparing {
     fn take(&mut self, number: u64, outcome: &Outcome) {
-        if let Some((id, recorded)) = self.expected.remove(&number) {
-            let answer = serde_json::from_str(&outcome.json()).unwrap_or_default();
-            self.comparison.answered(&id, &recorded, &answer);
+        let Some(expected) = self.expected.remove(&number) else { return };
+        let answer: Value = serde_json::from_str(&outcome.json()).unwrap_or_default();
+        let may_pass = answer["retryable"] == true && expected.attempts < ATTEMPTS;
+        if may_pass {
+            self.again.push(expected);
+        } else {
+            self.comparison.answered(&expected.id, &expected.recorded, &answer);
         }
     }
 }

@@ -112,7 +112,24 @@ impl RecordRing {
     /// # Errors
     /// A file cannot be written.
     pub fn flush(&mut self) -> Result<(), RecordingError> {
-        self.open.values_mut().try_for_each(Segment::write_metadata)
+        self.open.values_mut().try_for_each(Segment::flush)
+    }
+
+    /// Ends every recording.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn end_all(&mut self) -> Result<(), RecordingError> {
+        while let Some(source) = self.open.keys().next().cloned() {
+            self.end(&source)?;
+        }
+        Ok(())
+    }
+
+    /// Ends every recording after an error, with as much of each as there is room for. Returns how many
+    /// frames are left out.
+    pub fn salvage(&mut self) -> usize {
+        self.open.drain().map(|(_, mut open)| open.salvage()).sum()
     }
 
     /// Bytes of all recordings.
@@ -156,8 +173,10 @@ impl RecordRing {
     }
 
     fn end(&mut self, source: &str) -> Result<(), RecordingError> {
-        if let Some(mut open) = self.open.remove(source) {
-            open.write_metadata()?;
+        if let Some(open) = self.open.get_mut(source) {
+            open.end()?;
+        }
+        if let Some(open) = self.open.remove(source) {
             self.ended_bytes += open.bytes();
             let bytes = open.bytes();
             self.ended.push_back((open.name, bytes));

@@ -44,6 +44,8 @@ pub struct Segment {
     next: (Option<Timestamp>, Option<Geolocation>),
     /// JSON objects.
     annotations: Vec<String>,
+    /// Where each one's samples end, bytes.
+    ends: Vec<u64>,
     annotation_bytes: u64,
     is_written: bool,
 }
@@ -65,6 +67,7 @@ impl Segment {
             captures: Vec::new(),
             next: (None, None),
             annotations: Vec::new(),
+            ends: Vec::new(),
             annotation_bytes: 0,
             is_written: false,
         })
@@ -92,6 +95,7 @@ impl Segment {
         let annotation = format!(r#"{{"core:sample_start":{start},"core:sample_count":{len},{annotation}"#);
         self.annotation_bytes += annotation.len() as u64 + 2;
         self.annotations.push(annotation);
+        self.ends.push(self.data_bytes);
         self.last_frame = number;
         self.is_written = false;
         let after = SignedDuration::from_nanos(
@@ -102,23 +106,60 @@ impl Segment {
         Ok(())
     }
 
-    /// Writes the metadata, unless they are written.
-    pub fn write_metadata(&mut self) -> Result<(), RecordingError> {
+    /// Writes the metadata of a recording that goes on, unless they are written.
+    pub fn flush(&mut self) -> Result<(), RecordingError> {
         if self.is_written || self.annotations.is_empty() {
             return Ok(());
         }
+        self.write_metadata(false)
+    }
+
+    /// Writes the metadata of a recording that has ended: now the data's digest is known.
+    pub fn end(&mut self) -> Result<(), RecordingError> {
+        self.write_metadata(true)
+    }
+
+    /// Ends a recording that cannot be written any more with as much of it as there is room for. Returns how
+    /// many frames are left out.
+    pub fn salvage(&mut self) -> usize {
+        let before = self.annotations.len();
+        let per_instant = self.bytes_per_instant();
+        while !self.annotations.is_empty() {
+            let kept = self.annotations.len() * 3 / 4;
+            self.annotations.truncate(kept);
+            self.ends.truncate(kept);
+            let end = self.ends.last().copied().unwrap_or(0);
+            let is_kept = |capture: &Value| {
+                let start = capture["core:sample_start"].as_u64().unwrap_or(0);
+                start == 0 || start * per_instant < end
+            };
+            self.captures.retain(is_kept);
+            if kept > 0 && self.data.set_len(end).is_ok() && self.write_metadata(false).is_ok() {
+                return before - kept;
+            }
+        }
+        for path in [self.name.metadata(&self.folder), self.name.data(&self.folder)] {
+            // Where that fails, too, it stays as it is.
+            _ = fs::remove_file(path);
+        }
+        before
+    }
+
+    fn write_metadata(&mut self, has_ended: bool) -> Result<(), RecordingError> {
         let mut global = json!({
             "core:datatype": self.format.datatype.name(),
             "core:num_channels": self.format.num_channels,
             "core:version": SIGMF_VERSION,
             "core:recorder": recorder(),
             "core:description": format!("frames of {} with their outcomes", self.source),
-            "core:sha512": hex(&self.digest.clone().finalize()),
             "core:extensions": [{"name": "sferic", "version": "1.0.0", "optional": true}],
             "sferic:source": self.source,
         });
         if let Some(rate) = self.format.sample_rate {
             global["core:sample_rate"] = rate.into();
+        }
+        if has_ended {
+            global["core:sha512"] = hex(&self.digest.clone().finalize()).into();
         }
         let captures = Value::from(self.captures.clone());
         let text = format!(
@@ -127,15 +168,22 @@ impl Segment {
         );
         let path = self.name.metadata(&self.folder);
         let written = path.with_extension("tmp");
-        fs::write(&written, text).map_err(RecordingError::writing(&written))?;
-        fs::rename(&written, &path).map_err(RecordingError::writing(&path))?;
+        let done = fs::write(&written, text).and_then(|()| fs::rename(&written, &path));
+        if done.is_err() {
+            // Where that fails, too, it stays.
+            _ = fs::remove_file(&written);
+        }
+        done.map_err(RecordingError::writing(&path))?;
         self.is_written = true;
         Ok(())
     }
 
+    fn bytes_per_instant(&self) -> u64 {
+        self.format.datatype.bytes_per_sample() as u64 * u64::from(self.format.num_channels)
+    }
+
     fn instants(&self) -> u64 {
-        self.data_bytes
-            / (self.format.datatype.bytes_per_sample() as u64 * u64::from(self.format.num_channels))
+        self.data_bytes / self.bytes_per_instant()
     }
 
     /// Begins a capture where the frame's time or place is another than the one before says.

@@ -39,6 +39,15 @@ fn frames_are_read_back_and_are_sigmf() {
         assert!(ring.add(&record("south", n, &samples[n as usize], FORMAT)).unwrap());
     }
     ring.flush().unwrap();
+    let hashed = || {
+        let files = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().path());
+        let metadata = files.filter(|path| path.extension().unwrap() == "sigmf-meta");
+        metadata.filter(|path| std::fs::read_to_string(path).unwrap().contains("core:sha512")).count()
+    };
+    // Of data that goes on there is no digest.
+    assert_eq!(hashed(), 1);
+    ring.end_all().unwrap();
+    assert_eq!(hashed(), 3);
     let frames = recorded(folder.path()).unwrap();
     assert_eq!(frames.len(), 10);
     for (index, frame) in frames.iter().enumerate() {
@@ -155,4 +164,24 @@ fn what_is_no_record_is_refused() {
     assert!(refused(&path).contains("samples 4 to 4 + 2, the data has 5"), "{}", refused(&path));
     std::fs::write(&path, "{").unwrap();
     assert!(refused(folder.path()).contains("not SigMF metadata"));
+}
+
+#[test]
+fn what_there_is_room_for_is_salvaged() {
+    let folder = TempDir::new().unwrap();
+    let mut ring = RecordRing::open(folder.path(), 1 << 30).unwrap();
+    for n in 0..8 {
+        ring.add(&record("t", n, &[n as u8; 20], FORMAT)).unwrap();
+    }
+    assert_eq!(ring.salvage(), 2);
+    let frames = recorded(folder.path()).unwrap();
+    assert_eq!(frames.len(), 6);
+    assert_eq!(frames[5].samples().unwrap(), [5; 20]);
+    assert_eq!(std::fs::metadata(frames[0].path.with_extension("sigmf-data")).unwrap().len(), 120);
+    // A folder that is gone has room for nothing.
+    let below = folder.path().join("below");
+    let mut ring = RecordRing::open(&below, 1 << 30).unwrap();
+    ring.add(&record("t", 0, &[1; 20], FORMAT)).unwrap();
+    std::fs::remove_dir_all(&below).unwrap();
+    assert_eq!(ring.salvage(), 1);
 }

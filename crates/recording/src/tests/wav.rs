@@ -21,6 +21,12 @@ fn with_block(mut format: Vec<u8>, block: u16) -> Vec<u8> {
     format
 }
 
+/// The chunk with another rate, and the bytes a second of the first.
+fn with_rate(mut format: Vec<u8>, rate: u32) -> Vec<u8> {
+    format[12..16].copy_from_slice(&rate.to_le_bytes());
+    format
+}
+
 fn kiwi(seconds: u32, nanoseconds: u32) -> Vec<u8> {
     chunk(b"kiwi", &[vec![0, 0], [seconds, nanoseconds].map(u32::to_le_bytes).concat()].concat())
 }
@@ -161,6 +167,10 @@ fn unread_parts_are_reported() {
         (riff(&[format(1, 2, 96_000, 12), data.clone()]), "12-bit integers, read are"),
         (riff(&[with_block(format(1, 2, 96_000, 16), 6), data.clone()]), "says 6 bytes for 2 channels of 16"),
         (riff(&[format(1, 2, 0, 16), data.clone()]), "says 0 samples per second"),
+        (
+            riff(&[with_rate(format(1, 2, 96_000, 16), 12_345), data.clone()]),
+            "12345 samples of 4 bytes, which are 49380",
+        ),
         (riff(&[format(3, 2, 96_000, 16), data.clone()]), "16-bit floats, read are"),
         (riff(&[format(6, 2, 8000, 8), data.clone()]), "format 6"),
         (riff(&[format(1, 1, 96_000, 16), data.clone()]), "1 channels, IQ has 2"),

@@ -46,7 +46,7 @@ impl Chunks {
             }
             others += 1;
             match &id {
-                b"fmt " => chunks.format = Format::read(&body),
+                b"fmt " if chunks.format.is_none() => chunks.format = Format::read(&body),
                 b"auxi" => chunks.auxi = Auxi::read(&body),
                 // After the file's size comes that of the data.
                 b"ds64" => {

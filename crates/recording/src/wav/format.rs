@@ -12,6 +12,8 @@ pub struct Format {
     channels: u16,
     /// Samples per second, Hz.
     pub rate: u32,
+    /// Bytes of one second.
+    bytes_per_second: u32,
     /// Bytes of one sample of all channels.
     block: u16,
     /// Of one I or one Q.
@@ -28,7 +30,15 @@ impl Format {
             tag => tag,
         };
         let [channels, block, bits] = [2, 12, 14].map(|at| u16_at(chunk, at));
-        Some(Self { tag, channels: channels?, rate: u32_at(chunk, 4)?, block: block?, bits: bits? })
+        let [rate, bytes_per_second] = [4, 8].map(|at| u32_at(chunk, at));
+        Some(Self {
+            tag,
+            channels: channels?,
+            rate: rate?,
+            bytes_per_second: bytes_per_second?,
+            block: block?,
+            bits: bits?,
+        })
     }
 
     /// How frames and file store a component.
@@ -66,6 +76,14 @@ impl Format {
             return Err(format!(
                 "is a WAV file whose header says {block} bytes for {channels} channels of {bits} bits, \
                  which are {actual}"
+            ));
+        }
+        let per_second = u64::from(self.rate) * u64::from(block);
+        if u64::from(self.bytes_per_second) != per_second {
+            return Err(format!(
+                "is a WAV file whose header says {} bytes a second for {} samples of {block} bytes, which \
+                 are {per_second}",
+                self.bytes_per_second, self.rate
             ));
         }
         Ok(found)

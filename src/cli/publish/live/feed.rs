@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sferic_live::{Format, FramedSamples, Framer, Pace, SampleClock, is_over};
 use sferic_recording::Cut;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ const QUEUE_BYTES: usize = 8 << 20;
 const MIN_QUEUE: usize = 16;
 
 /// More frames than this need not wait.
-const MAX_QUEUE: usize = 8192;
+pub const MAX_QUEUE: usize = 8192;
 
 /// A frame on its way to the server.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub struct Feed {
     squelch: Option<f64>,
     /// Whether a source that is read slowly waits, rather than leaving samples out itself.
     waits: bool,
+    /// The earliest time that the next frame may have.
+    last: Option<Timestamp>,
     /// Since the source began.
     bytes: u64,
     seq: u64,
@@ -85,6 +87,7 @@ impl Feed {
             pace: Pace::new(format.sample_rate * per_sample as f64),
             squelch,
             waits,
+            last: None,
             bytes: 0,
             seq: 0,
             counts: Arc::clone(&counts),
@@ -120,7 +123,6 @@ impl Feed {
     pub fn restart(&mut self) {
         self.counts.cut_off.fetch_add(self.framer.restart(), Relaxed);
         self.clock = SampleClock::new(self.format.sample_rate);
-        self.pace.restart();
         self.bytes = 0;
     }
 
@@ -128,7 +130,7 @@ impl Feed {
     ///
     /// # Errors
     /// [`Ended`].
-    pub async fn end(mut self) -> Result<(), Ended> {
+    pub async fn end(&mut self) -> Result<(), Ended> {
         let per_sample = self.format.datatype.bytes_per_sample();
         let rest = self.framer.rest();
         let samples = rest.len() / per_sample;
@@ -149,16 +151,26 @@ impl Feed {
         self.pace.received(bytes, Instant::now());
     }
 
+    /// When a frame's first sample was taken. No time goes back, though at the beginning of a source, until
+    /// the shortest delay is found, estimates do.
+    fn datetime(&mut self, first: u64) -> Option<Timestamp> {
+        let estimate = self.clock.at(first)?;
+        let datetime = self.last.map_or(estimate, |last| estimate.max(last));
+        self.last = datetime.checked_add(SignedDuration::from_nanos(1)).ok();
+        Some(datetime)
+    }
+
     async fn queue(&mut self, FramedSamples { first, bytes }: FramedSamples) -> Result<(), Ended> {
         if !is_over(self.squelch, &bytes, self.format.datatype) {
             self.counts.kept_back.fetch_add(1, Relaxed);
             return Ok(());
         }
-        let frame = LiveFrame { seq: self.seq, datetime: self.clock.at(first), bytes };
+        let datetime = self.datetime(first);
+        let frame = LiveFrame { seq: self.seq, datetime, bytes };
         self.seq += 1;
         match self.frames.try_send(frame) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(frame)) if self.waits && self.pace.can_wait(Instant::now()) => {
+            Err(TrySendError::Full(frame)) if self.waits && self.pace.can_wait() => {
                 self.frames.send(frame).await.map_err(|_| Ended)
             }
             Err(TrySendError::Full(_)) => {

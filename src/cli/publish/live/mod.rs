@@ -16,12 +16,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt;
 use futures::stream::{self, SelectAll, StreamExt};
 use serde_json::json;
 use sferic_live::{Endpoint, Transport};
 use sferic_settings::Settings;
 use sferic_wire::FrameMessage;
 use tokio::sync::mpsc;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -32,8 +34,11 @@ use crate::cli::output::Output;
 use crate::cli::sending::{Bounds, GRACE, InFlight};
 use crate::nats::{self, Connection};
 use crate::shutdown;
-use feed::{Feed, FeedCounts, LiveFrame};
+use feed::{Feed, FeedCounts, LiveFrame, MAX_QUEUE};
 use retry::Retry;
+
+/// Time for the answers to what was sent, once nothing more is.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Interval at which losses are reported.
 const REPORT: Duration = Duration::from_secs(10);
@@ -41,8 +46,8 @@ const REPORT: Duration = Duration::from_secs(10);
 /// A server that is there is connected to within this time.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Longer than any outage that is not for good.
-const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The keys of a frame beside its samples take less than this.
+const KEYS_BYTES: u64 = 1024;
 
 /// A live source with the name it is published as.
 struct Source {
@@ -79,7 +84,8 @@ pub async fn run(args: &PublishArgs, settings: &Settings) -> anyhow::Result<Exit
     for Source { endpoint, .. } in &sources {
         let instant = endpoint.format.datatype.bytes_per_sample() as u64;
         let max_payload = connection.client().max_payload();
-        check_size(endpoint, instant, args.frame_samples.saturating_mul(instant), max_payload)?;
+        let bytes = args.frame_samples.saturating_mul(instant).saturating_add(KEYS_BYTES);
+        check_size(endpoint, instant, bytes, max_payload)?;
     }
     let patience = args.timeout.unwrap_or(settings.limits.timeout) + GRACE;
     let bounds = Bounds {
@@ -89,7 +95,7 @@ pub async fn run(args: &PublishArgs, settings: &Settings) -> anyhow::Result<Exit
         is_live: true,
     };
     let mut in_flight = InFlight::new(&connection, bounds, &output, args.json).await?;
-    let began = Instant::now();
+    let (began, sources_ended) = (Instant::now(), in_flight.sources_ended());
 
     let (mut reading, mut counts, mut frames) = (Vec::new(), Vec::new(), SelectAll::new());
     for (index, source) in sources.iter().enumerate() {
@@ -108,27 +114,41 @@ pub async fn run(args: &PublishArgs, settings: &Settings) -> anyhow::Result<Exit
         let mut is_reading = true;
         loop {
             tokio::select! {
-                sent = &mut sending => break sent,
+                // A source that cannot be read ends the sending, too.
+                biased;
                 read = &mut reading, if is_reading => match read {
-                    Ok(_) => is_reading = false,
+                    Ok(_) => {
+                        is_reading = false;
+                        sources_ended.store(true, Relaxed);
+                    }
                     Err(error) => break Err(error),
                 },
-                stopped = &mut stop => break stopped.context("cannot watch signals"),
+                sent = &mut sending => break sent.map(|()| false),
+                stopped = &mut stop => break stopped.map(|()| true).context("cannot watch signals"),
                 _ = seconds.tick() => report.losses(&output),
             }
         }
     };
-    let unsent = std::iter::from_fn(|| futures::FutureExt::now_or_never(frames.next()).flatten()).count();
-    let mut done = played.and(in_flight.finish().await);
-    if done.is_ok() && connection.is_up() {
-        done = in_flight.confirm().await;
-    }
+    // Unconstrained, because an exhausted task budget would look like the end.
+    let queued = std::iter::from_fn(|| unconstrained(frames.next()).now_or_never().flatten());
+    let unsent = queued.take(MAX_QUEUE * sources.len()).count();
+    drop(frames);
+    let ending = async {
+        in_flight.finish().await?;
+        if connection.is_up() { in_flight.confirm().await } else { Ok(()) }
+    };
+    let ended = tokio::time::timeout(ENDS_WITHIN, ending).await;
+    in_flight.counts.kept_back = report.kept_back();
     if !in_flight.is_refused() {
         args.summarise(&in_flight, began.elapsed(), &output, patience);
         report.summary(&output, unsent);
     }
-    done?;
-    if in_flight.counts.sent == 0 && unsent > 0 {
+    if ended.is_err() {
+        output.say(format!("ended without the answers that were not there within {ENDS_WITHIN:?}"));
+    }
+    let is_stopped = played?;
+    ended.unwrap_or(Ok(()))?;
+    if in_flight.counts.sent == 0 && unsent > 0 && !is_stopped {
         anyhow::bail!("no frame was sent: no daemon listens; start one with `sferic run`");
     }
     let is_complete = in_flight.lost() == 0 && in_flight.counts.repeated == 0;
@@ -228,7 +248,10 @@ impl Sender<'_> {
                 continue;
             };
             in_flight.until(None).await?;
-            anyhow::ensure!(self.connection.is_up_within(FAR).await, "the connection to NATS is closed");
+            while !self.connection.is_up_within(SOON).await {
+                anyhow::ensure!(!in_flight.sources_ended().load(Relaxed), "the connection to NATS was lost");
+                tokio::time::sleep(SOON).await;
+            }
             let frame_id = Uuid::now_v7().to_string();
             let message = self.message(source, &frame, &frame_id).encode()?;
             in_flight.send(subject.clone(), message.into()).await?;
@@ -287,15 +310,16 @@ impl Report<'_> {
         }
     }
 
+    /// Frames of all sources that were kept back.
+    fn kept_back(&self) -> u64 {
+        self.counts.iter().map(|counts| counts.kept_back.load(Relaxed)).sum()
+    }
+
     /// Says what became of each source; `unsent` frames were still queued.
     fn summary(&self, output: &Output, unsent: usize) {
         for (source, counts) in self.sources.iter().zip(&self.counts) {
             let count = |count: &std::sync::atomic::AtomicU64| count.load(Relaxed);
             let mut line = format!("{}: {} frames dropped", source.name, count(&counts.dropped));
-            let kept_back = count(&counts.kept_back);
-            if kept_back > 0 {
-                _ = write!(line, ", {kept_back} kept back by the squelch");
-            }
             if count(&counts.stops) > 0 {
                 _ = write!(line, ", {} stops of the source", count(&counts.stops));
             }

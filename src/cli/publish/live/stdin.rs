@@ -22,12 +22,17 @@ pub async fn read(feed: Feed) -> anyhow::Result<()> {
     // of the runtime.
     std::thread::Builder::new()
         .name("stdin".to_owned())
-        .spawn(move || _ = done.send(read_to_end(feed, &runtime)))
+        .spawn(move || {
+            let mut feed = feed;
+            let read = read_to_end(&mut feed, &runtime);
+            // Before the feed ends, which ends the command.
+            _ = done.send(read);
+        })
         .context("cannot start a thread for standard input")?;
     ended.await.context("the thread of standard input ended")?.context("cannot read standard input")
 }
 
-fn read_to_end(mut feed: Feed, runtime: &Handle) -> io::Result<()> {
+fn read_to_end(feed: &mut Feed, runtime: &Handle) -> io::Result<()> {
     let mut block = vec![0; BLOCK];
     let mut stdin = io::stdin().lock();
     loop {

@@ -19,7 +19,7 @@ fn sources_have_names() {
     assert_eq!(names("- --datatype cu8 --sample-rate 1M --source roof.rx1").unwrap(), ["roof.rx1"]);
     assert_eq!(
         names("rtl_tcp://10.0.0.7 rtl_tcp://[::1]:99 zmq+tcp://roof:5555 --sample-rate 1M").unwrap(),
-        ["rtl_tcp-10-0-0-7-1234", "rtl_tcp---1--99", "zmq-roof-5555"]
+        ["rtl_tcp-10-0-0-7-1234", "rtl_tcp----1--99", "zmq-roof-5555"]
     );
 }
 

@@ -105,9 +105,9 @@ impl Comparison {
         self.unanswered += frames;
     }
 
-    /// Whether every answer that could be compared agrees.
+    /// Whether answers were compared, and all agree.
     pub fn is_equal(&self) -> bool {
-        self.different == 0 && self.unanswered == 0
+        self.different == 0 && self.unanswered == 0 && self.equal > 0
     }
 
     /// What differs, with its values.
@@ -144,9 +144,20 @@ impl Comparison {
         if metres > CLOSE_SIGMAS * smaller {
             return Some(format!("moved by {metres:.3} m, sigma was {smaller:.3} m"));
         }
-        let changed = ["sigma_x", "sigma_y"].into_iter().find_map(|key| {
-            let (was, is) = (sigma(recorded, key), sigma(answer, key));
-            (!is_close(was, is, CLOSE_SIGMAS)).then(|| format!("{key} {was} m → {is} m"))
+        let shape = [
+            ("uncertainty", "sigma_x"),
+            ("uncertainty", "sigma_y"),
+            ("uncertainty", "theta"),
+            ("ellipse", "semi_major"),
+            ("ellipse", "semi_minor"),
+            ("ellipse", "rotation"),
+        ];
+        let changed = shape.into_iter().find_map(|(of, key)| {
+            let [was, is] = [recorded, answer].map(|outcome| outcome[of][key].as_f64());
+            let agree = was.zip(is).map_or(was == is, |(was, is)| is_close(was, is, CLOSE_SIGMAS));
+            let shown =
+                |value: Option<f64>| value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+            (!agree).then(|| format!("{key} {} → {}", shown(was), shown(is)))
         });
         changed.or_else(|| {
             let [was, is] = [recorded, answer].map(|outcome| outcome["confidence"].as_f64());
@@ -189,6 +200,9 @@ impl Comparison {
             }
             _ => false,
         };
+        if was.len() != is.len() {
+            return Some(format!("{} labels → {}", was.len(), is.len()));
+        }
         let odd = was.iter().find(|label| !agree(label))?;
         let now =
             score_now(&odd.0).map_or_else(|| "left out".to_owned(), |score| shown(&(odd.0.clone(), score)));
@@ -200,7 +214,8 @@ impl Comparison {
             return Some("tensors are missing".to_owned());
         };
         let mut largest = 0.0f64;
-        let mut difference = None;
+        let mut difference =
+            is.keys().find(|name| !was.contains_key(*name)).map(|name| format!("{name} is new"));
         for (name, was) in was {
             let is = is.get(name).unwrap_or(&Value::Null);
             if ["shape", "dtype"].iter().any(|key| was[*key] != is[*key]) {
@@ -233,7 +248,8 @@ impl Comparison {
 
 /// Whether two numbers agree to `most`, absolutely or as a share of the first.
 fn is_close(was: f64, is: f64, most: f64) -> bool {
-    was.to_bits() == is.to_bits() || (was - is).abs() <= most * was.abs().max(1.0)
+    let is_finite = was.is_finite() && is.is_finite();
+    was.to_bits() == is.to_bits() || is_finite && (was - is).abs() <= most * was.abs().max(1.0)
 }
 
 /// The numbers of a tensor; `None` of other types.
@@ -289,101 +305,4 @@ impl fmt::Display for Comparison {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn verdict(recorded: &Value, answer: &Value) -> (u64, u64, u64) {
-        let mut comparison = Comparison::default();
-        assert!(comparison.sent(recorded));
-        comparison.answered("f", recorded, answer);
-        (comparison.bit_equal, comparison.equal, comparison.different)
-    }
-
-    const BIT_EQUAL: (u64, u64, u64) = (1, 1, 0);
-    const EQUAL: (u64, u64, u64) = (0, 1, 0);
-    const DIFFERENT: (u64, u64, u64) = (0, 0, 1);
-
-    #[test]
-    fn labels_agree_to_their_scores() {
-        let outcome =
-            |labels: Value| json!({"kind": "classification", "labels": labels, "inference_time_ms": 1});
-        let pair = |a: &str, x: f64, b: &str, y: f64| {
-            outcome(json!([{"label": a, "score": x}, {"label": b, "score": y}]))
-        };
-        let recorded = pair("am", 0.7, "fm", 0.3);
-        for (answer, expected) in [
-            (pair("am", 0.7, "fm", 0.3), BIT_EQUAL),
-            (pair("am", 0.700_005, "fm", 0.299_995), EQUAL),
-            (pair("am", 0.7001, "fm", 0.2999), DIFFERENT),
-            (pair("fm", 0.7, "am", 0.3), DIFFERENT),
-            (pair("am", 0.7, "ook", 0.3), EQUAL),
-            (pair("am", 0.7, "ook", 0.2), DIFFERENT),
-            (json!({"code": "internal", "retryable": true}), DIFFERENT),
-        ] {
-            assert_eq!(verdict(&recorded, &answer), expected, "{answer}");
-        }
-        // Two labels of equal scores may change places.
-        assert_eq!(verdict(&pair("am", 0.5, "fm", 0.5), &pair("fm", 0.5, "am", 0.5)), EQUAL);
-        let mut comparison = Comparison::default();
-        comparison.answered("f", &recorded, &pair("fm", 0.9, "am", 0.1));
-        assert_eq!(
-            (comparison.relabelled, comparison.differences["f"].as_str()),
-            (1, "am 0.70000 → fm 0.90000")
-        );
-        assert!((comparison.score_change[0] - 0.6).abs() < 1e-12);
-    }
-
-    #[test]
-    fn positions_agree_to_their_sigmas() {
-        let outcome = |latitude: f64, sigma: f64| {
-            json!({"kind": "localization", "position": {"latitude": latitude, "longitude": 7.0},
-                "uncertainty": {"sigma_x": sigma, "sigma_y": 2.0 * sigma}, "confidence": null})
-        };
-        // A hundredth of a metre of 100 m; a degree is 111 km.
-        for (answer, expected) in [
-            (outcome(45.0, 100.0), BIT_EQUAL),
-            (outcome(45.0 + 0.009 / 111_132.0, 100.0), EQUAL),
-            (outcome(45.0 + 0.012 / 111_132.0, 100.0), DIFFERENT),
-            (outcome(45.0, 101.0), DIFFERENT),
-            (json!({"kind": "tensors", "tensors": {}}), DIFFERENT),
-        ] {
-            assert_eq!(verdict(&outcome(45.0, 100.0), &answer), expected, "{answer}");
-        }
-    }
-
-    #[test]
-    fn tensors_agree_to_their_numbers() {
-        let outcome = |dtype: &str, data: Vec<u8>, shape: Value| {
-            let data = BASE64_STANDARD.encode(data);
-            json!({"kind": "tensors", "tensors": {"y": {"dtype": dtype, "shape": shape, "data": data}}})
-        };
-        let floats = |x: f32| outcome("float32", x.to_le_bytes().to_vec(), json!([1]));
-        for (recorded, answer, expected) in [
-            (floats(100.0), floats(100.0), BIT_EQUAL),
-            (floats(100.0), floats(100.0005), EQUAL),
-            (floats(100.0), floats(100.01), DIFFERENT),
-            (floats(f32::NAN), floats(f32::NAN), BIT_EQUAL),
-            (floats(1.0), outcome("float32", vec![0; 8], json!([2])), DIFFERENT),
-            (outcome("int64", vec![1; 8], json!([1])), outcome("int64", vec![1; 8], json!([1])), BIT_EQUAL),
-            (outcome("int64", vec![1; 8], json!([1])), outcome("int64", vec![2; 8], json!([1])), DIFFERENT),
-        ] {
-            assert_eq!(verdict(&recorded, &answer), expected, "{recorded} {answer}");
-        }
-    }
-
-    #[test]
-    fn failures_are_compared_where_they_are_the_frames_own() {
-        let failure = |code: &str, retryable: bool| json!({"code": code, "retryable": retryable});
-        assert_eq!(verdict(&failure("invalid_frame", false), &failure("invalid_frame", false)), BIT_EQUAL);
-        assert_eq!(verdict(&failure("invalid_frame", false), &json!({"kind": "tensors"})), DIFFERENT);
-        let mut comparison = Comparison::default();
-        assert!(!comparison.sent(&failure("overloaded", true)) && !comparison.sent(&Value::Null));
-        comparison.unanswered(1);
-        assert!(!comparison.is_equal());
-        let text = comparison.to_string();
-        assert!(text.contains("1 without an answer, 2 not compared"), "{text}");
-        assert_eq!(serde_json::to_value(&comparison).unwrap()["moved_m"], Value::Null);
-    }
-}
+mod tests;

@@ -1,6 +1,10 @@
 //! Frames in flight: sent, and with `--wait` not yet answered.
 
+mod subscriber;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,13 +16,12 @@ use sferic_telemetry::with_causes;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
-use super::counts::{Bounds, FrameCounts, Outstanding, number_of};
-use super::held::Held;
-use super::refused::{refused, refused_publication};
 use crate::cli::outcome::{Outcome, acknowledgement};
 use crate::cli::output::Output;
-use crate::cli::refusal;
-use crate::nats::{Action, Connection};
+use crate::cli::sending::counts::{Bounds, FrameCounts, Outstanding, number_of};
+use crate::cli::sending::held::Held;
+use crate::cli::sending::refused::refused;
+use crate::nats::Connection;
 
 /// Maximum number of unanswered frames.
 const MAX_OUTSTANDING: usize = 32;
@@ -56,6 +59,8 @@ pub struct InFlight<'a> {
     output: &'a Output,
     json: bool,
     observer: Option<Observer<'a>>,
+    /// Whether live sources have ended; then nothing is waited for longer than for recordings.
+    sources_ended: Arc<AtomicBool>,
     /// When the last frame was sent or answered.
     pub last_event: Instant,
     /// Counts of the finished frames.
@@ -91,6 +96,7 @@ impl<'a> InFlight<'a> {
             output,
             json,
             observer: None,
+            sources_ended: Arc::default(),
             last_event: Instant::now(),
             counts: FrameCounts::default(),
         };
@@ -104,6 +110,11 @@ impl<'a> InFlight<'a> {
     /// The subject of the outcomes, where they are awaited.
     fn inbox(&self) -> Option<String> {
         self.waiting.as_ref().map(|_| format!("{}.*", self.inbox))
+    }
+
+    /// To be set once live sources have ended.
+    pub fn sources_ended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.sources_ended)
     }
 
     /// Calls `observer` with the number of each frame and its outcome, instead of printing that.
@@ -140,7 +151,7 @@ impl<'a> InFlight<'a> {
         } else {
             while !self.has_subscriber(&subject, id, &message).await? {
                 let patience = self.bounds.subscriber;
-                let is_live = self.bounds.is_live;
+                let is_live = self.bounds.is_live && !self.sources_ended.load(Relaxed);
                 if !is_live && began.elapsed() >= patience {
                     bail!("no daemon listens on {subject}: start one with `sferic run`");
                 }
@@ -197,48 +208,6 @@ impl<'a> InFlight<'a> {
             client.publish(subject.to_owned(), message).await?;
         }
         Ok(())
-    }
-
-    /// Sends the frame as a request, because the server answers a request without a subscriber. Returns
-    /// whether there is one; a user who may not subscribe to an inbox gets no answer, and the frame counts as
-    /// received.
-    async fn has_subscriber(
-        &mut self,
-        subject: &str,
-        id: Option<&str>,
-        message: &Bytes,
-    ) -> anyhow::Result<bool> {
-        let number = self.counts.sent;
-        self.publish(subject, id, message.clone(), true).await?;
-        self.settle().await?;
-        let refused = refusal::of_any(self.connection, Action::Publish, [&subject.to_owned()]).now_or_never();
-        let mut has_subscriber = refused.is_none();
-        // Reads what is received; unconstrained, because an exhausted task budget would look like the end.
-        while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
-            if number_of(&answer) == Some(number) && answer.status == Some(StatusCode::NO_RESPONDERS) {
-                has_subscriber = false;
-            } else {
-                self.take(&answer)?;
-            }
-        }
-        if !has_subscriber {
-            self.held.unanswered.remove(&number);
-            if let Some(waiting) = &mut self.waiting {
-                waiting.pending.remove(&number);
-            }
-        }
-        refused.map_or(Ok(has_subscriber), |words| Err(refused_publication(&words)))
-    }
-
-    /// Waits until the server has processed all commands.
-    async fn settle(&self) -> anyhow::Result<()> {
-        let bound = self.bounds.connection;
-        tokio::select! {
-            _ = self.connection.settled() => Ok(()),
-            () = self.connection.lost(bound), if !self.bounds.is_live => {
-                bail!("the connection to NATS was lost for over {bound:?}")
-            }
-        }
     }
 
     /// Handles answers for as long as it is polled.
@@ -353,6 +322,13 @@ impl<'a> InFlight<'a> {
         let is_unheard = message.status == Some(StatusCode::NO_RESPONDERS);
         let decoded = Outcome::decode(message);
         let acknowledged = if decoded.is_ok() { None } else { acknowledgement(message) };
+        if is_unheard
+            && self.bounds.is_live
+            && let Some(subject) = self.held.unanswered.get(&number)
+        {
+            // The next frame of it waits for a subscriber, as the first one did.
+            self.subjects.remove(subject);
+        }
         self.held.answered(number, acknowledged.is_some());
         if let Some(Err(reason)) = acknowledged {
             bail!("the stream refuses frame {number}: {reason}");
