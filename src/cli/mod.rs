@@ -6,6 +6,8 @@ pub mod breaker;
 pub mod cache;
 pub mod config;
 mod connect;
+mod cot;
+mod csv;
 mod daemons;
 pub mod demo;
 pub mod doctor;

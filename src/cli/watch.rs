@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::outcome::Outcome;
 use super::output::Output;
 use super::stages::Breakdown;
-use super::{ConnectArgs, geojson, refusal};
+use super::{ConnectArgs, cot, csv, geojson, refusal};
 use crate::nats::{self, Action};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,7 +23,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Prints predictions and failures as they come, until Ctrl-C.
 ///
 /// Each outcome is one line: readable text, the object itself (--json, where binary values are standard
-/// base64), or a GeoJSON Feature (--geojson). With --stages it is where the time went instead, once a second.
+/// base64), a GeoJSON Feature (--geojson), CSV (--csv), or a Cursor on Target event (--cot). With --stages it
+/// is where the time went instead, once a second.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 GeoJSON: only predictions with a position on the map are printed. The Feature's geometry is a \
@@ -32,24 +33,34 @@ GeometryCollection of the position \
 the prediction's other keys are \
 its properties.
 
+Cursor on Target: the point's ce is the radius of the circle that holds the truth with 95 %, computed from \
+both sigmas; a source's fixes are one track, or those of a session.
+
 Examples:
   sferic watch
   sferic watch --stages
   sferic watch --subject 'iq.predictions.north.>' --json
-  sferic watch --geojson --count 100 > fixes.geojsonl")]
+  sferic watch --geojson --count 100 > fixes.geojsonl
+  sferic watch --csv > outcomes.csv")]
 pub struct WatchArgs {
     /// Listen to this subject, wildcards included [default: all predictions and all failures].
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
     /// Print each outcome as one JSON object.
-    #[arg(long, conflicts_with = "geojson")]
+    #[arg(long, conflicts_with_all = ["geojson", "csv", "cot"])]
     pub json: bool,
     /// Print each prediction with a position as one GeoJSON Feature.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["csv", "cot"])]
     pub geojson: bool,
+    /// Print each outcome as a line of CSV, under a header.
+    #[arg(long, conflicts_with = "cot")]
+    pub csv: bool,
+    /// Print each prediction with a position as one Cursor on Target event.
+    #[arg(long)]
+    pub cot: bool,
     /// Show once a second where the predictions' time went: a table on a terminal, else a line, or with
     /// --json an object.
-    #[arg(long, conflicts_with = "geojson")]
+    #[arg(long, conflicts_with_all = ["geojson", "csv", "cot"])]
     pub stages: bool,
     /// Stop after so many lines, or with --stages after so many seconds.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -88,6 +99,9 @@ impl WatchArgs {
         let output = Output::plain();
         output.say(format!("listening to {} at {}", subjects.join(" and "), settings.nats.shown_url()));
 
+        if self.csv {
+            output.line(csv::header()).context("cannot write to standard output")?;
+        }
         let mut left = self.count.unwrap_or(u64::MAX);
         let mut interrupt = pin!(tokio::signal::ctrl_c());
         let mut epoch = connection.epoch();
@@ -144,6 +158,10 @@ impl WatchArgs {
     fn line(&self, outcome: &Outcome) -> Option<String> {
         if self.geojson {
             geojson::feature(outcome).map(|feature| feature.to_string())
+        } else if self.csv {
+            Some(csv::line(outcome))
+        } else if self.cot {
+            cot::event(outcome)
         } else if self.json {
             Some(outcome.json())
         } else {

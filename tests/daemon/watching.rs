@@ -98,6 +98,38 @@ async fn text_of_senders_stays_within_its_line() {
 }
 
 #[tokio::test]
+async fn outcomes_are_lines_of_csv_and_fixes_are_events() {
+    if !tools_are_there() {
+        return;
+    }
+    let server = PrivateServer::start(&[]).await.unwrap();
+    let mut fix = classification("north.rx2", "am");
+    fix["position"] = json!({"latitude": 1.5, "longitude": -2.5});
+    fix["uncertainty"] = json!({"sigma_x": 10.0, "sigma_y": 10.0, "theta": 0.0});
+    for (argument, count) in [("--csv", "2"), ("--cot", "1")] {
+        let mut watch = Watch::start(&server, &[argument, "--count", count]).await;
+        watch.send("iq.predictions.s", None, &classification("a,b", "am")).await;
+        watch.send("iq.predictions.s", None, &fix).await;
+        let printed = watch.printed().await;
+        let lines: Vec<&str> = printed.lines().collect();
+        if argument == "--csv" {
+            assert_eq!(lines.len(), 3, "{printed}");
+            assert!(
+                lines[0].starts_with("timestamp,source,seq,") && lines[1].contains("\"a,b\""),
+                "{printed}"
+            );
+            assert!(lines[2].contains("north.rx2") && lines[2].contains("1.5,-2.5,10.0,10.0"), "{printed}");
+        } else {
+            assert_eq!(lines.len(), 1, "{printed}");
+            assert!(
+                lines[0].contains("lat=\"1.5\" lon=\"-2.5\"") && lines[0].contains("ce=\"24.5\""),
+                "{printed}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn messages_that_are_no_outcome_are_reported_and_not_printed() {
     if !tools_are_there() {
         return;
