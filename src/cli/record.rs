@@ -12,7 +12,6 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use clap::Args;
 use futures::StreamExt;
-use futures::stream::select_all;
 use sferic_actors::frame::Encoding;
 use sferic_recording::ring::Rule;
 use sferic_samples::units::size;
@@ -29,6 +28,9 @@ use crate::shutdown;
 
 /// Bytes of frames whose outcome is awaited.
 const PENDING_BYTES: usize = 256 << 20;
+
+/// What helps where a subject is refused.
+const ADVICE: &str = "sign in as a user who may listen there, or choose another --source";
 
 /// Outcomes that may wait for their frames.
 const MAX_EARLY: usize = 1024;
@@ -109,18 +111,8 @@ impl RecordArgs {
         let prefix = &settings.nats.prefix;
         let subjects: Vec<String> =
             ["frames", "predictions", "failures"].map(|kind| format!("{prefix}.{kind}.{sources}")).into();
-        let mut messages = Vec::new();
-        for subject in &subjects {
-            let subscribed = connection.subscribe(subject.clone()).await;
-            messages.push(subscribed.with_context(|| format!("cannot listen to {subject:?}"))?);
-        }
-        let mut messages = select_all(messages);
+        let mut messages = refusal::listen(&connection, &subjects, ADVICE).await?;
         let mut refused = pin!(refusal::of_any(&connection, Action::Subscribe, &subjects));
-        tokio::select! {
-            biased;
-            words = &mut refused => bail!("the server refuses the subscription: {words}"),
-            _ = connection.settled() => {}
-        }
         let recorder = Recorder::start(&self.out, self.max_bytes, choice)
             .map_err(|error| Usage(sferic_telemetry::with_causes(&error)))?;
         let output = Output::plain();
@@ -146,7 +138,7 @@ impl RecordArgs {
                         break;
                     }
                 }
-                words = &mut refused => bail!("the server refuses the subscription: {words}"),
+                words = &mut refused => bail!(refusal::subscription(&words, ADVICE)),
                 () = connection.reconnected(epoch) => {
                     epoch = connection.epoch();
                     output.say("the connection was lost and is back: frames of the time between are missing");

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use futures::StreamExt;
-use futures::stream::select_all;
 use sferic_telemetry::with_causes;
 use tokio::time::Instant;
 
@@ -19,6 +18,9 @@ use super::{ConnectArgs, cot, csv, geojson, refusal};
 use crate::nats::{self, Action};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// What helps where a subject is refused.
+const ADVICE: &str = "sign in as a user who may listen there, or choose another --subject";
 
 /// Prints predictions and failures as they come, until Ctrl-C.
 ///
@@ -84,18 +86,8 @@ impl WatchArgs {
             None => vec![format!("{prefix}.predictions.>"), format!("{prefix}.failures.>")],
         };
         let connection = nats::connect(&settings.nats, "sferic watch").await?;
-        let mut messages = Vec::new();
-        for subject in &subjects {
-            let subscribed = connection.subscribe(subject.clone()).await;
-            messages.push(subscribed.with_context(|| format!("cannot listen to {subject:?}"))?);
-        }
-        let mut messages = select_all(messages);
+        let mut messages = refusal::listen(&connection, &subjects, ADVICE).await?;
         let mut refused = pin!(refusal::of_any(&connection, Action::Subscribe, &subjects));
-        tokio::select! {
-            biased;
-            words = &mut refused => bail!(refused_subscription(&words)),
-            _ = connection.settled() => {}
-        }
         let output = Output::plain();
         output.say(format!("listening to {} at {}", subjects.join(" and "), settings.nats.shown_url()));
 
@@ -135,7 +127,7 @@ impl WatchArgs {
                         output.line(report.line())
                     })
                 }
-                words = &mut refused => bail!(refused_subscription(&words)),
+                words = &mut refused => bail!(refusal::subscription(&words, ADVICE)),
                 () = connection.reconnected(epoch) => {
                     epoch = connection.epoch();
                     output.say("the connection was lost and is back: outcomes of the time between are \
@@ -175,11 +167,4 @@ fn over(table: &str, lines: &mut usize) -> String {
     let back = if *lines > 0 { format!("\x1b[{lines}A\x1b[J") } else { String::new() };
     *lines = table.lines().count();
     back + table
-}
-
-fn refused_subscription(words: &str) -> String {
-    format!(
-        "the server refuses the subscription: {words}; sign in as a user who may listen there, or choose \
-         another --subject"
-    )
 }

@@ -28,7 +28,7 @@ impl Choice {
         !is_replayed(source) && self.source.as_deref().is_none_or(|pattern| matches(pattern, source))
     }
 
-    /// Whether a frame of this outcome is recorded, as far as that can be told without its id.
+    /// Whether a frame of this outcome is recorded, as far as the outcome alone decides it.
     pub fn takes(&self, outcome: &Value) -> bool {
         let is_of_model = self.model.as_deref().is_none_or(|model| outcome["model"] == model);
         is_of_model && self.rule.takes(outcome)

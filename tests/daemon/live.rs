@@ -295,7 +295,7 @@ async fn a_daemon_is_waited_for_and_quiet_frames_are_kept_back() {
     assert!(err.contains("2 frames were kept back, at or below the squelch of -20 dB"), "{err}");
 }
 
-/// A ZeroMQ socket of the real library, as a process that sends when it is told to.
+/// A ZeroMQ socket of the real library, in a process that sends on request.
 struct Sink {
     process: Child,
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,

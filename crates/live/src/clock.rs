@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 /// drifts; shorter, and delays of buffers show.
 const WINDOW: f64 = 5.0;
 
-/// Tells when samples were taken, from when they came.
+/// Estimates when samples were taken, from when they came.
 ///
 /// Samples come after they were taken, by delays that vary: of buffers, of a busy machine. The sample that
 /// came with the shortest delay says best when the first one was taken, so that is looked for over the last
@@ -83,8 +83,8 @@ mod tests {
                 taken += lost;
             }
             clock.received(10_000, after(taken as f64 / actual + delay(block)));
-            let told = clock.at(clock.count).unwrap();
-            error = told.duration_since(after(taken as f64 / actual)).as_secs_f64();
+            let estimate = clock.at(clock.count).unwrap();
+            error = estimate.duration_since(after(taken as f64 / actual)).as_secs_f64();
         }
         error
     }
@@ -125,8 +125,8 @@ mod tests {
             for (block, delay) in delays.iter().enumerate() {
                 let taken = 0.01 * (block + 1) as f64;
                 clock.received(10_000, after(taken + delay));
-                let told = clock.at(clock.count).unwrap();
-                prop_assert!(told >= after(taken - 1e-8) && told <= after(taken + delay + 1e-8));
+                let estimate = clock.at(clock.count).unwrap();
+                prop_assert!(estimate >= after(taken - 1e-8) && estimate <= after(taken + delay + 1e-8));
             }
         }
     }

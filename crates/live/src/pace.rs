@@ -8,7 +8,7 @@ const JUDGED_BYTES: u64 = 4 << 20;
 /// A source that delivers them in less than this share of the time that a radio needs is none.
 const FASTER: f64 = 0.5;
 
-/// Tells radios from files by how fast they begin.
+/// Distinguishes radios from files by how fast they begin.
 ///
 /// Reading a pipe or a connection more slowly holds up whoever writes: a file loses nothing by that, but a
 /// radio does, in the middle of a frame and uncounted. So a source counts as a radio unless its first 4 MiB

@@ -67,7 +67,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A feed, with the frames that come out of it; `waits` tells whether the source holds back what is not
+    /// A feed, with the frames that come out of it; `waits` says whether the source holds back what is not
     /// read, as a pipe does.
     pub fn new(
         format: Format,
@@ -96,7 +96,7 @@ impl Feed {
         (feed, counts, receiver)
     }
 
-    /// Tells whether the source holds back what is not read.
+    /// Sets whether the source holds back what is not read.
     pub fn set_waits(&mut self, waits: bool) {
         self.waits = waits;
     }

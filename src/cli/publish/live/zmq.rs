@@ -128,7 +128,7 @@ async fn disconnected(events: &mut (impl futures::Stream<Item = SocketEvent> + U
     }
 }
 
-/// The messages of one connection. The first one tells whether they have headers.
+/// The messages of one connection. The first one shows whether they have headers.
 #[derive(Default)]
 struct Stream {
     is_tagged: Option<bool>,

@@ -194,7 +194,7 @@ impl Comparison {
         let agree = |(label, was): &&(String, Option<f64>)| match (was, score_now(label)) {
             (Some(was), Some(Some(is))) => is_close(*was, is, CLOSE),
             (None, Some(None)) => true,
-            // The last of those that are told, where another one is as good.
+            // The last label of a top k, where another one scores as well.
             (Some(was), None) => {
                 is.last().and_then(|(_, last)| *last).is_some_and(|last| is_close(*was, last, CLOSE))
             }
