@@ -96,6 +96,9 @@ async fn a_report_is_written_for_people_and_compared_with_another() {
     for (wrong, says) in [
         (&["--users", "1", "--repeat", "2"][..], "2"),
         (&["--rate", "0"], "0"),
+        (&["--users", "0"], "1.."),
+        (&["--users", "1", "--requests", "0"], "1.."),
+        (&["--users", "1", "--embedded"], "--url"),
         (&["--rate", "5", "--arrivals", "sometimes"], "sometimes"),
         (&["--users", "1", "--model", "none"], "none"),
         (&["--users", "1", "--datatype", "cf64_le"], "cf64_le"),

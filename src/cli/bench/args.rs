@@ -24,10 +24,21 @@ const MOST: usize = 10_000_000;
 pub struct LoadArgs {
     /// Users, each of which sends its next frame when it has the answer to the last one; without this and
     /// `--rate` one.
-    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "rate",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub users: Option<u32>,
     /// Frames of each user.
-    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "rate")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        conflicts_with = "rate",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub requests: u32,
     /// Frames a second, whatever has been answered; latency counts from when a frame should have been sent.
     /// Of a search for the knee, the rate that is tried first.
@@ -82,7 +93,7 @@ pub struct LoadArgs {
     )]
     pub protocol: String,
     /// Starts a NATS server and a daemon of its own, which end with it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "url")]
     pub embedded: bool,
     /// The process of a daemon on this host, whose processor time is shown beside what it states.
     #[arg(long, value_name = "PID", conflicts_with = "embedded")]
