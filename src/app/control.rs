@@ -41,7 +41,13 @@ impl Control {
             [("prefix", &self.prefix), ("queue_group", &self.queue_group), ("instance", &self.instance)];
         let metadata: HashMap<_, _> =
             metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
-        let (asked, counted, shared_state) = (Arc::clone(self), Arc::clone(self), &self.shared_state);
+        let counted = Arc::clone(self);
+        Service::start(connection, metadata, self.endpoints(), move || counted.statistics()).await
+    }
+
+    /// The control endpoints.
+    pub fn endpoints(self: &Arc<Self>) -> Vec<Endpoint> {
+        let (asked, shared_state) = (Arc::clone(self), &self.shared_state);
         let mut all = vec![
             Endpoint::new("health", move |_| std::future::ready(to_value(&asked.health()))),
             endpoints::breaker(&shared_state.circuits),
@@ -49,7 +55,7 @@ impl Control {
         ];
         all.extend(endpoints::models(&self.models, &self.recorded, &self.canaries));
         all.extend([endpoints::split(&self.canaries), endpoints::shadow(&self.canaries)]);
-        Service::start(connection, metadata, all, move || counted.statistics()).await
+        all
     }
 
     /// The answer of `sferic.health`.
@@ -86,7 +92,7 @@ impl Control {
     }
 
     /// The statistics for `$SRV.STATS`.
-    fn statistics(&self) -> Value {
+    pub fn statistics(&self) -> Value {
         let (frames, bytes) = self.shared_state.admission.in_use();
         json!({
             "input": MemberInput {

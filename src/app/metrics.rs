@@ -15,6 +15,7 @@ use sferic_telemetry::otlp;
 
 use super::Unseen;
 use crate::canary::Canaries;
+use crate::events::Events;
 use crate::http;
 use crate::models::ModelService;
 use crate::nats::jetstream::Monitor;
@@ -52,6 +53,8 @@ pub struct Metrics {
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
     /// What the process uses.
     pub usage: Arc<UsageMeter>,
+    /// What viewers of the operator's page see.
+    pub events: Arc<Events>,
     /// What records frames, if that is configured.
     pub recorder: Option<Arc<Recorder>>,
     /// Start of the daemon.
@@ -73,6 +76,8 @@ impl Metrics {
         self.calls.read(&mut reading);
         self.records(&mut reading);
         let to = &mut reading;
+        to.count(&metrics::PAGE_VIEWERS, [], self.events.viewers() as u64);
+        to.count(&metrics::PAGE_DROPPED, [], self.events.dropped());
         for role in ActorRole::ALL {
             to.count(&metrics::ACTOR_RESTARTS, [role.as_str()], self.shared_state.restarts.of(role));
         }

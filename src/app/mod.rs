@@ -12,6 +12,7 @@ mod metrics;
 mod missed;
 mod pause;
 mod readiness;
+mod shown;
 mod tensors;
 mod transport;
 
@@ -43,6 +44,7 @@ use sferic_telemetry::traces::Traces;
 use transport::{Records, StreamParts, Transport};
 
 use crate::canary::{self, Canaries, Judged, ShadowParts, ShadowThread};
+use crate::events::{Events, Shown, show_frames};
 use crate::http;
 use crate::model_state::Keeper;
 use crate::models::{ModelService, Sources, watch};
@@ -74,6 +76,7 @@ pub struct App {
     keeper: Option<Arc<Keeper>>,
     recorder: Option<Arc<Recorder>>,
     streams: Option<StreamParts>,
+    events: Arc<Events>,
     http: Option<http::Server>,
     traces: Option<Arc<Traces>>,
     exporter: Option<otlp::Exporter>,
@@ -89,9 +92,10 @@ impl App {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         check_threads(settings)?;
         let started = SystemTime::now();
-        let pages = Arc::new(http::Pages::new(settings));
+        let events = Events::start()?;
+        let pages = Arc::new(http::Pages::new(settings, Arc::clone(&events)));
         let http = match given(&settings.http.listen) {
-            Some(_) => Some(http::Server::start(&settings.http, Arc::clone(&pages)).await?),
+            Some(_) => Some(http::Server::start(settings, Arc::clone(&pages)).await?),
             None => None,
         };
         let connection = nats::connect_when_there(&settings.nats, "sferic").await?;
@@ -130,6 +134,10 @@ impl App {
         let (mut source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
         let recorder = recorder(settings)?;
         let mut sink: Arc<dyn OutcomeSink> = sink;
+        if http.is_some() {
+            source = show_frames(source, Arc::clone(&events));
+            sink = Shown::new(sink, Arc::clone(&events));
+        }
         if let Some(recorder) = &recorder {
             source = keep_messages(source, Arc::clone(recorder));
             sink = Tapped::new(sink, Arc::clone(recorder));
@@ -179,7 +187,8 @@ impl App {
         }
         .unzip();
         frames.switch().pause(false);
-        let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || control.health());
+        let asked = Arc::clone(&control);
+        let health: Arc<dyn Fn() -> Health + Send + Sync> = Arc::new(move || asked.health());
         let metrics = Metrics {
             recorded: Arc::clone(&recorded),
             shared_state: Arc::clone(pipeline.shared_state()),
@@ -195,6 +204,7 @@ impl App {
             calls: Arc::clone(pages.calls()),
             health: Arc::clone(&health),
             usage,
+            events: Arc::clone(&events),
             recorder: recorder.clone(),
             started,
         };
@@ -211,8 +221,10 @@ impl App {
             cache: Arc::clone(&pipeline.shared_state().cache),
             models: Arc::clone(&models),
             recorded: Arc::clone(&recorded),
+            control: control.endpoints(),
             started,
         });
+        events.open(shown::state(Arc::clone(&control)));
         readiness.lifecycle.started();
         let shared_state = pipeline.shared_state();
         let accounting = missed::account(
@@ -257,6 +269,7 @@ impl App {
             keeper,
             recorder,
             streams,
+            events,
             http,
             traces,
             exporter,
@@ -316,6 +329,9 @@ impl App {
         if let Some(streams) = &self.streams {
             streams.flush(self.bound).await;
         }
+        // Streams of events would go on for ever.
+        let events = Arc::clone(&self.events);
+        let _ = tokio::task::spawn_blocking(move || events.close()).await;
         if let Some(http) = self.http {
             http.stop(ANSWERED_WITHIN.min(self.bound)).await;
         }

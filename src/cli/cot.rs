@@ -48,11 +48,13 @@ pub fn event(outcome: &Outcome) -> Option<String> {
     }
     let [uid, callsign, remarks] =
         [format!("sferic.{track}"), track.to_owned(), remarks].map(|text| escaped(&text));
+    let point = format!(
+        "lat=\"{latitude:.7}\" lon=\"{longitude:.7}\" hae=\"{UNKNOWN}\" ce=\"{circle}\" le=\"{UNKNOWN}\""
+    );
     Some(format!(
         "<event version=\"2.0\" uid=\"{uid}\" type=\"a-u-G\" how=\"m-r\" time=\"{made}\" start=\"{taken}\" \
-         stale=\"{stale}\"><point lat=\"{latitude}\" lon=\"{longitude}\" hae=\"{UNKNOWN}\" ce=\"{circle}\" \
-         le=\"{UNKNOWN}\"/><detail><contact callsign=\"{callsign}\"/><remarks>{remarks}</remarks></detail>\
-         </event>"
+         stale=\"{stale}\"><point {point}/><detail><contact callsign=\"{callsign}\"/>\
+         <remarks>{remarks}</remarks></detail></event>"
     ))
 }
 
@@ -130,7 +132,7 @@ mod tests {
         let event = event(&outcome(LOCALIZATION)).unwrap();
         for part in [
             "uid=\"sferic.north.rx2\"",
-            "lat=\"45.01\" lon=\"7.62\"",
+            "lat=\"45.0100000\" lon=\"7.6200000\"",
             "<contact callsign=\"north.rx2\"/>",
             "<remarks>localization@1, 868.3 MHz</remarks>",
         ] {

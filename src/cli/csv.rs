@@ -45,20 +45,7 @@ pub fn line(outcome: &Outcome) -> String {
 }
 
 fn cell(outcome: &Outcome, column: &str) -> Option<String> {
-    let value = match column {
-        "label" | "score" => {
-            let best = outcome.get("labels")?.as_array()?.first()?;
-            best.as_map()?.iter().find(|(key, _)| key.as_str() == Some(column)).map(|(_, value)| value)?
-        }
-        path => {
-            let mut keys = path.split('.');
-            let first = outcome.get(keys.next()?)?;
-            keys.try_fold(first, |value, key| {
-                value.as_map()?.iter().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value)
-            })?
-        }
-    };
-    match value {
+    match outcome.at(column)? {
         Value::Nil => None,
         Value::String(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
         value => Some(Json(value).to_string()),

@@ -26,6 +26,7 @@ pub mod run;
 mod sending;
 mod shadow;
 pub mod simulate;
+mod sinks;
 pub mod soak;
 mod split;
 mod stages;

@@ -40,6 +40,15 @@ impl Outcome {
         path.iter().try_fold(&self.0, |value, key| get(value, key))?.as_f64()
     }
 
+    /// The value under a path of keys with points between them. `label` and `score` are those of the best
+    /// label.
+    pub fn at(&self, path: &str) -> Option<&Value> {
+        if let "label" | "score" = path {
+            return get(self.get("labels")?.as_array()?.first()?, path);
+        }
+        path.split('.').try_fold(&self.0, |value, key| get(value, key))
+    }
+
     /// The failure's code; `None` for a prediction.
     pub fn code(&self) -> Option<&str> {
         self.get("code")?.as_str()

@@ -23,8 +23,9 @@ use super::outcome::Outcome;
 use super::output::Output;
 use super::{ConnectArgs, Usage, refusal};
 use crate::nats::{self, Action};
-use crate::recorder::{Choice, Finished, Recorder, is_pattern};
+use crate::recorder::{Choice, Finished, Recorder};
 use crate::shutdown;
+use crate::source_pattern::is_pattern;
 
 /// Bytes of frames whose outcome is awaited.
 const PENDING_BYTES: usize = 256 << 20;

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 
 use super::outcome::Outcome;
 use super::output::Output;
+use super::sinks::SinkArgs;
 use super::stages::Breakdown;
 use super::{ConnectArgs, cot, csv, geojson, refusal};
 use crate::nats::{self, Action};
+use crate::shutdown;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,7 +28,8 @@ const ADVICE: &str = "sign in as a user who may listen there, or choose another 
 ///
 /// Each outcome is one line: readable text, the object itself (--json, where binary values are standard
 /// base64), a GeoJSON Feature (--geojson), CSV (--csv), or a Cursor on Target event (--cot). With --stages it
-/// is where the time went instead, once a second.
+/// is where the time went instead, once a second. --sigmf, --parquet and --mqtt write them elsewhere; lines
+/// are then printed only where their form is named.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 GeoJSON: only predictions with a position on the map are printed. The Feature's geometry is a \
@@ -43,7 +46,9 @@ Examples:
   sferic watch --stages
   sferic watch --subject 'iq.predictions.north.>' --json
   sferic watch --geojson --count 100 > fixes.geojsonl
-  sferic watch --csv > outcomes.csv")]
+  sferic watch --csv > outcomes.csv
+  sferic watch --parquet today.parquet
+  sferic watch --mqtt mqtt://broker/rf/north")]
 pub struct WatchArgs {
     /// Listen to this subject, wildcards included [default: all predictions and all failures].
     #[arg(long, value_name = "SUBJECT")]
@@ -62,9 +67,13 @@ pub struct WatchArgs {
     pub cot: bool,
     /// Show once a second where the predictions' time went: a table on a terminal, else a line, or with
     /// --json an object.
-    #[arg(long, conflicts_with_all = ["geojson", "csv", "cot"])]
+    #[arg(long, conflicts_with_all = ["geojson", "csv", "cot", "sink"])]
     pub stages: bool,
-    /// Stop after so many lines, or with --stages after so many seconds.
+    /// Where outcomes go beside, or instead of, standard output.
+    #[command(flatten)]
+    pub sink: SinkArgs,
+    /// Stop after so many lines, outcomes of --sigmf, --parquet or --mqtt, or with --stages after so many
+    /// seconds.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Where to connect to.
@@ -73,11 +82,12 @@ pub struct WatchArgs {
 }
 
 impl WatchArgs {
-    /// Runs the command. Ends with 0 on Ctrl-C, after `--count` lines, or when nobody reads standard output
-    /// any more.
+    /// Runs the command. Ends with 0 on Ctrl-C or SIGTERM, after `--count` lines, or when nobody reads
+    /// standard output any more.
     ///
     /// # Errors
-    /// No connection, or a subject that cannot be listened to or that the server refuses.
+    /// No connection, a subject that cannot be listened to or that the server refuses, or outcomes that could
+    /// not be written or are missing where they were to be.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.connect.settings()?;
         let prefix = &settings.nats.prefix;
@@ -85,6 +95,7 @@ impl WatchArgs {
             Some(subject) => vec![subject.clone()],
             None => vec![format!("{prefix}.predictions.>"), format!("{prefix}.failures.>")],
         };
+        let mut sink = self.sink.open(prefix).await?;
         let connection = nats::connect(&settings.nats, "sferic watch").await?;
         let mut messages = refusal::listen(&connection, &subjects, ADVICE).await?;
         let mut refused = pin!(refusal::of_any(&connection, Action::Subscribe, &subjects));
@@ -95,7 +106,7 @@ impl WatchArgs {
             output.line(csv::header()).context("cannot write to standard output")?;
         }
         let mut left = self.count.unwrap_or(u64::MAX);
-        let mut interrupt = pin!(tokio::signal::ctrl_c());
+        let mut stop = pin!(shutdown::requested());
         let mut epoch = connection.epoch();
         let (mut breakdown, mut since, mut table_lines) = (Breakdown::default(), Instant::now(), 0);
         let mut seconds = tokio::time::interval_at(since + SECOND, SECOND);
@@ -108,7 +119,16 @@ impl WatchArgs {
                             breakdown.add(&outcome);
                             None
                         }
-                        Ok(outcome) => self.line(&outcome).map(|line| output.line(line)),
+                        Ok(outcome) => {
+                            if let Some(sink) = &mut sink {
+                                tokio::select! {
+                                    taken = sink.take(&outcome) => taken?,
+                                    _ = &mut stop => break,
+                                }
+                            }
+                            let line = self.line(&outcome, sink.is_some());
+                            line.map(|line| output.line(line)).or(sink.is_some().then_some(Ok(())))
+                        }
                         Err(error) => {
                             let error = with_causes(&error);
                             output.say(format!("{}: not an outcome: {error}", message.subject));
@@ -134,7 +154,7 @@ impl WatchArgs {
                         missing");
                     None
                 }
-                _ = &mut interrupt => break,
+                _ = &mut stop => break,
             };
             match written {
                 Some(Ok(())) => left -= 1,
@@ -144,10 +164,17 @@ impl WatchArgs {
                 None => {}
             }
         }
+        let Some(sink) = sink else { return Ok(ExitCode::SUCCESS) };
+        output.say(sink.close().await?);
+        let missed = connection.dropped();
+        if missed > 0 {
+            bail!("at least {missed} outcomes are missing: they came faster than they could be written");
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn line(&self, outcome: &Outcome) -> Option<String> {
+    /// The line of an outcome, where it is to be printed; beside a sink only in a form that is named.
+    fn line(&self, outcome: &Outcome, has_sink: bool) -> Option<String> {
         if self.geojson {
             geojson::feature(outcome).map(|feature| feature.to_string())
         } else if self.csv {
@@ -156,6 +183,8 @@ impl WatchArgs {
             cot::event(outcome)
         } else if self.json {
             Some(outcome.json())
+        } else if has_sink {
+            None
         } else {
             Some(outcome.to_string())
         }

@@ -3,10 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -28,6 +29,9 @@ const MAX_HEAD: usize = 64 << 10;
 
 /// Time for a client to take an answer.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+
+/// The same for a stream of events: what a viewer has missed is counted, and it may come back to look.
+const EVENTS_TAKEN_WITHIN: Duration = Duration::from_secs(600);
 
 /// Pause after no connection could be accepted, because there are no file descriptors left for example.
 const RETRY: Duration = Duration::from_millis(100);
@@ -73,7 +77,9 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(MAX_HEAD);
-    let io = TokioIo::new(Timed { stream, taking: None });
+    let patience = Patience::default();
+    let io = TokioIo::new(Timed { stream, taking: None, patience: patience.clone() });
+    let routes = routes.layer(Extension(patience));
     let mut serving = std::pin::pin!(builder.serve_connection(io, TowerToHyperService::new(routes)));
     let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
     let served = tokio::select! {
@@ -92,16 +98,33 @@ async fn connection(
     }
 }
 
+/// How long a connection's client may take for an answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patience(Arc<AtomicBool>);
+
+impl Patience {
+    /// Has patience with the reader of a stream of events, until the connection ends.
+    pub(super) fn lengthen(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn bound(&self) -> Duration {
+        if self.0.load(Relaxed) { EVENTS_TAKEN_WITHIN } else { TAKEN_WITHIN }
+    }
+}
+
 /// A stream that fails where its client does not take an answer in time, however slowly it reads.
 struct Timed {
     stream: TcpStream,
     /// Since an answer first had to wait for the client.
     taking: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl Timed {
     fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        ready!(self.taking.get_or_insert_with(|| Box::pin(sleep(TAKEN_WITHIN))).as_mut().poll(cx));
+        let bound = self.patience.bound();
+        ready!(self.taking.get_or_insert_with(|| Box::pin(sleep(bound))).as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

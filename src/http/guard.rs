@@ -11,11 +11,12 @@ use sferic_wire::shortened;
 use subtle::ConstantTimeEq;
 
 use super::errors::Refusal;
+use super::page;
 
 /// Hosts that are this one wherever they are looked up.
 const LOOPBACK: [&str; 3] = ["localhost", "ip6-localhost", "ip6-loopback"];
 
-/// Paths that supervisors ask for without a token.
+/// Paths that supervisors ask for without a token. Nor do the files of the page need one, which hold no data.
 const WITHOUT_TOKEN: [&str; 2] = ["/health", "/ready"];
 
 /// What callers must show.
@@ -40,7 +41,8 @@ impl Guard {
         if !matches!(call.method, Method::GET | Method::HEAD) {
             check_origin(&call.headers, host.as_ref())?;
         }
-        if !WITHOUT_TOKEN.contains(&call.uri.path()) {
+        let path = call.uri.path();
+        if !WITHOUT_TOKEN.contains(&path) && !page::is_file(path) {
             self.check_token(&call.headers)?;
         }
         Ok(())

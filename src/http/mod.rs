@@ -7,12 +7,15 @@ mod answers;
 mod body;
 mod calls;
 mod connections;
+mod control;
 mod encodings;
 mod errors;
+mod events;
 mod guard;
 mod inference;
 mod models;
 mod oip;
+mod page;
 mod pages;
 
 use std::net::SocketAddr;
@@ -30,7 +33,7 @@ pub use calls::Calls;
 use errors::Refusal;
 use guard::Guard;
 pub use pages::{Daemon, Pages};
-use sferic_settings::Http;
+use sferic_settings::Settings;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -48,8 +51,10 @@ impl Server {
     /// Serves `pages` at `http.listen`.
     ///
     /// # Errors
-    /// The address can't be had, or everyone would reach it; names the key.
-    pub async fn start(http: &Http, pages: Arc<Pages>) -> anyhow::Result<Self> {
+    /// The address can't be had, or everyone would reach it, or `page.basemap` is no map; names the key.
+    pub async fn start(settings: &Settings, pages: Arc<Pages>) -> anyhow::Result<Self> {
+        let http = &settings.http;
+        page::check_basemap(&settings.page.basemap)?;
         let listen = &http.listen;
         let listener = TcpListener::bind(listen).await;
         let listener = listener.with_context(|| {
@@ -60,7 +65,7 @@ impl Server {
             bail!("`http.listen` {fault}");
         }
         let (stopping, stopped) = watch::channel(false);
-        let serving = tokio::spawn(connections::serve(listener, routes(http, pages), stopped));
+        let serving = tokio::spawn(connections::serve(listener, routes(settings, pages), stopped));
         tracing::info!(%address, "HTTP is served");
         Ok(Self { address, stopping, serving })
     }
@@ -85,8 +90,8 @@ impl Drop for Server {
     }
 }
 
-fn routes(http: &Http, pages: Arc<Pages>) -> Router {
-    let guard = Arc::new((Guard::new(http), Arc::clone(pages.calls())));
+fn routes(settings: &Settings, pages: Arc<Pages>) -> Router {
+    let guard = Arc::new((Guard::new(&settings.http), Arc::clone(pages.calls())));
     let routes = Router::new()
         .route("/health", get(pages::alive))
         .route("/ready", get(pages::ready))
@@ -99,6 +104,10 @@ fn routes(http: &Http, pages: Arc<Pages>) -> Router {
         .route("/model/versions", get(models::versions))
         .route("/model/performance", get(models::performance))
         .route("/model/reload", post(models::reload))
+        .route("/", get(page::index))
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/control/{endpoint}", post(control::control))
+        .merge(page::files(&settings.page))
         .merge(oip::routes())
         .route_layer(middleware::from_fn(calls::with_route))
         .fallback(unknown)

@@ -61,11 +61,11 @@ pub(super) async fn reload(State(pages): State<Arc<Pages>>, request: Request) ->
     respond(answer.await, &parts.headers)
 }
 
-fn of(pages: &Pages) -> Result<&Daemon, Refusal> {
+pub(super) fn of(pages: &Pages) -> Result<&Daemon, Refusal> {
     pages.daemon().ok_or_else(Refusal::starting)
 }
 
-fn as_json(body: &Bytes, encoding: Encoding) -> Result<Bytes, Refusal> {
+pub(super) fn as_json(body: &Bytes, encoding: Encoding) -> Result<Bytes, Refusal> {
     match encoding {
         Encoding::Json => Ok(body.clone()),
         Encoding::MessagePack if body.is_empty() => Ok(Bytes::new()),
@@ -75,7 +75,7 @@ fn as_json(body: &Bytes, encoding: Encoding) -> Result<Bytes, Refusal> {
     }
 }
 
-fn respond(answer: Result<Value, Refusal>, headers: &HeaderMap) -> Response {
+pub(super) fn respond(answer: Result<Value, Refusal>, headers: &HeaderMap) -> Response {
     let encoding = of_answer(headers, Encoding::Json);
     match answer {
         Ok(answer) => written(StatusCode::OK, &answer, encoding),
@@ -84,7 +84,7 @@ fn respond(answer: Result<Value, Refusal>, headers: &HeaderMap) -> Response {
 }
 
 /// Since the start.
-fn measured(daemon: &Daemon) -> Value {
+pub fn measured(daemon: &Daemon) -> Value {
     let (predictions, failures, times) = daemon.recorded.ended();
     let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|share| times.quantile(share).map(|seconds| seconds * 1e3));
     let ended = predictions + failures;

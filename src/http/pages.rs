@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use sferic_actors::cache::CacheStore;
 use sferic_actors::frame::Encoding;
-use sferic_settings::Settings;
+use sferic_settings::{Settings, given};
 use sferic_telemetry::metrics::prometheus::{self, Format};
 use sferic_telemetry::metrics::{ReadMetrics, Recorded};
 
@@ -18,15 +18,27 @@ use super::body::Bodies;
 use super::calls::Calls;
 use super::errors::Refusal;
 use crate::batch::Batches;
+use crate::events::Events;
 use crate::ingress::Ingress;
 use crate::models::ModelService;
-use crate::nats::{Health, HealthStatus};
+use crate::nats::{Endpoint, Health, HealthStatus};
 
 /// The pages. They are served before the daemon runs, so that a supervisor sees it start.
 pub struct Pages {
     daemon: OnceLock<Daemon>,
     pub(super) bodies: Bodies,
+    pub(super) events: Arc<Events>,
+    pub(super) page: PageOptions,
     calls: Arc<Calls>,
+}
+
+/// What the operator's page is told of the daemon.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageOptions {
+    /// Whether callers need a token. Without one nobody may control the daemon from the page.
+    pub(super) has_token: bool,
+    /// Whether there are streets.
+    pub(super) has_basemap: bool,
 }
 
 /// The running daemon.
@@ -47,15 +59,21 @@ pub struct Daemon {
     pub models: Arc<ModelService>,
     /// What is recorded when an outcome is published.
     pub recorded: Arc<Recorded>,
+    /// The control endpoints.
+    pub control: Vec<Endpoint>,
     /// Start of the daemon.
     pub started: SystemTime,
 }
 
 impl Pages {
     /// Pages of a daemon that is starting.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, events: Arc<Events>) -> Self {
         let bodies = Bodies::new(settings.http.max_body, settings.limits.in_flight_bytes);
-        Self { daemon: OnceLock::new(), bodies, calls: Arc::default() }
+        let page = PageOptions {
+            has_token: given(&settings.http.token).is_some(),
+            has_basemap: !settings.page.basemap.as_os_str().is_empty(),
+        };
+        Self { daemon: OnceLock::new(), bodies, events, page, calls: Arc::default() }
     }
 
     /// Times of the calls.

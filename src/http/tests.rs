@@ -4,6 +4,7 @@ use serde_json::Value;
 use tower_service::Service;
 
 use super::*;
+use crate::events::Events;
 
 fn document() -> Value {
     serde_json::from_str(include_str!("openapi.json")).unwrap()
@@ -20,7 +21,7 @@ async fn the_document_has_every_route_and_no_other() {
     let document = document();
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let settings = sferic_settings::Settings::default();
-    let routes = routes(&settings.http, Arc::new(Pages::new(&settings)));
+    let routes = routes(&settings, Arc::new(Pages::new(&settings, Events::start().unwrap())));
     let paths = document["paths"].as_object().unwrap();
     for (path, methods) in paths {
         for method in ["get", "post", "put", "delete", "patch"] {
@@ -58,7 +59,7 @@ fn every_reference_of_the_document_leads_somewhere() {
 #[tokio::test]
 async fn before_the_daemon_runs_only_its_start_is_told() {
     let settings = sferic_settings::Settings::default();
-    let routes = routes(&settings.http, Arc::new(Pages::new(&settings)));
+    let routes = routes(&settings, Arc::new(Pages::new(&settings, Events::start().unwrap())));
     for (method, path, expected) in [
         ("GET", "/health", 200),
         ("GET", "/ready", 503),

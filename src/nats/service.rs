@@ -131,6 +131,19 @@ impl Endpoint {
     {
         Self { name, handler: Arc::new(move |payload| Box::pin(handler(payload))) }
     }
+
+    /// Its name, as it follows `sferic.`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn call(&self, request: Bytes) -> Result<Value, ControlError> {
+        (self.handler)(request).await
+    }
 }
 
 impl fmt::Debug for Endpoint {

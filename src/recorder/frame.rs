@@ -20,7 +20,8 @@ pub struct ReadFrame<'a> {
     pub samples: Cow<'a, [u8]>,
     /// What they are.
     pub format: FrameFormat,
-    datetime: Option<Timestamp>,
+    /// The time of the first sample.
+    pub datetime: Option<Timestamp>,
     geolocation: Option<Geolocation>,
     /// All keys but the samples', as JSON.
     pub keys: Map<String, Value>,

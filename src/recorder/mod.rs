@@ -27,7 +27,7 @@ use sferic_actors::frame::Encoding;
 use sferic_recording::ring::RecordRing;
 use sferic_telemetry::with_causes;
 
-pub use choice::{Choice, is_pattern, is_replayed};
+pub use choice::{Choice, is_replayed};
 pub use message::message;
 pub use tap::{Tapped, keep_messages};
 

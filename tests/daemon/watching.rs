@@ -122,7 +122,7 @@ async fn outcomes_are_lines_of_csv_and_fixes_are_events() {
         } else {
             assert_eq!(lines.len(), 1, "{printed}");
             assert!(
-                lines[0].contains("lat=\"1.5\" lon=\"-2.5\"") && lines[0].contains("ce=\"24.5\""),
+                lines[0].contains("lat=\"1.5000000\" lon=\"-2.5000000\"") && lines[0].contains("ce=\"24.5\""),
                 "{printed}"
             );
         }

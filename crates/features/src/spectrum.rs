@@ -146,7 +146,7 @@ impl Transform {
 
 /// Reads `out.len()` samples from `start` on (reflected at the ends of the frame) and windows them on the
 /// way.
-fn windowed<D: Component, T>(
+pub(crate) fn windowed<D: Component, T>(
     samples: &Samples<'_>,
     channel: usize,
     start: isize,

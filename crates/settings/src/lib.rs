@@ -13,6 +13,7 @@ mod layers;
 mod load;
 mod models;
 mod operation;
+mod page;
 mod pipeline;
 mod record;
 mod redact;
@@ -33,6 +34,7 @@ pub use jetstream::{GroupPolicy, Jetstream, LONGEST_RETRY_DELAY};
 pub use load::{load, load_with_env};
 pub use models::{Canary, ModelRepository, ModelSource, SourceKind};
 pub use operation::{LogFormat, Onnx, Shutdown, Telemetry};
+pub use page::Page;
 pub use pipeline::{Cache, Output, Pool, Preprocess};
 pub use record::Record;
 pub use shared_cache::{SharedCacheSettings, SharedKind};
@@ -72,6 +74,8 @@ pub struct Settings {
     pub record: Record,
     /// The HTTP interface.
     pub http: Http,
+    /// The operator's page.
+    pub page: Page,
     /// Restarts of failed actors.
     pub supervision: supervision::Config,
     /// Shutdown.

@@ -1,6 +1,7 @@
 //! What the measuring programs share: figures with their spread, what a process uses, where the daemon is and
 //! when it is ready.
 
+pub mod open_loop;
 pub mod responder;
 pub mod statistics;
 pub use sferic::usage;

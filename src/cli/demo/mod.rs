@@ -1,22 +1,19 @@
 //! `sferic demo`: the main job with everything it needs, on simulated scenes whose truth is known.
 
 mod accuracy;
+mod frames;
+mod page;
 mod picture;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use futures::{StreamExt, stream};
 use serde_json::json;
-use sferic_samples::Datatype;
-use sferic_scene::scene::{FREQUENCY_HZ, SAMPLE_RATE_HZ};
-use sferic_scene::{ORIGIN, RECEIVERS, Scene, SceneSimulator, trilateration};
+use sferic_scene::{ORIGIN, Scene, SceneSimulator, trilateration};
 use sferic_settings::{self as settings, Settings};
-use sferic_wire::FrameMessage;
-use uuid::Uuid;
 
 use super::outcome::Outcome;
 use super::output::Output;
@@ -25,27 +22,26 @@ use crate::app::App;
 use crate::nats::{self, Connection, PrivateServer};
 use crate::shutdown;
 use accuracy::{Accuracy, Miss, PROBABILITIES, quantile};
+use frames::{SOURCE, frame};
 use picture::Mark;
 
-/// Source of the simulated frames.
-const SOURCE: &str = "demo.scene";
+/// Scenes that are played where nothing is said.
+const FRAMES: u64 = 200;
 
 /// Frames in flight: a few, so that each line appears soon after its scene is played.
 const OUTSTANDING: usize = 4;
-
-/// A long budget: the demo shows positions, not deadlines, also on a busy machine.
-const BUDGET: Duration = Duration::from_secs(10);
 
 /// Plays simulated scenes through a daemon of its own, and shows each prediction beside the truth.
 ///
 /// Starts a private NATS server and the daemon with the shipped model `localization`. Each scene is one
 /// emitter somewhere among three receivers, and one frame. At the end, an accuracy summary: errors, and how
-/// often the ellipses held the truth. Exits 0 when every frame got its prediction.
+/// often the ellipses held the truth. Exits 0 when every frame got its prediction. With --page, scenes are
+/// played on the operator's page instead, and each receiver's signal is classified, too.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// How many scenes are played.
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
-    frames: u64,
+    /// How many scenes are played [default: 200; with --page: on until Ctrl-C].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    frames: Option<u64>,
     /// What the scenes are drawn from; the same seed plays the same scenes. Those of training have other
     /// seeds.
     #[arg(long, value_name = "S", default_value_t = 2026)]
@@ -57,6 +53,9 @@ pub struct DemoArgs {
     /// all truths lie within their ellipses. A file of the same name is overwritten.
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
+    /// Serve the operator's page at the configuration's http.listen, and play scenes on it until Ctrl-C.
+    #[arg(long, conflicts_with_all = ["json", "picture"])]
+    page: bool,
     /// Configuration file; the address of the NATS server in it is replaced by the private one's.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -76,15 +75,14 @@ impl DemoArgs {
             return Err(Usage(format!("--picture: there is no folder {}", folder.display())).into());
         }
         let server = PrivateServer::start(&[]).await?;
-        let overrides = [
-            ("nats.url", server.url()),
-            // The demo prints its own lines; the daemon logs only warnings.
-            ("telemetry.log", "warn"),
+        // The demo prints its own lines; the daemon logs only warnings.
+        let mut overrides = vec![("nats.url", server.url()), ("telemetry.log", "warn")];
+        if !self.page {
             // A daemon may be running beside it.
-            ("http.listen", ""),
-        ];
+            overrides.push(("http.listen", ""));
+        }
         let overrides: Vec<_> =
-            overrides.map(|(key, value)| (key.to_owned(), toml::Value::from(value))).into();
+            overrides.into_iter().map(|(key, value)| (key.to_owned(), toml::Value::from(value))).collect();
         let settings =
             settings::load(self.config.as_deref(), &overrides).map_err(|error| Usage(error.to_string()))?;
         logging::start(&settings.telemetry)?;
@@ -92,10 +90,21 @@ impl DemoArgs {
         app.ready().await;
         let connection = nats::connect(&settings.nats, "sferic demo").await?;
 
-        let output = Output::with_bar(self.frames);
+        let frames = self.frames.unwrap_or(if self.page { u64::MAX } else { FRAMES });
+        let output = if self.page { Output::plain() } else { Output::with_bar(frames) };
+        let playing = async {
+            match app.http_address().filter(|_| self.page) {
+                Some(address) => {
+                    output.say(format!("the operator's page is at http://{address}/; Ctrl-C ends it"));
+                    page::play(&settings, &connection, self.seed, 0..frames).await.map(|()| true)
+                }
+                None if self.page => anyhow::bail!("--page: http.listen is empty"),
+                None => self.play(&settings, &connection, &output, frames).await,
+            }
+        };
         let played = tokio::select! {
-            played = self.play(&settings, &connection, &output) => played,
-            requested = shutdown::requested() => requested.map_err(Into::into).and(Ok(false)),
+            played = playing => played,
+            requested = shutdown::requested() => requested.map_err(Into::into).and(Ok(self.page)),
         };
         output.finish();
         connection.close(settings.nats.publish_timeout).await;
@@ -110,6 +119,7 @@ impl DemoArgs {
         settings: &Settings,
         connection: &Connection,
         output: &Output,
+        frames: u64,
     ) -> anyhow::Result<bool> {
         if !self.json {
             output.say(
@@ -132,7 +142,7 @@ impl DemoArgs {
                 Outcome::decode(&reply.with_context(|| format!("scene {index} got no answer"))?)?,
             ))
         };
-        let mut answers = std::pin::pin!(stream::iter(0..self.frames).map(ask).buffered(OUTSTANDING));
+        let mut answers = std::pin::pin!(stream::iter(0..frames).map(ask).buffered(OUTSTANDING));
         let (mut misses, mut yardstick, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(answer) = answers.next().await {
             let (index, scene, outcome) = answer?;
@@ -148,7 +158,7 @@ impl DemoArgs {
             yardstick.push(trilateration::locate(scene.powers()).distance_m(scene.truth.offset));
         }
         let Some(accuracy) = Accuracy::of(&misses) else {
-            anyhow::bail!("none of {} frames got a prediction", self.frames)
+            anyhow::bail!("none of {frames} frames got a prediction")
         };
         let yardstick_m = quantile(&yardstick, 0.5).unwrap_or(f64::NAN);
         for line in if self.json {
@@ -163,24 +173,8 @@ impl DemoArgs {
                 .with_context(|| format!("cannot write {}", path.display()))?;
             output.say(format!("picture: {}", path.display()));
         }
-        Ok(misses.len() as u64 == self.frames)
+        Ok(misses.len() as u64 == frames)
     }
-}
-
-fn frame(scene: &Scene, index: u64) -> anyhow::Result<Vec<u8>> {
-    let message = FrameMessage {
-        frame_id: &Uuid::now_v7().to_string(),
-        seq: Some(index),
-        datatype: Datatype::Cf32Le.name(),
-        sample_rate: Some(SAMPLE_RATE_HZ),
-        num_channels: RECEIVERS.len() as u32,
-        frequency: Some(FREQUENCY_HZ),
-        model: Some("localization"),
-        timeout_ms: Some(BUDGET.as_millis() as u64),
-        samples: &scene.bytes(),
-        ..FrameMessage::default()
-    };
-    Ok(message.encode()?)
 }
 
 fn line(index: u64, scene: &Scene, outcome: &Outcome, miss: Option<Miss>) -> String {

@@ -110,7 +110,7 @@ fn only_its_own_pages_may_send() {
 }
 
 #[test]
-fn with_a_token_all_but_two_paths_need_it() {
+fn with_a_token_all_but_two_paths_and_the_page_need_it() {
     let guard = guard(|http| http.token = "s3cret".to_owned());
     let with = |authorization| {
         guard.check(&call("GET", "/metrics", &[("host", "localhost"), ("authorization", authorization)]))
@@ -123,10 +123,19 @@ fn with_a_token_all_but_two_paths_need_it() {
         assert_eq!(refusal.status, StatusCode::UNAUTHORIZED, "{bad}");
         assert!(!refusal.message.contains("s3c"), "{}", refusal.message);
     }
-    for path in ["/health", "/ready"] {
+    for path in ["/health", "/ready", "/", "/page/app.js"] {
         assert_eq!(status(&guard, "GET", path, &[("host", "localhost")]), 200, "{path}");
     }
-    for path in ["/", "/openapi.json", "/health/", "/ready/x", "/nothing"] {
+    for path in [
+        "/page/",
+        "/page/index.html",
+        "/api/v1/events",
+        "/basemap.pmtiles",
+        "/openapi.json",
+        "/health/",
+        "/ready/x",
+        "/nothing",
+    ] {
         assert_eq!(status(&guard, "GET", path, &[("host", "localhost")]), 401, "{path}");
     }
 }

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::RecordingError;
-use names::Name;
+pub use names::Name;
 pub use read::{RecordedOutcome, recorded};
 pub use record::{FrameFormat, FrameRecord};
 pub use rule::Rule;

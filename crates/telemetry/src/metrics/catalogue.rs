@@ -178,6 +178,12 @@ catalogue! {
         "Bytes of the folder's recordings";
     RECORD_REMOVED: Counter "sferic.record.removed" "{recording}" []
         "Recordings that were removed for room";
+
+    // The operator's page.
+    PAGE_VIEWERS: Gauge "sferic.page.viewers" "{viewer}" []
+        "Viewers of the events of the operator's page";
+    PAGE_DROPPED: Counter "sferic.page.dropped" "{event}" []
+        "Events that viewers of the operator's page were too slow for, or that found no room on their way";
     // The connection to NATS.
     NATS_CONNECTED: Gauge "sferic.nats.connected" "" [] "1 while the connection is up";
     NATS_CONNECTS: Counter "sferic.nats.connects" "{connection}" [] "Connections made, including the first";

@@ -3,20 +3,17 @@
 #![allow(missing_docs)] // a program
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use clap::Parser;
-use futures::StreamExt;
-use futures::stream::{self, FuturesUnordered};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sferic::nats::PrivateServer;
+use sferic_bench::open_loop::{latencies, most_per_s};
 use sferic_bench::statistics::{Median, at, median};
 use sferic_bench::{copy_folder, simulated_frames};
-use tokio::time::Instant;
 
 #[derive(Parser)]
 struct Args {
@@ -42,11 +39,6 @@ struct Args {
     #[arg(long)]
     json: bool,
 }
-
-/// Requests at a time, to find what the daemon gets through.
-const USERS: usize = 32;
-/// How long that is looked for.
-const FINDING: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct Round {
@@ -125,27 +117,6 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ask(client: &async_nats::Client, frame: Bytes) -> anyhow::Result<bool> {
-    let reply = client.request("iq.frames.bench", frame).await?;
-    Ok(reply.headers.is_none_or(|headers| headers.get("Nats-Service-Error-Code").is_none()))
-}
-
-/// Frames a second with so many requests at a time.
-async fn most_per_s(client: &async_nats::Client, frames: &[Bytes]) -> anyhow::Result<f64> {
-    let begun = Instant::now();
-    let mut asked = stream::iter(frames.iter().cycle().cloned())
-        .take_while(|_| std::future::ready(begun.elapsed() < FINDING))
-        .map(|frame| ask(client, frame))
-        .buffer_unordered(USERS);
-    let mut count = 0;
-    while let Some(answer) = asked.next().await {
-        ensure!(answer?, "the daemon refuses frames");
-        count += 1;
-    }
-    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
-}
-
-/// Sends at even times, whatever has been answered; latencies are from when a frame should have been sent.
 async fn round(
     client: &async_nats::Client,
     frames: &[Bytes],
@@ -158,27 +129,7 @@ async fn round(
         None => json!({"version": null}),
     };
     shadow(client, request).await?;
-    let mut waiting = FuturesUnordered::new();
-    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
-    let count = (rate * f64::from(seconds)) as usize;
-    let (mut ms, mut failures, mut sent) = (Vec::with_capacity(count), 0, 0);
-    while ms.len() < count {
-        tokio::select! {
-            due = ticks.tick(), if sent < count => {
-                let (client, frame) = (client.clone(), frames[sent % frames.len()].clone());
-                waiting.push(tokio::spawn(async move {
-                    let is_good = ask(&client, frame).await?;
-                    anyhow::Ok((due.elapsed().as_secs_f64() * 1e3, is_good))
-                }));
-                sent += 1;
-            }
-            Some(answer) = waiting.next() => {
-                let (took, is_good) = answer??;
-                ms.push(took);
-                failures += usize::from(!is_good);
-            }
-        }
-    }
+    let (ms, failures) = latencies(client, frames, rate, seconds).await?;
     let shown = shadow(client, json!({})).await?;
     let number = |of: &Value| of.as_u64().unwrap_or_default();
     Ok(Round {

@@ -1,0 +1,243 @@
+//! Outcomes as annotations of SigMF, without the samples they are about.
+//!
+//! Each source has a metadata file, and a new one after many annotations or where an outcome is older than
+//! what was written. Its one capture states the time of the first outcome, and `core:sample_rate` is a
+//! million, so that `core:sample_start` counts microseconds from then. The file is complete after every
+//! annotation.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
+use lru::LruCache;
+use serde_json::{Value, json};
+use sferic_recording::ring::Name;
+
+use super::super::outcome::Outcome;
+
+/// Annotations of a file.
+const MOST: usize = 50_000;
+
+/// Outcomes that are put into order.
+const PENDING: usize = 256;
+
+/// How long an outcome waits for older ones.
+const ORDERED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
+
+/// Files that are open at once.
+const OPEN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+
+/// What a file ends with.
+const END: &str = "\n]}\n";
+
+/// Writes annotations into a folder.
+pub struct Annotations {
+    folder: PathBuf,
+    sources: LruCache<String, Source>,
+    /// Counts the files.
+    files: u64,
+    written: u64,
+    arrived: u64,
+}
+
+/// A source's outcomes that are to be written, by their time, and its file.
+#[derive(Default)]
+struct Source {
+    pending: BTreeMap<(Timestamp, u64), Value>,
+    file: Option<Annotated>,
+}
+
+struct Annotated {
+    file: File,
+    start: Timestamp,
+    last: Timestamp,
+    annotations: usize,
+    /// Where the end begins.
+    end: u64,
+}
+
+impl Annotations {
+    /// Opens the folder, which is made where there is none.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("--sigmf: cannot make {}", folder.display()))?;
+        let sources = LruCache::new(OPEN);
+        Ok(Self { folder: folder.to_owned(), sources, files: 0, written: 0, arrived: 0 })
+    }
+
+    /// Adds an outcome.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn add(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+        let text = |key: &str| outcome.get(key).and_then(|value| value.as_str());
+        let time = |key: &str| text(key)?.parse::<Timestamp>().ok();
+        let at = time("datetime").or_else(|| time("timestamp")).unwrap_or_else(Timestamp::now);
+        let source = text("source").unwrap_or_default().to_owned();
+        let of = match self.sources.get_mut(&source) {
+            Some(of) => of,
+            None => {
+                // The one that was quiet for longest makes room.
+                let pushed = self.sources.push(source.clone(), Source::default());
+                if let Some((name, mut old)) = pushed.filter(|(name, _)| *name != source) {
+                    self.written += old.write(&self.folder, &name, &mut self.files, |_, _| true)?;
+                }
+                self.sources.get_mut(&source).context("a source that was just added is not there")?
+            }
+        };
+        self.arrived += 1;
+        of.pending.insert((at, self.arrived), annotation(outcome));
+        let newest = of.pending.last_key_value().map_or(at, |((newest, _), _)| *newest);
+        let is_due = |first: Timestamp, waiting: usize| {
+            waiting > PENDING || newest.duration_since(first) > ORDERED_WITHIN
+        };
+        self.written += of.write(&self.folder, &source, &mut self.files, is_due)?;
+        Ok(())
+    }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn close(mut self) -> anyhow::Result<String> {
+        for (name, source) in &mut self.sources {
+            self.written += source.write(&self.folder, name, &mut self.files, |_, _| true)?;
+        }
+        let folder = self.folder.display();
+        Ok(format!("{} annotations in {} files of {folder}", self.written, self.files))
+    }
+}
+
+impl Source {
+    /// Writes the oldest outcomes for as long as they are due, by their time and how many wait; how many.
+    fn write(
+        &mut self,
+        folder: &Path,
+        source: &str,
+        files: &mut u64,
+        is_due: impl Fn(Timestamp, usize) -> bool,
+    ) -> anyhow::Result<u64> {
+        let mut written = 0;
+        while let Some(((at, number), annotation)) = self.pending.pop_first() {
+            if !is_due(at, self.pending.len() + 1) {
+                self.pending.insert((at, number), annotation);
+                break;
+            }
+            let open = self.file.take().filter(|open| open.annotations < MOST && at >= open.last);
+            let mut open = match open {
+                Some(open) => open,
+                None => {
+                    *files += 1;
+                    Annotated::create(folder, source, at, *files)?
+                }
+            };
+            open.add(at, annotation)?;
+            self.file = Some(open);
+            written += 1;
+        }
+        Ok(written)
+    }
+}
+
+impl Annotated {
+    fn create(folder: &Path, source: &str, start: Timestamp, number: u64) -> anyhow::Result<Self> {
+        let path = Name::new(source, start, number).metadata(folder);
+        let description = "outcomes of sferic; sample_start counts microseconds from the capture's time";
+        let global = json!({
+            "core:version": "1.2.0",
+            "core:datatype": "cf32_le",
+            "core:sample_rate": 1e6,
+            "core:metadata_only": true,
+            "core:description": description,
+            "core:extensions": [{"name": "sferic", "version": "1.0.0", "optional": true}],
+            "sferic:source": source,
+        });
+        let captures = json!([{"core:sample_start": 0, "core:datetime": start.to_string()}]);
+        let begin = format!("{{\"global\": {global},\n\"captures\": {captures},\n\"annotations\": [");
+        let created = OpenOptions::new().write(true).create_new(true).open(&path);
+        let mut file = created.with_context(|| format!("cannot make {}", path.display()))?;
+        file.write_all(format!("{begin}{END}").as_bytes())?;
+        Ok(Self { file, start, last: start, annotations: 0, end: begin.len() as u64 })
+    }
+
+    fn add(&mut self, at: Timestamp, mut annotation: Value) -> anyhow::Result<()> {
+        let microseconds = (at.as_nanosecond() - self.start.as_nanosecond()) / 1000;
+        annotation["core:sample_start"] = i64::try_from(microseconds).unwrap_or(i64::MAX).into();
+        let separator = if self.annotations > 0 { "," } else { "" };
+        let text = format!("{separator}\n{annotation}");
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.file.write_all(format!("{text}{END}").as_bytes()).context("cannot write an annotation")?;
+        self.end += text.len() as u64;
+        (self.last, self.annotations) = (at, self.annotations + 1);
+        Ok(())
+    }
+}
+
+fn annotation(outcome: &Outcome) -> Value {
+    let outcome: Value = serde_json::from_str(&outcome.json()).unwrap_or_default();
+    let label = [&outcome["labels"][0]["label"], &outcome["code"], &outcome["kind"]];
+    let label = label.into_iter().find(|label| label.is_string()).cloned().unwrap_or_default();
+    let comment = format!("frame {}", outcome["frame_id"].as_str().unwrap_or_default());
+    json!({"core:label": label, "core:comment": comment, "sferic:outcome": outcome})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::outcome::tests::outcome;
+    use super::*;
+
+    fn read(folder: &Path) -> Vec<Value> {
+        let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.iter().map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
+    }
+
+    fn at(seconds: &str, source: &str) -> Outcome {
+        outcome(&format!(
+            r#"{{"kind":"classification","frame_id":"{seconds}","source":"{source}",
+                "labels":[{{"label":"am"}}],"datetime":"2026-11-28T00:00:{seconds}Z"}}"#
+        ))
+    }
+
+    #[test]
+    fn annotations_are_in_the_order_of_their_times() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut annotations = Annotations::open(folder.path()).unwrap();
+        for seconds in ["10", "11.5", "11", "13.25", "20", "12"] {
+            annotations.add(&at(seconds, "north.rx2")).unwrap();
+        }
+        // What is due is there before the end, in a file that is complete.
+        assert_eq!(read(folder.path())[0]["annotations"].as_array().unwrap().len(), 4);
+        assert!(annotations.close().unwrap().starts_with("6 annotations in 2 files"));
+        let files = read(folder.path());
+        let starts = |file: &Value| -> Vec<i64> {
+            let all = file["annotations"].as_array().unwrap().iter();
+            all.map(|each| each["core:sample_start"].as_i64().unwrap()).collect()
+        };
+        // The one that came too late begins another file.
+        assert_eq!(starts(&files[0]), [0, 1_000_000, 1_500_000, 3_250_000]);
+        assert_eq!(files[0]["captures"][0]["core:datetime"], "2026-11-28T00:00:10Z");
+        assert_eq!(starts(&files[1]), [0, 8_000_000]);
+        assert_eq!(files[0]["annotations"][1]["core:label"], "am");
+        assert_eq!(files[0]["annotations"][1]["sferic:outcome"]["frame_id"], "11");
+        assert_eq!(files[0]["global"]["sferic:source"], "north.rx2");
+    }
+
+    #[test]
+    fn sources_have_files_of_their_own_and_few_are_open() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut annotations = Annotations::open(folder.path()).unwrap();
+        for n in 0..200 {
+            annotations.add(&at("10", &format!("s{n}"))).unwrap();
+        }
+        annotations.add(&at("11", "s0")).unwrap();
+        assert!(annotations.close().unwrap().starts_with("201 annotations in 201 files"));
+        assert_eq!(read(folder.path()).len(), 201);
+    }
+}

@@ -1,0 +1,270 @@
+//! Where `sferic watch` puts outcomes: a broker of MQTT, a table of Parquet, annotations of SigMF.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::support::*;
+
+/// A `sferic watch` that listens.
+struct Watch {
+    process: Child,
+    talk: BufReader<tokio::process::ChildStderr>,
+}
+
+impl Watch {
+    async fn start(url: &str, arguments: &[&str]) -> Self {
+        let mut command = sferic(&["watch", "--url", url]);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn().unwrap();
+        let mut talk = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        timeout(PATIENCE, talk.read_line(&mut line)).await.expect("it says nothing").unwrap();
+        assert!(line.contains("listening to"), "{line}");
+        Self { process, talk }
+    }
+
+    async fn interrupt(&self) {
+        let pid = self.process.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    }
+
+    /// What it printed and said, once it has ended well.
+    async fn ended(mut self) -> (String, String) {
+        let (mut printed, mut said) = (String::new(), String::new());
+        let reading = async {
+            let mut stdout = self.process.stdout.take().unwrap();
+            let (read, told) =
+                tokio::join!(stdout.read_to_string(&mut printed), self.talk.read_to_string(&mut said));
+            read.and(told).unwrap();
+            self.process.wait().await.unwrap()
+        };
+        let status = timeout(3 * PATIENCE, reading).await.expect("it does not end");
+        assert!(status.success(), "{said}");
+        (printed, said)
+    }
+}
+
+fn prediction(n: u64) -> Value {
+    json!({
+        "frame_id": format!("f{n}"), "source": format!("north.rx{}", n % 7), "seq": n, "kind": "localization",
+        "position": {"latitude": 45.0 + n as f64 * 1e-6, "longitude": 7.0 - n as f64 * 1e-6},
+        "uncertainty": {"sigma_x": 10.0, "sigma_y": 5.0, "theta": 0.0, "confidence_interval": 0.68},
+        "model": "m", "model_version": "1", "inference_time_ms": 1.5, "_cache_hit": n % 2 == 0,
+        "timestamp": format!("2026-11-28T00:{:02}:{:02}.{:06}Z", n / 60_000 % 60, n / 1000 % 60, n % 1000),
+    })
+}
+
+async fn publish(client: &async_nats::Client, n: u64) {
+    let outcome = prediction(n);
+    let subject = format!("iq.predictions.{}", outcome["source"].as_str().unwrap());
+    client.publish(subject, rmp_serde::to_vec_named(&outcome).unwrap().into()).await.unwrap();
+}
+
+/// A broker with a folder that outlives it.
+struct Broker {
+    process: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Broker {
+    fn program() -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+        folders.map(|folder| folder.join("mosquitto")).find(|path| path.exists())
+    }
+
+    fn start(program: &Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = TempDir::new().unwrap();
+        let below = folder.path().display();
+        let config = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
+             persistence_location {below}/\nmax_queued_messages 0\nuser root\n"
+        );
+        std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
+        Self { process: Self::spawn(program, folder.path()), port, folder }
+    }
+
+    fn spawn(program: &Path, folder: &Path) -> Child {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(folder.join("mosquitto.conf")).stdin(Stdio::null()).kill_on_drop(true);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Ends it in order, which keeps its sessions, and starts it again.
+    async fn restart(&mut self, program: &Path) {
+        let pid = self.process.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap();
+        self.process = Self::spawn(program, self.folder.path());
+    }
+
+    /// Somebody who gets everything, and has subscribed.
+    async fn subscriber(&self) -> EventLoop {
+        let mut options = MqttOptions::new("judge", "127.0.0.1", self.port);
+        options.set_clean_session(false).set_max_packet_size(1 << 20, 1 << 20);
+        let (client, mut events) = AsyncClient::new(options, 10);
+        client.subscribe("#", QoS::ExactlyOnce).await.unwrap();
+        let subscribing = async {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Packet::SubAck(_))) => return,
+                    Ok(_) => {}
+                    // It may not listen yet.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, subscribing).await.expect("the broker is not there");
+        // The client may go, its connection stays.
+        std::mem::forget(client);
+        events
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_gets_every_outcome_once_also_where_it_was_away() {
+    let (Some(program), true) = (Broker::program(), tools_are_there()) else {
+        return sferic_tools::skip("mosquitto is not there; run ops/setup debian mosquitto");
+    };
+    const OUTCOMES: u64 = 600;
+    let world = World::start(&["degrees"], &[]).await;
+    let mut broker = Broker::start(&program);
+    let mut events = broker.subscriber().await;
+    let url = format!("mqtt://127.0.0.1:{}/rf", broker.port);
+    let watch = Watch::start(world.server.url(), &["--mqtt", &url, "--count", &OUTCOMES.to_string()]).await;
+    let (collected, mut counted) = tokio::sync::watch::channel(0);
+    let collecting = tokio::spawn(async move {
+        let mut seen = HashMap::<String, (String, u32)>::new();
+        while seen.len() < OUTCOMES as usize {
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::Publish(message))) => {
+                    let outcome: Value = serde_json::from_slice(&message.payload).unwrap();
+                    let id = outcome["frame_id"].as_str().unwrap().to_owned();
+                    seen.entry(id).or_insert((message.topic, 0)).1 += 1;
+                    collected.send_replace(seen.len());
+                }
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        // What would come twice comes soon.
+        let rest = timeout(Duration::from_secs(1), async {
+            let mut more = 0;
+            while let Ok(event) = events.poll().await {
+                more += u32::from(matches!(event, Event::Incoming(Packet::Publish(_))));
+            }
+            more
+        });
+        (seen, rest.await.unwrap_or_default())
+    });
+    for n in 0..OUTCOMES {
+        if n == OUTCOMES / 2 {
+            let half = counted.wait_for(|count| *count > 100);
+            timeout(PATIENCE, half).await.expect("the first do not come").unwrap();
+            broker.restart(&program).await;
+        }
+        let sample = [0.1 + n as f32 * 1e-4, 0.1];
+        world
+            .client
+            .publish("iq.frames.north.rx1", pack(&frame(&format!("f{n}"), &[sample; 16])).into())
+            .await
+            .unwrap();
+    }
+    let (printed, said) = watch.ended().await;
+    assert!(printed.is_empty() && said.contains("600 outcomes published to 127.0.0.1"), "{printed} {said}");
+    let (seen, more) = timeout(PATIENCE, collecting).await.expect("some do not come").unwrap();
+    assert_eq!((seen.len() as u64, more), (OUTCOMES, 0));
+    for (id, (topic, times)) in seen {
+        assert_eq!((topic.as_str(), times), ("rf/predictions/north/rx1", 1), "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_not_there_is_said_at_once() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::start(&["degrees"], &[]).await;
+    for (url, code, says) in [
+        ("mqtt://127.0.0.1:1", 1, "cannot connect to 127.0.0.1:1"),
+        ("http://127.0.0.1", 1, "must be mqtt://"),
+    ] {
+        let mut command = sferic(&["watch", "--url", world.server.url(), "--mqtt", url]);
+        let (ended, _, said) = output(&mut command).await;
+        assert!(ended == code && said.contains(says), "{ended} {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_opens_in_duckdb_and_pandas() {
+    let judge = sferic_tools::places("judges/parquet/bin/python").find(|path| path.exists());
+    let (Some(judge), true) = (judge, tools_are_there()) else {
+        return sferic_tools::skip("duckdb is not there; run ops/setup judges");
+    };
+    // More than one group of rows.
+    const OUTCOMES: u64 = 70_000;
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let client = client(server.url()).await;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("day.parquet");
+    let watch = Watch::start(server.url(), &["--parquet", path.to_str().unwrap()]).await;
+    for n in 0..OUTCOMES {
+        publish(&client, n).await;
+        if n % 5000 == 0 {
+            client.flush().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+    }
+    let failure = json!({"frame_id": "bad", "source": "=x,\n\"", "code": "internal", "message": "m",
+        "retryable": true, "timestamp": "2026-11-28T01:00:00Z"});
+    client.publish("iq.failures.x", rmp_serde::to_vec_named(&failure).unwrap().into()).await.unwrap();
+    client.flush().await.unwrap();
+    // A signal ends the table in order, with all that has arrived.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    watch.interrupt().await;
+    let (printed, said) = watch.ended().await;
+    assert!(printed.is_empty() && said.contains(&format!("{} outcomes in", OUTCOMES + 1)), "{said}");
+    let judged = Command::new(judge)
+        .args(["ops/judges/parquet_file.py", path.to_str().unwrap(), &OUTCOMES.to_string()])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output();
+    let judged = judged.await.unwrap();
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn annotations_are_what_sigmf_asks_for() {
+    let judge = sferic_tools::places("judges/sigmf/bin/python").find(|path| path.exists());
+    let (Some(judge), true) = (judge, tools_are_there()) else {
+        return sferic_tools::skip("sigmf is not there; run ops/setup judges");
+    };
+    let server = sferic::nats::PrivateServer::start(&[]).await.unwrap();
+    let client = client(server.url()).await;
+    let folder = TempDir::new().unwrap();
+    let below = folder.path().join("new").join("folder");
+    let arguments = ["--sigmf", below.to_str().unwrap(), "--csv", "--count", "21"];
+    let watch = Watch::start(server.url(), &arguments).await;
+    for n in 0..21 {
+        publish(&client, n).await;
+    }
+    let (printed, said) = watch.ended().await;
+    assert_eq!(printed.lines().count(), 22, "the form that was named is printed, too: {printed}");
+    assert!(said.contains("21 annotations in 7 files"), "{said}");
+    let files: Vec<_> = std::fs::read_dir(&below).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let program = "import json, sys, sigmf\n\
+        for path in sys.argv[1:]: sigmf.SigMFFile(metadata=json.load(open(path))).validate()";
+    let judged = Command::new(judge).args(["-c", program]).args(&files).output().await.unwrap();
+    assert!(judged.status.success() && files.len() == 7, "{}", String::from_utf8_lossy(&judged.stderr));
+}
