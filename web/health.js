@@ -20,6 +20,8 @@ export class HealthPanel {
   #status() {
     const { health } = this.store;
     const pill = byId("status");
+    // What is shown is old while nothing comes.
+    document.body.classList.toggle("stale", this.state !== "connected");
     const isThere = this.state === "connected" && health;
     pill.dataset.state = isThere ? health.status : this.state === "refused" ? "refused" : "starting";
     const text = isThere

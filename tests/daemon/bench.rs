@@ -191,3 +191,33 @@ async fn intervals_of_a_run_merge_to_its_whole_and_a_search_ends_where_no_rate_w
     let rates: Vec<_> = knee["curve"].as_array().unwrap().iter().map(|step| step["rate"].clone()).collect();
     assert_eq!((code, &knee["rate"], rates), (1, &Value::Null, vec![20.0.into(), 40.0.into()]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_ends_meanwhile_is_in_the_report() {
+    if !tools_are_there() {
+        return;
+    }
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let http = format!("http://{listen}");
+    for way in [&["--mode", "request"][..], &["--http", &http]] {
+        let mut world = World::start(&["degrees"], &[("HTTP__LISTEN", &listen)]).await;
+        let url = world.server.url().to_owned();
+        let arguments =
+            [way, &["--rate", "50", "--seconds", "4", "--arrivals", "even", "--verify", "50%"]].concat();
+        let running = bench(&url, &arguments);
+        let ending = async {
+            // A hundred are the warm-up.
+            while world.ledger().await.received < 160 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            world.daemon.signal("KILL").await;
+            world.daemon.ended().await;
+        };
+        let ((code, report), ()) = tokio::join!(running, ending);
+        let count = |key: &str| report["measured"][key].as_u64().unwrap();
+        assert_eq!((code, count("requests")), (1, 200), "{report}");
+        assert!(count("answered") > 0 && count("failed") > 0, "{way:?}: {report}");
+        let failures = report["measured"]["failures"].as_object().unwrap();
+        assert!(failures.contains_key("unreachable"), "{failures:?}");
+    }
+}

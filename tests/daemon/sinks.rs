@@ -1,11 +1,10 @@
 //! Where `sferic watch` puts outcomes: a broker of MQTT, a table of Parquet, annotations of SigMF.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -58,7 +57,7 @@ fn prediction(n: u64) -> Value {
         "frame_id": format!("f{n}"), "source": format!("north.rx{}", n % 7), "seq": n, "kind": "localization",
         "position": {"latitude": 45.0 + n as f64 * 1e-6, "longitude": 7.0 - n as f64 * 1e-6},
         "uncertainty": {"sigma_x": 10.0, "sigma_y": 5.0, "theta": 0.0, "confidence_interval": 0.68},
-        "model": "m", "model_version": "1", "inference_time_ms": 1.5, "_cache_hit": n % 2 == 0,
+        "model": "m", "model_version": "1", "inference_time_ms": 1.5, "_cache_hit": n.is_multiple_of(2),
         "timestamp": format!("2026-11-28T00:{:02}:{:02}.{:06}Z", n / 60_000 % 60, n / 1000 % 60, n % 1000),
     })
 }
@@ -83,12 +82,12 @@ impl Broker {
         folders.map(|folder| folder.join("mosquitto")).find(|path| path.exists())
     }
 
-    fn start(program: &Path) -> Self {
+    fn start(program: &Path, remembers: bool) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = TempDir::new().unwrap();
         let below = folder.path().display();
         let config = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence {remembers}\n\
              persistence_location {below}/\nmax_queued_messages 0\nuser root\n"
         );
         std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
@@ -101,93 +100,106 @@ impl Broker {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Ends it in order, which keeps its sessions, and starts it again.
+    async fn is_there(&self) {
+        let connecting = async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, connecting).await.expect("the broker is not there");
+    }
+
+    /// Ends it in order, which keeps its sessions where it remembers them, and starts it again.
     async fn restart(&mut self, program: &Path) {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap();
         self.process = Self::spawn(program, self.folder.path());
     }
+}
 
-    /// Somebody who gets everything, and has subscribed.
-    async fn subscriber(&self) -> EventLoop {
-        let mut options = MqttOptions::new("judge", "127.0.0.1", self.port);
-        options.set_clean_session(false).set_max_packet_size(1 << 20, 1 << 20);
-        let (client, mut events) = AsyncClient::new(options, 10);
-        client.subscribe("#", QoS::ExactlyOnce).await.unwrap();
-        let subscribing = async {
-            loop {
-                match events.poll().await {
-                    Ok(Event::Incoming(Packet::SubAck(_))) => return,
-                    Ok(_) => {}
-                    // It may not listen yet.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        timeout(PATIENCE, subscribing).await.expect("the broker is not there");
-        // The client may go, its connection stays.
-        std::mem::forget(client);
-        events
+/// Somebody who gets everything: what paho says, a line at a time.
+struct Subscriber {
+    process: Child,
+    said: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+}
+
+impl Subscriber {
+    async fn start(port: u16, count: u64) -> Option<Self> {
+        let judge = sferic_tools::places("judges/sinks/bin/python").find(|path| path.exists())?;
+        let mut command = Command::new(judge);
+        command.arg("ops/judges/mqtt_subscriber.py").args([port.to_string(), count.to_string()]);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut process = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let said = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut subscriber = Self { process, said };
+        assert_eq!(subscriber.says().await, "subscribed");
+        Some(subscriber)
+    }
+
+    async fn says(&mut self) -> String {
+        let line = timeout(3 * PATIENCE, self.said.next_line()).await.expect("it says nothing");
+        line.unwrap().unwrap_or_default()
+    }
+}
+
+async fn ask(world: &World, ids: std::ops::Range<u64>) {
+    for n in ids {
+        let sample = [0.1 + n as f32 * 1e-4, 0.1];
+        let frame = pack(&frame(&format!("f{n}"), &[sample; 16]));
+        world.client.publish("iq.frames.north.rx1", frame.into()).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_gets_every_outcome_once_also_where_it_was_away() {
+    const OUTCOMES: u64 = 600;
     let (Some(program), true) = (Broker::program(), tools_are_there()) else {
         return sferic_tools::skip("mosquitto is not there; run ops/setup debian mosquitto");
     };
-    const OUTCOMES: u64 = 600;
     let world = World::start(&["degrees"], &[]).await;
-    let mut broker = Broker::start(&program);
-    let mut events = broker.subscriber().await;
+    let mut broker = Broker::start(&program, true);
+    let Some(mut subscriber) = Subscriber::start(broker.port, OUTCOMES).await else {
+        return sferic_tools::skip("paho is not there; run ops/setup judges");
+    };
     let url = format!("mqtt://127.0.0.1:{}/rf", broker.port);
-    let watch = Watch::start(world.server.url(), &["--mqtt", &url, "--count", &OUTCOMES.to_string()]).await;
-    let (collected, mut counted) = tokio::sync::watch::channel(0);
-    let collecting = tokio::spawn(async move {
-        let mut seen = HashMap::<String, (String, u32)>::new();
-        while seen.len() < OUTCOMES as usize {
-            match events.poll().await {
-                Ok(Event::Incoming(Packet::Publish(message))) => {
-                    let outcome: Value = serde_json::from_slice(&message.payload).unwrap();
-                    let id = outcome["frame_id"].as_str().unwrap().to_owned();
-                    seen.entry(id).or_insert((message.topic, 0)).1 += 1;
-                    collected.send_replace(seen.len());
-                }
-                Ok(_) => {}
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-        // What would come twice comes soon.
-        let rest = timeout(Duration::from_secs(1), async {
-            let mut more = 0;
-            while let Ok(event) = events.poll().await {
-                more += u32::from(matches!(event, Event::Incoming(Packet::Publish(_))));
-            }
-            more
-        });
-        (seen, rest.await.unwrap_or_default())
-    });
-    for n in 0..OUTCOMES {
-        if n == OUTCOMES / 2 {
-            let half = counted.wait_for(|count| *count > 100);
-            timeout(PATIENCE, half).await.expect("the first do not come").unwrap();
-            broker.restart(&program).await;
-        }
-        let sample = [0.1 + n as f32 * 1e-4, 0.1];
-        world
-            .client
-            .publish("iq.frames.north.rx1", pack(&frame(&format!("f{n}"), &[sample; 16])).into())
-            .await
-            .unwrap();
-    }
+    let count = OUTCOMES.to_string();
+    let watch = Watch::start(world.server.url(), &["--mqtt", &url, "--count", &count]).await;
+    ask(&world, 0..OUTCOMES / 2).await;
+    assert_eq!(subscriber.says().await, "some");
+    broker.restart(&program).await;
+    ask(&world, OUTCOMES / 2..OUTCOMES).await;
     let (printed, said) = watch.ended().await;
     assert!(printed.is_empty() && said.contains("600 outcomes published to 127.0.0.1"), "{printed} {said}");
-    let (seen, more) = timeout(PATIENCE, collecting).await.expect("some do not come").unwrap();
-    assert_eq!((seen.len() as u64, more), (OUTCOMES, 0));
-    for (id, (topic, times)) in seen {
-        assert_eq!((topic.as_str(), times), ("rf/predictions/north/rx1", 1), "{id}");
+    let came: Vec<(String, String)> = serde_json::from_str(&subscriber.says().await).unwrap();
+    assert_eq!(came.len() as u64, OUTCOMES, "none is missing, none came twice");
+    let ids: HashSet<_> = came.iter().map(|(_, id)| id).collect();
+    assert_eq!(ids.len() as u64, OUTCOMES);
+    assert!(came.iter().all(|(topic, _)| topic == "rf/predictions/north/rx1"));
+    assert!(subscriber.process.wait().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_has_forgotten_everything_gets_what_it_had_not_confirmed() {
+    const OUTCOMES: u64 = 3000;
+    let (Some(program), true) = (Broker::program(), tools_are_there()) else {
+        return sferic_tools::skip("mosquitto is not there; run ops/setup debian mosquitto");
+    };
+    let world = World::start(&["degrees"], &[]).await;
+    let mut broker = Broker::start(&program, false);
+    broker.is_there().await;
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    let count = OUTCOMES.to_string();
+    let watch = Watch::start(world.server.url(), &["--mqtt", &url, "--count", &count]).await;
+    for part in 0..6 {
+        ask(&world, part * OUTCOMES / 6..(part + 1) * OUTCOMES / 6).await;
+        world.ledger().await;
+        if part % 2 == 0 {
+            broker.restart(&program).await;
+        }
     }
+    let (_, said) = watch.ended().await;
+    assert!(said.contains("3000 outcomes published") && said.contains("is back"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,7 +220,7 @@ async fn a_broker_that_is_not_there_is_said_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_opens_in_duckdb_and_pandas() {
-    let judge = sferic_tools::places("judges/parquet/bin/python").find(|path| path.exists());
+    let judge = sferic_tools::places("judges/sinks/bin/python").find(|path| path.exists());
     let (Some(judge), true) = (judge, tools_are_there()) else {
         return sferic_tools::skip("duckdb is not there; run ops/setup judges");
     };

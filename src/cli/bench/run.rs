@@ -31,6 +31,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Answers that are compared at most.
 const VERIFIED: usize = 1000;
 
+/// What frames fail with that nobody takes, because the daemon has ended.
+const UNREACHABLE: &str = "unreachable";
+
 /// The rate at which a search for the knee begins where none is given, and the highest, frames a second.
 const KNEE: (f64, f64) = (50.0, 1e6);
 
@@ -229,8 +232,11 @@ impl<'a> Bench<'a> {
         let mut about = self.about(rate);
         if args.verify > 0.0 {
             let again = Frames::new(&self.shape, false, salt)?;
-            let verified = verify(&self.client, &again, &kept, patience).await?;
-            about.insert("verified".to_owned(), serde_json::to_value(verified)?);
+            match verify(&self.client, &again, &kept, patience).await {
+                Ok(verified) => _ = about.insert("verified".to_owned(), serde_json::to_value(verified)?),
+                // The report is worth having without.
+                Err(error) => output.say(format!("the answers could not be compared: {error}")),
+            }
         }
         let run = Run {
             about,
@@ -261,7 +267,7 @@ impl<'a> Bench<'a> {
         let mut sampling = pin!(self.costs.watch(self.target, self.pid(), begun));
         let mut kept = Vec::new();
         let every = (self.args.verify > 0.0).then(|| (1.0 / self.args.verify).round() as usize);
-        let mut count = 0;
+        let (mut count, mut has_failed) = (0, false);
         loop {
             let request = tokio::select! {
                 request = done.recv() => request,
@@ -272,7 +278,13 @@ impl<'a> Bench<'a> {
             count += 1;
             let end = match (how, sent) {
                 (_, None) => End::NotSent,
-                (Err(error), _) => bail!("{error}"),
+                (Err(error), _) => {
+                    // The daemon has answered the warm-up; that it has gone since is a result.
+                    if !std::mem::replace(&mut has_failed, true) {
+                        output.say(format!("a frame could not be sent: {error}"));
+                    }
+                    End::Failed { code: UNREACHABLE.to_owned() }
+                }
                 (Ok(Ended::TimedOut), _) => End::TimedOut,
                 (Ok(Ended::Failed(code)), _) => End::Failed { code },
                 (Ok(Ended::Answered { cache_hit, outcome }), _) => {

@@ -1,17 +1,20 @@
 //! Outcomes to a broker of MQTT 3.1.1.
 //!
 //! They are published with quality of service 2: while the broker keeps its session, it hands each on exactly
-//! once, also where the connection was lost in between.
+//! once, also where the connection was lost in between. A broker that has forgotten the session gets what it
+//! had not confirmed again, some of it perhaps twice.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use async_nats::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, PubComp, QoS, TlsConfiguration, Transport,
+};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -27,8 +30,8 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Time for the broker to take what is under way at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Outcomes that wait for the connection.
-const QUEUE: usize = 256;
+/// Requests that wait for the client's connection; more than there ever are.
+const QUEUE: usize = 64;
 
 /// Outcomes that are published and not confirmed. Mosquitto ends a client with more than 20.
 const IN_FLIGHT: u16 = 16;
@@ -41,15 +44,69 @@ pub struct Mqtt {
     client: AsyncClient,
     topic: String,
     shown: String,
-    published: u64,
-    completed: Arc<Completed>,
+    unconfirmed: Arc<Unconfirmed>,
     running: JoinHandle<()>,
 }
 
+/// What the broker has not confirmed.
 #[derive(Default)]
-struct Completed {
-    outcomes: AtomicU64,
+struct Unconfirmed {
+    messages: Mutex<Messages>,
+    /// A message was confirmed, or the connection is back.
     changed: Notify,
+}
+
+/// Topic and payload.
+type Message = (String, String);
+
+#[derive(Default)]
+struct Messages {
+    /// Given to the client, which has not numbered them yet.
+    queued: VecDeque<Message>,
+    /// By their numbers, which are used again.
+    sent: BTreeMap<u16, Message>,
+    confirmed: u64,
+    is_lost: bool,
+}
+
+impl Messages {
+    fn count(&self) -> usize {
+        self.queued.len() + self.sent.len()
+    }
+
+    /// The client has sent a message: the oldest, but for one that it has sent before.
+    fn sent(&mut self, number: u16) {
+        if !self.sent.contains_key(&number)
+            && let Some(message) = self.queued.pop_front()
+        {
+            self.sent.insert(number, message);
+        }
+    }
+
+    fn confirmed(&mut self, number: u16) {
+        self.confirmed += u64::from(self.sent.remove(&number).is_some());
+    }
+
+    /// Everything, to be sent as something new.
+    fn again(&mut self) -> VecDeque<Message> {
+        let sent = std::mem::take(&mut self.sent).into_values();
+        let all: VecDeque<_> = sent.chain(std::mem::take(&mut self.queued)).collect();
+        self.queued.clone_from(&all);
+        all
+    }
+}
+
+impl Unconfirmed {
+    fn messages(&self) -> MutexGuard<'_, Messages> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until this holds.
+    async fn until(&self, holds: impl Fn(&Messages) -> bool) {
+        while !holds(&self.messages()) {
+            self.changed.notified().await;
+        }
+    }
 }
 
 impl Mqtt {
@@ -73,24 +130,27 @@ impl Mqtt {
         let connected = timeout(CONNECT_WITHIN, connecting).await;
         let connected = connected.unwrap_or_else(|_| bail!("no answer within {CONNECT_WITHIN:?}"));
         connected.with_context(|| format!("--mqtt: cannot connect to {shown}"))?;
-        let completed = Arc::<Completed>::default();
-        let running = tokio::spawn(run(connection, Arc::clone(&completed), shown.clone()));
-        Ok(Self { client, topic, shown, published: 0, completed, running })
+        let unconfirmed = Arc::<Unconfirmed>::default();
+        let running = tokio::spawn(run(connection, client.clone(), Arc::clone(&unconfirmed), shown.clone()));
+        Ok(Self { client, topic, shown, unconfirmed, running })
     }
 
-    /// Publishes an outcome; waits while the broker cannot be reached.
+    /// Publishes an outcome; waits while the broker cannot be reached or has much to confirm.
     ///
     /// # Errors
     /// The client has ended.
-    pub async fn publish(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+    pub async fn publish(&self, outcome: &Outcome) -> anyhow::Result<()> {
         let kind = if outcome.code().is_some() { "failures" } else { "predictions" };
         let source = outcome.get("source").and_then(|source| source.as_str()).unwrap_or_default();
         let (topic, payload) = (format!("{}/{kind}/{}", self.topic, levels(source)), outcome.json());
         ensure!(payload.len() < LARGEST, "an outcome has {} bytes, over {LARGEST}", payload.len());
-        let published = self.client.publish(topic, QoS::ExactlyOnce, false, payload).await;
-        published.with_context(|| format!("cannot publish to {}", self.shown))?;
-        self.published += 1;
-        Ok(())
+        let has_room = |messages: &Messages| !messages.is_lost && messages.count() < usize::from(IN_FLIGHT);
+        self.unconfirmed.until(has_room).await;
+        // Under the lock, so that the order is the client's.
+        let mut messages = self.unconfirmed.messages();
+        messages.queued.push_back((topic.clone(), payload.clone()));
+        let published = self.client.try_publish(topic, QoS::ExactlyOnce, false, payload);
+        published.with_context(|| format!("cannot publish to {}", self.shown))
     }
 
     /// Waits until the broker has everything.
@@ -98,43 +158,58 @@ impl Mqtt {
     /// # Errors
     /// It has not taken everything in time.
     pub async fn close(self) -> anyhow::Result<String> {
-        let all = async {
-            while self.completed.outcomes.load(Relaxed) < self.published {
-                self.completed.changed.notified().await;
-            }
-        };
+        let all = self.unconfirmed.until(|messages| messages.count() == 0);
         let is_done = timeout(CLOSE_WITHIN, all).await.is_ok();
-        let (shown, completed) = (&self.shown, self.completed.outcomes.load(Relaxed));
-        ensure!(is_done, "{shown} has taken {completed} of {} outcomes", self.published);
+        let (shown, topic) = (&self.shown, &self.topic);
+        let (confirmed, left) = {
+            let messages = self.unconfirmed.messages();
+            (messages.confirmed, messages.count())
+        };
+        ensure!(is_done, "{shown} has taken {confirmed} outcomes, and not the last {left}");
         let _ = self.client.disconnect().await;
         let _ = timeout(RETRY, self.running).await;
-        Ok(format!("{completed} outcomes published to {shown}, below {}", self.topic))
+        Ok(format!("{confirmed} outcomes published to {shown}, below {topic}"))
     }
 }
 
 /// Runs the connection, again after it was lost: what the broker has not confirmed is sent once more.
-async fn run(mut connection: EventLoop, completed: Arc<Completed>, shown: String) {
-    let mut is_lost = false;
+async fn run(mut connection: EventLoop, client: AsyncClient, unconfirmed: Arc<Unconfirmed>, shown: String) {
     loop {
         match connection.poll().await {
-            Ok(Event::Incoming(Packet::PubComp(_))) => {
-                completed.outcomes.fetch_add(1, Relaxed);
-                completed.changed.notify_one();
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+            Ok(event) => {
+                happened(&mut unconfirmed.messages(), &event, &client, &shown);
+                unconfirmed.changed.notify_one();
             }
-            Ok(Event::Incoming(Packet::ConnAck(_))) if is_lost => {
-                is_lost = false;
-                eprintln!("{shown} is back");
-            }
-            Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
-            Ok(_) => {}
             Err(error) => {
-                if !is_lost {
-                    is_lost = true;
+                if !std::mem::replace(&mut unconfirmed.messages().is_lost, true) {
                     eprintln!("the connection to {shown} is lost: {error}; trying again");
                 }
                 sleep(RETRY).await;
             }
         }
+    }
+}
+
+fn happened(messages: &mut Messages, event: &Event, client: &AsyncClient, shown: &str) {
+    match event {
+        Event::Outgoing(Outgoing::Publish(number)) => messages.sent(*number),
+        Event::Incoming(Packet::PubComp(PubComp { pkid })) => messages.confirmed(*pkid),
+        Event::Incoming(Packet::ConnAck(accepted)) => {
+            messages.is_lost = false;
+            eprintln!("{shown} is back");
+            if !accepted.session_present && messages.count() > 0 {
+                // The client throws away what it had of the old session.
+                let all = messages.again();
+                let count = all.len();
+                eprintln!("it has lost its session: {count} outcomes are sent again, which it may have");
+                for (topic, payload) in all {
+                    // There is room: they are few.
+                    _ = client.try_publish(topic, QoS::ExactlyOnce, false, payload);
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -219,6 +294,23 @@ mod tests {
             let error = format!("{:#}", of(url).err().unwrap());
             assert!(error.contains(says) || error.contains("must be mqtt://"), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn what_was_not_confirmed_is_known_by_its_number_and_in_its_order() {
+        let message = |name: &str| (name.to_owned(), String::new());
+        let mut messages = Messages::default();
+        messages.queued.extend(["a", "b", "c"].map(message));
+        messages.sent(7);
+        messages.sent(8);
+        // Once more after the connection was lost.
+        messages.sent(7);
+        assert_eq!((messages.queued.len(), messages.sent.len()), (1, 2));
+        messages.confirmed(7);
+        messages.confirmed(7);
+        assert_eq!((messages.confirmed, messages.count()), (1, 2));
+        assert_eq!(messages.again(), ["b", "c"].map(message));
+        assert_eq!((messages.count(), messages.sent.len()), (2, 0));
     }
 
     #[test]
