@@ -6,7 +6,8 @@ pub fn is_pattern(text: &str) -> bool {
     let is_token = |(index, token): (usize, &&str)| match *token {
         "*" => true,
         ">" => index + 1 == tokens.len(),
-        token => !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && c != '*' && c != '>'),
+        // Within a longer token they are characters like others.
+        token => !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || c.is_control()),
     };
     tokens.iter().enumerate().all(is_token)
 }
@@ -29,9 +30,15 @@ mod tests {
 
     #[test]
     fn a_pattern_has_tokens_and_wildcards_in_their_places() {
-        for (pattern, valid) in
-            [("north.>", true), ("*.rx", true), (">.a", false), ("a..b", false), ("a*", false), ("", false)]
-        {
+        for (pattern, valid) in [
+            ("north.>", true),
+            ("*.rx", true),
+            (">.a", false),
+            ("a..b", false),
+            ("a*", true),
+            ("a b", false),
+            ("", false),
+        ] {
             assert_eq!(is_pattern(pattern), valid, "{pattern}");
         }
     }

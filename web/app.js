@@ -3,6 +3,7 @@
 import { byId, download, h, showDialog } from "./dom.js";
 import { showDetails } from "./details.js";
 import { FORMATS } from "./export.js";
+import { read } from "./format.js";
 import { HealthPanel } from "./health.js";
 import { isDark, MapPanel } from "./map.js";
 import { ModelsPanel } from "./models.js";
@@ -27,20 +28,27 @@ const health = new HealthPanel(store);
 const map = new MapPanel(store, select);
 const table = new OutcomeTable(store, select);
 new ModelsPanel(store);
-new Waterfall(store);
-
-const events = new EventStream(
-  "",
-  (kind, data) => store.take(kind, data),
-  (state, why) => {
-    health.connection(state, why);
-    if (state === "connected") map.showBasemap();
-    if (state === "refused" && needsToken && !byId("dialog").open) signIn();
-  },
-);
 
 const needsToken = document.documentElement.dataset.token === "needed";
 byId("sign-in").hidden = !needsToken;
+
+const events = new EventStream(
+  "",
+  (kind, data) => (kind === "waterfall" ? waterfall.take(data) : store.take(kind, data)),
+  (state, why) => {
+    health.connection(state, why);
+    if (state === "connected") {
+      store.connected();
+      map.showBasemap();
+    }
+    if (state === "unauthorized" && !byId("dialog").open) signIn();
+  },
+);
+
+// One connection for everything: a browser has few to a server.
+const waterfall = new Waterfall(store, (source) =>
+  events.restart(source ? new URLSearchParams({ waterfall: source }).toString() : ""),
+);
 
 function select(kept) {
   store.selected = kept;
@@ -57,6 +65,7 @@ function signIn() {
     autocomplete: "current-password",
     required: true,
   });
+  const said = h("p", { role: "status" });
   const form = h(
     "form",
     {},
@@ -65,9 +74,15 @@ function signIn() {
     h("input", { type: "text", autocomplete: "username", value: "sferic", hidden: true }),
     h("label", {}, "Token ", input),
     h("button", { type: "submit" }, "Sign in"),
+    said,
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    // Others cannot be in a header, and no token has them.
+    if (!/^[\x21-\x7e]+$/.test(input.value)) {
+      said.textContent = "A token has printable ASCII characters without spaces.";
+      return;
+    }
     sessionStorage.setItem("token", input.value);
     byId("dialog").close();
     events.restart();
@@ -100,7 +115,7 @@ byId("export").addEventListener("change", ({ target }) => {
   const outcomes = store
     .newest()
     .reverse()
-    .map((kept) => JSON.parse(kept.text));
+    .map((kept) => read(kept.text));
   download(`sferic-outcomes.${ending}`, type, write(outcomes));
 });
 

@@ -1,7 +1,7 @@
 // All about one outcome.
 
 import { byId, h } from "./dom.js";
-import { hertz, metres, milliseconds, percent } from "./format.js";
+import { bearing, hertz, metres, milliseconds, percent, read, text } from "./format.js";
 
 function facts(outcome) {
   const { position, ellipse, uncertainty, session } = outcome;
@@ -18,7 +18,7 @@ function facts(outcome) {
     [
       uncertainty ? `${percent(uncertainty.confidence_interval)} ellipse` : "Ellipse",
       ellipse
-        ? `${metres(ellipse.semi_major)} × ${metres(ellipse.semi_minor)}, axis ${ellipse.rotation.toFixed(0)}°`
+        ? `${metres(ellipse.semi_major)} × ${metres(ellipse.semi_minor)}, its axis at bearing ${bearing(ellipse.rotation)}°`
         : null,
     ],
     ["Confidence", outcome.confidence == null ? null : percent(outcome.confidence)],
@@ -88,13 +88,13 @@ export function showDetails(kept, onClose) {
   const panel = byId("details");
   panel.hidden = !kept;
   if (!kept) return panel.replaceChildren();
-  const outcome = JSON.parse(kept.text);
+  const outcome = read(kept.text);
   const close = h(
     "button",
     { type: "button", class: "close", "aria-label": "Close the details", onclick: onClose },
     "×",
   );
-  const rows = facts(outcome).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]);
+  const rows = facts(outcome).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, text(value))]);
   const { geojson, ...rest } = outcome;
   panel.replaceChildren(
     h(

@@ -18,17 +18,23 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Fills a choice with values, and keeps what is chosen. */
+/** Names that are longer are cut where they are shown. */
+const LONGEST_NAME = 60;
+
+const shortened = (text) => (text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}…` : text);
+
+/** Fills a choice with values, and keeps what is chosen, also where it is no value any more. */
 export function setChoices(select, choices) {
+  const chosen = select.value;
+  if (chosen && !choices.some(([value]) => value === chosen)) choices = [...choices, [chosen, chosen]];
   const key = JSON.stringify(choices);
   if (select.dataset.choices === key) return;
   select.dataset.choices = key;
-  const chosen = select.value;
-  select.replaceChildren(...choices.map(([value, text]) => h("option", { value }, text)));
-  select.value = choices.some(([value]) => value === chosen) ? chosen : (choices[0]?.[0] ?? "");
+  select.replaceChildren(...choices.map(([value, text]) => h("option", { value }, shortened(text))));
+  select.value = chosen || (choices[0]?.[0] ?? "");
 }
 
-/** Shows a dialog with a heading; a form in it that returns a promise closes it once that is fulfilled. */
+/** Shows a dialog with a heading. */
 export function showDialog(title, ...content) {
   const dialog = byId("dialog");
   const close = h("button", { type: "button", class: "close", "aria-label": "Close" }, "×");

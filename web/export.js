@@ -1,6 +1,7 @@
 // The outcomes shown, as files that other programs read.
 
 import { circleRadius } from "./circle.js";
+import { text, time } from "./format.js";
 
 /** The columns of `sferic watch --csv`: a key, or a path of keys. */
 const COLUMNS = [
@@ -40,10 +41,10 @@ function cell(outcome, column) {
     ? best?.[column]
     : column.split(".").reduce((value, key) => value?.[key], outcome);
   if (value == null) return "";
-  const text = String(value);
+  const plain = text(value);
   // What a spreadsheet would take for a formula; senders choose sources, ids and labels.
-  const isFormula = /^[=+\-@\t\r]/.test(text) && !Number.isFinite(Number(text));
-  const shown = isFormula ? `'${text}` : text;
+  const isFormula = /^[=+\-@\t\r]/.test(plain) && !Number.isFinite(Number(plain));
+  const shown = isFormula ? `'${plain}` : plain;
   return /[",\n\r]/.test(shown) ? `"${shown.replaceAll('"', '""')}"` : shown;
 }
 
@@ -66,7 +67,7 @@ function geojson(outcomes) {
 const escaped = (text) =>
   String(text ?? "")
     // Characters that XML does not have.
-    .replace(/[\u0000-\u001f\u007f-\u009f]/g, "")
+    .replace(/[\u0000-\u001f\u007f-\u009f\ufffe\uffff]/g, "")
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")
     .replaceAll(">", "&gt;")
@@ -76,17 +77,17 @@ function event(outcome) {
   const { latitude, longitude } = outcome.position;
   const { sigma_x, sigma_y } = outcome.uncertainty ?? {};
   const circle = circleRadius(sigma_x, sigma_y)?.toFixed(1) ?? "9999999.0";
-  const time = (date) => date.toISOString();
-  const made = new Date(outcome.timestamp);
-  const taken = outcome.datetime ? new Date(outcome.datetime) : made;
-  const stale = new Date(made.getTime() + 5 * 60_000);
+  const shown = (milliseconds) => new Date(milliseconds).toISOString();
+  const made = time(outcome.timestamp);
+  const taken = time(outcome.datetime ?? outcome.timestamp);
+  const stale = made + 5 * 60_000;
   const track = outcome.session_id || outcome.source;
   const frequency = outcome.frequency == null ? "" : `, ${outcome.frequency / 1e6} MHz`;
   const confidence = outcome.confidence == null ? "" : `, confidence ${outcome.confidence.toFixed(2)}`;
   const remarks = `${outcome.model}@${outcome.model_version}${frequency}${confidence}`;
   return (
-    `<event version="2.0" uid="${escaped(`sferic.${track}`)}" type="a-u-G" how="m-r" time="${time(made)}" ` +
-    `start="${time(taken)}" stale="${time(stale)}"><point lat="${latitude.toFixed(7)}" ` +
+    `<event version="2.0" uid="${escaped(`sferic.${track}`)}" type="a-u-G" how="m-r" time="${shown(made)}" ` +
+    `start="${shown(taken)}" stale="${shown(stale)}"><point lat="${latitude.toFixed(7)}" ` +
     `lon="${longitude.toFixed(7)}" ` +
     `hae="9999999.0" ce="${circle}" le="9999999.0"/><detail><contact callsign="${escaped(track)}"/>` +
     `<remarks>${escaped(remarks)}</remarks></detail></event>`
@@ -100,7 +101,7 @@ function cot(outcomes) {
 
 /** Annotations without samples: their places are microseconds from the time of the one capture. */
 function sigmf(outcomes) {
-  const at = (outcome) => Date.parse(outcome.datetime ?? outcome.timestamp);
+  const at = (outcome) => time(outcome.datetime ?? outcome.timestamp);
   const sorted = outcomes.toSorted((a, b) => at(a) - at(b));
   const first = sorted.length ? at(sorted[0]) : Date.now();
   const annotations = sorted.map((outcome) => ({

@@ -15,6 +15,8 @@ const NEAR = 14;
 
 const EARTH_CIRCUMFERENCE = 40_075_016.686;
 
+const shortened = (name) => (name.length > 30 ? `${name.slice(0, 30)}…` : name);
+
 export const FixLayer = L.Layer.extend({
   initialize(store, onSelect) {
     Object.assign(this, { store, onSelect, window: 300 });
@@ -42,9 +44,10 @@ export const FixLayer = L.Layer.extend({
   /** The fixes to draw, oldest first. */
   fixes() {
     const found = [];
-    for (let at = this.store.outcomes.length - 1; at >= 0 && found.length < MOST; at -= 1) {
-      const kept = this.store.outcomes[at];
-      if (kept.place && this.store.matches(kept) && this.store.age(kept) <= this.window) found.push(kept);
+    for (let at = this.store.fixes.length - 1; at >= 0 && found.length < MOST; at -= 1) {
+      const kept = this.store.fixes[at];
+      if (this.store.age(kept.answered) > this.window) break;
+      if (this.store.matches(kept)) found.push(kept);
     }
     return found.reverse();
   },
@@ -108,8 +111,8 @@ export const FixLayer = L.Layer.extend({
   receivers(context) {
     const { selected } = this.store;
     const used = selected?.used ?? (selected ? [selected.source] : []);
-    for (const [name, { receiver }] of this.store.sources) {
-      if (!receiver) continue;
+    for (const [name, { receiver, seen }] of this.store.sources) {
+      if (!receiver || performance.now() - seen > 1000 * this.window) continue;
       const [x, y] = this.toPixel(project(receiver));
       context.fillStyle = this.ink;
       if (selected?.place && used.includes(name)) {
@@ -126,7 +129,7 @@ export const FixLayer = L.Layer.extend({
       context.lineTo(x + 7, y + 5);
       context.lineTo(x - 7, y + 5);
       context.fill();
-      this.label(context, name, x + 10, y + 5);
+      this.label(context, shortened(name), x + 10, y + 5);
     }
   },
 
@@ -154,7 +157,7 @@ export const FixLayer = L.Layer.extend({
     fixes.forEach((kept, at) => {
       if (ranks[at] !== 0) return;
       const [x, y] = this.toPixel(kept.place.centre);
-      this.label(context, `${kept.source} · ${age(this.store.age(kept))}`, x + 8, y - 8);
+      this.label(context, `${shortened(kept.source)} · ${age(this.store.age(kept.taken))}`, x + 8, y - 8);
     });
     this.drawn = fixes;
   },

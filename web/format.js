@@ -18,7 +18,7 @@ export function hertz(value) {
 export const milliseconds = (value) =>
   value == null ? "–" : value >= 100 ? `${Math.round(value)} ms` : `${value.toFixed(1)} ms`;
 
-export const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`);
+export const percent = (share) => (share == null ? "–" : `${Math.round(1000 * share) / 10} %`);
 
 export function count(value) {
   if (value == null) return "–";
@@ -38,6 +38,23 @@ export function age(seconds) {
 
 /** The time of day in UTC, of an RFC 3339 time. */
 export const timeOfDay = (timestamp) => (timestamp ?? "").slice(11, 23).replace(/Z$/, "");
+
+/** Reads JSON; whole numbers that JavaScript cannot hold stay the text they were. */
+export const read = (text) =>
+  JSON.parse(text, (_, value, context) => {
+    const isTooLarge = typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value);
+    return isTooLarge && /^-?\d+$/.test(context?.source) ? JSON.rawJSON(context.source) : value;
+  });
+
+/** A value as text. */
+export const text = (value) => String(value?.rawJSON ?? value);
+
+/** The bearing of an axis, degrees clockwise from north, of its rotation counter-clockwise from east. */
+export const bearing = (rotation) =>
+  String(Math.round((((90 - rotation) % 180) + 180) % 180)).padStart(3, "0");
+
+/** The time of an RFC 3339 text, milliseconds since 1970; that of a leap second is a second earlier. */
+export const time = (text) => Date.parse((text ?? "").replace(/:60(?=[.Z+-])/, ":59"));
 
 /** What an outcome says, in one line. */
 export function answer(outcome) {

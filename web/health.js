@@ -23,7 +23,11 @@ export class HealthPanel {
     // What is shown is old while nothing comes.
     document.body.classList.toggle("stale", this.state !== "connected");
     const isThere = this.state === "connected" && health;
-    pill.dataset.state = isThere ? health.status : this.state === "refused" ? "refused" : "starting";
+    pill.dataset.state = isThere
+      ? health.status
+      : ["refused", "unauthorized"].includes(this.state)
+        ? this.state
+        : "starting";
     const text = isThere
       ? health.status + (health.reason ? `: ${health.reason}` : "")
       : (this.why ?? "connecting");
@@ -73,7 +77,7 @@ export class HealthPanel {
       h(
         "dl",
         { class: "facts" },
-        fact("Waiting for a session", count(pool.depth ?? pool.waiting ?? 0)),
+        fact("Waiting for a session", count(pool.depth)),
         fact("Bytes in flight", bytes(inFlight.bytes)),
         fact("Answered from the cache", percent(cache.hit_rate)),
         fact("Resident memory", bytes(used.resident_bytes)),

@@ -20,6 +20,32 @@ function loadScript(path) {
   });
 }
 
+/** A country whose outline crosses the antimeridian, drawn on both sides of the map and not across it. */
+function unwrapped(feature) {
+  const { type, coordinates } = feature.geometry;
+  const polygons = type === "Polygon" ? [coordinates] : coordinates;
+  const all = polygons.flatMap((rings) => {
+    let hasMoved = false;
+    const moved = rings.map((ring) => {
+      let turns = 0;
+      let last = ring[0][0];
+      const places = ring.map(([longitude, latitude]) => {
+        turns += longitude - last > 180 ? -1 : longitude - last < -180 ? 1 : 0;
+        last = longitude;
+        return [longitude + 360 * turns, latitude];
+      });
+      // One that goes round a pole stays as it is.
+      if (turns !== 0 || places.every(([longitude], at) => longitude === ring[at][0])) return ring;
+      hasMoved = true;
+      return places;
+    });
+    const aside = (by) =>
+      moved.map((ring) => ring.map(([longitude, latitude]) => [longitude + by, latitude]));
+    return hasMoved ? [moved, aside(360), aside(-360)] : [rings];
+  });
+  return { ...feature, geometry: { type: "MultiPolygon", coordinates: all } };
+}
+
 /** The view in the address, `#map=ZOOM/LATITUDE/LONGITUDE`. */
 function viewOfAddress() {
   const [zoom, latitude, longitude] = (location.hash.match(/map=([^&]+)/)?.[1] ?? "").split("/").map(Number);
@@ -74,7 +100,8 @@ export class MapPanel {
 
   async #loadCountries() {
     const atlas = await (await fetch("/page/vendor/countries-50m.json")).json();
-    this.countries.addData(topojson.feature(atlas, atlas.objects.countries));
+    const { features } = topojson.feature(atlas, atlas.objects.countries);
+    this.countries.addData({ type: "FeatureCollection", features: features.map(unwrapped) });
   }
 
   /** Adds the streets, once events may be read: the file needs the token, too. */
@@ -112,7 +139,7 @@ export class MapPanel {
   }
 
   update() {
-    if (!this.isPlaced && this.store.outcomes.some((kept) => kept.place)) this.fit();
+    if (!this.isPlaced && this.store.fixes.length > 0) this.fit();
     this.draw();
   }
 
@@ -123,7 +150,7 @@ export class MapPanel {
     const grid = this.fixes.gridMetres;
     const grids = grid == null ? "" : `, grid ${grid >= 1000 ? `${grid / 1000} km` : `${grid} m`}`;
     const held = [...shares].map(percent).join(", ");
-    setText(byId("legend"), held ? `ellipses hold ${held}${grids}` : "no fixes yet");
+    setText(byId("legend"), held ? `ellipses hold ${held}${grids}` : "no fixes in this time");
   }
 
   /** Shows every fix and receiver. */

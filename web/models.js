@@ -148,7 +148,7 @@ export class ModelsPanel {
                     name: "share",
                     type: "number",
                     min: "0",
-                    max: "100",
+                    max: "99",
                     value: "10",
                     required: true,
                   }),

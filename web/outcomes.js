@@ -62,7 +62,7 @@ export class OutcomeTable {
       setText(row.took, kept.took == null ? "" : milliseconds(kept.took));
     });
     const { dropped, outcomes } = this.store;
-    const missing = dropped ? `, ${dropped} not shown: this page was too slow` : "";
+    const missing = dropped ? `, ${dropped} not shown: too many for this page, or too large` : "";
     setText(byId("shown"), `${this.isPaused ? "paused, " : ""}newest of ${outcomes.length}${missing}`);
   }
 

@@ -1,10 +1,15 @@
 // What the page knows: the newest outcomes, the sources, and the state of the daemon. All of it is bounded.
 
-import { answer } from "./format.js";
+import { answer, read, time } from "./format.js";
 
 const KEPT_OUTCOMES = 1000;
+const KEPT_FIXES = 3000;
+const KEPT_LABELS = 1000;
 const KEPT_SOURCES = 256;
 const KEPT_SECONDS = 180;
+
+/** Health events of which the fastest says how the daemon's clock goes. */
+const CLOCKS = 30;
 
 /** The place on the map of the world, 256 wide, in Web Mercator's units. */
 export function project([longitude, latitude]) {
@@ -22,7 +27,7 @@ function outlines(feature) {
 
 /** An outcome as the page keeps it: its text, and what is drawn and searched of it. */
 function entry(text) {
-  const outcome = JSON.parse(text);
+  const outcome = read(text);
   const model = outcome.model ? `${outcome.model}@${outcome.model_version}` : "";
   const kept = {
     text,
@@ -32,7 +37,9 @@ function entry(text) {
     model,
     code: outcome.code ?? "",
     timestamp: outcome.timestamp,
-    time: Date.parse(outcome.timestamp),
+    answered: time(outcome.timestamp),
+    // When the signal was there: that of a replay or a backlog is older than its answer.
+    taken: time(outcome.datetime ?? outcome.timestamp),
     took: outcome.inference_time_ms,
     answer: answer(outcome),
     label: outcome.labels?.[0]?.label,
@@ -52,6 +59,11 @@ function entry(text) {
 export class Store {
   constructor() {
     this.outcomes = [];
+    /** The outcomes with a place, of which more are kept. */
+    this.fixes = [];
+    /** The labels of frames, by their ids. */
+    this.labels = new Map();
+    this.colors = 0;
     this.sources = new Map();
     this.models = null;
     this.health = null;
@@ -60,8 +72,8 @@ export class Store {
     this.dropped = 0;
     this.filter = { source: "", model: "", code: "", text: "" };
     this.selected = null;
-    /** How far the daemon's clock is behind this one, less the shortest delay seen, milliseconds. */
-    this.clockOffset = Infinity;
+    /** The daemon's time less this page's own, as the last health events had it, milliseconds. */
+    this.clocks = [];
     this.version = 0;
     this.listeners = [];
   }
@@ -94,26 +106,40 @@ export class Store {
   }
 
   #outcome(kept) {
-    this.outcomes.push(kept);
-    if (this.outcomes.length > 1.2 * KEPT_OUTCOMES)
-      this.outcomes.splice(0, this.outcomes.length - KEPT_OUTCOMES);
-    this.clockOffset = Math.min(this.clockOffset, Date.now() - kept.time);
-    const source = this.sources.get(kept.source) ?? { color: this.sources.size, receiver: null, label: null };
+    const keep = (all, most) => {
+      all.push(kept);
+      if (all.length > 1.2 * most) all.splice(0, all.length - most);
+    };
+    keep(this.outcomes, KEPT_OUTCOMES);
+    if (kept.place) keep(this.fixes, KEPT_FIXES);
+    if (kept.label) this.labels.set(kept.id, kept.label);
+    if (this.labels.size > KEPT_LABELS) this.labels.delete(this.labels.keys().next().value);
+    const source = this.sources.get(kept.source) ?? { color: this.colors++, receiver: null };
     if (kept.receiver) source.receiver = kept.receiver;
-    if (kept.label) source.label = kept.label;
-    if (this.sources.size < KEPT_SOURCES || this.sources.has(kept.source))
-      this.sources.set(kept.source, source);
+    source.seen = performance.now();
+    // The one that was quiet for longest makes room.
+    this.sources.delete(kept.source);
+    this.sources.set(kept.source, source);
+    if (this.sources.size > KEPT_SOURCES) this.sources.delete(this.sources.keys().next().value);
   }
 
   #health(health) {
     this.health = health;
+    this.clocks.push(time(health.time) - performance.now());
+    if (this.clocks.length > CLOCKS) this.clocks.shift();
     this.seconds.push({ at: performance.now() / 1000, ...health.ledger });
     if (this.seconds.length > KEPT_SECONDS) this.seconds.shift();
   }
 
-  /** The age of an outcome in seconds, by the daemon's clock. */
-  age(kept) {
-    return (Date.now() - this.clockOffset - kept.time) / 1000;
+  /** How long ago that was, in seconds by the daemon's clock; the browser's may go wrong. */
+  age(moment) {
+    const offset = this.clocks.length ? Math.max(...this.clocks) : Date.now() - performance.now();
+    return Math.max(0, (performance.now() + offset - moment) / 1000);
+  }
+
+  /** Nothing of an earlier connection says how the clock goes, or how fast counts grow. */
+  connected() {
+    [this.clocks, this.seconds] = [[], []];
   }
 
   matches(kept) {

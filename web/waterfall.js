@@ -2,12 +2,17 @@
 
 import { byId, h, setChoices, setText } from "./dom.js";
 import { hertz, timeOfDay } from "./format.js";
-import { EventStream } from "./stream.js";
 
 const ROWS = 200;
 
+/** Columns; each row of fewer bins is drawn as wide. */
+const COLUMNS = 1024;
+
 /** Rows between two labels, at least. */
 const LABEL_ROWS = 12;
+
+/** After so many rows the same label is written again. */
+const REPEATED = 60;
 
 /** Corners of the colour scale, black-blue over green to white-yellow, evenly spaced. */
 const CORNERS = [
@@ -33,53 +38,49 @@ export function levels({ rows, floor, step }) {
 }
 
 export class Waterfall {
-  constructor(store) {
-    this.store = store;
+  /** `watch` is called with the source whose spectra are wanted, or with none while nobody can see them. */
+  constructor(store, watch) {
+    Object.assign(this, { store, watch, watched: "", pending: [], rows: [], isVisible: false });
     this.canvas = byId("rows");
-    this.canvas.height = ROWS;
+    [this.canvas.width, this.canvas.height] = [COLUMNS, ROWS];
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
-    this.pending = [];
-    this.isVisible = false;
-    this.number = 0;
-    this.labels = [];
     this.select = byId("waterfall-source");
     this.select.addEventListener("change", () => this.#follow());
     new IntersectionObserver(([entry]) => {
       this.isVisible = entry.isIntersecting;
-      this.#watch();
+      this.#follow();
     }).observe(byId("waterfall"));
-    document.addEventListener("visibilitychange", () => this.#watch());
+    document.addEventListener("visibilitychange", () => this.#follow());
     byId("waterfall").addEventListener("pointermove", (event) => this.#read(event));
     store.subscribe(500, () => this.#sources());
   }
 
   #sources() {
-    const before = this.select.value;
+    const names = [...this.store.sources.keys()].sort();
     setChoices(
       this.select,
-      [...this.store.sources.keys()].sort().map((name) => [name, name]),
+      names.map((name) => [name, name]),
     );
-    if (this.select.value !== before) this.#follow();
-  }
-
-  #follow() {
-    const source = this.select.value;
-    this.stream?.stop();
-    [this.pending, this.labels, this.number, this.range, this.row] = [[], [], 0, null, null];
-    this.context.clearRect(0, 0, this.canvas.width, ROWS);
-    const query = new URLSearchParams({ types: "waterfall", source });
-    this.stream = source ? new EventStream(query, (_, data) => this.#take(JSON.parse(data))) : null;
-    this.#watch();
+    this.#follow();
   }
 
   /** Spectra are only asked for while somebody can see them. */
-  #watch() {
-    if (this.isVisible && !document.hidden) this.stream?.start();
-    else this.stream?.stop();
+  #follow() {
+    const source = this.select.value;
+    if (this.source !== source) {
+      [this.source, this.pending, this.rows, this.range] = [source, [], [], null];
+      this.context.clearRect(0, 0, COLUMNS, ROWS);
+    }
+    const wanted = this.isVisible && !document.hidden ? source : "";
+    if (this.watched === wanted) return;
+    this.watched = wanted;
+    this.watch(wanted);
   }
 
-  #take(row) {
-    if (row.source !== this.select.value) return;
+  /** Takes an event. */
+  take(data) {
+    const row = JSON.parse(data);
+    if (row.source !== this.source) return;
     this.pending.push(row);
     if (this.pending.length > ROWS) this.pending.shift();
     this.frame ??= requestAnimationFrame(() => this.#draw());
@@ -92,36 +93,31 @@ export class Waterfall {
     this.pending = [];
     for (const row of rows) {
       const db = levels(row);
-      if (canvas.width !== db.length) {
-        canvas.width = db.length;
-        [this.labels, this.range] = [[], null];
-      }
       this.#scale(db);
       const [low, high] = this.range;
-      const image = context.createImageData(db.length, 1);
-      db.forEach((level, bin) => {
+      const image = context.createImageData(COLUMNS, 1);
+      for (let column = 0; column < COLUMNS; column += 1) {
+        const level = db[Math.floor((column * db.length) / COLUMNS)];
         const at = Math.round((255 * (level - low)) / (high - low));
         const [red, green, blue] = COLORS[Math.max(0, Math.min(255, at))];
-        image.data.set([red, green, blue, 255], 4 * bin);
-      });
+        image.data.set([red, green, blue, 255], 4 * column);
+      }
       context.drawImage(canvas, 0, 1);
       context.putImageData(image, 0, 0);
-      this.number += 1;
-      this.#label(row);
+      const { f0, df, t0, sample_rate: rate, frame_id: id } = row;
+      this.rows.unshift({ f0, df, t0, rate, id, db });
     }
-    this.row = rows.at(-1);
-    [canvas.dataset.low, canvas.dataset.high] = this.range;
+    this.rows.length = Math.min(this.rows.length, ROWS);
+    if (rows.length) [canvas.dataset.low, canvas.dataset.high] = this.range;
     this.#axis();
-    this.#drawLabels();
+    this.#labels();
   }
 
   /** Follows the levels: from a little below the noise to a little above the strongest. */
   #scale(db) {
     const sorted = Float32Array.from(db).sort();
-    const [low, high] = [
-      sorted[db.length >> 3] - 6,
-      Math.max(sorted.at(-1) + 3, sorted[db.length >> 3] + 24),
-    ];
+    const noise = sorted[db.length >> 3];
+    const [low, high] = [noise - 6, Math.max(sorted.at(-1) + 3, noise + 24)];
     if (!this.range) this.range = [low, high];
     // Colours mean the same from row to row, unless the levels have moved.
     const [below, above] = this.range;
@@ -129,16 +125,8 @@ export class Waterfall {
     if (high > above || high < above - 12) this.range[1] += (high > above ? 1 : 0.02) * (high - above);
   }
 
-  #label(row) {
-    const { label } = this.store.sources.get(row.source) ?? {};
-    const last = this.labels.at(-1);
-    if (!label || (last && this.number - last.number < LABEL_ROWS)) return;
-    if (last?.label === label && this.number - last.number < 5 * LABEL_ROWS) return;
-    this.labels.push({ label, number: this.number });
-    if (this.labels.length > ROWS / LABEL_ROWS) this.labels.shift();
-  }
-
-  #drawLabels() {
+  /** Writes what the model says of a row's frame beside the row. */
+  #labels() {
     const canvas = byId("row-labels");
     const { clientWidth: width, clientHeight: height } = canvas;
     const ratio = window.devicePixelRatio || 1;
@@ -146,36 +134,50 @@ export class Waterfall {
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     context.font = "bold 12px system-ui, sans-serif";
-    for (const { label, number } of this.labels) {
-      const y = ((this.number - number) / ROWS) * height + 12;
-      if (y > height) continue;
-      const wide = context.measureText(label).width;
+    let last = null;
+    // From the oldest on, so that labels move with their rows.
+    for (let at = this.rows.length - 1; at >= 0; at -= 1) {
+      const row = this.rows[at];
+      row.label ??= this.store.labels.get(row.id);
+      if (row.isLabelled === undefined && row.label) {
+        const since = last ? last.at - at : Infinity;
+        row.isLabelled = since >= (last?.label === row.label ? REPEATED : LABEL_ROWS);
+      }
+      if (!row.isLabelled) continue;
+      last = { at, label: row.label };
+      const y = (at / ROWS) * height + 12;
+      const wide = context.measureText(row.label).width;
       context.fillStyle = "#000b";
       context.fillRect(4, y - 11, wide + 8, 15);
       context.fillStyle = "#fff";
-      context.fillText(label, 8, y);
+      context.fillText(row.label, 8, y);
     }
   }
 
+  /** The frequencies of the newest row. */
   #axis() {
-    const { f0, df } = this.row;
-    const key = `${f0} ${df} ${this.canvas.width}`;
-    if (this.axisKey === key) return;
+    const [newest] = this.rows;
+    const shown = (share) => frequency(newest, Math.round(share * newest.db.length));
+    const key = newest ? `${newest.f0} ${newest.df} ${newest.rate}` : "";
+    if (!newest || this.axisKey === key) return;
     this.axisKey = key;
-    const of = (share) => hertz(f0 + df * this.canvas.width * share);
-    byId("frequencies").replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((share) => h("span", {}, of(share))));
+    byId("frequencies").replaceChildren(
+      ...[0, 0.25, 0.5, 0.75, 1].map((share) => h("span", {}, shown(share))),
+    );
   }
 
   #read({ offsetX, offsetY }) {
-    if (!this.row) return;
     const { clientWidth, clientHeight } = this.canvas;
-    const bin = Math.min(this.canvas.width - 1, Math.floor((offsetX / clientWidth) * this.canvas.width));
-    const at = hertz(this.row.f0 + this.row.df * bin);
-    const newest = offsetY / clientHeight < 1 / ROWS;
-    const time = timeOfDay(new Date(this.row.t0 * 1000).toISOString());
-    setText(
-      byId("waterfall-readout"),
-      newest ? `${at}, ${levels(this.row)[bin].toFixed(1)} dBFS at ${time}` : at,
-    );
+    const row = this.rows[Math.floor((offsetY / clientHeight) * ROWS)];
+    if (!row) return setText(byId("waterfall-readout"), "");
+    const bin = Math.min(row.db.length - 1, Math.max(0, Math.floor((offsetX / clientWidth) * row.db.length)));
+    const time = timeOfDay(new Date(row.t0 * 1000).toISOString());
+    setText(byId("waterfall-readout"), `${frequency(row, bin)}, ${row.db[bin].toFixed(1)} dBFS at ${time}`);
   }
+}
+
+/** The frequency of a bin; without a sample rate it is in cycles a sample. */
+function frequency({ f0, df, rate }, bin) {
+  const value = f0 + df * bin;
+  return rate == null ? `${value.toFixed(3)} cycles/sample` : hertz(value);
 }

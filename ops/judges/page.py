@@ -11,6 +11,8 @@ console.
 import argparse
 import asyncio
 import math
+import os
+import signal
 import statistics
 import sys
 import threading
@@ -139,6 +141,16 @@ def check_waterfall(args, bus):
         assert abs(shown.argmax() - (512 + 0.1731 * 1024)) < 1 and shown.max() > -13, shown.max()
         labels = page.locator("#frequencies span").all_inner_texts()
         assert labels[0] == "432.0000 MHz" and labels[2] == "433.0000 MHz", labels
+        # A row keeps its own frequencies, whatever the receiver is tuned to later.
+        for n in range(3):
+            bus.publish("north", {**frame, "frame_id": f"retuned-{n}", "frequency": 868e6})
+            time.sleep(0.06)
+        labels = page.locator("#frequencies span")
+        wait_for("the other centre", lambda: labels.nth(2).inner_text() == "868.0000 MHz")
+        box = page.locator("#rows").bounding_box()
+        for rows, megahertz in [(1, 868), (6, 433)]:
+            page.mouse.move(box["x"] + box["width"] / 2 + 1, box["y"] + (rows + 0.5) * box["height"] / 200)
+            assert page.inner_text("#waterfall-readout").startswith(f"{megahertz}.00"), rows
         # Out of sight it is not asked for.
         asked = []
         page.on("request", lambda request: asked.append(request.url))
@@ -219,7 +231,7 @@ def check_control(args, bus):
         page.goto(args.page)
         page.wait_for_selector("#dialog[open] input[name=token]")
         assert page.locator("#rows-of-outcomes tr:not([hidden])").count() == 0
-        for token, state in [("wrong", "refused"), (TOKEN, "ok")]:
+        for token, state in [("wrong", "unauthorized"), (TOKEN, "ok")]:
             page.wait_for_selector("#dialog[open] input[name=token]")
             page.fill("#dialog input[name=token]", token)
             page.click("#dialog button[type=submit]")
@@ -233,6 +245,21 @@ def check_control(args, bus):
         page.click('#models button:has-text("Reload")')
         page.click("#dialog button[type=submit]")
         page.wait_for_selector('#dialog p[role=status]:has-text("done")')
+
+
+def check_frozen(args, bus):
+    """A daemon that says nothing any more is not shown as well."""
+    with browser_page(args.page, strange_statuses=["ERR"]) as page:
+        page.goto(args.page)
+        connected(page)
+        os.kill(args.pid, signal.SIGSTOP)
+        try:
+            page.wait_for_selector('#status:not([data-state="ok"])', timeout=15_000)
+            assert page.evaluate("document.body.classList.contains('stale')")
+        finally:
+            os.kill(args.pid, signal.SIGCONT)
+        connected(page)
+        assert not page.evaluate("document.body.classList.contains('stale')")
 
 
 def check_flow(args, bus):
@@ -339,6 +366,7 @@ CHECKS = {
     "exports": check_exports,
     "control": check_control,
     "streets": check_streets,
+    "frozen": check_frozen,
     "flow": check_flow,
     "pictures": check_pictures,
 }
@@ -351,6 +379,7 @@ def main():
     parser.add_argument("--nats")
     parser.add_argument("--sferic")
     parser.add_argument("--folder")
+    parser.add_argument("--pid", type=int)
     parser.add_argument("--seconds", type=float, default=10)
     args = parser.parse_args()
     bus = Bus(args.nats) if args.nats else None

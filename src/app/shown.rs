@@ -1,6 +1,7 @@
 //! The state of the daemon as the operator's page shows it.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -18,10 +19,11 @@ pub fn state(control: Arc<Control>) -> State {
     }
 }
 
-/// The answer of `sferic.health`, and beside it what the statistics of `$SRV.STATS` have and how long
-/// predictions take.
+/// The answer of `sferic.health`, the time, and beside them what the statistics of `$SRV.STATS` have and how
+/// long predictions take.
 fn health(control: &Control) -> Value {
     let mut health = json!(control.health());
+    health["time"] = sferic_wire::timestamp(SystemTime::now()).into();
     let statistics = control.statistics();
     for key in ["in_flight", "cache", "pool", "breaker", "process"] {
         health[key] = statistics[key].clone();

@@ -5,18 +5,20 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, ensure};
+use async_nats::Message;
 use clap::Args;
 use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll};
 use sferic_telemetry::with_causes;
 use tokio::time::Instant;
 
 use super::outcome::Outcome;
 use super::output::Output;
-use super::sinks::SinkArgs;
+use super::sinks::{Sink, SinkArgs};
 use super::stages::Breakdown;
 use super::{ConnectArgs, cot, csv, geojson, refusal};
-use crate::nats::{self, Action};
+use crate::nats::{self, Action, Connection};
 use crate::shutdown;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -102,6 +104,34 @@ impl WatchArgs {
         let output = Output::plain();
         output.say(format!("listening to {} at {}", subjects.join(" and "), settings.nats.shown_url()));
 
+        let mut gaps = 0;
+        let watched = self.watch(&connection, &mut messages, &mut sink, &mut gaps, &output);
+        let watched = tokio::select! {
+            watched = watched => watched,
+            words = &mut refused => Err(anyhow!(refusal::subscription(&words, ADVICE))),
+        };
+        let Some(sink) = sink else { return watched.map(|()| ExitCode::SUCCESS) };
+        // What has come is kept, however the watching has ended.
+        let closed = sink.close().await.map(|said| output.say(said));
+        watched.and(closed)?;
+        let missed = connection.dropped();
+        ensure!(
+            missed == 0,
+            "at least {missed} outcomes are missing: they came faster than they could be taken"
+        );
+        ensure!(gaps == 0, "outcomes are missing: the connection was lost {gaps} times");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Prints and hands on what comes.
+    async fn watch(
+        &self,
+        connection: &Connection,
+        messages: &mut SelectAll<BoxStream<'static, Message>>,
+        sink: &mut Option<Sink>,
+        gaps: &mut u64,
+        output: &Output,
+    ) -> anyhow::Result<()> {
         if self.csv {
             output.line(csv::header()).context("cannot write to standard output")?;
         }
@@ -120,7 +150,7 @@ impl WatchArgs {
                             None
                         }
                         Ok(outcome) => {
-                            if let Some(sink) = &mut sink {
+                            if let Some(sink) = sink.as_mut() {
                                 tokio::select! {
                                     taken = sink.take(&outcome) => taken?,
                                     _ = &mut stop => break,
@@ -136,20 +166,25 @@ impl WatchArgs {
                         }
                     }
                 }
-                now = seconds.tick(), if self.stages => {
-                    let report = breakdown.report(now - since);
-                    since = now;
-                    Some(if self.json {
-                        output.line(report.json())
-                    } else if io::stdout().is_terminal() {
-                        output.raw(over(&report.to_string(), &mut table_lines))
-                    } else {
-                        output.line(report.line())
+                now = seconds.tick() => {
+                    if let Some(sink) = sink.as_mut() {
+                        sink.tick()?;
+                    }
+                    self.stages.then(|| {
+                        let report = breakdown.report(now - since);
+                        since = now;
+                        if self.json {
+                            output.line(report.json())
+                        } else if io::stdout().is_terminal() {
+                            output.raw(over(&report.to_string(), &mut table_lines))
+                        } else {
+                            output.line(report.line())
+                        }
                     })
                 }
-                words = &mut refused => bail!(refusal::subscription(&words, ADVICE)),
                 () = connection.reconnected(epoch) => {
                     epoch = connection.epoch();
+                    *gaps += 1;
                     output.say("the connection was lost and is back: outcomes of the time between are \
                         missing");
                     None
@@ -164,13 +199,7 @@ impl WatchArgs {
                 None => {}
             }
         }
-        let Some(sink) = sink else { return Ok(ExitCode::SUCCESS) };
-        output.say(sink.close().await?);
-        let missed = connection.dropped();
-        if missed > 0 {
-            bail!("at least {missed} outcomes are missing: they came faster than they could be written");
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
     /// The line of an outcome, where it is to be printed; beside a sink only in a form that is named.

@@ -39,7 +39,9 @@ impl Kind {
 pub struct Interest {
     kinds: Vec<Kind>,
     /// Outcomes and spectra of these sources alone, with the wildcards of NATS.
-    pub source: Option<String>,
+    source: Option<String>,
+    /// Spectra of these sources, too.
+    waterfall: Option<String>,
 }
 
 /// A query that means nothing.
@@ -54,11 +56,15 @@ impl fmt::Display for InvalidInterest {
 
 impl Interest {
     /// Reads the parameters `types`, kinds with commas between them (all but `waterfall` where it is absent),
-    /// and `source`.
+    /// `source`, and `waterfall`, sources whose spectra are wanted whatever the others say.
     ///
     /// # Errors
     /// An unknown kind, or a source that is none.
-    pub fn read(types: Option<&str>, source: Option<&str>) -> Result<Self, InvalidInterest> {
+    pub fn read(
+        types: Option<&str>,
+        source: Option<&str>,
+        waterfall: Option<&str>,
+    ) -> Result<Self, InvalidInterest> {
         let kind = |name: &str| {
             Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
                 let all: Vec<_> = Kind::ALL.into_iter().map(Kind::name).collect();
@@ -70,14 +76,16 @@ impl Interest {
             Some(types) => types.split(',').map(|name| kind(name.trim())).collect::<Result<_, _>>()?,
             None => Kind::ALL.into_iter().filter(|kind| *kind != Kind::Waterfall).collect(),
         };
-        if let Some(source) = source.filter(|source| !is_pattern(source)) {
-            let source = sferic_wire::shortened(source, 100);
-            return Err(InvalidInterest(format!(
-                "`source` is {source:?}, must be tokens with single dots between them, `*` for one, `>` for \
-                 the rest"
-            )));
+        for (key, source) in [("source", source), ("waterfall", waterfall)] {
+            if let Some(source) = source.filter(|source| !is_pattern(source)) {
+                let source = sferic_wire::shortened(source, 100);
+                return Err(InvalidInterest(format!(
+                    "`{key}` is {source:?}, must be tokens with single dots between them, `*` for one, `>` \
+                     for the rest"
+                )));
+            }
         }
-        Ok(Self { kinds, source: source.map(str::to_owned) })
+        Ok(Self { kinds, source: source.map(str::to_owned), waterfall: waterfall.map(str::to_owned) })
     }
 
     /// Whether events of this kind are wanted.
@@ -91,7 +99,20 @@ impl Interest {
             (Some(pattern), Some(source)) => matches(pattern, source),
             _ => true,
         };
-        is_of_source && self.has(kind)
+        let is_watched = || {
+            kind == Kind::Waterfall
+                && self
+                    .waterfall
+                    .as_deref()
+                    .zip(source)
+                    .is_some_and(|(pattern, source)| matches(pattern, source))
+        };
+        is_of_source && self.has(kind) || is_watched()
+    }
+
+    /// Whether spectra of any source are wanted.
+    pub fn has_spectra(&self) -> bool {
+        self.has(Kind::Waterfall) || self.waterfall.is_some()
     }
 }
 
@@ -101,20 +122,26 @@ mod tests {
 
     #[test]
     fn all_but_waterfall_are_wanted_where_nothing_is_said() {
-        let interest = Interest::read(None, None).unwrap();
+        let interest = Interest::read(None, None, None).unwrap();
         let wanted: Vec<_> = Kind::ALL.into_iter().filter(|kind| interest.has(*kind)).collect();
         assert_eq!(wanted, [Kind::Outcome, Kind::Health, Kind::Models, Kind::Dropped]);
-        let interest = Interest::read(Some("waterfall, outcome"), Some("north.*")).unwrap();
+        let interest = Interest::read(Some("waterfall, outcome"), Some("north.*"), None).unwrap();
         assert!(interest.takes(Kind::Waterfall, Some("north.rx2")) && interest.has(Kind::Outcome));
         assert!(!interest.takes(Kind::Outcome, Some("south.rx2")) && !interest.takes(Kind::Health, None));
+        // Spectra of one source beside everything else.
+        let interest = Interest::read(None, None, Some("north.rx2")).unwrap();
+        assert!(interest.has_spectra() && interest.takes(Kind::Waterfall, Some("north.rx2")));
+        assert!(!interest.takes(Kind::Waterfall, Some("south.rx2")));
+        assert!(interest.takes(Kind::Outcome, Some("south.rx2")));
     }
 
     #[test]
     fn a_query_that_means_nothing_says_what_may_be() {
-        let error = Interest::read(Some("outcome,helth"), None).unwrap_err().to_string();
+        let error = Interest::read(Some("outcome,helth"), None, None).unwrap_err().to_string();
         assert!(error.contains("\"helth\"") && error.contains("outcome, waterfall, health"), "{error}");
         for source in ["", "a..b", ">.a", "a b"] {
-            assert!(Interest::read(None, Some(source)).is_err(), "{source}");
+            assert!(Interest::read(None, Some(source), None).is_err(), "{source}");
+            assert!(Interest::read(None, None, Some(source)).is_err(), "{source}");
         }
     }
 }

@@ -18,11 +18,19 @@ const CHUNK: usize = 64 << 10;
 /// A line that means nothing is sent where nothing else was for so long: proxies close silent connections.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// Events in their order, and the newest state of each kind, which no other event pushes out.
+#[derive(Debug, Default)]
+struct Queue {
+    ring: Ring,
+    health: Option<Arc<Event>>,
+    models: Option<Arc<Event>>,
+}
+
 /// What waits for a viewer.
 #[derive(Debug)]
 pub struct Waiting {
     interest: Interest,
-    ring: Mutex<Ring>,
+    waiting: Mutex<Queue>,
     arrived: Notify,
     over: AtomicBool,
 }
@@ -30,7 +38,7 @@ pub struct Waiting {
 impl Waiting {
     /// Nothing, so far.
     pub fn new(interest: Interest) -> Self {
-        Self { interest, ring: Mutex::default(), arrived: Notify::new(), over: AtomicBool::new(false) }
+        Self { interest, waiting: Mutex::default(), arrived: Notify::new(), over: AtomicBool::new(false) }
     }
 
     /// What is wanted.
@@ -41,14 +49,22 @@ impl Waiting {
     /// Adds an event, where it is wanted; gives the number of older ones that it has pushed out. The viewer
     /// is woken by [`wake`](Self::wake).
     pub fn push(&self, event: &Arc<Event>) -> u64 {
-        let is_wanted = self.interest.takes(event.kind, event.source.as_deref());
-        if is_wanted { self.ring().push(Arc::clone(event)) } else { 0 }
+        if !self.interest.takes(event.kind, event.source.as_deref()) {
+            return 0;
+        }
+        let (mut queue, event) = (self.queue(), Arc::clone(event));
+        match event.kind {
+            Kind::Health => queue.health = Some(event),
+            Kind::Models => queue.models = Some(event),
+            Kind::Outcome | Kind::Waterfall | Kind::Dropped => return queue.ring.push(event),
+        }
+        0
     }
 
     /// Counts outcomes that are missing for everyone.
     pub fn miss(&self, events: u64) {
         if events > 0 && self.interest.has(Kind::Outcome) {
-            self.ring().miss(events);
+            self.queue().ring.miss(events);
         }
     }
 
@@ -63,8 +79,8 @@ impl Waiting {
         self.wake();
     }
 
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next part of the stream; `None` at its end.
@@ -83,13 +99,15 @@ impl Waiting {
     }
 
     fn part(&self) -> Option<Bytes> {
-        let mut ring = self.ring();
-        if ring.is_empty() {
+        let mut queue = self.queue();
+        let state = [queue.models.take(), queue.health.take()];
+        let (dropped, events) = queue.ring.take(CHUNK);
+        drop(queue);
+        if dropped == 0 && events.is_empty() && state.iter().all(Option::is_none) {
             return None;
         }
-        let (dropped, events) = ring.take(CHUNK);
-        drop(ring);
         let mut part = BytesMut::new();
+        state.iter().flatten().for_each(|event| part.extend_from_slice(&event.text));
         if dropped > 0 && self.interest.has(Kind::Dropped) {
             part.extend_from_slice(&text(Kind::Dropped, None, &format!("{{\"count\":{dropped}}}")));
         }

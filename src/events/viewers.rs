@@ -11,7 +11,6 @@ use super::interest::{Interest, Kind};
 use super::ring::Ring;
 use super::viewer::Waiting;
 use super::waterfall::LastLooks;
-use crate::source_pattern::matches;
 
 /// How many may look at once.
 pub const MAX_VIEWERS: usize = 32;
@@ -100,12 +99,8 @@ impl Viewers {
         if !self.spectra.load(Relaxed) {
             return false;
         }
-        let is_wanted = self.all().viewers.iter().any(|viewer| {
-            let interest = viewer.interest();
-            interest.has(Kind::Waterfall)
-                && interest.source.as_deref().is_none_or(|pattern| matches(pattern, source))
-        });
-        if !is_wanted {
+        let is_wanted = |viewer: &Arc<Waiting>| viewer.interest().takes(Kind::Waterfall, Some(source));
+        if !self.all().viewers.iter().any(is_wanted) {
             return false;
         }
         let (mut looks, now) =
@@ -202,8 +197,8 @@ impl Viewers {
     }
 
     fn look_around(&self, all: &mut All) {
-        let has_any = |kind| all.viewers.iter().any(|viewer| viewer.interest().has(kind));
-        self.spectra.store(has_any(Kind::Waterfall), Relaxed);
+        let has_spectra = all.viewers.iter().any(|viewer| viewer.interest().has_spectra());
+        self.spectra.store(has_spectra, Relaxed);
         if all.viewers.is_empty() {
             (all.nobody_since, all.newest) = (Some(Instant::now()), [None, None]);
         } else {

@@ -46,8 +46,9 @@ impl Spectra {
     /// The event of a frame; `None` where it has no samples that a spectrum can be of.
     ///
     /// `rows` is one row, from `f0` on in steps of `df` (Hz; without a centre frequency around 0, without a
-    /// sample rate in cycles per sample), each value v being `floor + step · v` dBFS. `t0` is the time of the
-    /// first sample, or else of the arrival, in seconds since 1970, `dt` the length of the frame in seconds.
+    /// `sample_rate` in cycles per sample), each value v being `floor + step · v` dBFS. `t0` is the time of
+    /// the first sample, or else of the arrival, in seconds since 1970, `dt` the length of the frame in
+    /// seconds.
     pub fn event(&mut self, watched: &Watched) -> Option<Value> {
         let read = frame::read(&watched.payload, watched.encoding)?;
         let (format, channels) = (read.format, usize::try_from(read.format.num_channels).ok()?);
@@ -71,6 +72,7 @@ impl Spectra {
             "dt": length as f64 / rate,
             "f0": format.frequency.unwrap_or(0.0) - rate / 2.0,
             "df": rate / bins as f64,
+            "sample_rate": format.sample_rate,
             "rows": BASE64_STANDARD.encode(row),
             "floor": floor,
             "step": STEP_DB,

@@ -24,6 +24,7 @@ use crate::events::{Interest, MAX_VIEWERS, ResumeAfter};
 pub(super) struct Asked {
     types: Option<String>,
     source: Option<String>,
+    waterfall: Option<String>,
 }
 
 /// `GET /api/v1/events`.
@@ -33,8 +34,8 @@ pub(super) async fn events(
     headers: HeaderMap,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let Query(Asked { types, source }) = asked.map_err(|error| invalid(error.body_text()))?;
-    let interest = Interest::read(types.as_deref(), source.as_deref());
+    let Query(Asked { types, source, waterfall }) = asked.map_err(|error| invalid(error.body_text()))?;
+    let interest = Interest::read(types.as_deref(), source.as_deref(), waterfall.as_deref());
     let interest = interest.map_err(|error| invalid(error.to_string()))?;
     let resume = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let viewer = pages.events.view(interest, resume.map(|id| ResumeAfter(id.to_owned())));

@@ -18,7 +18,8 @@ use tower_http::services::ServeFile;
 use super::pages::{PageOptions, Pages};
 
 /// Nothing is loaded from elsewhere, and no other page may show this one.
-const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; base-uri 'self'; form-action 'self'; \
+                      frame-ancestors 'none'";
 
 /// Where the streets are served.
 const BASEMAP: &str = "/basemap.pmtiles";
@@ -105,8 +106,9 @@ pub(super) fn check_basemap(path: &Path) -> anyhow::Result<()> {
     }
     let named = || format!("`page.basemap` is {}", path.display());
     let mut beginning = [0; PMTILES.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut beginning)).with_context(named)?;
-    ensure!(beginning == *PMTILES, "{}, must be a PMTiles file of version 3", named());
+    let mut file = File::open(path).with_context(named)?;
+    let read = file.read_exact(&mut beginning);
+    ensure!(read.is_ok() && beginning == *PMTILES, "{}, must be a PMTiles file of version 3", named());
     Ok(())
 }
 

@@ -169,13 +169,10 @@ async fn a_stream_resumes_after_the_last_event_that_was_seen() {
     }
     // What is not kept any more is counted.
     for n in 0..1100 {
-        publish(&served, "s", &steady(&n.to_string())).await;
+        // One after the other, so that they end in their order.
+        served.client.request("iq.frames.s", pack(&steady(&n.to_string())).into()).await.unwrap();
     }
-    loop {
-        if again.next("outcome").await.data["frame_id"] == "1099" {
-            break;
-        }
-    }
+    while again.next("outcome").await.data["frame_id"] != "1099" {}
     let resume = [("Last-Event-ID", last.as_str())];
     let mut late = Viewer::start(served.address, "types=outcome,dropped", &resume).await;
     let dropped = late.next("dropped").await.data["count"].as_u64().unwrap();
@@ -268,6 +265,7 @@ async fn queries_that_mean_nothing_and_too_many_viewers_are_refused() {
     for (query, parts) in [
         ("types=outcomes", &["\"outcomes\"", "outcome, waterfall"][..]),
         ("source=a..b", &["\"a..b\""]),
+        ("waterfall=a..b", &["`waterfall`", "\"a..b\""]),
         ("kinds=outcome", &["kinds", "types"]),
     ] {
         let answer = call(served.address, "GET", &format!("{EVENTS}?{query}"), &[], b"").await;

@@ -96,6 +96,15 @@ async fn streets_of_a_file_are_drawn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_says_nothing_is_not_shown_as_well() {
+    let Some(python) = judge() else { return };
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let world = World::start(&["degrees"], &[("HTTP__LISTEN", &listen)]).await;
+    let (page, pid) = (format!("http://{listen}/"), world.daemon.pid().to_string());
+    run(&python, &["frozen", "--page", &page, "--pid", &pid], Duration::from_secs(120)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_fixes_a_second_are_drawn_in_a_flat_heap() {
     check("flow", &["--seconds", "60"], |_| ()).await;
 }

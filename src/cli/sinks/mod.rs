@@ -5,6 +5,7 @@ mod parquet;
 mod sigmf;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 
@@ -67,7 +68,18 @@ impl Sink {
         match self {
             Self::Mqtt(mqtt) => mqtt.publish(outcome).await,
             Self::Parquet(file) => file.add(outcome),
-            Self::Sigmf(annotations) => annotations.add(outcome),
+            Self::Sigmf(annotations) => annotations.add(outcome, Instant::now()),
+        }
+    }
+
+    /// Called once a second.
+    ///
+    /// # Errors
+    /// What is due cannot be written.
+    pub fn tick(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Mqtt(_) | Self::Parquet(_) => Ok(()),
+            Self::Sigmf(annotations) => annotations.write_due(Instant::now()),
         }
     }
 

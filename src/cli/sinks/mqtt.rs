@@ -1,8 +1,8 @@
 //! Outcomes to a broker of MQTT 3.1.1.
 //!
-//! They are published with quality of service 2: while the broker keeps its session, it hands each on exactly
-//! once, also where the connection was lost in between. A broker that has forgotten the session gets what it
-//! had not confirmed again, some of it perhaps twice.
+//! They are published with quality of service 1, a few at a time. What the broker has not confirmed when the
+//! connection is lost is sent again: none is missing, and those few may be there twice. (The client's own
+//! handshake of quality 2 stops after such a loss.)
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,14 @@ use async_nats::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 use rumqttc::{
-    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, PubComp, QoS, TlsConfiguration, Transport,
+    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, PubAck, QoS, TlsConfiguration, Transport,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::super::outcome::Outcome;
+use crate::cli::Usage;
 
 /// Time for the broker to accept the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -33,8 +34,11 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 /// Requests that wait for the client's connection; more than there ever are.
 const QUEUE: usize = 64;
 
-/// Outcomes that are published and not confirmed. Mosquitto ends a client with more than 20.
+/// Outcomes that are published and not confirmed. Mosquitto takes 20 of a client.
 const IN_FLIGHT: u16 = 16;
+
+/// Levels of a source's topic; Mosquitto ends a client that publishes with more than 200.
+const MOST_LEVELS: usize = 100;
 
 /// Bytes of the largest packet; the protocol's own limit is 256 MiB.
 const LARGEST: usize = 64 << 20;
@@ -116,7 +120,7 @@ impl Mqtt {
     /// # Errors
     /// It is no such URL, or the broker cannot be reached or refuses.
     pub async fn connect(url: &str, prefix: &str) -> anyhow::Result<Self> {
-        let (options, topic) = options(url, prefix)?;
+        let (options, topic) = options(url, prefix).map_err(|error| Usage(format!("{error:#}")))?;
         let (host, port) = options.broker_address();
         let shown = format!("{host}:{port}");
         let (client, mut connection) = AsyncClient::new(options, QUEUE);
@@ -149,7 +153,7 @@ impl Mqtt {
         // Under the lock, so that the order is the client's.
         let mut messages = self.unconfirmed.messages();
         messages.queued.push_back((topic.clone(), payload.clone()));
-        let published = self.client.try_publish(topic, QoS::ExactlyOnce, false, payload);
+        let published = self.client.try_publish(topic, QoS::AtLeastOnce, false, payload);
         published.with_context(|| format!("cannot publish to {}", self.shown))
     }
 
@@ -194,19 +198,15 @@ async fn run(mut connection: EventLoop, client: AsyncClient, unconfirmed: Arc<Un
 fn happened(messages: &mut Messages, event: &Event, client: &AsyncClient, shown: &str) {
     match event {
         Event::Outgoing(Outgoing::Publish(number)) => messages.sent(*number),
-        Event::Incoming(Packet::PubComp(PubComp { pkid })) => messages.confirmed(*pkid),
-        Event::Incoming(Packet::ConnAck(accepted)) => {
+        Event::Incoming(Packet::PubAck(PubAck { pkid })) => messages.confirmed(*pkid),
+        Event::Incoming(Packet::ConnAck(_)) => {
             messages.is_lost = false;
-            eprintln!("{shown} is back");
-            if !accepted.session_present && messages.count() > 0 {
-                // The client throws away what it had of the old session.
-                let all = messages.again();
-                let count = all.len();
-                eprintln!("it has lost its session: {count} outcomes are sent again, which it may have");
-                for (topic, payload) in all {
-                    // There is room: they are few.
-                    _ = client.try_publish(topic, QoS::ExactlyOnce, false, payload);
-                }
+            // Each connection is a new session: the client throws away what it had of the old one.
+            let all = messages.again();
+            eprintln!("{shown} is back; {} outcomes that it may have are sent again", all.len());
+            for (topic, payload) in all {
+                // There is room: they are few.
+                _ = client.try_publish(topic, QoS::AtLeastOnce, false, payload);
             }
         }
         _ => {}
@@ -216,11 +216,13 @@ fn happened(messages: &mut Messages, event: &Event, client: &AsyncClient, shown:
 /// The client's options and the first part of the topics.
 fn options(url: &str, prefix: &str) -> anyhow::Result<(MqttOptions, String)> {
     let must = "must be mqtt:// or mqtts://[USER:PASSWORD@]HOST[:PORT][/TOPIC]";
+    ensure!(!url.contains('#'), "--mqtt has a `#`: write it as %23; it {must}");
     let uri: Uri = url.parse().ok().with_context(|| format!("--mqtt is no URL, {must}"))?;
     let (port, is_secure) = match uri.scheme_str() {
         Some("mqtt") => (1883, false),
         Some("mqtts") => (8883, true),
-        scheme => bail!("--mqtt begins with {:?}, {must}", scheme.unwrap_or_default()),
+        Some(scheme) => bail!("--mqtt begins with {scheme:?}, {must}"),
+        None => bail!("--mqtt has no `mqtt://` before the host, {must}"),
     };
     let authority = uri.authority().with_context(|| format!("--mqtt has no host, {must}"))?;
     let host = authority.host().trim_matches(['[', ']']);
@@ -230,9 +232,15 @@ fn options(url: &str, prefix: &str) -> anyhow::Result<(MqttOptions, String)> {
     };
     ensure!(!topic.contains(['+', '#', '\0']), "the topic of --mqtt is {topic:?}, must have no wildcards");
     let id = format!("sferic-{}", uuid::Uuid::now_v7().simple());
-    let mut options = MqttOptions::new(id, host, authority.port_u16().unwrap_or(port));
-    // The session outlives the connection: what was confirmed in part is not sent as something new.
-    options.set_clean_session(false).set_keep_alive(Duration::from_secs(15));
+    let given = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
+    let has_port = given.rsplit_once(']').map_or(given, |(_, rest)| rest).contains(':');
+    let port = match authority.port_u16() {
+        Some(port) => port,
+        None if has_port => bail!("--mqtt has no port from 1 to 65535 behind the host, {must}"),
+        None => port,
+    };
+    let mut options = MqttOptions::new(id, host, port);
+    options.set_keep_alive(Duration::from_secs(15));
     options.set_inflight(IN_FLIGHT).set_max_packet_size(LARGEST, LARGEST);
     if let Some((user, _)) = authority.as_str().rsplit_once('@') {
         let (user, password) = user.split_once(':').unwrap_or((user, ""));
@@ -258,17 +266,30 @@ fn tls() -> anyhow::Result<ClientConfig> {
     Ok(builder.context("no TLS")?.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A source as levels of a topic. What has a meaning of its own in topics is escaped as in URLs.
+/// A source as levels of a topic. What has a meaning of its own in topics, and what brokers do not take, is
+/// escaped as in URLs; very many tokens are one level in the end.
 fn levels(source: &str) -> String {
     let mut levels = String::with_capacity(source.len());
+    let mut count = 1;
     for c in source.chars() {
+        let is_no_character = matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE;
         match c {
-            '.' => levels.push('/'),
-            '+' | '#' | '/' | '%' => levels.push_str(&format!("%{:02X}", c as u32)),
+            '.' if count < MOST_LEVELS => {
+                count += 1;
+                levels.push('/');
+            }
+            '+' | '#' | '/' | '%' | '$' => escape(c, &mut levels),
+            c if c.is_control() || is_no_character => escape(c, &mut levels),
             c => levels.push(c),
         }
     }
     levels
+}
+
+fn escape(c: char, to: &mut String) {
+    for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+        to.push_str(&format!("%{byte:02X}"));
+    }
 }
 
 #[cfg(test)]
@@ -280,19 +301,21 @@ mod tests {
         let of = |url: &str| options(url, "iq");
         let (options, topic) = of("mqtt://broker").unwrap();
         assert_eq!((options.broker_address(), topic.as_str()), (("broker".into(), 1883), "iq"));
-        assert!(options.credentials().is_none() && !options.clean_session());
+        assert!(options.credentials().is_none() && options.clean_session());
         let (options, topic) = of("mqtts://me:p%40ss@[::1]:9000/rf/north/").unwrap();
         assert_eq!((options.broker_address(), topic.as_str()), (("::1".into(), 9000), "rf/north"));
         let login = options.credentials().unwrap();
         assert_eq!((login.username.as_str(), login.password.as_str()), ("me", "p@ss"));
         for (url, says) in [
-            ("broker:1883", "\"broker\""),
+            ("broker:1883", "no `mqtt://`"),
+            ("mqtt://broker:99999", "no port from 1"),
+            ("mqtt://u:p#x@host", "%23"),
             ("http://broker", "\"http\""),
-            ("mqtt:///topic", "no URL"),
+            ("mqtt:///topic", "must be mqtt://"),
             ("mqtt://broker/a/%23", "no wildcards"),
         ] {
             let error = format!("{:#}", of(url).err().unwrap());
-            assert!(error.contains(says) || error.contains("must be mqtt://"), "{url}: {error}");
+            assert!(error.contains(says), "{url}: {error}");
         }
     }
 
@@ -317,5 +340,7 @@ mod tests {
     fn a_source_is_levels_of_a_topic() {
         assert_eq!(levels("north.rx2"), "north/rx2");
         assert_eq!(levels("a+b.#/c.50%"), "a%2Bb/%23%2Fc/50%25");
+        assert_eq!(levels("a\u{1}b.\u{ffff}.ü"), "a%01b/%EF%BF%BF/ü");
+        assert_eq!(levels(&"x.".repeat(300)).matches('/').count(), MOST_LEVELS - 1);
     }
 }

@@ -41,7 +41,7 @@ enum Kind {
 }
 
 /// The columns: keys of the outcome, or paths of keys; points become underscores.
-const COLUMNS: [(&str, Kind); 33] = [
+const COLUMNS: [(&str, Kind); 37] = [
     ("timestamp", Kind::Time),
     ("source", Kind::Text),
     ("seq", Kind::Count),
@@ -53,6 +53,7 @@ const COLUMNS: [(&str, Kind); 33] = [
     ("code", Kind::Text),
     ("message", Kind::Text),
     ("retryable", Kind::Flag),
+    ("retry_after_ms", Kind::Number),
     ("position.latitude", Kind::Number),
     ("position.longitude", Kind::Number),
     ("uncertainty.sigma_x", Kind::Number),
@@ -62,6 +63,7 @@ const COLUMNS: [(&str, Kind); 33] = [
     ("ellipse.semi_major", Kind::Number),
     ("ellipse.semi_minor", Kind::Number),
     ("ellipse.rotation", Kind::Number),
+    ("ellipse.area", Kind::Number),
     ("confidence", Kind::Number),
     ("label", Kind::Text),
     ("score", Kind::Number),
@@ -73,7 +75,9 @@ const COLUMNS: [(&str, Kind); 33] = [
     ("stages_ms", Kind::Json),
     ("batch_size", Kind::Count),
     ("_cache_hit", Kind::Flag),
+    ("session", Kind::Json),
     ("stream_seq", Kind::Count),
+    ("deliveries", Kind::Count),
     ("geometry", Kind::Point),
 ];
 
@@ -114,7 +118,8 @@ impl ParquetFile {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&partial);
+        // One that is there is another run's, or what is left of it.
+        let file = OpenOptions::new().write(true).create_new(true).open(&partial);
         let file = file.with_context(|| format!("--parquet: cannot make {}", partial.display()))?;
         let columns: Vec<_> = COLUMNS.into_iter().map(|(path, kind)| Column::new(path, kind)).collect();
         let fields: Result<Vec<_>, _> = columns.iter().map(|column| column.field().map(Arc::new)).collect();
@@ -143,6 +148,23 @@ impl ParquetFile {
         if self.rows == GROUP { self.write() } else { Ok(()) }
     }
 
+    /// Gives the complete table its name, unless something has it by now.
+    fn rename(&self) -> anyhow::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            use rustix::io::Errno;
+            match renameat_with(CWD, &self.partial, CWD, &self.path, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                // Not every file system can.
+                Err(Errno::INVAL | Errno::NOSYS) => {}
+                Err(error) => return Err(error).with_context(|| self.path.display().to_string()),
+            }
+        }
+        ensure!(!self.path.exists(), "{} is there by now", self.path.display());
+        Ok(fs::rename(&self.partial, &self.path)?)
+    }
+
     fn write(&mut self) -> anyhow::Result<()> {
         let mut group = self.writer.next_row_group()?;
         for column in &mut self.columns {
@@ -167,8 +189,7 @@ impl ParquetFile {
         self.writer.finish()?;
         // The footer is the last of it.
         self.writer.inner_mut().get_ref().sync_all()?;
-        fs::rename(&self.partial, &self.path)
-            .with_context(|| format!("cannot rename {}", self.partial.display()))?;
+        self.rename().with_context(|| format!("the table stays in {}", self.partial.display()))?;
         Ok(format!("{} outcomes in {}", self.written, self.path.display()))
     }
 }
@@ -280,6 +301,14 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let error = ParquetFile::create(&path).err().unwrap().to_string();
         assert!(error.contains("is there already"), "{error}");
+        // Nor is what has come meanwhile, or what another run writes.
+        let path = folder.path().join("other.parquet");
+        let file = ParquetFile::create(&path).unwrap();
+        assert!(ParquetFile::create(&path).is_err());
+        fs::write(&path, "mine").unwrap();
+        let error = format!("{:#}", file.close().unwrap_err());
+        assert!(error.contains("stays in") && error.contains("other.parquet.partial"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
     #[test]

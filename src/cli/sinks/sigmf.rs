@@ -6,13 +6,14 @@
 //! annotation.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use lru::LruCache;
 use serde_json::{Value, json};
 use sferic_recording::ring::Name;
@@ -26,10 +27,10 @@ const MOST: usize = 50_000;
 const PENDING: usize = 256;
 
 /// How long an outcome waits for older ones.
-const ORDERED_WITHIN: SignedDuration = SignedDuration::from_secs(2);
+const ORDERED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Files that are open at once.
-const OPEN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+/// Sources whose files are known; one that comes again after so many others begins a new file.
+const KNOWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
 /// What a file ends with.
 const END: &str = "\n]}\n";
@@ -47,12 +48,12 @@ pub struct Annotations {
 /// A source's outcomes that are to be written, by their time, and its file.
 #[derive(Default)]
 struct Source {
-    pending: BTreeMap<(Timestamp, u64), Value>,
+    pending: BTreeMap<(Timestamp, u64), (Instant, Value)>,
     file: Option<Annotated>,
 }
 
 struct Annotated {
-    file: File,
+    path: PathBuf,
     start: Timestamp,
     last: Timestamp,
     annotations: usize,
@@ -67,37 +68,43 @@ impl Annotations {
     /// It cannot be made.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("--sigmf: cannot make {}", folder.display()))?;
-        let sources = LruCache::new(OPEN);
+        let sources = LruCache::new(KNOWN);
         Ok(Self { folder: folder.to_owned(), sources, files: 0, written: 0, arrived: 0 })
     }
 
-    /// Adds an outcome.
+    /// Adds an outcome, which came now.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn add(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+    pub fn add(&mut self, outcome: &Outcome, now: Instant) -> anyhow::Result<()> {
         let text = |key: &str| outcome.get(key).and_then(|value| value.as_str());
         let time = |key: &str| text(key)?.parse::<Timestamp>().ok();
         let at = time("datetime").or_else(|| time("timestamp")).unwrap_or_else(Timestamp::now);
         let source = text("source").unwrap_or_default().to_owned();
-        let of = match self.sources.get_mut(&source) {
-            Some(of) => of,
-            None => {
-                // The one that was quiet for longest makes room.
-                let pushed = self.sources.push(source.clone(), Source::default());
-                if let Some((name, mut old)) = pushed.filter(|(name, _)| *name != source) {
-                    self.written += old.write(&self.folder, &name, &mut self.files, |_, _| true)?;
-                }
-                self.sources.get_mut(&source).context("a source that was just added is not there")?
+        if !self.sources.contains(&source) {
+            // The one that was quiet for longest makes room.
+            let pushed = self.sources.push(source.clone(), Source::default());
+            if let Some((name, mut old)) = pushed.filter(|(name, _)| *name != source) {
+                self.written += old.write(&self.folder, &name, &mut self.files, |_, _| true)?;
             }
-        };
+        }
+        let of = self.sources.get_mut(&source).context("a source that was just added is not there")?;
         self.arrived += 1;
-        of.pending.insert((at, self.arrived), annotation(outcome));
-        let newest = of.pending.last_key_value().map_or(at, |((newest, _), _)| *newest);
-        let is_due = |first: Timestamp, waiting: usize| {
-            waiting > PENDING || newest.duration_since(first) > ORDERED_WITHIN
-        };
+        of.pending.insert((at, self.arrived), (now, annotation(outcome)));
+        let is_due = |_, waiting| waiting > PENDING;
         self.written += of.write(&self.folder, &source, &mut self.files, is_due)?;
+        Ok(())
+    }
+
+    /// Writes what has waited for long enough.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_due(&mut self, now: Instant) -> anyhow::Result<()> {
+        for (name, source) in &mut self.sources {
+            let is_due = |came: Instant, _| now.saturating_duration_since(came) >= ORDERED_WITHIN;
+            self.written += source.write(&self.folder, name, &mut self.files, is_due)?;
+        }
         Ok(())
     }
 
@@ -115,18 +122,18 @@ impl Annotations {
 }
 
 impl Source {
-    /// Writes the oldest outcomes for as long as they are due, by their time and how many wait; how many.
+    /// Writes the oldest outcomes for as long as they are due, by when they came and how many wait; how many.
     fn write(
         &mut self,
         folder: &Path,
         source: &str,
         files: &mut u64,
-        is_due: impl Fn(Timestamp, usize) -> bool,
+        is_due: impl Fn(Instant, usize) -> bool,
     ) -> anyhow::Result<u64> {
         let mut written = 0;
-        while let Some(((at, number), annotation)) = self.pending.pop_first() {
-            if !is_due(at, self.pending.len() + 1) {
-                self.pending.insert((at, number), annotation);
+        while let Some(((at, number), (came, annotation))) = self.pending.pop_first() {
+            if !is_due(came, self.pending.len() + 1) {
+                self.pending.insert((at, number), (came, annotation));
                 break;
             }
             let open = self.file.take().filter(|open| open.annotations < MOST && at >= open.last);
@@ -162,8 +169,8 @@ impl Annotated {
         let begin = format!("{{\"global\": {global},\n\"captures\": {captures},\n\"annotations\": [");
         let created = OpenOptions::new().write(true).create_new(true).open(&path);
         let mut file = created.with_context(|| format!("cannot make {}", path.display()))?;
-        file.write_all(format!("{begin}{END}").as_bytes())?;
-        Ok(Self { file, start, last: start, annotations: 0, end: begin.len() as u64 })
+        file.write_all(format!("{begin}{END}").as_bytes()).context("cannot write annotations")?;
+        Ok(Self { path, start, last: start, annotations: 0, end: begin.len() as u64 })
     }
 
     fn add(&mut self, at: Timestamp, mut annotation: Value) -> anyhow::Result<()> {
@@ -171,8 +178,18 @@ impl Annotated {
         annotation["core:sample_start"] = i64::try_from(microseconds).unwrap_or(i64::MAX).into();
         let separator = if self.annotations > 0 { "," } else { "" };
         let text = format!("{separator}\n{annotation}");
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(format!("{text}{END}").as_bytes()).context("cannot write an annotation")?;
+        let shown = || format!("cannot write {}", self.path.display());
+        let mut file = OpenOptions::new().write(true).open(&self.path).with_context(shown)?;
+        let mut write = |text: &str| {
+            file.seek(SeekFrom::Start(self.end))?;
+            file.write_all(format!("{text}{END}").as_bytes())
+        };
+        if let Err(error) = write(&text) {
+            // The file stays complete without it.
+            _ = write("");
+            _ = file.set_len(self.end + END.len() as u64);
+            return Err(error).with_context(shown);
+        }
         self.end += text.len() as u64;
         (self.last, self.annotations) = (at, self.annotations + 1);
         Ok(())
@@ -209,11 +226,18 @@ mod tests {
     fn annotations_are_in_the_order_of_their_times() {
         let folder = tempfile::TempDir::new().unwrap();
         let mut annotations = Annotations::open(folder.path()).unwrap();
-        for seconds in ["10", "11.5", "11", "13.25", "20", "12"] {
-            annotations.add(&at(seconds, "north.rx2")).unwrap();
+        let begin = Instant::now();
+        for seconds in ["10", "11.5", "11", "13.25"] {
+            annotations.add(&at(seconds, "north.rx2"), begin).unwrap();
         }
+        annotations.write_due(begin + ORDERED_WITHIN / 2).unwrap();
+        assert!(read(folder.path()).is_empty());
         // What is due is there before the end, in a file that is complete.
+        annotations.write_due(begin + ORDERED_WITHIN).unwrap();
         assert_eq!(read(folder.path())[0]["annotations"].as_array().unwrap().len(), 4);
+        for seconds in ["20", "12"] {
+            annotations.add(&at(seconds, "north.rx2"), begin + ORDERED_WITHIN).unwrap();
+        }
         assert!(annotations.close().unwrap().starts_with("6 annotations in 2 files"));
         let files = read(folder.path());
         let starts = |file: &Value| -> Vec<i64> {
@@ -230,14 +254,17 @@ mod tests {
     }
 
     #[test]
-    fn sources_have_files_of_their_own_and_few_are_open() {
+    fn sources_have_files_of_their_own_however_many_there_are() {
         let folder = tempfile::TempDir::new().unwrap();
         let mut annotations = Annotations::open(folder.path()).unwrap();
-        for n in 0..200 {
-            annotations.add(&at("10", &format!("s{n}"))).unwrap();
+        let now = Instant::now();
+        for seconds in ["10", "11"] {
+            for n in 0..200 {
+                annotations.add(&at(seconds, &format!("s{n}")), now).unwrap();
+            }
+            annotations.write_due(now + ORDERED_WITHIN).unwrap();
         }
-        annotations.add(&at("11", "s0")).unwrap();
-        assert!(annotations.close().unwrap().starts_with("201 annotations in 201 files"));
-        assert_eq!(read(folder.path()).len(), 201);
+        assert!(annotations.close().unwrap().starts_with("400 annotations in 200 files"));
+        assert_eq!(read(folder.path()).len(), 200);
     }
 }
