@@ -67,6 +67,7 @@ fn place() -> Answer {
         uncertainty: Uncertainty { sigma_x: 1.0, sigma_y: 1.0, theta: 0.0, confidence_interval: 0.68 },
         ellipse: Ellipse { semi_major: 1.0, semi_minor: 1.0, rotation: 0.0, area: 1.0 },
         confidence: None,
+        calibrated: false,
     })
 }
 

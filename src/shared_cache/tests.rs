@@ -10,6 +10,7 @@ fn place(latitude: f64, confidence: Option<f64>) -> Answer {
         uncertainty: Uncertainty { sigma_x: 10.0, sigma_y: 20.0, theta: -30.0, confidence_interval: 0.68 },
         ellipse: Ellipse { semi_major: 30.0, semi_minor: 15.0, rotation: 60.0, area: 1413.7 },
         confidence,
+        calibrated: false,
     })
 }
 

@@ -89,3 +89,30 @@ async fn an_outcome_over_max_payload_becomes_a_failure_that_says_so() {
     let ledger = world.ledger().await;
     assert_eq!((ledger.failures, ledger.predictions, ledger.lost), (5, 0, 0));
 }
+
+#[tokio::test]
+async fn ellipses_have_the_radii_that_were_measured() {
+    if !tools_are_there() {
+        return;
+    }
+    let models = tempfile::TempDir::new().unwrap();
+    let from = fixtures().join("degrees/1");
+    let bundle = std::fs::read_to_string(from.join("model.toml")).unwrap();
+    let measured = "\n[output.calibration]\nlevels = [0.68]\nradius_squared = [9.0]\n";
+    for (name, bundle) in [("as-stated", bundle.clone()), ("measured", bundle + measured)] {
+        let folder = models.path().join(name).join("1");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(from.join("model.onnx"), folder.join("model.onnx")).unwrap();
+        std::fs::write(folder.join("model.toml"), bundle).unwrap();
+    }
+    let repository = models.path().to_str().unwrap();
+    let settings = [("MODELS__REPOSITORY", repository), ("MODELS__DEFAULT", "measured")];
+    let world = World::start(&["degrees"], &settings).await;
+    let stated = world.ask(&with(&steady("a"), &[("model", "as-stated".into())])).await;
+    let measured = world.ask(&steady("b")).await;
+    assert_eq!((stated.body.get("calibrated"), &measured.body["calibrated"]), (None, &true.into()));
+    assert_eq!(stated.body["uncertainty"], measured.body["uncertainty"]);
+    let ratio = measured.body["ellipse"]["semi_major"].as_f64().unwrap()
+        / stated.body["ellipse"]["semi_major"].as_f64().unwrap();
+    assert!((ratio - 3.0 / (-2.0 * 0.32f64.ln()).sqrt()).abs() < 1e-9, "{ratio}");
+}

@@ -41,6 +41,9 @@ pub struct Localization {
     pub ellipse: Ellipse,
     /// 0 to 1 as the model states it; `None` where it states none.
     pub confidence: Option<f64>,
+    /// Whether the ellipse has a measured radius, and not that of a normal distribution.
+    #[serde(default)]
+    pub calibrated: bool,
 }
 
 /// Degrees WGS 84.

@@ -281,6 +281,7 @@ mod tests {
                 area: 0.0,
             },
             confidence: None,
+            calibrated: false,
         })
     }
 

@@ -98,6 +98,7 @@ mod tests {
                 area: 0.0,
             },
             confidence: None,
+            calibrated: false,
         })
     }
 

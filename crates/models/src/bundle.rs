@@ -222,8 +222,21 @@ mod tests {
                 uncertainty_units: Units::Metres,
                 uncertainty_scale: Scale::Linear,
                 confidence: None,
+                calibration: None,
             }
         );
+        let calibrated = format!(
+            "{text}[output.calibration]\nlevels = [0.68, 0.9]\nradius_squared = [2.2, 5.1]\n\
+             source = \"held-out streets\"\nn = 700\n"
+        );
+        let OutputConfig::Localization { calibration: Some(calibration), .. } =
+            bundle(&calibrated).expect("refused").output
+        else {
+            panic!()
+        };
+        assert_eq!((calibration.levels, calibration.n), (vec![0.68, 0.9], Some(700)));
+        let error = bundle(&calibrated.replace("0.9]", "0.5]")).unwrap_err().to_string();
+        assert!(error.contains("0.5 after 0.68"), "{error}");
         let text = format!(
             "{text}position_units = \"metres\"\norigin = {{ latitude = 45, longitude = 7.6 \
              }}\nuncertainty_scale = \"log\"\n"

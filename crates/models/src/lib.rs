@@ -8,6 +8,7 @@
 
 mod batch_axis;
 mod bundle;
+mod calibration;
 mod error;
 mod files;
 mod golden;
@@ -25,6 +26,7 @@ mod values;
 
 pub use batch_axis::lacks_batch_axis;
 pub use bundle::Bundle;
+pub use calibration::Calibration;
 pub use error::BundleError;
 pub use golden::{Golden, GoldenCase, MAX_GOLDEN_BYTES};
 pub use head::{CONFIDENCE_INTERVAL, Head, ellipse_scale};

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::calibration::Calibration;
+
 /// Meaning of the outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutputConfig {
@@ -19,6 +21,8 @@ pub enum OutputConfig {
         uncertainty_scale: Scale,
         /// Output `[B, 1]`, 0 to 1.
         confidence: Option<String>,
+        /// Measured radii of its ellipses; `None`: those of a normal distribution.
+        calibration: Option<Calibration>,
     },
     /// Class of the signal.
     Classification {
@@ -90,6 +94,7 @@ pub(crate) struct OutputSection {
     uncertainty_units: Option<Units>,
     uncertainty_scale: Option<Scale>,
     confidence: Option<String>,
+    calibration: Option<Calibration>,
     logits: Option<String>,
     activation: Option<Activation>,
     labels: Option<Vec<String>>,
@@ -124,6 +129,7 @@ impl OutputSection {
             ("uncertainty_units", self.uncertainty_units.is_some()),
             ("uncertainty_scale", self.uncertainty_scale.is_some()),
             ("confidence", self.confidence.is_some()),
+            ("calibration", self.calibration.is_some()),
         ];
         let classification = [
             ("logits", self.logits.is_some()),
@@ -165,6 +171,7 @@ impl OutputSection {
                 return Err(format!("[output] origin.longitude is {longitude}, must be -180 to 180 degrees"));
             }
         }
+        self.calibration.as_ref().map_or(Ok(()), Calibration::validate)?;
         Ok(OutputConfig::Localization {
             position: needed(self.position, "position", "localization")?,
             origin,
@@ -172,6 +179,7 @@ impl OutputSection {
             uncertainty_units: self.uncertainty_units.unwrap_or(Units::Metres),
             uncertainty_scale: self.uncertainty_scale.unwrap_or(Scale::Linear),
             confidence: self.confidence,
+            calibration: self.calibration,
         })
     }
 

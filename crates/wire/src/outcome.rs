@@ -109,6 +109,8 @@ enum AnswerBody<'a> {
         uncertainty: &'a Uncertainty,
         ellipse: &'a Ellipse,
         confidence: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        calibrated: Option<bool>,
     },
     Classification {
         labels: &'a [Label],
@@ -177,6 +179,7 @@ impl<'a> PredictionBody<'a> {
                     uncertainty: &place.uncertainty,
                     ellipse: &place.ellipse,
                     confidence: place.confidence,
+                    calibrated: place.calibrated.then_some(true),
                 },
             ),
             Answer::Classification(labels) => {

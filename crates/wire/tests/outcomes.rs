@@ -47,6 +47,7 @@ fn localization() -> Answer {
         uncertainty: Uncertainty { sigma_x: 100.0, sigma_y: 60.0, theta: 0.0, confidence_interval: 0.68 },
         ellipse: Ellipse { semi_major: 151.0, semi_minor: 90.5, rotation: 0.0, area: 42979.0 },
         confidence: Some(0.9),
+        calibrated: false,
     })
 }
 

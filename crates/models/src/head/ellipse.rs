@@ -50,10 +50,9 @@ pub fn ellipse_scale(probability: f64) -> f64 {
     (-2.0 * (1.0 - probability).ln()).sqrt()
 }
 
-/// The ellipse that covers `uncertainty.confidence_interval`.
-pub(super) fn ellipse(uncertainty: &Uncertainty) -> Ellipse {
+/// The ellipse of 1 sigma, scaled to cover as much as it says.
+pub(super) fn ellipse(uncertainty: &Uncertainty, scale: f64) -> Ellipse {
     let axes = principal_axes([uncertainty.sigma_x, uncertainty.sigma_y], uncertainty.theta, [1.0, 1.0]);
-    let scale = ellipse_scale(uncertainty.confidence_interval);
     let (semi_major, semi_minor) = (scale * axes.major, scale * axes.minor);
     Ellipse {
         semi_major,
@@ -90,7 +89,8 @@ mod tests {
     #[test]
     fn the_major_axis_lies_along_the_larger_sigma() {
         let of = |sigma_x, sigma_y, theta| {
-            ellipse(&Uncertainty { sigma_x, sigma_y, theta, confidence_interval: 0.68 })
+            let uncertainty = Uncertainty { sigma_x, sigma_y, theta, confidence_interval: 0.68 };
+            ellipse(&uncertainty, ellipse_scale(0.68))
         };
         let east = of(3.0, 2.0, 0.0);
         assert!((east.semi_major - 3.0 * ellipse_scale(0.68)).abs() < 1e-12);

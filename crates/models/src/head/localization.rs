@@ -1,14 +1,17 @@
 //! The localization head.
 
+use std::sync::Arc;
+
 use sferic_actors::outcome::{Failure, Localization, Position, Uncertainty};
 
+use super::super::calibration::Calibration;
 use super::super::output_section::{LocalOrigin, Scale, Units};
-use super::ellipse::{ellipse, normalise_degrees, principal_axes};
+use super::ellipse::{ellipse, ellipse_scale, normalise_degrees, principal_axes};
 use super::failed::failed;
 use super::geodesy::{HALF_MERIDIAN, displaced, metres_per_degree};
 
 /// Format of a position and its uncertainty.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Localizer {
     /// Origin of positions in metres; `None`: latitude, longitude in degrees.
     pub origin: Option<LocalOrigin>,
@@ -18,12 +21,14 @@ pub(super) struct Localizer {
     pub scale: Scale,
     /// The probability that the ellipse covers.
     pub confidence_interval: f64,
+    /// Measured radii of the ellipse.
+    pub calibration: Option<Arc<Calibration>>,
 }
 
 impl Localizer {
     /// Whether a localization from elsewhere is one this head could have given.
     pub(super) fn could_have_said(&self, place: &Localization) -> bool {
-        let Localization { position, uncertainty, ellipse, confidence } = place;
+        let Localization { position, uncertainty, ellipse, confidence, calibrated } = place;
         let numbers = [
             position.latitude,
             position.longitude,
@@ -33,7 +38,9 @@ impl Localizer {
         ];
         let ellipse = [ellipse.semi_major, ellipse.semi_minor, ellipse.rotation, ellipse.area];
         let is_finite = numbers.iter().chain(&ellipse).chain(confidence).all(|number| number.is_finite());
-        is_finite && uncertainty.confidence_interval == self.confidence_interval
+        is_finite
+            && uncertainty.confidence_interval == self.confidence_interval
+            && *calibrated == self.calibration.is_some()
     }
 
     /// `position` has two values, `uncertainty` two or three, `confidence` one; all are finite.
@@ -45,7 +52,11 @@ impl Localizer {
     ) -> Result<Localization, Failure> {
         let position = self.position(position)?;
         let uncertainty = self.uncertainty(uncertainty, position.latitude)?;
-        let ellipse = ellipse(&uncertainty);
+        let scale = match &self.calibration {
+            Some(calibration) => calibration.radius_squared(self.confidence_interval).sqrt(),
+            None => ellipse_scale(self.confidence_interval),
+        };
+        let ellipse = ellipse(&uncertainty, scale);
         if !(ellipse.area > 0.0 && ellipse.area.is_finite()) {
             let Uncertainty { sigma_x, sigma_y, .. } = uncertainty;
             return Err(failed(format!(
@@ -57,6 +68,7 @@ impl Localizer {
             uncertainty,
             ellipse,
             confidence: confidence.map(probability).transpose()?,
+            calibrated: self.calibration.is_some(),
         })
     }
 
@@ -147,8 +159,13 @@ mod tests {
 
     use super::*;
 
-    const DEGREES: Localizer =
-        Localizer { origin: None, units: Units::Metres, scale: Scale::Linear, confidence_interval: 0.68 };
+    const DEGREES: Localizer = Localizer {
+        origin: None,
+        units: Units::Metres,
+        scale: Scale::Linear,
+        confidence_interval: 0.68,
+        calibration: None,
+    };
     const ORIGIN: LocalOrigin = LocalOrigin { latitude: 45.0, longitude: 7.6 };
 
     #[track_caller]
@@ -233,8 +250,8 @@ mod tests {
         refused(DEGREES, [0.0, 0.0], &[1.0, 1.0], Some(&[-0.1]), &["confidence is -0.1"]);
         refused(DEGREES, [0.0, 0.0], &[1.0, 1.0], Some(&[f32::NAN]), &["confidence is NaN"]);
         let log = Localizer { scale: Scale::Log, ..DEGREES };
-        refused(log, [0.0, 0.0], &[-1000.0, 1.0], None, &["sigma_x is exp(-1000)"]);
-        refused(log, [0.0, 0.0], &[1.0, 1000.0], None, &["sigma_y is exp(1000)"]);
+        refused(log.clone(), [0.0, 0.0], &[-1000.0, 1.0], None, &["sigma_x is exp(-1000)"]);
+        refused(log.clone(), [0.0, 0.0], &[1.0, 1000.0], None, &["sigma_y is exp(1000)"]);
         refused(log, [0.0, 0.0], &[400.0, 400.0], None, &["have no ellipse"]);
         let metres = Localizer { origin: Some(ORIGIN), ..DEGREES };
         refused(metres, [1e9, 0.0], &[1.0, 1.0], None, &["1000000000 m east", "half round the Earth"]);
@@ -260,6 +277,27 @@ mod tests {
 
     proptest! {
         #[test]
+    fn a_measured_radius_stands_for_that_of_a_normal_distribution() {
+        let calibration = Calibration {
+            levels: vec![0.5, 0.9],
+            radius_squared: vec![2.0, 8.0],
+            source: None,
+            n: None,
+        };
+        let measured = Localizer { calibration: Some(Arc::new(calibration)), ..DEGREES };
+        for (probability, radius) in [(0.5, 2.0f64.sqrt()), (0.9, 8.0f64.sqrt())] {
+            let localizer = Localizer { confidence_interval: probability, ..measured.clone() };
+            let place = localizer.answer(&[45.0, 7.0], &[30.0, 10.0, 0.0], None).unwrap();
+            assert!(place.calibrated && localizer.could_have_said(&place));
+            assert!((place.ellipse.semi_major - 30.0 * radius).abs() < 1e-9, "{:?}", place.ellipse);
+            assert!((place.ellipse.semi_minor - 10.0 * radius).abs() < 1e-9);
+            // The sigmas are what the model said.
+            assert_eq!((place.uncertainty.sigma_x, place.uncertainty.sigma_y), (30.0, 10.0));
+            assert!(!DEGREES.could_have_said(&place), "an answer of the version before it was measured");
+        }
+    }
+
+    #[test]
         fn every_answer_can_be_published(
             position in prop::array::uniform2(-1e3..1e3f32),
             uncertainty in prop::collection::vec(-2e3..2e3f32, 2..=3),

@@ -65,12 +65,14 @@ impl Head {
                 uncertainty_units,
                 uncertainty_scale,
                 confidence,
+                calibration,
             } => {
                 let mut outputs = vec![named(position, vec![2]), named(uncertainty, vec![2, 3])];
                 outputs.extend(confidence.as_deref().map(|name| named(name, vec![1])));
                 let (units, scale, confidence_interval) =
                     (*uncertainty_units, *uncertainty_scale, CONFIDENCE_INTERVAL);
-                let localizer = Localizer { origin: *origin, units, scale, confidence_interval };
+                let calibration = calibration.clone().map(Arc::new);
+                let localizer = Localizer { origin: *origin, units, scale, confidence_interval, calibration };
                 (HeadKind::Localization(localizer), outputs)
             }
             OutputConfig::Classification { logits, activation, labels, top_k } => {
