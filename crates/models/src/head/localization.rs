@@ -275,15 +275,10 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
+    #[test]
     fn a_measured_radius_stands_for_that_of_a_normal_distribution() {
-        let calibration = Calibration {
-            levels: vec![0.5, 0.9],
-            radius_squared: vec![2.0, 8.0],
-            source: None,
-            n: None,
-        };
+        let calibration =
+            Calibration { levels: vec![0.5, 0.9], radius_squared: vec![2.0, 8.0], source: None, n: None };
         let measured = Localizer { calibration: Some(Arc::new(calibration)), ..DEGREES };
         for (probability, radius) in [(0.5, 2.0f64.sqrt()), (0.9, 8.0f64.sqrt())] {
             let localizer = Localizer { confidence_interval: probability, ..measured.clone() };
@@ -297,7 +292,8 @@ mod tests {
         }
     }
 
-    #[test]
+    proptest! {
+        #[test]
         fn every_answer_can_be_published(
             position in prop::array::uniform2(-1e3..1e3f32),
             uncertainty in prop::collection::vec(-2e3..2e3f32, 2..=3),
