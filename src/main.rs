@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use sferic::cli::bench::BenchArgs;
 use sferic::cli::breaker::BreakerArgs;
 use sferic::cli::cache::CacheArgs;
+use sferic::cli::calibrate::CalibrateArgs;
 use sferic::cli::config::ConfigArgs;
 use sferic::cli::demo::DemoArgs;
 use sferic::cli::doctor::DoctorArgs;
@@ -41,6 +42,7 @@ enum Command {
     Bench(Box<BenchArgs>),
     Soak(Box<SoakArgs>),
     Models(ModelsArgs),
+    Calibrate(CalibrateArgs),
     Breaker(BreakerArgs),
     Cache(CacheArgs),
     Doctor(DoctorArgs),
@@ -83,6 +85,7 @@ impl Command {
             Self::Bench(args) => args.run().await,
             Self::Soak(args) => args.run().await,
             Self::Models(args) => args.run().await,
+            Self::Calibrate(args) => args.run().await,
             Self::Breaker(args) => args.run().await,
             Self::Cache(args) => args.run().await,
             Self::Doctor(args) => args.run().await,

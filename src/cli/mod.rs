@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod breaker;
 pub mod cache;
+pub mod calibrate;
 pub mod config;
 mod connect;
 mod cot;

@@ -5,6 +5,7 @@ mod batch;
 mod bench;
 mod breaker;
 mod cache;
+mod calibrate;
 mod canaries;
 mod commands;
 mod connecting;

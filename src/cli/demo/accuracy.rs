@@ -18,17 +18,23 @@ pub struct Miss {
     pub within: f64,
 }
 
+/// How far a prediction is from the truth: metres on WGS 84, and in sigmas along the axes of its uncertainty.
+/// `None` where it has no position and uncertainty.
+pub fn offset_in_sigmas(outcome: &Outcome, truth: GeoPoint) -> Option<(f64, f64, f64)> {
+    let [latitude, longitude] = ["latitude", "longitude"].map(|key| outcome.number(&["position", key]));
+    let [sigma_x, sigma_y, theta] =
+        ["sigma_x", "sigma_y", "theta"].map(|key| outcome.number(&["uncertainty", key]));
+    let (error_m, azimuth, _, _): (f64, f64, f64, f64) =
+        Geodesic::wgs84().inverse(latitude?, longitude?, truth.latitude, truth.longitude);
+    // The truth in the axes of the ellipse: turned back by theta.
+    let from_east = (90.0 - azimuth - theta?).to_radians();
+    Some((error_m, error_m * from_east.cos() / sigma_x?, error_m * from_east.sin() / sigma_y?))
+}
+
 impl Miss {
     /// `None` where the outcome has no position and uncertainty.
     pub fn of(outcome: &Outcome, truth: GeoPoint) -> Option<Self> {
-        let [latitude, longitude] = ["latitude", "longitude"].map(|key| outcome.number(&["position", key]));
-        let [sigma_x, sigma_y, theta] =
-            ["sigma_x", "sigma_y", "theta"].map(|key| outcome.number(&["uncertainty", key]));
-        let (error_m, azimuth, _, _): (f64, f64, f64, f64) =
-            Geodesic::wgs84().inverse(latitude?, longitude?, truth.latitude, truth.longitude);
-        // The truth in the axes of the ellipse: turned back by theta.
-        let from_east = (90.0 - azimuth - theta?).to_radians();
-        let (x, y) = (error_m * from_east.cos() / sigma_x?, error_m * from_east.sin() / sigma_y?);
+        let (error_m, x, y) = offset_in_sigmas(outcome, truth)?;
         // The two-dimensional Gaussian has 1 − exp(−r²/2) within r sigmas.
         Some(Self { error_m, within: 1.0 - (-(x * x + y * y) / 2.0).exp() })
     }

@@ -1,6 +1,6 @@
 //! `sferic demo`: the main job with everything it needs, on simulated scenes whose truth is known.
 
-mod accuracy;
+pub(super) mod accuracy;
 mod frames;
 mod page;
 mod picture;
