@@ -47,7 +47,8 @@ export class HealthPanel {
   update() {
     this.#status();
     const { health } = this.store;
-    if (!health) return;
+    // There is none while the daemon is starting.
+    if (!health?.ledger) return;
     const { ledger } = health;
     const rate = this.store.rate("received");
     this.#figure("per second", rate == null ? "–" : rate.toFixed(rate < 10 ? 1 : 0));

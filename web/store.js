@@ -125,6 +125,7 @@ export class Store {
 
   #health(health) {
     this.health = health;
+    if (!health.ledger) return;
     this.clocks.push(time(health.time) - performance.now());
     if (this.clocks.length > CLOCKS) this.clocks.shift();
     this.seconds.push({ at: performance.now() / 1000, ...health.ledger });

@@ -28,8 +28,8 @@ pub use tap::{Shown, show_frames};
 use viewers::Viewers;
 pub use viewers::{MAX_VIEWERS, ResumeAfter, Viewer};
 use waterfall::Watched;
-pub use writer::State;
 use writer::{Item, QUEUE, Writer};
+pub use writer::{STARTING, State};
 
 /// Bytes of the copies that wait for the thread.
 const QUEUE_BYTES: usize = 32 << 20;
@@ -118,5 +118,27 @@ impl Events {
             _ = thread.join();
         }
         self.viewers.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn before_the_daemon_runs_a_viewer_sees_that_it_starts() {
+        let events = Events::start().unwrap();
+        let viewer = events.view(Interest::read(None, None, None).unwrap(), None).unwrap();
+        let next = async || tokio::time::timeout(Duration::from_secs(30), viewer.next()).await.unwrap();
+        let part = String::from_utf8(next().await.unwrap().to_vec()).unwrap();
+        assert!(part.starts_with("event: health\n") && part.contains("\"starting\""), "{part}");
+        assert_eq!(events.viewers(), 1);
+        events.close();
+        while next().await.is_some() {}
+        assert!(events.view(Interest::read(None, None, None).unwrap(), None).is_none());
+        drop(viewer);
+        assert_eq!(events.viewers(), 0);
     }
 }

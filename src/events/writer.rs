@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::event::{Event, text};
 use super::interest::Kind;
@@ -21,6 +21,9 @@ const GATHERED: Duration = Duration::from_millis(25);
 
 /// Between two looks at the daemon.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Why the daemon is starting.
+pub const STARTING: &str = "the models are being loaded, or there is no NATS server yet";
 
 /// Reads a state of the daemon.
 pub type Read = Box<dyn Fn() -> Value + Send>;
@@ -124,7 +127,17 @@ impl Writer {
     /// Looks at the daemon, where somebody else looks, too.
     fn look(&self) {
         self.viewers.rest();
-        let Some(state) = self.state.as_ref().filter(|_| self.viewers.len() > 0) else { return };
+        if self.viewers.len() == 0 {
+            return;
+        }
+        let Some(state) = &self.state else {
+            // As `/ready` says it.
+            return self.give(
+                Kind::Health,
+                None,
+                &json!({"status": "starting", "reason": STARTING}).to_string(),
+            );
+        };
         self.give(Kind::Health, None, &(state.health)().to_string());
         self.give(Kind::Models, None, &(state.models)().to_string());
     }

@@ -18,7 +18,7 @@ use super::body::Bodies;
 use super::calls::Calls;
 use super::errors::Refusal;
 use crate::batch::Batches;
-use crate::events::Events;
+use crate::events::{Events, STARTING};
 use crate::ingress::Ingress;
 use crate::models::ModelService;
 use crate::nats::{Endpoint, Health, HealthStatus};
@@ -103,8 +103,7 @@ pub(super) async fn ready(State(pages): State<Arc<Pages>>) -> Response {
         Some(health) if health.status == HealthStatus::Ok => written(StatusCode::OK, &health, Encoding::Json),
         Some(health) => written(StatusCode::SERVICE_UNAVAILABLE, &health, Encoding::Json),
         None => {
-            let reason = "the models are being loaded, or there is no NATS server yet";
-            let health = json!({"status": HealthStatus::Starting, "reason": reason});
+            let health = json!({"status": HealthStatus::Starting, "reason": STARTING});
             written(StatusCode::SERVICE_UNAVAILABLE, &health, Encoding::Json)
         }
     }
