@@ -243,6 +243,36 @@ async fn what_is_no_rtl_tcp_is_refused_with_its_bytes() {
 }
 
 #[tokio::test]
+async fn a_source_that_is_something_else_leaves_the_others_alone() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::start(&["tensors"], &[("LIMITS__TIMEOUT", "20s")]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("rtl_tcp://{}?sample_rate=1M", listener.local_addr().unwrap());
+    let arguments = [&address, "-", "--frame-samples", "16", "--datatype", "cu8", "--sample-rate", "48k"];
+    let mut publisher = publishing(world.server.url(), &[&arguments[..], &["--wait", "--json"]].concat());
+    let (mut other, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    other.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await.unwrap();
+    // What it is has been said before the other source sends.
+    let mut said = String::new();
+    let mut talk = tokio::io::BufReader::new(publisher.stderr.take().unwrap());
+    while !said.contains("the other sources go on") {
+        let read = tokio::io::AsyncBufReadExt::read_line(&mut talk, &mut said);
+        assert!(tokio::time::timeout(PATIENCE, read).await.expect("it says nothing").unwrap() > 0, "{said}");
+    }
+    let mut stdin = publisher.stdin.take().unwrap();
+    stdin.write_all(&ramp(2 * 16 * 40)).await.unwrap();
+    drop(stdin);
+    let rest = tokio::io::AsyncReadExt::read_to_string(&mut talk, &mut said);
+    tokio::time::timeout(2 * PATIENCE, rest).await.expect("it does not end").unwrap();
+    let output = publisher.wait_with_output().await.unwrap();
+    assert_eq!(answers(&String::from_utf8_lossy(&output.stdout)).len(), 40, "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.trim_end().lines().last().unwrap().contains("is no rtl_tcp"), "{said}");
+}
+
+#[tokio::test]
 async fn a_daemon_is_waited_for_and_quiet_frames_are_kept_back() {
     if !tools_are_there() {
         return;

@@ -252,6 +252,13 @@ async fn frames_are_replayed_straight_from_their_stream() {
     // The replayed frames are in the stream, too, and are passed over.
     let (code, frames, equal, err) = run(&["--from", "3", "--to", "12"]).await;
     assert_eq!((code, frames, equal), (0, Some(8), Some(8)), "{err}");
+    assert!(!err.contains("cannot be read") && !err.contains("can be read"), "{err}");
+    // What is no frame is left out, and said.
+    store.put("t.rx", b"no frame".to_vec()).await;
+    store.outcomes(29).await;
+    let (code, frames, _, err) = run(&["--from", "9"]).await;
+    assert_eq!((code, frames), (0, Some(2)), "{err}");
+    assert!(err.contains("1 messages of the stream are no frames that can be read"), "{err}");
     let (code, _, _, err) =
         run(&["--since", "2020-01-01T00:00:00Z", "--until", "2020-01-02T00:00:00Z"]).await;
     assert!(code == 1 && err.contains("no frame is in that range"), "{err}");

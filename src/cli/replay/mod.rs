@@ -7,6 +7,7 @@ mod stream;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -120,7 +121,8 @@ impl ReplayArgs {
             return Err(Usage(words.to_owned()).into());
         }
         let connection = nats::connect(&settings.nats, "sferic replay").await?;
-        let (frames, count) = self.frames(&connection, &settings).await?;
+        let unreadable = Arc::<AtomicU64>::default();
+        let (frames, count) = self.frames(&connection, &settings, &unreadable).await?;
         let output = Output::with_bar(count);
         let patience = settings.limits.max_timeout + GRACE;
         let bounds = Bounds {
@@ -144,6 +146,11 @@ impl ReplayArgs {
         let (sent, lost) = (in_flight.counts.sent, in_flight.lost() + in_flight.counts.without_subscriber);
         drop(in_flight);
         done?;
+        let unreadable = unreadable.load(Relaxed);
+        if unreadable > 0 {
+            output
+                .say(format!("{unreadable} messages of the stream are no frames that can be read: left out"));
+        }
         anyhow::ensure!(sent > 0, "no frame is in that range of {}", settings.jetstream.frames_stream);
         connection.close(settings.nats.publish_timeout).await;
         let mut comparing = lock(&comparing);
@@ -169,6 +176,7 @@ impl ReplayArgs {
         &self,
         connection: &Connection,
         settings: &Settings,
+        unreadable: &Arc<AtomicU64>,
     ) -> anyhow::Result<(BoxStream<'static, anyhow::Result<Item>>, u64)> {
         if self.stream {
             let range = Range {
@@ -177,7 +185,7 @@ impl ReplayArgs {
                 since: self.since,
                 until: self.until,
             };
-            return stream::frames(connection, settings, range).await;
+            return stream::frames(connection, settings, range, Arc::clone(unreadable)).await;
         }
         let mut frames = Vec::new();
         for path in &self.paths {

@@ -1,6 +1,8 @@
 //! Frames straight from their stream, with the outcomes of theirs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -34,7 +36,8 @@ pub struct Range {
     pub until: Option<Timestamp>,
 }
 
-/// The frames of a range, oldest first, and how many there are at most.
+/// The frames of a range, oldest first, and how many there are at most. Messages that cannot be read are
+/// counted in `unreadable`.
 ///
 /// # Errors
 /// No streams, or a server that does not answer.
@@ -42,6 +45,7 @@ pub async fn frames(
     connection: &Connection,
     settings: &Settings,
     range: Range,
+    unreadable: Arc<AtomicU64>,
 ) -> anyhow::Result<(BoxStream<'static, anyhow::Result<Item>>, u64)> {
     let context = jetstream::new(connection.client());
     let prefix = settings.nats.prefix.clone();
@@ -67,7 +71,7 @@ pub async fn frames(
     let outcomes = outcomes(&context, settings, &range, first, last).await?;
     let messages = messages(&of_frames, policy, &format!("{prefix}.frames.>")).await?;
     let items = stream::unfold((messages, outcomes), move |(mut messages, mut outcomes)| {
-        let prefix = prefix.clone();
+        let (prefix, unreadable) = (prefix.clone(), Arc::clone(&unreadable));
         async move {
             loop {
                 let message = match next(&mut messages).await {
@@ -85,9 +89,11 @@ pub async fn frames(
                 let outcome = outcomes.remove(&info.stream_sequence).unwrap_or_default();
                 let source =
                     message.subject.strip_prefix(&prefix).and_then(|rest| rest.strip_prefix(".frames."));
-                let item = source
-                    .filter(|source| !is_replayed(source))
-                    .and_then(|source| item(source, &message, outcome, published));
+                let source = source.filter(|source| !is_replayed(source));
+                let item = source.and_then(|source| item(source, &message, outcome, published));
+                if source.is_some() && item.is_none() {
+                    unreadable.fetch_add(1, Relaxed);
+                }
                 if is_last {
                     // Nothing comes after it, which would be waited for.
                     messages = stream::empty().boxed();

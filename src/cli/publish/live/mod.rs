@@ -11,8 +11,8 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -97,11 +97,22 @@ pub async fn run(args: &PublishArgs, settings: &Settings) -> anyhow::Result<Exit
     let mut in_flight = InFlight::new(&connection, bounds, &output, args.json).await?;
     let (began, sources_ended) = (Instant::now(), in_flight.sources_ended());
 
+    let others = sources.len() > 1;
+    // A source that is something else than was said.
+    let wrong = OnceLock::new();
     let (mut reading, mut counts, mut frames) = (Vec::new(), Vec::new(), SelectAll::new());
     for (index, source) in sources.iter().enumerate() {
         let waits = !matches!(source.endpoint.transport, Transport::Zmq { .. });
         let (feed, counted, receiver) = Feed::new(source.endpoint.format, args.cut(), args.squelch, waits);
-        reading.push(read(&source.endpoint, feed, &output));
+        reading.push(async {
+            if let Err(error) = read(&source.endpoint, feed, &output).await {
+                if others {
+                    output.say(format!("{error}; the other sources go on"));
+                }
+                // Only one of several is in the exit's message.
+                _ = wrong.set(error);
+            }
+        });
         counts.push(counted);
         frames.push(queue(index, receiver));
     }
@@ -110,19 +121,15 @@ pub async fn run(args: &PublishArgs, settings: &Settings) -> anyhow::Result<Exit
     let mut seconds = tokio::time::interval_at(began + REPORT, REPORT);
     let played = {
         let mut sending = pin!(sender.send(&mut frames, &mut in_flight));
-        let mut reading = pin!(futures::future::try_join_all(reading));
+        let mut reading = pin!(futures::future::join_all(reading));
         let mut is_reading = true;
         loop {
             tokio::select! {
-                // A source that cannot be read ends the sending, too.
                 biased;
-                read = &mut reading, if is_reading => match read {
-                    Ok(_) => {
-                        is_reading = false;
-                        sources_ended.store(true, Relaxed);
-                    }
-                    Err(error) => break Err(error),
-                },
+                _ = &mut reading, if is_reading => {
+                    is_reading = false;
+                    sources_ended.store(true, Relaxed);
+                }
                 sent = &mut sending => break sent.map(|()| false),
                 stopped = &mut stop => break stopped.map(|()| true).context("cannot watch signals"),
                 _ = seconds.tick() => report.losses(&output),
@@ -148,6 +155,9 @@ pub async fn run(args: &PublishArgs, settings: &Settings) -> anyhow::Result<Exit
     }
     let is_stopped = played?;
     ended.unwrap_or(Ok(()))?;
+    if let Some(error) = wrong.into_inner() {
+        return Err(error);
+    }
     if in_flight.counts.sent == 0 && unsent > 0 && !is_stopped {
         anyhow::bail!("no frame was sent: no daemon listens; start one with `sferic run`");
     }
