@@ -37,10 +37,7 @@ const events = new EventStream(
   (kind, data) => (kind === "waterfall" ? waterfall.take(data) : store.take(kind, data)),
   (state, why) => {
     health.connection(state, why);
-    if (state === "connected") {
-      store.connected();
-      map.showBasemap();
-    }
+    if (state === "connected") map.showBasemap();
     if (state === "unauthorized" && !byId("dialog").open) signIn();
   },
 );

@@ -9,6 +9,7 @@ export function metres(value) {
 
 export function hertz(value) {
   const size = Math.abs(value);
+  if (size < 0.0005) return "0 Hz";
   if (size >= 1e9) return `${(value / 1e9).toFixed(6)} GHz`;
   if (size >= 1e6) return `${(value / 1e6).toFixed(4)} MHz`;
   if (size >= 1e3) return `${(value / 1e3).toFixed(2)} kHz`;

@@ -56,12 +56,15 @@ function entry(text) {
   return kept;
 }
 
+/** What a frame is known by: ids are the senders' own. */
+const labelKey = (source, id) => `${source}\n${id}`;
+
 export class Store {
   constructor() {
     this.outcomes = [];
     /** The outcomes with a place, of which more are kept. */
     this.fixes = [];
-    /** The labels of frames, by their ids. */
+    /** The labels of frames, by their sources and ids. */
     this.labels = new Map();
     this.colors = 0;
     this.sources = new Map();
@@ -112,7 +115,7 @@ export class Store {
     };
     keep(this.outcomes, KEPT_OUTCOMES);
     if (kept.place) keep(this.fixes, KEPT_FIXES);
-    if (kept.label) this.labels.set(kept.id, kept.label);
+    if (kept.label) this.labels.set(labelKey(kept.source, kept.id), kept.label);
     if (this.labels.size > KEPT_LABELS) this.labels.delete(this.labels.keys().next().value);
     const source = this.sources.get(kept.source) ?? { color: this.colors++, receiver: null };
     if (kept.receiver) source.receiver = kept.receiver;
@@ -126,6 +129,8 @@ export class Store {
   #health(health) {
     this.health = health;
     if (!health.ledger) return;
+    // Another daemon: nothing of the one before says how its clock goes, or how fast counts grow.
+    if (health.ledger.received < this.seconds.at(-1)?.received) [this.clocks, this.seconds] = [[], []];
     this.clocks.push(time(health.time) - performance.now());
     if (this.clocks.length > CLOCKS) this.clocks.shift();
     this.seconds.push({ at: performance.now() / 1000, ...health.ledger });
@@ -138,9 +143,9 @@ export class Store {
     return Math.max(0, (performance.now() + offset - moment) / 1000);
   }
 
-  /** Nothing of an earlier connection says how the clock goes, or how fast counts grow. */
-  connected() {
-    [this.clocks, this.seconds] = [[], []];
+  /** The label of a frame, once it is there. */
+  labelOf(source, id) {
+    return this.labels.get(labelKey(source, id));
   }
 
   matches(kept) {

@@ -69,6 +69,9 @@ export class Waterfall {
     const source = this.select.value;
     if (this.source !== source) {
       [this.source, this.pending, this.rows, this.range] = [source, [], [], null];
+      this.axisKey = null;
+      byId("frequencies").replaceChildren();
+      setText(byId("waterfall-readout"), "");
       this.context.clearRect(0, 0, COLUMNS, ROWS);
     }
     const wanted = this.isVisible && !document.hidden ? source : "";
@@ -138,7 +141,7 @@ export class Waterfall {
     // From the oldest on, so that labels move with their rows.
     for (let at = this.rows.length - 1; at >= 0; at -= 1) {
       const row = this.rows[at];
-      row.label ??= this.store.labels.get(row.id);
+      row.label ??= this.store.labelOf(this.source, row.id);
       if (row.isLabelled === undefined && row.label) {
         const since = last ? last.at - at : Infinity;
         row.isLabelled = since >= (last?.label === row.label ? REPEATED : LABEL_ROWS);

@@ -14,9 +14,11 @@ use super::waterfall::Watched;
 
 /// Shows the spectra of frames of watched sources: a reference, no copy.
 pub fn show_frames(source: FrameSource, events: Arc<Events>) -> FrameSource {
-    let show = move |arrival: Arrival| {
-        let envelope = &arrival.envelope;
+    let show = move |mut arrival: Arrival| {
+        let envelope = &mut arrival.envelope;
         if events.viewers.want_spectrum(&envelope.source) {
+            // A frame without an id gets its own here, so that its row and its outcome are known as one.
+            envelope.message_id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
             events.frame(Watched {
                 source: envelope.source.clone(),
                 payload: arrival.payload.clone(),

@@ -224,7 +224,7 @@ async fn spectra_come_while_somebody_looks_at_their_source() {
         return;
     }
     let served = Served::start(&["degrees"], |_| ()).await;
-    let mut viewer = Viewer::start(served.address, "types=waterfall&source=north.rx1", &[]).await;
+    let mut viewer = Viewer::start(served.address, "types=waterfall&source=north.*", &[]).await;
     // A tone of a tenth of full scale at an eighth of the rate below the centre.
     let tone: Vec<[f32; 2]> = (0..4096)
         .map(|n| {
@@ -252,6 +252,16 @@ async fn spectra_come_while_somebody_looks_at_their_source() {
     let peak = levels.iter().enumerate().max_by_key(|(_, level)| **level).unwrap();
     assert_eq!(number("f0") + number("df") * peak.0 as f64, 100e6 - 125e3);
     assert!((number("floor") + number("step") * f64::from(*peak.1) + 20.0).abs() <= 0.25, "{row}");
+    // Without an id of its own it is known by that of its outcome.
+    let nameless = json!({"iq_data": tone, "sample_rate": 1e6});
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Content-Type", "application/json");
+    // Of another source: each has a row every 40 ms at most.
+    let subject = "iq.frames.north.rx2";
+    let asked = served.client.request_with_headers(subject, headers, nameless.to_string().into());
+    let outcome: Value = serde_json::from_slice(&asked.await.unwrap().payload).unwrap();
+    let row = viewer.next("waterfall").await.data;
+    assert!(outcome["frame_id"].is_string() && row["frame_id"] == outcome["frame_id"], "{row} {outcome}");
     drop(viewer);
     drop(served);
 }

@@ -1,4 +1,5 @@
-//! `sferic calibrate`: how often a model's ellipses hold the truth, and how large they have to be.
+//! `sferic calibrate`: how often the ellipses of a model's sigmas hold the truth, and how large they have to
+//! be.
 
 mod measure;
 mod section;
@@ -36,8 +37,8 @@ const LEAST: usize = 30;
 /// Metres of a degree of latitude.
 const DEGREE_M: f64 = 111_195.0;
 
-/// Measures a localization model on frames whose truth is known: how often its ellipses hold it, and the
-/// radii with which they would.
+/// Measures a localization model on frames whose truth is known: how often the ellipses of its sigmas hold
+/// it, whatever radii its bundle has by now, and the radii with which they would.
 ///
 /// A running daemon answers. The section [output.calibration] is printed, and with --write put into the
 /// bundle, from where a reload takes it. Measure at places that the model was not trained on.
@@ -46,6 +47,8 @@ const DEGREE_M: f64 = 111_195.0;
 Truth: a file of lines of JSON, each the keys of a frame (samples in base64) and \
 \"truth\": {\"latitude\": …, \"longitude\": …}; or recordings of SigMF, each one frame, or a folder \
 of them, whose annotation has sferic:latitude and sferic:longitude, as `sferic simulate` writes them.
+
+The mean score is −ln p(truth) of the normal density that the sigmas state; less is better.
 
 Intervals hold with 95 % over places: neighbours within --cell metres count as one. \"elsewhere\" is how \
 often radii hold that were measured on four fifths of the places, at the fifth.

@@ -118,9 +118,12 @@ impl ParquetFile {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        // One that is there is another run's, or what is left of it.
         let file = OpenOptions::new().write(true).create_new(true).open(&partial);
-        let file = file.with_context(|| format!("--parquet: cannot make {}", partial.display()))?;
+        let file = file.with_context(|| {
+            let hint = "another run writes it, or was killed: remove it then";
+            let hint = if partial.exists() { format!("; {hint}") } else { String::new() };
+            format!("--parquet: cannot make {}{hint}", partial.display())
+        })?;
         let columns: Vec<_> = COLUMNS.into_iter().map(|(path, kind)| Column::new(path, kind)).collect();
         let fields: Result<Vec<_>, _> = columns.iter().map(|column| column.field().map(Arc::new)).collect();
         let schema = Type::group_type_builder("outcomes").with_fields(fields?).build()?;
@@ -145,7 +148,10 @@ impl ParquetFile {
     pub fn add(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
         self.columns.iter_mut().for_each(|column| column.add(outcome));
         self.rows += 1;
-        if self.rows == GROUP { self.write() } else { Ok(()) }
+        if self.rows < GROUP {
+            return Ok(());
+        }
+        self.write().with_context(|| format!("cannot write {}", self.partial.display()))
     }
 
     /// Gives the complete table its name, unless something has it by now.

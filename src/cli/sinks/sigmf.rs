@@ -169,7 +169,11 @@ impl Annotated {
         let begin = format!("{{\"global\": {global},\n\"captures\": {captures},\n\"annotations\": [");
         let created = OpenOptions::new().write(true).create_new(true).open(&path);
         let mut file = created.with_context(|| format!("cannot make {}", path.display()))?;
-        file.write_all(format!("{begin}{END}").as_bytes()).context("cannot write annotations")?;
+        if let Err(error) = file.write_all(format!("{begin}{END}").as_bytes()) {
+            // A part of it would be no file of SigMF.
+            _ = fs::remove_file(&path);
+            return Err(error).with_context(|| format!("cannot write {}", path.display()));
+        }
         Ok(Self { path, start, last: start, annotations: 0, end: begin.len() as u64 })
     }
 
