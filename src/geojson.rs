@@ -128,11 +128,11 @@ fn closed(mut ring: Vec<LonLat>) -> Vec<LonLat> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Signed area by the shoelace formula: positive is counter-clockwise.
-    fn signed_area(ring: &Value) -> f64 {
+    pub(crate) fn signed_area(ring: &Value) -> f64 {
         let points: Vec<[f64; 2]> = serde_json::from_value(ring.clone()).unwrap();
         assert_eq!(points.first(), points.last());
         points.windows(2).map(|two| two[0][0] * two[1][1] - two[1][0] * two[0][1]).sum::<f64>() / 2.0

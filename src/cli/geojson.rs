@@ -35,13 +35,7 @@ pub fn feature(outcome: &Outcome) -> Option<Value> {
 mod tests {
     use super::super::outcome::tests::{LOCALIZATION, made, outcome};
     use super::*;
-
-    /// Signed area by the shoelace formula: positive is counter-clockwise.
-    fn signed_area(ring: &Value) -> f64 {
-        let points: Vec<[f64; 2]> = serde_json::from_value(ring.clone()).unwrap();
-        assert_eq!(points.first(), points.last());
-        points.windows(2).map(|two| two[0][0] * two[1][1] - two[1][0] * two[0][1]).sum::<f64>() / 2.0
-    }
+    use crate::geojson::tests::signed_area;
 
     #[test]
     fn a_position_becomes_a_feature() {

@@ -27,7 +27,7 @@ const BASEMAP: &str = "/basemap.pmtiles";
 /// How such a file begins: its name, and the version of the format.
 const PMTILES: &[u8; 8] = b"PMTiles\x03";
 
-/// The page itself, with placeholders for what it is told of the daemon.
+/// The page itself, with marks where [`PageOptions`] are filled in.
 const INDEX: &str = include_str!("../../web/index.html");
 
 /// A file of the page.

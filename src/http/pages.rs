@@ -32,7 +32,7 @@ pub struct Pages {
     calls: Arc<Calls>,
 }
 
-/// What the operator's page is told of the daemon.
+/// What the operator's page has to know of the daemon before it connects.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageOptions {
     /// Whether callers need a token. Without one nobody may control the daemon from the page.

@@ -41,9 +41,9 @@ impl Watch {
         let (mut printed, mut said) = (String::new(), String::new());
         let reading = async {
             let mut stdout = self.process.stdout.take().unwrap();
-            let (read, told) =
+            let (out, err) =
                 tokio::join!(stdout.read_to_string(&mut printed), self.talk.read_to_string(&mut said));
-            read.and(told).unwrap();
+            out.and(err).unwrap();
             self.process.wait().await.unwrap()
         };
         let status = timeout(3 * PATIENCE, reading).await.expect("it does not end");
