@@ -115,6 +115,7 @@ fn frames_that_are_written_have_documented_keys() {
         num_channels: 1,
         frequency: Some(1e6),
         geolocation: Some(&geolocation),
+        session_size: Some(1),
         model: Some("m"),
         timeout_ms: Some(1),
         cache_enabled: Some(false),

@@ -129,6 +129,16 @@ export const FixLayer = L.Layer.extend({
       context.lineTo(x + 7, y + 5);
       context.lineTo(x - 7, y + 5);
       context.fill();
+      if (selected?.leftOut?.includes(name)) {
+        // Crossed out: the selected fix was made without it.
+        context.strokeStyle = this.ink;
+        context.beginPath();
+        context.moveTo(x - 10, y - 10);
+        context.lineTo(x + 10, y + 8);
+        context.moveTo(x + 10, y - 10);
+        context.lineTo(x - 10, y + 8);
+        context.stroke();
+      }
       this.label(context, shortened(name), x + 10, y + 5);
     }
   },

@@ -44,6 +44,7 @@ function entry(text) {
     answer: answer(outcome),
     label: outcome.labels?.[0]?.label,
     used: outcome.session?.used,
+    leftOut: outcome.session?.left_out?.map(({ source }) => source),
     receiver: outcome.geolocation?.coordinates,
     place: null,
   };

@@ -15,8 +15,10 @@ pub const LONGEST_SOURCE: usize = 1024;
 /// Metadata of a frame that its outcome needs and the pipeline does not read.
 #[derive(Debug, Clone, Default)]
 pub struct Envelope {
-    /// The tokens after `<prefix>.frames.`.
+    /// The tokens after `<prefix>.frames.`, or after the session of `<prefix>.sessions.<session>.`.
     pub source: String,
+    /// The session in the subject, where it has one. That of the body goes before it.
+    pub session_id: Option<String>,
     /// The encoding of the frame, and so of its outcome.
     pub encoding: Encoding,
     /// The broker's message id, the frame's id where its body has none.
@@ -201,13 +203,33 @@ pub struct Content {
     /// Whether the tensors stand for inputs of the ONNX file, also for those that are computed from samples,
     /// and the answer is the raw outputs.
     pub is_raw: bool,
+    /// When the signal arrived at the receiver, nanoseconds since 1970.
+    pub arrival_ns: Option<i64>,
+    /// When the first sample was taken, nanoseconds since 1970.
+    pub begun_ns: Option<i64>,
+    /// Of a session: its frames by slot, in place of all the above; `None` where a receiver is missing.
+    pub slots: Vec<Option<Slot>>,
+}
+
+/// A frame of a session.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// Its source.
+    pub source: String,
+    /// What it holds.
+    pub content: Content,
+    /// Where its receiver is, where the model asks.
+    pub place: Option<Geolocation>,
+    /// Standard deviation of its receiver's times, seconds, where that is configured.
+    pub sigma: Option<f64>,
 }
 
 impl Content {
     /// Its bytes in the message, as far as the model gets them.
     pub fn bytes(&self) -> usize {
         let samples = self.samples.as_ref().map_or(0, |samples| samples.bytes.len());
-        samples + self.tensors.iter().map(|tensor| tensor.data.len()).sum::<usize>()
+        let tensors: usize = self.tensors.iter().map(|tensor| tensor.data.len()).sum();
+        samples + tensors + self.slots.iter().flatten().map(|slot| slot.content.bytes()).sum::<usize>()
     }
 
     /// Whether a model gets inputs of equal shapes from both, and both want the same outputs.
@@ -219,6 +241,8 @@ impl Content {
             && size(self) == size(other)
             && self.tensors.len() == other.tensors.len()
             && self.tensors.iter().zip(&other.tensors).all(same)
+            // Gathered inputs have one shape, whoever takes part.
+            && self.slots.len() == other.slots.len()
     }
 }
 

@@ -20,6 +20,7 @@ pub mod account;
 pub mod breaker;
 pub mod cache;
 pub mod frame;
+pub mod gather;
 pub mod jitter;
 pub mod job;
 pub mod outcome;

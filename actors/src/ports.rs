@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::account::ledger::End;
 use crate::frame::{CacheKey, Content, Envelope, FrameInfo, ModelId, Priority};
+use crate::gather::GatherRules;
 use crate::outcome::{Answer, Failure, Origin, Outcome, PublishError};
 use crate::tensor::Inputs;
 
@@ -60,6 +61,8 @@ pub struct Decoded {
     pub priority: Priority,
     /// Whether its answer may come from the cache and be kept there.
     pub is_cacheable: bool,
+    /// How many frames its session will have.
+    pub session_size: Option<u64>,
 }
 
 /// A frame that could not be decoded.
@@ -82,6 +85,11 @@ pub trait LoadedModel: Any + fmt::Debug + Send + Sync {
     /// # Errors
     /// The failure of the frame: what the model does not take, with the value and the limit.
     fn accepts(&self, content: &Content) -> Result<(), Failure>;
+
+    /// How it gathers the frames of several receivers; `None` where it answers each frame alone.
+    fn gather(&self) -> Option<&Arc<GatherRules>> {
+        None
+    }
 
     /// Maximum batch size.
     fn max_batch(&self) -> usize;

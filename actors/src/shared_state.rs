@@ -10,6 +10,7 @@ use crate::account::gaps::GapWatch;
 use crate::account::ledger::Ledger;
 use crate::breaker::Circuits;
 use crate::cache::CacheStore;
+use crate::gather::Gathering;
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink};
 use crate::queue::{self, FrameQueue, WorkQueue};
 use crate::reply::{Deadlines, OutcomeQueue};
@@ -32,6 +33,8 @@ pub struct SharedState {
     pub outcomes: Arc<OutcomeQueue>,
     /// The cache's entries.
     pub cache: Arc<CacheStore>,
+    /// The sessions that wait for their frames.
+    pub gathering: Arc<Gathering>,
     /// The models in service.
     pub models: Arc<Models>,
     /// The circuits.

@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use sferic_samples::Buffer;
 
+use crate::outcome::LeftOut;
+
 /// Element types a tensor on the wire may have; the names are NumPy's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -122,6 +124,8 @@ pub struct Inputs {
     pub others: Vec<Input>,
     /// Whether the answer is the raw outputs of the model, whatever its head.
     pub is_raw: bool,
+    /// Frames of the session that turned out to be of no use.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl fmt::Debug for InputTensor {
@@ -158,7 +162,7 @@ impl Inputs {
 /// The only input of a model.
 impl From<Tensor> for Inputs {
     fn from(tensor: Tensor) -> Self {
-        Self { first: Input::Computed(tensor), others: Vec::new(), is_raw: false }
+        Self { first: Input::Computed(tensor), others: Vec::new(), is_raw: false, left_out: Vec::new() }
     }
 }
 
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn only_equal_shapes_of_equal_wishes_share_a_run() {
-        let inputs = |first, others, is_raw| Inputs { first, others, is_raw };
+        let inputs = |first, others, is_raw| Inputs { first, others, is_raw, left_out: Vec::new() };
         let both = || inputs(computed(3), vec![given(&[2])], false);
         assert!(both().can_share_run(&both()) && both().iter().len() == 2);
         for other in [

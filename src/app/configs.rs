@@ -1,9 +1,10 @@
 //! The configurations of parts, from the settings.
 
 use sferic_actors::pipeline::Config;
-use sferic_actors::{breaker, cache, queue};
+use sferic_actors::{breaker, cache, gather, queue};
 use sferic_canary::Limits;
-use sferic_settings::{Canary, Mode, Settings, WhenFull};
+use sferic_samples::Geolocation;
+use sferic_settings::{Canary, Gather, Mode, Receiver, ReceiverPosition, Settings, WhenFull};
 use sferic_telemetry::{ExportOptions, TraceOptions};
 
 /// The configuration of the pipeline.
@@ -33,7 +34,28 @@ pub fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
             admission: cache.admission,
             shared_timeout: cache.shared.timeout,
         },
+        gather: gather_config(settings)?,
         supervision: settings.supervision.clone(),
+    })
+}
+
+fn gather_config(settings: &Settings) -> anyhow::Result<gather::Config> {
+    let known = |receiver: &Receiver| {
+        let place = receiver.position.map(|ReceiverPosition { latitude, longitude, altitude }| {
+            let coordinates = [longitude, latitude].into_iter().chain(altitude).collect();
+            Geolocation::Point { coordinates }
+        });
+        let delay_ns = i64::try_from(receiver.delay.as_nanos()).unwrap_or(i64::MAX);
+        let known = gather::KnownReceiver { place, delay_ns, sigma: receiver.sigma, moving: receiver.moving };
+        (receiver.source.clone(), known)
+    };
+    let Gather { max_sessions, max_bytes, remember, max_speed, .. } = settings.gather;
+    Ok(gather::Config {
+        max_sessions,
+        max_bytes: usize::try_from(max_bytes)?,
+        remember,
+        max_speed,
+        receivers: settings.receivers.iter().map(known).collect(),
     })
 }
 

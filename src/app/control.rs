@@ -14,7 +14,9 @@ use super::{Readiness, Unseen, endpoints};
 use crate::canary::Canaries;
 use crate::models::ModelService;
 use crate::models::requests::to_value;
-use crate::nats::{Connection, Endpoint, Health, InputSwitch, MemberInput, ModelHealth, Service};
+use crate::nats::{
+    Connection, Endpoint, Health, InputSwitch, MemberInput, Metadata, ModelHealth, Service, SessionInput,
+};
 use crate::usage::UsageMeter;
 
 /// State that the endpoints read.
@@ -30,6 +32,8 @@ pub struct Control {
     pub input: InputSwitch,
     pub prefix: String,
     pub queue_group: String,
+    /// Where the frames of sessions come from.
+    pub sessions: SessionInput,
     /// Identifies this process among the members, also when its NATS client is replaced.
     pub instance: String,
 }
@@ -37,10 +41,17 @@ pub struct Control {
 impl Control {
     /// Starts the service.
     pub async fn serve(self: &Arc<Self>, connection: &Connection) -> anyhow::Result<Service> {
-        let metadata =
-            [("prefix", &self.prefix), ("queue_group", &self.queue_group), ("instance", &self.instance)];
-        let metadata: HashMap<_, _> =
-            metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        let described = Arc::clone(self);
+        let read = move || {
+            let Self { prefix, queue_group, instance, sessions, .. } = &*described;
+            let mut metadata: HashMap<_, _> =
+                [("prefix", prefix), ("queue_group", queue_group), ("instance", instance)].into();
+            if *sessions.gathers.borrow() && *sessions.in_use.borrow() {
+                metadata.insert("session_subject", &sessions.subject);
+            }
+            metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect()
+        };
+        let metadata = Metadata { read: Box::new(read), changed: self.sessions.in_use.subscribe() };
         let counted = Arc::clone(self);
         Service::start(connection, metadata, self.endpoints(), move || counted.statistics()).await
     }
@@ -52,6 +63,7 @@ impl Control {
             Endpoint::new("health", move |_| std::future::ready(to_value(&asked.health()))),
             endpoints::breaker(&shared_state.circuits),
             endpoints::cache(&shared_state.cache),
+            endpoints::sources(&shared_state.gathering),
         ];
         all.extend(endpoints::models(&self.models, &self.recorded, &self.canaries));
         all.extend([endpoints::split(&self.canaries), endpoints::shadow(&self.canaries)]);

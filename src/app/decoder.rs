@@ -44,14 +44,20 @@ impl FrameDecoder {
                 body.frame_id.as_ref().map(Text::as_str).filter(|id| wire::frame_id_is_valid(id)),
                 envelope,
             ),
-            session_id: body.session_id.take(),
+            session_id: body.session_id.take().or_else(|| envelope.session_id.clone()),
             seq: body.seq,
             datetime: body.datetime.take().map(wire::to_nanoseconds),
             frequency: body.frequency,
             geolocation: body.geolocation.take().map(wire::Geolocation::into_place),
         };
+        // Only sessions are about instants.
+        let datetime = info.datetime.as_deref().filter(|_| info.session_id.is_some());
+        let begun_ns = datetime.and_then(datetime::parse).map(|time| time.as_nanosecond());
         match check(&body, &info).and_then(|()| self.accept(body, payload, envelope)) {
-            Ok(accepted) => Ok(Decoded { info, ..accepted }),
+            Ok(mut accepted) => {
+                accepted.content.begun_ns = begun_ns.and_then(|ns| i64::try_from(ns).ok());
+                Ok(Decoded { info, ..accepted })
+            }
             Err(failure) => Err(Rejected { info, failure }),
         }
     }
@@ -59,21 +65,22 @@ impl FrameDecoder {
     fn accept(&self, mut body: Body<'_>, payload: &Bytes, envelope: &Envelope) -> Result<Decoded, Failure> {
         let budget = body.timeout_ms.map_or(self.timeout, Duration::from_millis).min(self.max_timeout);
         let (priority, wants_cache) = (body.priority.unwrap_or_default(), body.cache_enabled.unwrap_or(true));
-        let asked = body.model.take();
+        let (asked, session_size, arrival_ns) = (body.model.take(), body.session_size, body.arrival_ns);
         let tensors = tensors(body.tensors.take().unwrap_or_default(), payload, self.frame_samples)?;
         let samples = samples(body, payload)?;
         if let Some(samples) = &samples {
             self.check_samples(samples)?;
-        } else if tensors.is_empty() {
+        } else if tensors.is_empty() && arrival_ns.is_none() {
             return Err(invalid("neither `samples` nor `iq_data` is given"));
         }
         Ok(Decoded {
             info: FrameInfo::default(),
-            content: Content { samples, tensors, is_raw: envelope.is_raw },
+            content: Content { samples, tensors, is_raw: envelope.is_raw, arrival_ns, ..Content::default() },
             model: asked.map(|asked| asked.as_str().to_owned()),
             budget,
             priority,
             is_cacheable: self.cache_enabled && wants_cache,
+            session_size,
         })
     }
 
@@ -98,7 +105,8 @@ impl Decoder for FrameDecoder {
     fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo {
         let info = wire::salvage(payload, envelope.encoding);
         let own = Some(info.frame_id.as_str()).filter(|id| !id.is_empty());
-        FrameInfo { frame_id: id(own, envelope), ..info }
+        let session_id = info.session_id.or_else(|| envelope.session_id.clone());
+        FrameInfo { frame_id: id(own, envelope), session_id, ..info }
     }
 }
 

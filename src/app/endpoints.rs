@@ -1,13 +1,16 @@
 //! What the control endpoints are asked for, and what they do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sferic_actors::breaker::{Circuits, Force, SharedCircuit};
 use sferic_actors::cache::CacheStore;
 use sferic_actors::frame::ModelId;
+use sferic_actors::gather::{Gathering, SourceRecord};
 use sferic_telemetry::metrics::Recorded;
 
 use crate::canary::Canaries;
@@ -31,6 +34,29 @@ struct CacheRequest {
     clear: Option<bool>,
     /// `name` or `name@version`; absent: all.
     model: Option<String>,
+}
+
+/// What was seen of the sources of gathered frames, the latest first.
+pub fn sources(gathering: &Arc<Gathering>) -> Endpoint {
+    let gathering = Arc::clone(gathering);
+    Endpoint::new("sources", move |_| {
+        let book = gathering.book();
+        let sources: Vec<_> = book.iter().map(|(source, record)| source_of(source, record)).collect();
+        std::future::ready(Ok(json!({"sources": sources})))
+    })
+}
+
+fn source_of(source: &str, record: &SourceRecord) -> Value {
+    let left_out: BTreeMap<_, _> =
+        record.left_out.iter().map(|(reason, count)| (reason.as_str(), count)).collect();
+    let datetime = record.datetime_ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok());
+    json!({
+        "source": source,
+        "frames": record.frames,
+        "left_out": left_out,
+        "geolocation": record.place,
+        "datetime": datetime.map(|time| format!("{time:.9}")),
+    })
 }
 
 /// The endpoints about models: the list, one of them, and changes.

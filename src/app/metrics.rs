@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sferic_actors::cache::{Evicted, SharedStats};
+use sferic_actors::gather::GatherStats;
 use sferic_actors::pipeline::SharedState;
 use sferic_actors::stages::ActorRole;
 use sferic_samples::BufferPool;
@@ -66,6 +67,7 @@ impl Metrics {
     pub fn read(&self) -> Reading {
         let mut reading = Reading::default();
         self.frames(&mut reading);
+        self.gathering(&mut reading);
         self.bounds(&mut reading);
         self.memory(&mut reading);
         self.sessions(&mut reading);
@@ -112,6 +114,21 @@ impl Metrics {
         }
         to.count(&metrics::RECORD_BYTES, [], bytes);
         to.count(&metrics::RECORD_REMOVED, [], removed);
+    }
+
+    fn gathering(&self, to: &mut Reading) {
+        let gathering = &self.shared_state.gathering;
+        let GatherStats { sessions, waiting, bytes, complete, ended } = gathering.stats();
+        to.count(&metrics::GATHER_SESSIONS, [], sessions as u64);
+        to.count(&metrics::GATHER_SESSIONS_LIMIT, [], self.settings.gather.max_sessions as u64);
+        to.count(&metrics::GATHER_FRAMES, [], waiting as u64);
+        to.count(&metrics::GATHER_PAYLOAD, [], bytes as u64);
+        to.count(&metrics::GATHER_PAYLOAD_LIMIT, [], self.settings.gather.max_bytes);
+        to.count(&metrics::GATHER_CLOSED, ["complete"], complete);
+        to.count(&metrics::GATHER_CLOSED, ["window"], ended);
+        for (reason, count) in gathering.book().left_out() {
+            to.count(&metrics::GATHER_LEFT_OUT, [reason.as_str()], count);
+        }
     }
 
     fn frames(&self, to: &mut Reading) {

@@ -10,8 +10,10 @@ mod fault;
 mod load;
 mod metrics;
 mod missed;
+mod overlap;
 mod pause;
 mod readiness;
+mod session_inputs;
 mod shown;
 mod tensors;
 mod transport;
@@ -121,8 +123,9 @@ impl App {
         let config = pipeline_config(settings)?;
         let accounts = config.accounts();
         let records = Records { recorded: Arc::clone(&recorded), traces: traces.clone() };
+        let sessions = transport::session_input(settings, &models);
         let Transport { source, mut frames, sink, outcomes_refused, streams } =
-            transport::open(settings, &connection, &accounts.admission, records).await?;
+            transport::open(settings, &connection, &accounts, sessions.clone(), records).await?;
         let (limits, longest) = (canary_limits(settings), settings.limits.max_timeout);
         let canaries = Canaries::new(Arc::clone(&models), Arc::clone(&circuits), limits, longest);
         let keeper = match given(&settings.models.state) {
@@ -148,6 +151,7 @@ impl App {
             probe: probe.clone(),
             input: frames.switch().clone(),
             outcomes_refused,
+            overlap: Arc::default(),
         });
         let (unseen, usage) = (Arc::<Unseen>::default(), Arc::<UsageMeter>::default());
         let ports = Ports {
@@ -173,6 +177,7 @@ impl App {
             input: frames.switch().clone(),
             prefix: prefix.clone(),
             queue_group: queue_group.to_owned(),
+            sessions: sessions.clone(),
             instance: instance.clone(),
         });
         // Before the subscription: other members find this one by its service.
@@ -239,6 +244,7 @@ impl App {
         background.push(Task::spawn(fault::leak()));
         background.extend(watching);
         background.push(Task::spawn(readiness::log_changes(Arc::clone(&readiness))));
+        background.push(Task::spawn(overlap::watch(Arc::clone(&readiness.overlap), sessions, peers.clone())));
         let shadows = canaries.start_shadows(ShadowParts {
             models: Arc::clone(models.in_service()),
             // Buffers of its own: a thread that may be kept from running takes no lock of the data path.

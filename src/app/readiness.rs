@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::overlap::Overlap;
 use super::transport::OutcomesRefused;
 use crate::nats::{Connection, HealthStatus, Input, InputSwitch, Probe};
 
@@ -32,6 +33,7 @@ pub struct Readiness {
     pub probe: Probe,
     pub input: InputSwitch,
     pub outcomes_refused: OutcomesRefused,
+    pub overlap: Arc<Overlap>,
 }
 
 /// Interval of the check; shorter interruptions are not logged.
@@ -65,6 +67,7 @@ struct View {
     deaf_for_s: Option<f64>,
     input_refused: Option<String>,
     outcomes_refused: Option<String>,
+    overlap: Option<String>,
     is_joining: bool,
     is_paused: bool,
 }
@@ -82,6 +85,7 @@ impl Readiness {
             deaf_for_s: self.probe.deaf_for().map(|age| age.as_secs_f64()),
             input_refused: self.input.refused(),
             outcomes_refused: (self.outcomes_refused)(),
+            overlap: self.overlap.reason(),
             is_joining: input == Input::Joining,
             is_paused: input == Input::Paused,
         }
@@ -123,6 +127,9 @@ impl View {
         if let Some(words) = self.outcomes_refused {
             return (HealthStatus::Disconnected, Some(format!("the server refuses outcomes: {words}")));
         }
+        if self.overlap.is_some() {
+            return (HealthStatus::Starting, self.overlap);
+        }
         if self.is_paused { (HealthStatus::Paused, None) } else { (HealthStatus::Ok, None) }
     }
 }
@@ -162,6 +169,7 @@ mod tests {
                 HealthStatus::Disconnected,
                 "outcomes: its words",
             ),
+            (View { overlap: words(), ..good.clone() }, HealthStatus::Starting, "its words"),
             (View { is_paused: true, ..good }, HealthStatus::Paused, ""),
         ] {
             let shown = format!("{view:?}");

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sferic_actors::account::admission::Admission;
 use sferic_actors::account::ledger::Ledger;
+use sferic_actors::pipeline::Accounts;
 use sferic_actors::ports::{FrameSource, OutcomeSink};
 use sferic_actors::task::Task;
-use sferic_settings::{Mode, Settings};
+use sferic_settings::{Mode, Settings, given};
 use sferic_telemetry::Observed;
 use sferic_telemetry::metrics::Recorded;
 use sferic_telemetry::traces::Traces;
+use tokio::sync::watch;
 
 use crate::concurrency::ConcurrencyLimit;
+use crate::models::ModelService;
 use crate::nats::jetstream::{Acks, Monitor, RetryPolicy, StreamOutcomes, Streams, pull};
-use crate::nats::{self, Connection, Frames, Outcomes, Peers};
+use crate::nats::{self, Connection, Frames, Outcomes, Peers, SessionInput};
 
 /// Asks why outcomes cannot be published.
 pub type OutcomesRefused = Box<dyn Fn() -> Option<String> + Send + Sync>;
@@ -50,19 +52,20 @@ pub struct Records {
 pub async fn open(
     settings: &Settings,
     connection: &Connection,
-    admission: &Arc<Admission>,
+    accounts: &Accounts,
+    sessions: SessionInput,
     records: Records,
 ) -> anyhow::Result<Transport> {
     let (nats, Records { recorded, traces }) = (&settings.nats, records);
     if nats.mode == Mode::Core {
-        let (source, frames) = nats::subscribe(connection, &nats.prefix, &nats.queue_group);
+        let (source, frames) = nats::subscribe(connection, &nats.prefix, &nats.queue_group, &sessions);
         let outcomes = Outcomes::new(connection.clone(), &nats.prefix, nats.publish_timeout);
         let permissions = outcomes.permissions();
         let outcomes_refused = Box::new(move || permissions.refused().map(|(_, words)| words));
         let sink = Arc::new(Observed::new(outcomes, recorded, traces));
         return Ok(Transport { source, frames, sink, outcomes_refused, streams: None });
     }
-    let streams = Streams::new(connection.clone(), &settings.jetstream, &nats.prefix);
+    let streams = Streams::new(connection.clone(), &settings.jetstream, &nats.prefix, sessions);
     if !connection.is_up() {
         tracing::info!("waiting for the NATS server, which has the streams");
     }
@@ -70,15 +73,23 @@ pub async fn open(
     streams.ensure_in_time().await?;
     let policy = RetryPolicy::new(&settings.jetstream);
     // One for each session is worked on in any case. A further one would wait, perhaps for too long.
-    let limit = ConcurrencyLimit::new(settings.pool.sessions, admission.max_frames());
+    let limit = ConcurrencyLimit::new(settings.pool.sessions, accounts.admission.max_frames());
     let (acks, acknowledging) = Acks::start(connection.clone(), settings.jetstream.ack_wait, policy, limit);
-    let (source, frames) = pull(connection, &streams, admission, &acks);
+    let (source, frames) = pull(connection, &streams, accounts, &acks);
     let outcomes = StreamOutcomes::new(connection.clone(), streams.clone(), nats.publish_timeout);
     let failing = outcomes.failing();
     let sink = Arc::new(Observed::new(outcomes, recorded, traces));
     let outcomes_refused = Box::new(move || failing.reason());
     let streams = Some(StreamParts { streams, acks, acknowledging });
     Ok(Transport { source, frames, sink, outcomes_refused, streams })
+}
+
+/// Where the frames of sessions come from.
+pub fn session_input(settings: &Settings, models: &ModelService) -> SessionInput {
+    let in_service = models.in_service();
+    let is_configured = given(&settings.gather.subject).is_some() || in_service.current().default_gathers();
+    let (subject, gathers) = (settings.session_subject(), in_service.gathers());
+    SessionInput { subject, gathers, in_use: watch::Sender::new(is_configured) }
 }
 
 impl StreamParts {

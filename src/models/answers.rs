@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use sferic_models::{ModelInput, ModelInputSource};
+use sferic_actors::gather::{GatherRules, Receivers};
+use sferic_actors::ports::LoadedModel;
+use sferic_models::{GatheredInput, GatheredKind, ModelInput, ModelInputSource};
 use sferic_onnx::{Version, VersionState};
 use sferic_telemetry::metrics::Recorded;
 
@@ -52,6 +54,7 @@ impl ModelService {
             add("inputs", ports(model.inputs()).into());
             add("outputs", ports(model.outputs()).into());
             add("features", features(model.given()));
+            add("gather", model.gather().map_or(Value::Null, |rules| gather(rules)));
             add("providers", model.providers().iter().map(|each| each.name()).collect::<Vec<_>>().into());
             add("shares", serde_json::to_value(model.dispatch()).unwrap_or_default());
             let after = model.dispatch().map(|dispatch| dispatch.nodes());
@@ -102,6 +105,38 @@ fn ms(duration: std::time::Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
+/// How it gathers: the keys of `[gather]`.
+fn gather(rules: &GatherRules) -> Value {
+    let window_ms = ms(rules.window);
+    let mut keys = json!({"window_ms": window_ms, "min_receivers": rules.min_receivers});
+    match &rules.receivers {
+        Receivers::Listed(sources) => keys["receivers"] = json!(sources),
+        Receivers::Any(most) => keys["max_receivers"] = json!(most),
+    }
+    keys
+}
+
+/// The keys of an input of a gathered model.
+fn gathered(input: &GatheredInput) -> Value {
+    let kind = |kind: &str| json!({"kind": kind});
+    match &input.kind {
+        GatheredKind::Computed(features, _) => serde_json::to_value(features).unwrap_or_default(),
+        GatheredKind::Given(input) => {
+            json!({"kind": "tensor", "shape": input.shape, "dtype": input.dtype.name()})
+        }
+        GatheredKind::Mask => kind("mask"),
+        GatheredKind::Receivers => kind("receivers"),
+        GatheredKind::Arrival => kind("arrival"),
+        GatheredKind::Correlation(correlation) => {
+            let mut keys = serde_json::to_value(correlation).unwrap_or_default();
+            keys["kind"] = "correlation".into();
+            keys
+        }
+        GatheredKind::LagStep(_) => kind("lag_step"),
+        GatheredKind::Scatter(_) => kind("scatter"),
+    }
+}
+
 /// What the model gets: the keys of `[features]`, of several inputs those of `[[inputs]]`.
 fn features(given: &sferic_models::Inputs) -> Value {
     let one = |input: &ModelInput| match &input.source {
@@ -109,6 +144,7 @@ fn features(given: &sferic_models::Inputs) -> Value {
         ModelInputSource::Given(input) => {
             json!({"kind": "tensor", "shape": input.shape, "dtype": input.dtype.name()})
         }
+        ModelInputSource::Gathered(input) => gathered(input),
     };
     let named = |input| {
         let mut keys = one(input);

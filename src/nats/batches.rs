@@ -48,7 +48,7 @@ impl BatchService {
     /// Reads the subject in a queue group, paused and stopped with the frames.
     pub fn start(self, queue_group: &str, frames: &mut Frames) -> Task {
         let subject = format!("{}.batch", self.prefix);
-        let reader = Reader::new(self.connection.clone(), subject, queue_group, frames.seat_beside());
+        let reader = Reader::new(self.connection.clone(), subject, Some(queue_group), frames.seat_beside());
         let mut messages = reader.into_messages();
         let replies = Replies::new(self.connection.clone(), &self.prefix);
         let most = u32::try_from(self.max_bytes).unwrap_or(u32::MAX).max(MAX_HELD);

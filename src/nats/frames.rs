@@ -7,31 +7,76 @@ use futures::{StreamExt, stream};
 use sferic_actors::frame::{Encoding, Envelope, LONGEST_SOURCE, TraceHeaders};
 use sferic_actors::outcome::{Failure, FailureCode, Origin};
 use sferic_actors::ports::{Arrival, FrameSource};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Connection;
-use super::input::Frames;
+use super::input::{Frames, InputSeat};
 use super::reader::Reader;
 use super::reply::Replies;
 
-/// Reads `<prefix>.frames.>` in a queue group once [`InputSwitch::pause`] is called with `false`. It
-/// subscribes again with every new client and after a refusal; [`InputSwitch::state`] tells whether the
-/// server has confirmed it.
-pub fn subscribe(connection: &Connection, prefix: &str, queue_group: &str) -> (FrameSource, Frames) {
-    let subject = format!("{prefix}.frames.>");
-    let skip = prefix.len() + ".frames.".len();
-    let (frames, seats) = Frames::new(1);
-    let readers = seats.into_iter().map(|seat| {
-        let reader = Reader::new(connection.clone(), subject.clone(), queue_group, seat);
+/// Where the frames of sessions come from, and while there is a model that gathers them.
+#[derive(Debug, Clone)]
+pub struct SessionInput {
+    /// A subject that ends with `>`: the first token that stands for is the session, the others the source.
+    pub subject: String,
+    /// Whether a model in service gathers.
+    pub gathers: watch::Receiver<bool>,
+    /// Whether sessions are in use: they are configured, or a frame of one has come.
+    pub in_use: watch::Sender<bool>,
+}
+
+impl SessionInput {
+    /// Notes that a frame of a session has come.
+    pub(super) fn used(&self) {
+        self.in_use.send_if_modified(|before| !std::mem::replace(before, true));
+    }
+}
+
+/// What the tokens of a subject after its first ones say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tokens {
+    /// The source.
+    Source,
+    /// The session, then the source.
+    SessionAndSource,
+}
+
+/// Reads `<prefix>.frames.>` in a queue group, and the frames of sessions outside it, once
+/// [`InputSwitch::pause`](super::InputSwitch::pause) is called with `false`. It subscribes again with every
+/// new client and after a refusal; [`InputSwitch::state`](super::InputSwitch::state) tells whether the server
+/// has confirmed it.
+pub fn subscribe(
+    connection: &Connection,
+    prefix: &str,
+    queue_group: &str,
+    sessions: &SessionInput,
+) -> (FrameSource, Frames) {
+    let (mut frames, seats) = Frames::new(1);
+    let read = |subject: &str, group: Option<&str>, tokens: Tokens, seat: InputSeat| {
+        let reader = Reader::new(connection.clone(), subject.to_owned(), group, seat);
         let replies = Replies::new(connection.clone(), prefix);
-        reader.into_messages().map(move |message| arrival(message, skip, &replies)).boxed()
-    });
+        // All but its `>`.
+        let (skip, sessions) = (subject.len() - 1, sessions.clone());
+        let arrival = move |message| {
+            if tokens == Tokens::SessionAndSource {
+                sessions.used();
+            }
+            arrival(message, skip, tokens, &replies)
+        };
+        reader.into_messages().map(arrival).boxed()
+    };
+    let subject = format!("{prefix}.frames.>");
+    let mut readers: Vec<_> =
+        seats.into_iter().map(|seat| read(&subject, Some(queue_group), Tokens::Source, seat)).collect();
+    let seat = frames.gated_seat(sessions.gathers.clone());
+    readers.push(read(&sessions.subject, None, Tokens::SessionAndSource, seat));
     (stream::select_all(readers).boxed(), frames)
 }
 
-fn arrival(message: Message, skip: usize, replies: &Replies) -> Arrival {
+fn arrival(message: Message, skip: usize, tokens: Tokens, replies: &Replies) -> Arrival {
     let received_at = Instant::now();
-    let (envelope, refused) = envelope(&message, skip);
+    let (envelope, refused) = envelope(&message, skip, tokens);
     let reply = message.reply.and_then(|subject| replies.on(subject.to_string()));
     let origin = reply.map(|reply| Arc::new(reply) as Arc<dyn Origin>);
     Arrival { payload: message.payload, envelope, origin, received_at, refused }
@@ -43,10 +88,20 @@ pub fn encoding_of(message: &Message) -> Encoding {
 }
 
 /// What subject and headers say, and the failure of a frame that must not be run; `skip` is the length of the
-/// subject before the source.
-pub(super) fn envelope(message: &Message, skip: usize) -> (Envelope, Option<Failure>) {
-    let (source, refused) = bounded(message.subject.get(skip..).unwrap_or_default());
-    (Envelope { source, ..message.headers.as_ref().map(from_headers).unwrap_or_default() }, refused)
+/// subject before its `tokens`.
+pub(super) fn envelope(message: &Message, skip: usize, tokens: Tokens) -> (Envelope, Option<Failure>) {
+    let rest = message.subject.get(skip..).unwrap_or_default();
+    let (session_id, source, lacks) = match (tokens, rest.split_once('.')) {
+        (Tokens::Source, _) => (None, rest, None),
+        (Tokens::SessionAndSource, Some((session, source))) => (Some(session.to_owned()), source, None),
+        (Tokens::SessionAndSource, None) => {
+            let message = format!("its subject names the session {rest:?} and no source after it");
+            (Some(rest.to_owned()), rest, Some(Failure::new(FailureCode::InvalidFrame, message)))
+        }
+    };
+    let (source, refused) = bounded(source);
+    let headers = message.headers.as_ref().map(from_headers).unwrap_or_default();
+    (Envelope { source, session_id, ..headers }, lacks.or(refused))
 }
 
 /// A source, and the failure of its frames where it had to be shortened.

@@ -26,6 +26,8 @@ pub struct InputSwitch {
     wanted: watch::Sender<Input>,
     /// Of each reader of frames.
     states: Vec<watch::Receiver<InputState>>,
+    /// Of readers that read only while something is so.
+    gated: Vec<(watch::Receiver<bool>, watch::Receiver<InputState>)>,
     /// Of readers without which frames arrive all the same.
     beside: Vec<watch::Receiver<InputState>>,
 }
@@ -44,7 +46,7 @@ impl InputSwitch {
     pub fn state(&self) -> Input {
         let wanted = *self.wanted.borrow();
         let beside = self.beside.iter().filter(|state| state.borrow().1.is_none());
-        let mut states = self.states.iter().chain(beside).map(|state| state.borrow().0);
+        let mut states = self.reading().chain(beside).map(|state| state.borrow().0);
         match (wanted, states.find(|state| *state != wanted).unwrap_or(wanted)) {
             (Input::Reading, Input::Paused) => Input::Joining,
             (_, state) => state,
@@ -53,7 +55,13 @@ impl InputSwitch {
 
     /// The error text of the server, while it refuses a subscription.
     pub fn refused(&self) -> Option<String> {
-        self.states.iter().find_map(|state| state.borrow().1.clone())
+        self.reading().find_map(|state| state.borrow().1.clone())
+    }
+
+    /// The readers that have to read for frames to arrive.
+    fn reading(&self) -> impl Iterator<Item = &watch::Receiver<InputState>> {
+        let open = self.gated.iter().filter(|(gate, _)| *gate.borrow()).map(|(_, state)| state);
+        self.states.iter().chain(open)
     }
 
     fn want(&self, input: Input) {
@@ -87,7 +95,7 @@ impl Frames {
     pub(super) fn new(readers: usize) -> (Self, Vec<InputSeat>) {
         let wanted = watch::Sender::new(Input::Paused);
         let mut frames = Self {
-            switch: InputSwitch { wanted, states: Vec::new(), beside: Vec::new() },
+            switch: InputSwitch { wanted, states: Vec::new(), gated: Vec::new(), beside: Vec::new() },
             ended: Vec::new(),
         };
         let seats = (0..readers).map(|_| {
@@ -97,6 +105,16 @@ impl Frames {
         });
         let seats = seats.collect();
         (frames, seats)
+    }
+
+    /// A seat for a reader of frames that reads only while `gate` is true.
+    pub(super) fn gated_seat(&mut self, gate: watch::Receiver<bool>) -> InputSeat {
+        let (state, InputSeat { wanted, state: states, ending }) = self.seat();
+        self.switch.gated.push((gate.clone(), state));
+        let sender = watch::Sender::new(Input::Paused);
+        let gated = sender.subscribe();
+        tokio::spawn(behind(gate, wanted, sender));
+        InputSeat { wanted: gated, state: states, ending }
     }
 
     /// A seat for a reader of something else, which is paused and ended with the readers of frames. Its
@@ -125,6 +143,31 @@ impl Frames {
         tokio::select! {
             _ = join_all(self.ended) => {}
             () = tokio::time::sleep(bound) => tracing::warn!("the subscription did not end in time"),
+        }
+    }
+}
+
+/// Passes on what is wanted, and instead of reading a pause while the gate is closed.
+async fn behind(
+    mut gate: watch::Receiver<bool>,
+    mut wanted: watch::Receiver<Input>,
+    passed: watch::Sender<Input>,
+) {
+    loop {
+        let is_open = *gate.borrow_and_update();
+        let wants = match *wanted.borrow_and_update() {
+            Input::Reading if !is_open => Input::Paused,
+            wants => wants,
+        };
+        passed.send_if_modified(|before| std::mem::replace(before, wants) != wants);
+        let gone = tokio::select! {
+            changed = wanted.changed() => changed.is_err(),
+            // A gate that nobody moves stays as it is.
+            Ok(()) = gate.changed() => false,
+            () = passed.closed() => true,
+        };
+        if gone || wants == Input::Stopped {
+            return;
         }
     }
 }

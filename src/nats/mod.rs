@@ -24,7 +24,7 @@ pub mod words;
 
 pub use batches::BatchService;
 pub use connection::{Connection, connect, connect_when_there};
-pub use frames::{encoding_of, subscribe};
+pub use frames::{SessionInput, encoding_of, subscribe};
 pub use input::{Frames, Input, InputSwitch};
 pub use keeper::Traffic;
 pub use no_connection::NoConnection;
@@ -34,4 +34,4 @@ pub use permissions::Permissions;
 pub use private::PrivateServer;
 pub use probe::Probe;
 pub use refusals::{Action, Refusals};
-pub use service::{ControlError, Endpoint, Health, HealthStatus, ModelHealth, Service};
+pub use service::{ControlError, Endpoint, Health, HealthStatus, Metadata, ModelHealth, Service};

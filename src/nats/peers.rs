@@ -1,5 +1,6 @@
 //! The other members of the queue group, found through their services.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -40,7 +41,7 @@ pub struct Peers {
     last_seen: Option<Instant>,
 }
 
-/// The part of an answer to `$SRV.PING` that is read.
+/// The part of an answer to `$SRV.PING` or `$SRV.INFO` that is read.
 #[derive(Deserialize)]
 struct Pong {
     metadata: Option<PongMetadata>,
@@ -51,6 +52,7 @@ struct PongMetadata {
     prefix: Option<String>,
     queue_group: Option<String>,
     instance: Option<String>,
+    session_subject: Option<String>,
 }
 
 /// The part of an answer to `$SRV.STATS` that is read.
@@ -120,6 +122,19 @@ impl Peers {
         !self.any_answers("$SRV.PING.sferic", PATIENCE, is_elder).await
     }
 
+    /// The subject of another member that gathers sessions of `subject` too.
+    pub async fn overlapping(&self, subject: &str) -> Option<String> {
+        let found = Mutex::new(None);
+        self.any_answers("$SRV.INFO.sferic", PATIENCE, |answer| {
+            let other = gathers_too(&self.own, &self.instance, subject, answer);
+            let is_there = other.is_some();
+            *found.lock().unwrap_or_else(PoisonError::into_inner) = other;
+            is_there
+        })
+        .await;
+        found.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn ask(&mut self, patience: Duration) -> bool {
         let is_there = self
             .any_answers("$SRV.PING.sferic", patience, |answer| {
@@ -156,10 +171,31 @@ impl Peers {
     }
 }
 
+/// The subject of sessions of the member that answered, where it is another one and has messages in common
+/// with `subject`.
+fn gathers_too(own: &MemberInput, instance: &str, subject: &str, answer: &[u8]) -> Option<String> {
+    let other = member(own, answer).filter(|other| other != instance)?;
+    let Pong { metadata } = serde_json::from_slice(answer).ok()?;
+    let theirs = metadata?.session_subject.filter(|theirs| overlap(subject, theirs))?;
+    Some(format!("{theirs} (instance {other})"))
+}
+
+/// Whether there are subjects that match both patterns.
+fn overlap(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('.'), other.split('.'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
+            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
+        }
+    }
+}
+
 /// The instance that answered, where it is a member of the group.
 fn member(own: &MemberInput, answer: &[u8]) -> Option<String> {
     let Pong { metadata } = serde_json::from_slice(answer).ok()?;
-    let PongMetadata { prefix, queue_group, instance } = metadata?;
+    let PongMetadata { prefix, queue_group, instance, .. } = metadata?;
     let is_own = prefix.as_ref() == Some(&own.prefix) && queue_group.as_ref() == Some(&own.queue_group);
     instance.filter(|_| is_own)
 }
@@ -179,6 +215,36 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn members_that_gather_the_same_sessions_are_found() {
+        for (one, other, do_overlap) in [
+            ("iq.sessions.>", "iq.sessions.>", true),
+            ("iq.sessions.0.>", "iq.sessions.1.>", false),
+            ("iq.sessions.0.>", "iq.sessions.>", true),
+            ("iq.sessions.*.0.>", "iq.sessions.7.>", true),
+            ("iq.sessions.0.>", "other.sessions.0.>", false),
+        ] {
+            assert!(overlap(one, other) == do_overlap && overlap(other, one) == do_overlap, "{one} {other}");
+        }
+        let own = MemberInput { prefix: "iq".into(), queue_group: "sferic".into(), state: Input::Reading };
+        let info = |instance: &str, group: &str, subject: Option<&str>| {
+            let mut metadata = json!({"prefix": "iq", "queue_group": group, "instance": instance});
+            metadata["session_subject"] = subject.into();
+            json!({"name": "sferic", "id": "x", "metadata": metadata}).to_string()
+        };
+        for (instance, group, subject, is_found) in [
+            ("other", "sferic", Some("iq.sessions.0.>"), true),
+            ("other", "sferic", Some("iq.sessions.1.>"), false),
+            ("other", "sferic", None, false),
+            ("other", "another", Some("iq.sessions.0.>"), false),
+            ("own", "sferic", Some("iq.sessions.0.>"), false),
+        ] {
+            let answer = info(instance, group, subject);
+            let found = gathers_too(&own, "own", "iq.sessions.0.>", answer.as_bytes());
+            assert_eq!(found.is_some(), is_found, "{answer}");
+        }
+    }
 
     #[test]
     fn a_healthy_member_reads_the_same_frames_and_has_a_circuit_that_is_not_open() {

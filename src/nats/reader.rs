@@ -1,4 +1,4 @@
-//! A subscription in a queue group that outlives clients, can be paused, and loses nothing when it ends.
+//! A subscription that outlives clients, can be paused, and loses nothing when it ends.
 
 use std::time::Duration;
 
@@ -53,7 +53,8 @@ enum SubscriptionAnswer {
 pub(super) struct Reader {
     connection: Connection,
     subject: String,
-    queue_group: String,
+    /// `None`: it gets every message.
+    queue_group: Option<String>,
     membership: Membership,
     wanted: watch::Receiver<Input>,
     state: watch::Sender<InputState>,
@@ -62,10 +63,15 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads `subject` in a queue group, as the seat says.
-    pub(super) fn new(connection: Connection, subject: String, queue_group: &str, seat: InputSeat) -> Self {
+    /// Reads `subject`, in a queue group where one is named, as the seat says.
+    pub(super) fn new(
+        connection: Connection,
+        subject: String,
+        queue_group: Option<&str>,
+        seat: InputSeat,
+    ) -> Self {
         let InputSeat { wanted, state, ending } = seat;
-        let (queue_group, membership) = (queue_group.to_owned(), Membership::Left);
+        let (queue_group, membership) = (queue_group.map(str::to_owned), Membership::Left);
         Self { connection, subject, queue_group, membership, wanted, state, _ending: ending }
     }
 
@@ -169,7 +175,11 @@ impl Reader {
         self.state.send_modify(|state| state.0 = Input::Joining);
         let (connection, subject) = (self.connection.clone(), self.subject.clone());
         let (generation, after) = (connection.generation(), connection.refusals().count());
-        let subscribed = connection.client().queue_subscribe(subject.clone(), self.queue_group.clone()).await;
+        let client = connection.client();
+        let subscribed = match &self.queue_group {
+            Some(group) => client.queue_subscribe(subject.clone(), group.clone()).await,
+            None => client.subscribe(subject.clone()).await,
+        };
         let Ok(subscriber) = subscribed else {
             self.membership = Membership::Ended(generation);
             return;

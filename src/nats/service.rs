@@ -162,9 +162,18 @@ pub struct Service {
 
 /// The description in `$SRV.INFO` and `$SRV.STATS`, and the endpoints.
 struct Description {
-    metadata: HashMap<String, String>,
+    metadata: Metadata,
     endpoints: Vec<Endpoint>,
     statistics: Arc<dyn Fn() -> Value + Send + Sync>,
+}
+
+/// What `$SRV.PING` and `$SRV.INFO` say of this daemon. The library reads it once, so the service is started
+/// again where it changes.
+pub struct Metadata {
+    /// What it is now.
+    pub read: Box<dyn Fn() -> HashMap<String, String> + Send + Sync>,
+    /// Changes with it.
+    pub changed: watch::Receiver<bool>,
 }
 
 impl Service {
@@ -175,7 +184,7 @@ impl Service {
     /// A defect: the library refuses the name or the version.
     pub async fn start(
         connection: &Connection,
-        metadata: HashMap<String, String>,
+        metadata: Metadata,
         endpoints: Vec<Endpoint>,
         statistics: impl Fn() -> Value + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
@@ -203,22 +212,33 @@ impl Service {
 
 async fn serve(
     connection: Connection,
-    description: Description,
+    mut description: Description,
     mut generation: u64,
-    mut running: Running,
+    running: Running,
     naming: watch::Sender<String>,
     mut stopped: oneshot::Receiver<()>,
 ) {
+    let mut running = Some(running);
     loop {
         tokio::select! {
-            _ = &mut stopped => return running.stop().await,
+            _ = &mut stopped => {
+                if let Some(running) = running {
+                    running.stop().await;
+                }
+                return;
+            }
             is_there = connection.renewed(generation) => if !is_there { return },
+            Ok(()) = description.metadata.changed.changed() => {
+                if let Some(running) = running.take() {
+                    running.stop().await;
+                }
+            }
         }
         generation = connection.generation();
         match Running::start(&connection.client(), &description).await {
             Ok(restarted) => {
                 naming.send_replace(restarted.id.clone());
-                running = restarted;
+                running = Some(restarted);
             }
             // That client has ended; the next one starts the service.
             Err(error) => tracing::warn!(%error, "the service could not be started"),
@@ -239,7 +259,7 @@ impl Running {
         let service = client
             .service_builder()
             .description(env!("CARGO_PKG_DESCRIPTION"))
-            .metadata(description.metadata.clone())
+            .metadata((description.metadata.read)())
             .stats_handler(move |_, _| statistics())
             .start("sferic", env!("CARGO_PKG_VERSION"))
             .await

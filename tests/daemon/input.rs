@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures::StreamExt;
-use sferic::nats::{self, Input, PrivateServer};
+use sferic::nats::{self, Input, PrivateServer, SessionInput};
 use sferic_settings::Settings;
+use tokio::sync::watch;
 
 use crate::support::*;
 
@@ -30,7 +31,9 @@ async fn a_member_leaves_and_joins_under_load_without_losing_a_frame() {
     let mut settings = Settings::default();
     settings.nats.url = server.url().to_owned();
     let connection = nats::connect(&settings.nats, "input").await.unwrap();
-    let (mut source, frames) = nats::subscribe(&connection, "iq", "sferic");
+    let (gathers, in_use) = (watch::Sender::new(false).subscribe(), watch::Sender::new(false));
+    let sessions = SessionInput { subject: "iq.sessions.>".to_owned(), gathers, in_use };
+    let (mut source, frames) = nats::subscribe(&connection, "iq", "sferic", &sessions);
     frames.switch().pause(false);
     let (ours, theirs) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let reading = tokio::spawn({

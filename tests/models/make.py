@@ -37,12 +37,17 @@ over the 2·N values of I and Q.
   golden      as classes, with a case of its own outputs in golden.json
   external    as classes, the logits times 1, 2, 4 (weights/scale.bin) and, where a frame is longer than 16
               samples, plus 0, 8, 0 (offset.bin)
+  gathered    level [R, 1] of five receivers → sum [B, 1], levels [B, 5, 1] and there [B, 5] as they are
+  placed      power, places and arrivals of the receivers a, b, c.d → the mean of the places; sigmas: the
+              latest arrival in µs plus 1, the number of receivers; residual: the largest |dB|
+  pairs       correlation, lag_step and scatter of three receivers, as they are
 """
 
 import numpy as np
 from graph import FLOAT, HERE, ML, Graph, classification, features, logits, means, rms
 from inputs import given, golden, nan, quantised, several, types
 from onnx import TensorProto, helper, numpy_helper
+from sessions import gathered, pairs, placed
 
 DEGREES = """[output]
 kind = "localization"
@@ -319,6 +324,6 @@ def external():
 for make in (
     *(degrees, metres, classes, tensors, poison, crash, static1, width32, ragged, slow, mixing, unbatched),
     *(versions, half, double, label, scores, several, given, types),
-    *(quantised, nan, golden, external),
+    *(quantised, nan, golden, external, gathered, placed, pairs),
 ):
     make()

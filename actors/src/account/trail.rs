@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::copies::FrameCopy;
 use crate::frame::ModelId;
+use crate::outcome::SessionSummary;
 
 /// Progress of a frame. What it has not reached is `None`.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,8 @@ pub struct Trail {
     pub declined: Option<(Arc<ModelId>, Assignment)>,
     /// What is kept for a version that sees copies; the version alone where there was no room.
     pub copy: Option<Result<Arc<FrameCopy>, Arc<ModelId>>>,
+    /// The session it was answered with.
+    pub session: Option<Arc<SessionSummary>>,
     /// Ingest began to decode it.
     pub decode_begun: Option<Instant>,
     /// It was decoded and routed to a model.

@@ -65,6 +65,7 @@ mod tests {
             samples,
             tensors,
             is_raw,
+            ..Content::default()
         };
         let frames = [
             content(Some(samples()), Vec::new(), false),

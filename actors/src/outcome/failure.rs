@@ -42,17 +42,23 @@ pub enum ShedReason {
     TooLate,
     /// It was shed for an arriving frame.
     Displaced,
+    /// `gather.max_sessions` were open.
+    Sessions,
+    /// Its bytes did not fit into `gather.max_bytes`.
+    SessionBytes,
 }
 
 impl ShedReason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::InFlightFrames,
         Self::InFlightBytes,
         Self::SourceShare,
         Self::QueueFull,
         Self::TooLate,
         Self::Displaced,
+        Self::Sessions,
+        Self::SessionBytes,
     ];
 
     /// The reason as a metric label.
@@ -64,6 +70,8 @@ impl ShedReason {
             Self::QueueFull => "queue_full",
             Self::TooLate => "too_late",
             Self::Displaced => "displaced",
+            Self::Sessions => "sessions",
+            Self::SessionBytes => "session_bytes",
         }
     }
 }
@@ -91,13 +99,19 @@ pub enum FailureCode {
     DeadlineExceeded,
     /// The model failed on this frame.
     InferenceFailed,
+    /// Its session was closed before it came, or has a frame of its source already.
+    Late,
+    /// Its session ended with fewer receivers than the model needs.
+    TooFewReceivers,
+    /// What the receivers measured does not agree.
+    InconsistentMeasurements,
     /// Anything else; a defect.
     Internal,
 }
 
 impl FailureCode {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidFrame,
         Self::UnsupportedDatatype,
         Self::NotEnoughSamples,
@@ -108,6 +122,9 @@ impl FailureCode {
         Self::ModelUnavailable,
         Self::DeadlineExceeded,
         Self::InferenceFailed,
+        Self::Late,
+        Self::TooFewReceivers,
+        Self::InconsistentMeasurements,
         Self::Internal,
     ];
 
@@ -124,6 +141,9 @@ impl FailureCode {
             Self::ModelUnavailable => "model_unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::InferenceFailed => "inference_failed",
+            Self::Late => "late",
+            Self::TooFewReceivers => "too_few_receivers",
+            Self::InconsistentMeasurements => "inconsistent_measurements",
             Self::Internal => "internal",
         }
     }
@@ -135,6 +155,8 @@ impl FailureCode {
                 400
             }
             Self::ModelNotFound => 404,
+            Self::Late | Self::TooFewReceivers => 409,
+            Self::InconsistentMeasurements => 422,
             Self::FrameTooLarge => 413,
             Self::Overloaded => 429,
             Self::InferenceFailed | Self::Internal => 500,

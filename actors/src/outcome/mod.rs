@@ -2,8 +2,10 @@
 
 mod failure;
 mod prediction;
+mod session;
 mod settled;
 
 pub use failure::{Failure, FailureCode, ShedReason};
 pub use prediction::{Answer, Ellipse, Label, Localization, NamedTensor, Position, Prediction, Uncertainty};
+pub use session::{LeftOut, LeftOutReason, SessionSummary};
 pub use settled::{Origin, Outcome, PublishError, Published};

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod flight_tests;
 #[cfg(test)]
+mod gather_tests;
+#[cfg(test)]
 mod overload_tests;
 #[cfg(test)]
 mod seam_tests;
@@ -22,9 +24,10 @@ use crate::account::copies::Copies;
 use crate::account::ledger::Ledger;
 use crate::breaker::Circuits;
 use crate::cache::{self, CacheStore, Shared};
+use crate::gather::{self, Gathering};
 use crate::ports::{Decoder, FeatureWorkers, FrameSource, OutcomeSink, Runners, SharedCache};
 use crate::queue::{self, WorkQueue};
-use crate::reply::OutcomeQueue;
+use crate::reply::{Deadlines, OutcomeQueue};
 use crate::routing::Models;
 use crate::sessions::Sessions;
 pub use crate::shared_state::SharedState;
@@ -50,6 +53,8 @@ pub struct Config {
     pub pool: queue::Config,
     /// Bounds of the cache.
     pub cache: cache::Config,
+    /// Bounds of sessions.
+    pub gather: gather::Config,
     /// Restarts.
     pub supervision: supervision::Config,
 }
@@ -62,13 +67,16 @@ pub struct Accounts {
     pub ledger: Arc<Ledger>,
     /// Bounds them.
     pub admission: Arc<Admission>,
+    /// Bounds those that wait in sessions.
+    pub gathered: Arc<Admission>,
 }
 
 impl Config {
     /// New accounts with these bounds.
     pub fn accounts(&self) -> Accounts {
         let admission = Admission::new(self.in_flight_frames, self.in_flight_bytes, self.per_source_share);
-        Accounts { ledger: Arc::default(), admission: Arc::new(admission) }
+        let gathered = Arc::new(Gathering::room_for(&self.gather));
+        Accounts { ledger: Arc::default(), admission: Arc::new(admission), gathered }
     }
 }
 
@@ -124,13 +132,23 @@ impl Pipeline {
         let queue = WorkQueue::new(config.pool.clone());
         let shared = ports.shared_cache.map(|port| Shared::start(port, config.cache.shared_timeout));
         let cache = CacheStore::with_shared(shared, &config.cache);
+        let deadlines = Arc::<Deadlines>::default();
         let shared_state = Arc::new(SharedState {
             ledger: accounts.ledger,
             gaps: Arc::default(),
             admission: accounts.admission,
             copies: Arc::new(Copies::new(config.in_flight_bytes / COPIED_PART)),
-            deadlines: Arc::default(),
-            outcomes: OutcomeQueue::new(config.in_flight_frames),
+            outcomes: OutcomeQueue::with_sessions(
+                config.in_flight_frames,
+                Gathering::most_frames(&config.gather),
+            ),
+            gathering: Arc::new(Gathering::new(
+                config.gather,
+                accounts.gathered,
+                Arc::clone(&deadlines),
+                Arc::clone(&ports.circuits),
+            )),
+            deadlines,
             cache,
             models: ports.models,
             circuits: ports.circuits,
@@ -180,6 +198,7 @@ impl Pipeline {
             );
             self.sessions.end_runs();
         }
+        self.shared_state.gathering.close();
         self.ask(|reply| SupervisorMsg::Stop(ActorRole::ModelPool, reply), bound).await;
         self.shared_state.frames.close();
         let sessions = self.sessions;

@@ -18,6 +18,7 @@ pub(super) fn config() -> Config {
         workers: 2,
         pool: queue::Config { sessions: 2, ..queue::Config::default() },
         cache: cache::Config::default(),
+        gather: gather::Config::default(),
         supervision: supervision::Config {
             backoff_min: Duration::from_millis(10),
             ..supervision::Config::default()

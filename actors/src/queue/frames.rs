@@ -75,8 +75,8 @@ impl FrameQueue {
     /// Priority and arrival of the frame that would be shed for one of this priority.
     pub fn shed_candidate(&self, priority: Priority) -> Option<(Priority, Reverse<Instant>)> {
         let state = self.lock();
-        let lowest = state.lowest(priority)?;
-        let (_, oldest) = state.levels[lowest].front()?;
+        let (lowest, at) = state.lowest_and_oldest(priority)?;
+        let (_, oldest) = &state.levels[lowest][at];
         Some((oldest.job.priority(), Reverse(oldest.job.received_at)))
     }
 
@@ -84,8 +84,8 @@ impl FrameQueue {
     /// wait for the same computation, it goes on for them.
     pub fn shed(&self, priority: Priority) -> Option<Shed<RawFrame>> {
         let mut state = self.lock();
-        let lowest = state.lowest(priority)?;
-        let (since, mut frame) = state.levels[lowest].pop_front()?;
+        let (lowest, at) = state.lowest_and_oldest(priority)?;
+        let (since, mut frame) = state.levels[lowest].remove(at)?;
         self.shed.fetch_add(1, Relaxed);
         let (responder, goes_on) = frame.job.shed_first(Instant::now());
         if goes_on {
@@ -151,8 +151,12 @@ impl FrameQueueState {
         self.levels[first].pop_front().map(|(_, frame)| frame)
     }
 
-    fn lowest(&self, priority: Priority) -> Option<usize> {
-        (priority as usize..self.levels.len()).rev().find(|&level| !self.levels[level].is_empty())
+    /// Place of the oldest frame of the lowest priority not above this one that can be shed.
+    fn lowest_and_oldest(&self, priority: Priority) -> Option<(usize, usize)> {
+        (priority as usize..self.levels.len()).rev().find_map(|level| {
+            let at = self.levels[level].iter().position(|(_, frame)| !frame.job.is_session())?;
+            Some((level, at))
+        })
     }
 }
 

@@ -33,10 +33,6 @@ impl<T> Lane<T> {
         self.entries.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     pub fn cost(&self) -> Duration {
         self.cost
     }

@@ -24,6 +24,10 @@ pub trait Schedulable {
     fn arrived_at(&self) -> Instant;
     /// Whether it was answered or has expired.
     fn is_settled(&self, now: Instant) -> bool;
+    /// Whether another item may take its place.
+    fn can_be_shed(&self) -> bool {
+        true
+    }
 }
 
 /// Current load of the sessions.
@@ -129,7 +133,7 @@ impl<T: Schedulable> Scheduler<T> {
     /// Whether an item of this priority can be queued: there is room, or another item can be shed.
     pub fn has_room(&self, priority: Priority) -> bool {
         self.len() < self.config.queue
-            || self.config.shed_oldest && self.lanes[priority as usize..].iter().any(|lane| !lane.is_empty())
+            || self.config.shed_oldest && self.lowest_and_oldest(priority).is_some()
     }
 
     /// Queues an item with this session time, or returns it as an error where the queue is full and no item
@@ -161,10 +165,13 @@ impl<T: Schedulable> Scheduler<T> {
     }
 
     fn lowest_and_oldest(&self, priority: Priority) -> Option<(usize, usize)> {
-        let level =
-            (priority as usize..self.lanes.len()).rev().find(|&level| !self.lanes[level].is_empty())?;
-        let oldest = self.lanes[level].iter().enumerate().min_by_key(|(_, entry)| entry.item.arrived_at());
-        oldest.map(|(at, _)| (level, at))
+        (priority as usize..self.lanes.len()).rev().find_map(|level| {
+            let entries = self.lanes[level].iter().enumerate();
+            let oldest = entries
+                .filter(|(_, entry)| entry.item.can_be_shed())
+                .min_by_key(|(_, entry)| entry.item.arrived_at());
+            oldest.map(|(at, _)| (level, at))
+        })
     }
 
     /// Inserts an entry in the lane of its current priority, by the time since when it waits.

@@ -43,6 +43,10 @@ impl Schedulable for WaitingFrame {
     fn is_settled(&self, now: Instant) -> bool {
         self.job().is_settled(now)
     }
+
+    fn can_be_shed(&self) -> bool {
+        !self.job().is_session()
+    }
 }
 
 /// The queue.

@@ -25,6 +25,8 @@ struct FlightState {
     priority: Priority,
     run: Option<Arc<dyn ExpiryListener>>,
     is_over: bool,
+    /// Whether its frames are those of a session, which one answer is about, and not equal ones.
+    is_session: bool,
 }
 
 /// One frame of a flight.
@@ -80,10 +82,35 @@ impl Flight {
     pub fn new(member: Member) -> Arc<Self> {
         let responder = Arc::clone(&member.responder);
         let (deadline, priority) = (member.deadline, member.priority);
-        let state = FlightState { members: vec![member], deadline, priority, run: None, is_over: false };
+        let state = FlightState {
+            members: vec![member],
+            deadline,
+            priority,
+            run: None,
+            is_over: false,
+            is_session: false,
+        };
         let flight = Arc::new(Self(Mutex::new(state)));
         responder.notify_on_expiry(Arc::<Self>::clone(&flight));
         flight
+    }
+
+    /// The frames of a session; `None` without one.
+    pub fn of_session(members: Vec<Member>) -> Option<Arc<Self>> {
+        let deadline = members.iter().map(|member| member.deadline).max()?;
+        let priority = members.iter().map(|member| member.priority).min()?;
+        let responders: Vec<_> = members.iter().map(|member| Arc::clone(&member.responder)).collect();
+        let state = FlightState { members, deadline, priority, run: None, is_over: false, is_session: true };
+        let flight = Arc::new(Self(Mutex::new(state)));
+        for responder in responders {
+            responder.notify_on_expiry(Arc::<Self>::clone(&flight));
+        }
+        Some(flight)
+    }
+
+    /// Whether its frames are those of a session.
+    pub fn is_session(&self) -> bool {
+        self.lock().is_session
     }
 
     /// Moves the member of `other`, a flight of one, into this flight.
@@ -123,12 +150,12 @@ impl Flight {
         self.lock().priority
     }
 
-    /// Records progress in the trail of the first member that waits.
-    pub fn note(&self, what: impl FnOnce(&mut Trail)) {
+    /// Records progress in the trail of the first member that waits, and in those of all frames of a session.
+    pub fn note(&self, what: impl Fn(&mut Trail)) {
         let state = self.lock();
-        if let Some(first) = state.members.iter().find(|member| !member.responder.is_answered()) {
-            first.responder.note(what);
-        }
+        let most = if state.is_session { state.members.len() } else { 1 };
+        let waiting = state.members.iter().filter(|member| !member.responder.is_answered());
+        waiting.take(most).for_each(|member| member.responder.note(&what));
     }
 
     /// Enters a run; `listener` is notified when the last member expires.

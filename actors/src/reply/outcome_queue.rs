@@ -33,7 +33,13 @@ pub struct Receiving {
 impl OutcomeQueue {
     /// A queue for the outcomes of `max_frames` admitted frames and as many refused ones.
     pub fn new(max_frames: usize) -> Arc<Self> {
-        let (sender, receiver) = mpsc::channel(2 * max_frames);
+        Self::with_sessions(max_frames, 0)
+    }
+
+    /// The same with room for this many frames that wait in sessions.
+    pub fn with_sessions(max_frames: usize, gathered: usize) -> Arc<Self> {
+        let (sender, receiver) =
+            mpsc::channel((2 * max_frames).saturating_add(gathered).min(Semaphore::MAX_PERMITS));
         Arc::new(Self {
             sender,
             receiver: Mutex::new(Receiving { receiver, pending: Vec::with_capacity(MAX_BATCH) }),

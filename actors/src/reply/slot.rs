@@ -71,6 +71,12 @@ impl Unanswered {
         self
     }
 
+    /// What its outcome echoes, as far as that was read.
+    pub fn info(&self) -> &FrameInfo {
+        static NONE: std::sync::LazyLock<FrameInfo> = std::sync::LazyLock::new(FrameInfo::default);
+        self.open.as_ref().map_or(&NONE, |open| &open.info)
+    }
+
     /// Who sends it, as far as that was read.
     pub fn sender(&self) -> Sender<'_> {
         self.open.as_ref().map_or_else(Sender::default, |open| Sender {

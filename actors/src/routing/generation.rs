@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
 
 use super::router::{Router, VersionName};
 use super::shadow::Shadow;
@@ -66,6 +67,15 @@ impl Generation {
         found.map(|(model, _)| Arc::clone(model))
     }
 
+    /// Whether the model of frames that name none gathers.
+    pub fn default_gathers(&self) -> bool {
+        self.router.default_place().is_some_and(|place| self.versions[place].0.gather().is_some())
+    }
+
+    fn gathers(&self) -> bool {
+        self.versions.iter().any(|(model, _)| model.gather().is_some())
+    }
+
     /// The same with splits of traffic.
     pub fn with_splits(self, splits: Vec<Split>) -> Self {
         Self { router: self.router.with_splits(splits), ..self }
@@ -109,21 +119,32 @@ impl Generation {
 /// The current generation. Frames keep the model that they were routed to, so a replaced generation is freed
 /// when the last frame that uses it ends.
 #[derive(Debug)]
-pub struct Models(ArcSwap<Generation>);
+pub struct Models {
+    generation: ArcSwap<Generation>,
+    gathers: watch::Sender<bool>,
+}
 
 impl Models {
     /// Begins with this generation.
     pub fn new(generation: Generation) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(generation)))
+        let gathers = watch::Sender::new(generation.gathers());
+        Arc::new(Self { generation: ArcSwap::from_pointee(generation), gathers })
     }
 
     /// The generation that frames are routed by from now on.
     pub fn current(&self) -> Guard<Arc<Generation>> {
-        self.0.load()
+        self.generation.load()
+    }
+
+    /// Whether a model in service gathers the frames of several receivers.
+    pub fn gathers(&self) -> watch::Receiver<bool> {
+        self.gathers.subscribe()
     }
 
     /// Replaces the generation, at once for every frame that is routed afterwards.
     pub fn replace(&self, generation: Generation) {
-        self.0.store(Arc::new(generation));
+        let gathers = generation.gathers();
+        self.generation.store(Arc::new(generation));
+        self.gathers.send_if_modified(|before| std::mem::replace(before, gathers) != gathers);
     }
 }

@@ -168,6 +168,11 @@ impl Router {
         active.or_else(highest).or_else(alias).ok_or_else(|| self.not_found(asked))
     }
 
+    /// The place of the version that serves frames that name none.
+    pub fn default_place(&self) -> Option<usize> {
+        self.place_of(&self.default).ok()
+    }
+
     fn not_found(&self, asked: &str) -> Failure {
         let is_refused = self.refused.iter().any(|version| version.is(asked));
         let refused = if is_refused { " (refused at load)" } else { "" };

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Mutex;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::cache::{CacheMsg, CacheRef};
@@ -16,9 +17,10 @@ use crate::account::copies::Copies;
 use crate::account::gaps::GapWatch;
 use crate::account::ledger::Ledger;
 use crate::frame::{FrameInfo, Priority};
+use crate::gather::{GatherRules, Gathering, Joining};
 use crate::job::{Job, JobParts, RawFrame};
 use crate::outcome::{Failure, FailureCode, ShedReason};
-use crate::ports::{Arrival, Decoder, FrameSource};
+use crate::ports::{Arrival, Decoded, Decoder, FrameSource, LoadedModel};
 use crate::queue::{FrameQueue, WorkQueue};
 use crate::reply::{Deadlines, OutcomeQueue, Responder, Unanswered};
 use crate::routing::Models;
@@ -58,6 +60,8 @@ pub struct IngestArguments {
     pub queue: Arc<WorkQueue>,
     /// Whether a waiting frame is shed where there is no permit; else the arriving frame is refused.
     pub shed_oldest: bool,
+    /// The sessions that frames of several receivers join.
+    pub gathering: Arc<Gathering>,
     /// Where admitted frames go.
     pub cache: CacheRef,
 }
@@ -72,7 +76,17 @@ pub enum IngestMsg {
 impl IngestArguments {
     async fn read(&self) {
         let mut source = self.source.lock().await;
-        while let Some(arrival) = source.next().await {
+        loop {
+            // Asked without the task's budget: to have used that up is not to have caught up.
+            let arrival = match unconstrained(source.next()).now_or_never() {
+                Some(arrival) => arrival,
+                None => {
+                    self.gathering.caught_up();
+                    source.next().await
+                }
+            };
+            let Some(arrival) = arrival else { return self.gathering.caught_up() };
+            self.gathering.reads(arrival.received_at);
             self.take(arrival).await;
         }
     }
@@ -92,8 +106,12 @@ impl IngestArguments {
             let info = self.decoder.identify(&payload, unanswered.envelope());
             return unanswered.identified(info).answer(Err(failure));
         }
+        // What is gathered has room of its own.
+        let may_have_room = |refused: &Refused| {
+            refused.is_for_want_of_room() && (self.shed_oldest || unanswered.envelope().session_id.is_some())
+        };
         if let Err(refused) = &admitted
-            && !(self.shed_oldest && refused.is_for_want_of_room())
+            && !may_have_room(refused)
         {
             let info = self.decoder.identify(&payload, unanswered.envelope());
             self.observe(&unanswered, &info, received_at);
@@ -102,7 +120,7 @@ impl IngestArguments {
         let begun = Instant::now();
         let is_large = payload.len() > LARGE;
         let decode = || self.decoder.decode(&payload, unanswered.envelope());
-        let decoded = match blocking_if(is_large, decode) {
+        let mut decoded = match blocking_if(is_large, decode) {
             Ok(decoded) => decoded,
             Err(rejected) => {
                 self.observe(&unanswered, &rejected.info, received_at);
@@ -110,7 +128,7 @@ impl IngestArguments {
             }
         };
         self.observe(&unanswered, &decoded.info, received_at);
-        let mut unanswered = unanswered.identified(decoded.info);
+        let mut unanswered = unanswered.identified(std::mem::take(&mut decoded.info));
         let sender = unanswered.sender();
         let mut routed = match self.models.current().route(decoded.model.as_deref(), sender, &decoded.content)
         {
@@ -124,10 +142,20 @@ impl IngestArguments {
             }
             trail.model = Some(Arc::clone(routed.model.id()));
             (trail.split, trail.declined) = (routed.split, routed.declined.take());
-            trail.copy = routed.shadow.take().map(|shadow| self.copies.keep(&decoded.content, shadow));
+            // A frame of a session alone is nothing that a version could be compared on.
+            let shadow = routed.shadow.take().filter(|_| routed.model.gather().is_none());
+            trail.copy = shadow.map(|shadow| self.copies.keep(&decoded.content, shadow));
         });
+        // Raw tensors are those of a whole session.
+        let is_raw = decoded.content.is_raw;
+        if let Some(rules) = routed.model.gather().filter(|_| !is_raw) {
+            let rules = Arc::clone(rules);
+            drop(admitted);
+            return self.gather(unanswered, decoded, routed.model, rules, received_at, payload.len());
+        }
         let (unanswered, permit) = match admitted {
             Ok(permit) => (unanswered, permit),
+            Err(refused) if !self.shed_oldest => return unanswered.answer(Err(refusal(&refused))),
             Err(refused) => {
                 match self.make_room(decoded.priority, &unanswered.envelope().source, payload.len()).await {
                     Some(permit) => (unanswered.moved_to(Some(Arc::clone(&permit.frame))), permit),
@@ -148,6 +176,24 @@ impl IngestArguments {
         let frame = RawFrame { job, content: decoded.content, is_cacheable: decoded.is_cacheable };
         // If the cache actor has ended, the frame comes back in the error, is dropped, and so answered.
         let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));
+    }
+
+    /// Puts a frame into its session, and sends on what is closed by then.
+    fn gather(
+        &self,
+        unanswered: Unanswered,
+        decoded: Decoded,
+        model: Arc<dyn LoadedModel>,
+        rules: Arc<GatherRules>,
+        received_at: Instant,
+        bytes: usize,
+    ) {
+        let Decoded { content, budget, priority, session_size: size, .. } = decoded;
+        let joining =
+            Joining { unanswered, content, model, rules, size, budget, priority, received_at, bytes };
+        for frame in self.gathering.join(joining) {
+            let _ = self.cache.send_message(CacheMsg::Lookup(Box::new(frame)));
+        }
     }
 
     fn observe(&self, unanswered: &Unanswered, info: &FrameInfo, received_at: Instant) {

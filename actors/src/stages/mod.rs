@@ -3,6 +3,7 @@
 pub mod breaker;
 pub mod cache;
 mod feature_worker;
+pub mod gather;
 pub mod ingest;
 pub mod model_pool;
 pub mod preprocess;

@@ -15,6 +15,8 @@ pub enum ActorRole {
     Preprocess,
     /// Answers from the cache.
     Cache,
+    /// Closes sessions at the end of their windows.
+    Gather,
     /// Reads frames.
     Ingest,
 }
@@ -23,8 +25,15 @@ impl ActorRole {
     /// The role started first.
     pub const FIRST: Self = Self::Publish;
     /// All roles, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Publish, Self::Breaker, Self::ModelPool, Self::Preprocess, Self::Cache, Self::Ingest];
+    pub const ALL: [Self; 7] = [
+        Self::Publish,
+        Self::Breaker,
+        Self::ModelPool,
+        Self::Preprocess,
+        Self::Cache,
+        Self::Gather,
+        Self::Ingest,
+    ];
 
     /// The name as a metric label.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +43,7 @@ impl ActorRole {
             Self::ModelPool => "model_pool",
             Self::Preprocess => "preprocess",
             Self::Cache => "cache",
+            Self::Gather => "gather",
             Self::Ingest => "ingest",
         }
     }

@@ -9,6 +9,7 @@ use crate::shared_state::SharedState;
 use crate::stages::ActorRole;
 use crate::stages::breaker::Breaker;
 use crate::stages::cache::{Cache, CacheArguments, CacheRef};
+use crate::stages::gather::{Gather, GatherArguments};
 use crate::stages::ingest::{Ingest, IngestArguments};
 use crate::stages::model_pool::ModelPool;
 use crate::stages::preprocess::{Preprocess, PreprocessArguments};
@@ -106,8 +107,15 @@ impl Children {
                 let (cache, _) = Actor::spawn_linked(None, Cache, arguments, supervisor).await?;
                 self.cache.insert(cache).get_cell()
             }
+            ActorRole::Gather => {
+                let gathering = Arc::clone(&shared_state.gathering);
+                let cache = self.cache.clone().ok_or_else(|| missing("the cache"))?;
+                let arguments = GatherArguments { gathering, cache };
+                Actor::spawn_linked(None, Gather, arguments, supervisor).await?.0.get_cell()
+            }
             ActorRole::Ingest => {
                 let arguments = IngestArguments {
+                    gathering: Arc::clone(&shared_state.gathering),
                     copies: Arc::clone(&shared_state.copies),
                     gaps: Arc::clone(&shared_state.gaps),
                     source: Arc::clone(&shared_state.source),

@@ -1,8 +1,8 @@
 //! Restarts actors that end.
 //!
-//! Invariant: children are started in the order Publish, Breaker, ModelPool, Preprocess, Cache, Ingest, and
-//! references point only to children started before. So a child that ends is restarted together with all
-//! started after it (`rest_for_one`), and no stale reference is left.
+//! Invariant: children are started in the order Publish, Breaker, ModelPool, Preprocess, Cache, Gather,
+//! Ingest, and references point only to children started before. So a child that ends is restarted together
+//! with all started after it (`rest_for_one`), and no stale reference is left.
 
 mod backoff;
 mod children;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::*;
 use crate::account::ledger::End;
 use crate::frame::{Content, Envelope, FrameInfo, IqSamples, ModelId, Priority};
+use crate::gather::GatherRules;
 use crate::outcome::{Answer, Failure, FailureCode, Label, Outcome, PublishError};
 use crate::ports::{
     Decoded, Decoder, FeatureWorker, LoadedModel, OutcomeSink, Rejected, RunCanceller, RunError, Runner,
@@ -54,12 +55,17 @@ pub fn fake_model(name: &str, version: &str) -> Arc<dyn LoadedModel> {
 pub(super) struct FakeModel {
     pub(super) id: Arc<ModelId>,
     pub(super) expected_run: Duration,
+    pub(super) rules: Option<Arc<GatherRules>>,
 }
 
 impl FakeModel {
     pub(super) fn new(name: &str, version: &str, expected_run: Duration) -> Self {
         let id = ModelId { name: name.into(), version: version.into(), ..ModelId::default() };
-        Self { id: Arc::new(id), expected_run }
+        Self { id: Arc::new(id), expected_run, rules: None }
+    }
+
+    pub(super) fn gathering(self, rules: GatherRules) -> Self {
+        Self { rules: Some(Arc::new(rules)), ..self }
     }
 }
 
@@ -70,6 +76,10 @@ impl LoadedModel for FakeModel {
 
     fn accepts(&self, _: &Content) -> Result<(), Failure> {
         Ok(())
+    }
+
+    fn gather(&self) -> Option<&Arc<GatherRules>> {
+        self.rules.as_ref()
     }
 
     fn max_batch(&self) -> usize {
@@ -104,7 +114,11 @@ impl Decoder for FakeDecoder {
         }
         let equal = id.split('#').next().unwrap_or_default().len();
         let bytes = payload.slice(payload.len() - id.len()..payload.len() - id.len() + equal);
-        let is_costly = behaviour == COSTLY;
+        let model = match () {
+            () if behaviour == COSTLY => Some(COSTLY.to_owned()),
+            () if behaviour.starts_with(GATHERED) => Some(GATHERED.to_owned()),
+            () => None,
+        };
         let is_cacheable = behaviour.starts_with(CACHED);
         let address = bytes.as_ptr() as usize;
         self.behaviours.lock().unwrap_or_else(PoisonError::into_inner).insert(address, behaviour);
@@ -114,15 +128,16 @@ impl Decoder for FakeDecoder {
                 is_raw: envelope.is_raw,
                 ..IqSamples { bytes, datatype: Datatype::Ci8, channels: 1, sample_rate: None }.into()
             },
-            model: is_costly.then(|| COSTLY.to_owned()),
+            model,
             budget: budget(payload).unwrap_or(self.budget),
             priority: priority(payload),
             is_cacheable,
+            session_size: None,
         })
     }
 
-    fn identify(&self, payload: &Bytes, _: &Envelope) -> FrameInfo {
-        let session_id = Some(split(payload).0);
+    fn identify(&self, payload: &Bytes, envelope: &Envelope) -> FrameInfo {
+        let session_id = envelope.session_id.clone().or_else(|| Some(split(payload).0));
         FrameInfo { frame_id: split(payload).1, session_id, ..FrameInfo::default() }
     }
 }
@@ -138,11 +153,13 @@ const BEHAVIOURS: [Behaviour; 5] = [GOOD, POISON, RUNNER_PANICS, SLOW, STUCK];
 
 impl FeatureWorker for FakeExtractor {
     fn extract(&mut self, _: &dyn LoadedModel, content: Content) -> Result<Inputs, Failure> {
-        let address = content.samples.map_or(0, |samples| samples.bytes.as_ptr() as usize);
+        let in_slot = content.slots.into_iter().flatten().find_map(|slot| slot.content.samples);
+        let address = content.samples.or(in_slot).map_or(0, |samples| samples.bytes.as_ptr() as usize);
         let behaviour = self.behaviours.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         let behaviour = behaviour.unwrap_or_default();
         self.frames_extracted.fetch_add(1, Ordering::Relaxed);
         let behaviour = behaviour.strip_prefix("cached-").unwrap_or(&behaviour);
+        let behaviour = behaviour.strip_prefix("gathered-").unwrap_or(behaviour);
         let behaviour = match behaviour.strip_prefix("held") {
             None => behaviour,
             Some(then) => {

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::breaker::{self, Circuits};
 use crate::frame::{Envelope, Priority};
+use crate::gather::{GatherRules, Needs, Receivers};
 use crate::outcome::FailureCode;
 use crate::pipeline::Ports;
 use crate::ports::{Arrival, LoadedModel};
@@ -59,8 +60,22 @@ pub const SLOW: Behaviour = "slow";
 pub const STUCK: Behaviour = "stuck";
 /// Goes through; its run is expected to take an hour.
 pub const COSTLY: Behaviour = "costly";
+/// Is gathered with the other frames of the session in its envelope: see [`session_rules`].
+pub const GATHERED: Behaviour = "gathered";
+/// The same; the run of its session lasts until [`Fakes::gate`] is opened.
+pub const GATHERED_SLOW: Behaviour = "gathered-slow";
 /// The sink panics, each time.
 pub const SINK_PANICS: Behaviour = "sink-panics";
+
+/// How the fake model of gathered frames gathers.
+pub fn session_rules() -> GatherRules {
+    GatherRules {
+        receivers: Receivers::Any(3),
+        window: Duration::from_millis(200),
+        min_receivers: 2,
+        needs: Needs::default(),
+    }
+}
 
 /// The test's side of the ports.
 pub struct Fakes {
@@ -87,8 +102,12 @@ impl Fakes {
     /// Ports with fakes behind them, and the other side.
     pub fn new(budget: Duration, breaker: breaker::Config) -> (Ports, Self) {
         let circuits = Circuits::new(breaker);
-        let models: Vec<Arc<dyn LoadedModel>> =
-            vec![fake_model("fake", "1"), Arc::new(FakeModel::new(COSTLY, "1", Duration::from_secs(3600)))];
+        let gathered = FakeModel::new(GATHERED, "1", Duration::ZERO).gathering(session_rules());
+        let models: Vec<Arc<dyn LoadedModel>> = vec![
+            fake_model("fake", "1"),
+            Arc::new(FakeModel::new(COSTLY, "1", Duration::from_secs(3600))),
+            Arc::new(gathered),
+        ];
         let models = Models::new(Generation::new("fake", models, &[], Vec::new(), &circuits));
         let behaviours = Arc::<Behaviours>::default();
         let (arrivals, mut arriving) = mpsc::unbounded_channel();
@@ -170,6 +189,28 @@ impl Fakes {
                 refused: None,
             });
         }
+    }
+
+    /// Lets a frame of a session arrive.
+    pub fn send_in_session(
+        &self,
+        session: &str,
+        source: &str,
+        behaviour: Behaviour,
+        id: impl std::fmt::Display,
+    ) {
+        let envelope = Envelope {
+            source: source.to_owned(),
+            session_id: Some(session.to_owned()),
+            ..Envelope::default()
+        };
+        self.arrive(Arrival {
+            payload: Bytes::from(format!("{behaviour}:{id}")),
+            envelope,
+            origin: None,
+            received_at: Instant::now(),
+            refused: None,
+        });
     }
 
     /// Lets a frame arrive that has so long.

@@ -25,6 +25,7 @@
 
 mod bank;
 mod config;
+mod correlation;
 mod error;
 mod extractor;
 mod fit;
@@ -37,6 +38,7 @@ mod window;
 
 pub use bank::EmptyBand;
 pub use config::{FeatureConfig, Input, Kind, Log, MelNorm, MelScale, Normalize, Sides, Window};
+pub use correlation::{CorrelationConfig, Correlations, Correlator, NoOverlap, Stream, Weighting};
 pub use error::{ConfigError, FrameError};
 pub use extractor::Extractor;
 pub use mean_spectrum::MeanSpectrum;

@@ -45,6 +45,8 @@ fn lacks(config: &InputConfig, port: &Port) -> Option<bool> {
     let rank = port.axes.len();
     match &config.source {
         InputSource::Tensor(TensorConfig { shape, .. }) => Some(rank == shape.len()),
+        // A gathered model has it: without one, receivers and batch could be taken for each other.
+        InputSource::Gathered(_) => Some(false),
         InputSource::Features(features) => match (&features.kind, rank) {
             (Kind::Power, _) => Some(rank == 1),
             (_, 3) if features.num_channels > 1 => Some(true),

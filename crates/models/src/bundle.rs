@@ -1,17 +1,20 @@
 //! A model bundle: `model.onnx` with `model.toml` beside it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use sferic_actors::gather::GatherRules;
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
 use super::files::{Size, inside, own, read, real};
+use super::gather_section::{GatherSection, gather_rules};
 use super::golden::{Golden, MAX_GOLDEN_BYTES};
 use super::input_section::InputConfig;
 use super::onnx_file::{OnnxFile, hexadecimal};
 use super::output_section::{OutputConfig, OutputSection};
+use super::toml_text::parse;
 
 /// A bundle read from disk and checked by itself, but not yet against its ONNX file.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct Bundle {
     pub inputs: Vec<InputConfig>,
     /// The meaning of its outputs.
     pub output: OutputConfig,
+    /// How it gathers the frames of several receivers; `None` where it answers each frame alone.
+    pub gather: Option<Arc<GatherRules>>,
     /// Cases that it has to answer as stated.
     pub golden: Option<Golden>,
 }
@@ -35,6 +40,7 @@ struct Document {
     model: ModelSection,
     features: Option<InputConfig>,
     inputs: Option<Vec<InputConfig>>,
+    gather: Option<GatherSection>,
     output: OutputSection,
 }
 
@@ -86,13 +92,14 @@ impl Bundle {
         let config_digest = Sha256::digest(text).into();
         let inputs = inputs(document.features, document.inputs).map_err(BundleError::Config)?;
         let output = document.output.read().map_err(BundleError::Config)?;
+        let gather = gather_rules(document.gather, &inputs, &output).map_err(BundleError::Config)?;
         let got = hexadecimal(&onnx.digest);
         if let Some(stated) = document.model.sha256
             && !stated.eq_ignore_ascii_case(&got)
         {
             return Err(BundleError::Digest { got, stated, external: !onnx.external.is_empty() });
         }
-        Ok(Self { onnx, config_digest, inputs, output, golden: None })
+        Ok(Self { onnx, config_digest, inputs, output, gather: gather.map(Arc::new), golden: None })
     }
 }
 
@@ -146,34 +153,6 @@ fn inputs(
     Ok(inputs)
 }
 
-/// Parses TOML; an error is one line with the position, the line in the file, what is wrong with it, and the
-/// nearest valid key.
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    toml::from_str(text).map_err(|error| {
-        let message = nearest(error.message()).unwrap_or_else(|| error.message().trim().replace('\n', ", "));
-        match error.span().and_then(|span| text.get(..span.start)) {
-            Some(before) => {
-                let number = before.matches('\n').count();
-                let line = text.lines().nth(number).unwrap_or_default().trim();
-                format!("line {}, `{line}`: {message}", number + 1)
-            }
-            None => message,
-        }
-    })
-}
-
-/// Shortens serde's ``unknown field `x`, expected one of `y`, `z` `` to the nearest of them.
-fn nearest(message: &str) -> Option<String> {
-    let what = ["unknown field", "unknown variant"].into_iter().find(|what| message.starts_with(what))?;
-    let mut names = message.split('`').skip(1).step_by(2);
-    let wrong = names.next()?;
-    let (name, likeness) = names
-        .map(|name| (name, strsim::jaro_winkler(wrong, name)))
-        .max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let what = if what == "unknown field" { "unknown key" } else { "unknown value" };
-    (likeness > 0.7).then(|| format!("{what} `{wrong}`, the nearest right one is `{name}`"))
-}
-
 #[cfg(test)]
 mod tests {
     use sferic_actors::tensor::Dtype;
@@ -222,6 +201,7 @@ mod tests {
                 uncertainty_units: Units::Metres,
                 uncertainty_scale: Scale::Linear,
                 confidence: None,
+                residual: None,
                 calibration: None,
             }
         );
@@ -316,7 +296,7 @@ mod tests {
         refused("[[inputs]]\nkind = \"iq\"\n", &["[[inputs]] 1 has no name"]);
         refused(&format!("{one}n_ftt = 1\n"), &["line 3", "unknown key `n_ftt`", "`n_fft`"]);
         refused(&format!("{one}n_fft = 8\n"), &["[[inputs]] `x`", "n_fft is 8"]);
-        refused(&format!("{one}kind = \"mask\"\n"), &["line 3", "mask"]);
+        refused(&format!("{one}kind = \"mask\"\n"), &["`x`", "kind = \"mask\"", "[gather]"]);
         refused(&format!("{one}kind = \"tensor\"\n"), &["needs shape"]);
         refused(&format!("{one}shape = [1]\n"), &["shape is a key of kind = \"tensor\" only"]);
         refused(&format!("{one}dtype = \"int8\"\n"), &["dtype is a key of kind = \"tensor\" only"]);

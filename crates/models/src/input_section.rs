@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use sferic_actors::tensor::Dtype;
-use sferic_features::{FeatureConfig, Kind};
+use sferic_features::{CorrelationConfig, FeatureConfig, Kind, Weighting};
 
 /// One input of a model, as `model.toml` has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,25 @@ pub enum InputSource {
     Features(FeatureConfig),
     /// A tensor of the frame, as it is.
     Tensor(TensorConfig),
+    /// What only the frames of a session together say.
+    Gathered(GatheredConfig),
+}
+
+/// An input that only a gathered model has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GatheredConfig {
+    /// 1 where a receiver is there, else 0.
+    Mask,
+    /// Metres east, north and, where the file takes three, up of the origin.
+    Receivers,
+    /// Seconds after the earliest arrival.
+    Arrival,
+    /// Correlations of each pair of receivers.
+    Correlation(CorrelationConfig),
+    /// Seconds from one lag of the correlation to the next.
+    LagStep,
+    /// Standard error of the lag of each pair, seconds.
+    Scatter,
 }
 
 /// An input of `kind = "tensor"`.
@@ -63,6 +82,8 @@ impl InputConfig {
                     _ => Err(format!("shape is {shape:?}, must have 1 to {MAX_ELEMENTS} elements")),
                 }
             }
+            InputSource::Gathered(GatheredConfig::Correlation(correlation)) => correlation.validate(),
+            InputSource::Gathered(_) => Ok(()),
         }
     }
 }
@@ -85,6 +106,12 @@ enum InputKind {
     Iq,
     Power,
     Tensor,
+    Mask,
+    Receivers,
+    Arrival,
+    Correlation,
+    LagStep,
+    Scatter,
 }
 
 /// What is no key of features.
@@ -94,6 +121,9 @@ struct Own {
     kind: Option<InputKind>,
     shape: Option<Vec<usize>>,
     dtype: Option<String>,
+    correlation: CorrelationKeys,
+    /// The first key of correlations.
+    of_correlation: Option<&'static str>,
     /// The first key of features.
     other: Option<String>,
 }
@@ -118,13 +148,35 @@ impl<'de> Visitor<'de> for Table {
         let own = RefCell::new(Own::default());
         let features =
             FeatureConfig::deserialize(MapAccessDeserializer::new(FeatureKeys { map, own: &own }))?;
-        let Own { name, kind, shape, dtype, other } = own.into_inner();
-        let kind = match kind.unwrap_or(InputKind::LogMel) {
+        let Own { name, kind, shape, dtype, correlation, of_correlation, other } = own.into_inner();
+        let kind = kind.unwrap_or(InputKind::LogMel);
+        if let Some(key) = of_correlation.filter(|_| kind != InputKind::Correlation) {
+            return Err(A::Error::custom(format_args!("{key} is a key of kind = \"correlation\" only")));
+        }
+        let gathered = match kind {
+            InputKind::Mask => Some(GatheredConfig::Mask),
+            InputKind::Receivers => Some(GatheredConfig::Receivers),
+            InputKind::Arrival => Some(GatheredConfig::Arrival),
+            InputKind::Correlation => {
+                Some(GatheredConfig::Correlation(correlation.config().map_err(A::Error::custom)?))
+            }
+            InputKind::LagStep => Some(GatheredConfig::LagStep),
+            InputKind::Scatter => Some(GatheredConfig::Scatter),
+            _ => None,
+        };
+        if let Some(gathered) = gathered {
+            let not_its = shape.map(|_| "shape").or(dtype.map(|_| "dtype"));
+            if let Some(key) = not_its.or(other.as_deref()) {
+                return Err(A::Error::custom(format_args!("{key} is no key of this kind of input")));
+            }
+            return Ok(InputConfig { name, source: InputSource::Gathered(gathered) });
+        }
+        let kind = match kind {
             InputKind::LogMel => Kind::LogMel,
             InputKind::LogSpectrum => Kind::LogSpectrum,
             InputKind::Iq => Kind::Iq,
             InputKind::Power => Kind::Power,
-            InputKind::Tensor => {
+            _ => {
                 if let Some(key) = other {
                     return Err(A::Error::custom(format_args!(
                         "{key} is a key of features, not of kind = \"tensor\""
@@ -176,6 +228,17 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for FeatureKeys<'_, A> {
                         OwnKey::Kind => to.kind = Some(self.map.next_value()?),
                         OwnKey::Shape => to.shape = Some(self.map.next_value()?),
                         OwnKey::Dtype => to.dtype = Some(self.map.next_value()?),
+                        OwnKey::Correlation(key) => {
+                            to.of_correlation = Some(key);
+                            let keys = &mut to.correlation;
+                            match key {
+                                "band_hz" => keys.band_hz = Some(self.map.next_value()?),
+                                "max_lag_s" => keys.max_lag_s = Some(self.map.next_value()?),
+                                "lags" => keys.lags = Some(self.map.next_value()?),
+                                "windows" => keys.windows = Some(self.map.next_value()?),
+                                _ => keys.weighting = Some(self.map.next_value()?),
+                            }
+                        }
                     }
                 }
             }
@@ -192,6 +255,32 @@ enum OwnKey {
     Kind,
     Shape,
     Dtype,
+    Correlation(&'static str),
+}
+
+/// The keys of a correlation.
+#[derive(Default)]
+struct CorrelationKeys {
+    band_hz: Option<[f64; 2]>,
+    max_lag_s: Option<f64>,
+    lags: Option<usize>,
+    windows: Option<usize>,
+    weighting: Option<Weighting>,
+}
+
+const CORRELATION_KEYS: [&str; 5] = ["band_hz", "max_lag_s", "lags", "windows", "weighting"];
+
+impl CorrelationKeys {
+    fn config(self) -> Result<CorrelationConfig, String> {
+        let needs = |key: &str| format!("kind = \"correlation\" needs {key}");
+        Ok(CorrelationConfig {
+            band_hz: self.band_hz.ok_or_else(|| needs("band_hz"))?,
+            max_lag_s: self.max_lag_s.ok_or_else(|| needs("max_lag_s"))?,
+            lags: self.lags.ok_or_else(|| needs("lags"))?,
+            windows: self.windows.unwrap_or(1),
+            weighting: self.weighting.unwrap_or_default(),
+        })
+    }
 }
 
 /// Reads one key: an own one, or what the seed makes of it.
@@ -210,6 +299,10 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, K> {
             "kind" => Err(OwnKey::Kind),
             "shape" => Err(OwnKey::Shape),
             "dtype" => Err(OwnKey::Dtype),
+            own if CORRELATION_KEYS.contains(&own) => {
+                let own = CORRELATION_KEYS.into_iter().find(|key| *key == own);
+                Err(OwnKey::Correlation(own.unwrap_or_default()))
+            }
             _ => {
                 let Some(seed) = self.seed.take() else { return Err(D::Error::custom("a key twice")) };
                 self.own.borrow_mut().other.get_or_insert_with(|| key.clone());

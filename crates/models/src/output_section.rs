@@ -21,6 +21,8 @@ pub enum OutputConfig {
         uncertainty_scale: Scale,
         /// Output `[B, 1]`, 0 to 1.
         confidence: Option<String>,
+        /// Output `[B, 1]`, how badly what the receivers measured agrees, and its bound.
+        residual: Option<Residual>,
         /// Measured radii of its ellipses; `None`: those of a normal distribution.
         calibration: Option<Calibration>,
     },
@@ -37,6 +39,15 @@ pub enum OutputConfig {
     },
     /// The raw outputs.
     Tensors,
+}
+
+/// An output that says how badly what the receivers measured agrees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Residual {
+    /// Its name; NaN where there is no redundancy.
+    pub name: String,
+    /// Above it there is no answer.
+    pub max: f64,
 }
 
 /// Origin of positions in metres, degrees WGS 84.
@@ -94,6 +105,8 @@ pub(crate) struct OutputSection {
     uncertainty_units: Option<Units>,
     uncertainty_scale: Option<Scale>,
     confidence: Option<String>,
+    residual: Option<String>,
+    residual_max: Option<f64>,
     calibration: Option<Calibration>,
     logits: Option<String>,
     activation: Option<Activation>,
@@ -129,6 +142,8 @@ impl OutputSection {
             ("uncertainty_units", self.uncertainty_units.is_some()),
             ("uncertainty_scale", self.uncertainty_scale.is_some()),
             ("confidence", self.confidence.is_some()),
+            ("residual", self.residual.is_some()),
+            ("residual_max", self.residual_max.is_some()),
             ("calibration", self.calibration.is_some()),
         ];
         let classification = [
@@ -172,6 +187,13 @@ impl OutputSection {
             }
         }
         self.calibration.as_ref().map_or(Ok(()), Calibration::validate)?;
+        let residual = match (self.residual, self.residual_max) {
+            (None, None) => None,
+            (Some(name), Some(max)) if max > 0.0 && max.is_finite() => Some(Residual { name, max }),
+            (Some(_), Some(max)) => return Err(format!("[output] residual_max is {max}, must be above 0")),
+            (Some(_), None) => return Err("[output] residual needs residual_max".into()),
+            (None, Some(_)) => return Err("[output] residual_max needs residual".into()),
+        };
         Ok(OutputConfig::Localization {
             position: needed(self.position, "position", "localization")?,
             origin,
@@ -179,6 +201,7 @@ impl OutputSection {
             uncertainty_units: self.uncertainty_units.unwrap_or(Units::Metres),
             uncertainty_scale: self.uncertainty_scale.unwrap_or(Scale::Linear),
             confidence: self.confidence,
+            residual,
             calibration: self.calibration,
         })
     }

@@ -6,11 +6,14 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sferic_actors::frame::{Content, ModelId};
+use sferic_actors::gather::GatherRules;
 use sferic_actors::outcome::{Answer, Failure};
 use sferic_actors::ports::{LoadedModel, RunError};
 use sferic_actors::tensor;
 use sferic_features::Extractor;
-use sferic_models::{Bundle, Head, Inputs, ModelInput, ModelInputSource, Port, hexadecimal};
+use sferic_models::{
+    Bundle, Head, Inputs, LocalOrigin, ModelInput, ModelInputSource, OutputConfig, Port, hexadecimal,
+};
 
 use super::dispatch::Dispatch;
 use super::library::Runtime;
@@ -34,6 +37,8 @@ pub struct Model {
     dispatch: Option<Dispatch>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    rules: Option<Arc<GatherRules>>,
+    origin: Option<LocalOrigin>,
     nodes: usize,
     warm_up: WarmUp,
     /// An output of the warm-up that is not finite.
@@ -97,6 +102,11 @@ impl Model {
             dispatch,
             inputs,
             outputs,
+            rules: bundle.gather.clone(),
+            origin: match bundle.output {
+                OutputConfig::Localization { origin, .. } => origin,
+                _ => None,
+            },
             nodes: bundle.onnx.nodes(),
             warm_up,
             non_finite,
@@ -132,6 +142,11 @@ impl Model {
     /// What the model gets, by input.
     pub fn given(&self) -> &Inputs {
         &self.given
+    }
+
+    /// Origin of metres, where it answers in metres.
+    pub fn origin(&self) -> Option<LocalOrigin> {
+        self.origin
     }
 
     /// Maximum batch size: smaller than the configured one where larger batches save nothing or change the
@@ -206,7 +221,7 @@ impl Model {
         if let Some(other) = batch.iter().find(|other| !first.can_share_run(other)) {
             return Err(RunError(format!("{}: a batch of {first:?} and {other:?}", self.id)));
         }
-        let inputs = self.gather(batch, scratch)?;
+        let inputs = self.together(batch, scratch)?;
         let (head, read_by) =
             if first.is_raw { (&self.raw, ReadBy::Sender) } else { (&self.head, ReadBy::Head) };
         let failed = |error: ort::Error| RunError(format!("{}: {error}", self.id));
@@ -221,7 +236,7 @@ impl Model {
     }
 
     /// The inputs of a batch, each of all frames.
-    fn gather<'a>(
+    fn together<'a>(
         &self,
         batch: &[&'a tensor::Inputs],
         scratch: &'a mut Vec<Vec<f32>>,
@@ -277,6 +292,10 @@ impl LoadedModel for Model {
 
     fn accepts(&self, content: &Content) -> Result<(), Failure> {
         self.given.fits(content)
+    }
+
+    fn gather(&self) -> Option<&Arc<GatherRules>> {
+        self.rules.as_ref()
     }
 
     fn max_batch(&self) -> usize {

@@ -101,7 +101,8 @@ impl<'a> Trial<'a> {
         if adds_batch_axis {
             cpu.add_batch_axis();
         }
-        let inputs = Inputs::new(&bundle.inputs, &cpu.input_ports())?;
+        let receivers = bundle.gather.as_ref().map(|rules| rules.slots());
+        let inputs = Inputs::gathered(&bundle.inputs, &cpu.input_ports(), receivers)?;
         let head = Head::new(&bundle.output, &cpu.output_ports())?;
         let raw = Head::raw(&cpu.output_ports());
         select(&mut cpu, &inputs, &head, &raw)?;

@@ -1,6 +1,6 @@
 //! The frames that a bundle is tried and warmed with.
 
-use sferic_models::{Dtype, Input, Inputs, ModelInput, ModelInputSource, width};
+use sferic_models::{Dtype, GatheredInput, GatheredKind, Input, Inputs, ModelInput, ModelInputSource, width};
 
 use super::run_inputs::{RunData, RunInput};
 
@@ -57,6 +57,12 @@ impl TrialInput {
                 let bytes = values.into_iter().flat_map(|value| element(dtype, value + 0.5)).collect();
                 Self::Given { dtype, shape, size: length * dtype.size(), bytes }
             }
+            ModelInputSource::Gathered(input) => {
+                let values = noise(input.len() * count, seed).into_iter().map(|x| gathered(input, x));
+                let bytes = values.flat_map(f32::to_le_bytes).collect();
+                let (dtype, size) = (Dtype::Float32, 4 * input.len());
+                Self::Given { dtype, shape: input.shape.clone(), size, bytes }
+            }
         }
     }
 
@@ -73,6 +79,19 @@ impl TrialInput {
                 RunInput { shape: batch_shape(count, shape), data }
             }
         }
+    }
+}
+
+/// Noise as a gathered input may have it: all receivers are there, within 10 km, and hear something.
+fn gathered(input: &GatheredInput, noise: f32) -> f32 {
+    match &input.kind {
+        GatheredKind::Computed(..) => noise,
+        GatheredKind::Given(_) | GatheredKind::Correlation(_) => noise + 0.5,
+        GatheredKind::Mask => 1.0,
+        GatheredKind::Receivers => 20e3 * noise,
+        GatheredKind::Arrival => 20e-6 * (noise + 0.5),
+        GatheredKind::LagStep(correlation) => correlation.lag_step() as f32,
+        GatheredKind::Scatter(_) => 1e-6 * (noise + 0.5),
     }
 }
 

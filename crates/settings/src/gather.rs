@@ -62,7 +62,7 @@ pub struct Receiver {
     /// Delay of its antenna, cables and filters; subtracted from its arrival times.
     #[serde(default, with = "units::duration")]
     pub delay: Duration,
-    /// Standard deviation of what it measures, in the unit of the model's input.
+    /// Standard deviation of its arrival times, seconds.
     #[serde(default)]
     pub sigma: Option<f64>,
     /// Whether its place may change.

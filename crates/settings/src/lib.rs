@@ -103,6 +103,12 @@ impl Settings {
         }
     }
 
+    /// Where the frames of sessions come from: a subject that ends with `>`.
+    pub fn session_subject(&self) -> String {
+        let own = given(&self.gather.subject).map(str::to_owned);
+        own.unwrap_or_else(|| format!("{}.sessions.>", self.nats.prefix))
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut check = Check::default();
         Receiver::validate_all(&self.receivers, &mut check);

@@ -32,6 +32,10 @@ pub struct Body<'a> {
     #[serde(borrow)]
     pub frame_id: Option<Text<'a>>,
     pub session_id: Option<String>,
+    #[serde(default, deserialize_with = "optional_whole")]
+    pub session_size: Option<u64>,
+    /// A float could not hold it.
+    pub arrival_ns: Option<i64>,
     #[serde(borrow)]
     pub model: Option<Text<'a>>,
     pub cache_enabled: Option<bool>,

@@ -30,6 +30,9 @@ pub struct FrameMessage<'a> {
     /// Where the receiver is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub geolocation: Option<&'a Geolocation>,
+    /// How many frames its session will have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_size: Option<u64>,
     /// `name` or `name@version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<&'a str>,
@@ -72,6 +75,7 @@ mod tests {
             num_channels: 1,
             frequency: None,
             geolocation: Some(&place),
+            session_size: None,
             model: None,
             timeout_ms: None,
             cache_enabled: Some(false),

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use sferic_actors::account::trail::Stages;
 use sferic_actors::frame::{Delivery, Encoding};
 use sferic_actors::outcome::{
-    Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, Uncertainty,
+    Answer, Ellipse, Failure, Label, NamedTensor, Outcome, Position, Prediction, SessionSummary, Uncertainty,
 };
 
 use super::binary;
@@ -39,6 +39,7 @@ pub fn encode_failure(failure: &Failure, encoding: Encoding) -> Result<Vec<u8>, 
         retryable: failure.code.is_retryable(),
         retry_after_ms: retry_after_ms(failure),
         timestamp: timestamp(SystemTime::now()),
+        session: None,
         delivery: None,
         payload: None,
     };
@@ -82,6 +83,8 @@ struct PredictionBody<'a> {
     batch_size: usize,
     timestamp: String,
     _cache_hit: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a SessionSummary>,
     #[serde(flatten)]
     delivery: Option<DeliveryBody>,
 }
@@ -207,6 +210,7 @@ impl<'a> PredictionBody<'a> {
             batch_size: prediction.batch_size,
             timestamp: timestamp(outcome.timestamp),
             _cache_hit: prediction.cache_hit,
+            session: outcome.trail.session.as_deref(),
             delivery: DeliveryBody::of(outcome),
         }
     }
@@ -224,6 +228,8 @@ struct FailureBody<'a> {
     retryable: bool,
     retry_after_ms: Option<u64>,
     timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a SessionSummary>,
     #[serde(flatten)]
     delivery: Option<DeliveryBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,6 +258,7 @@ impl<'a> FailureBody<'a> {
             retryable: failure.code.is_retryable(),
             retry_after_ms: retry_after_ms(failure),
             timestamp: timestamp(outcome.timestamp),
+            session: outcome.trail.session.as_deref(),
             delivery: DeliveryBody::of(outcome),
             payload: outcome.envelope.delivery.as_ref().and_then(|of| of.payload.as_deref()).map(Payload),
         }

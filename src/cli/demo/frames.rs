@@ -15,6 +15,9 @@ pub const SOURCE: &str = "demo.scene";
 /// A long budget: the demo shows positions, not deadlines, also on a busy machine.
 pub const BUDGET: Duration = Duration::from_secs(10);
 
+/// Frames in flight: a few, so that each line appears soon after its scene is played.
+pub const OUTSTANDING: usize = 4;
+
 /// The frame of a scene: all receivers together, for `localization`.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ pub(super) mod accuracy;
 mod frames;
 mod page;
 mod picture;
+mod receivers;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,21 +23,22 @@ use crate::app::App;
 use crate::nats::{self, Connection, PrivateServer};
 use crate::shutdown;
 use accuracy::{Accuracy, Miss, PROBABILITIES, quantile};
-use frames::{SOURCE, frame};
+use frames::{OUTSTANDING, SOURCE, frame};
 use picture::Mark;
 
 /// Scenes that are played where nothing is said.
 const FRAMES: u64 = 200;
 
-/// Frames in flight: a few, so that each line appears soon after its scene is played.
-const OUTSTANDING: usize = 4;
+/// Where measured sessions are looked for.
+const MEASUREMENTS: &str = "../shared/loc/powder";
 
 /// Plays simulated scenes through a daemon of its own, and shows each prediction beside the truth.
 ///
 /// Starts a private NATS server and the daemon with the shipped model `localization`. Each scene is one
 /// emitter somewhere among three receivers, and one frame. At the end, an accuracy summary: errors, and how
 /// often the ellipses held the truth. Exits 0 when every frame got its prediction. With --page, scenes are
-/// played on the operator's page instead, and each receiver's signal is classified, too.
+/// played on the operator's page instead, and each receiver's signal is classified, too. With --receivers,
+/// each receiver sends frames of its own, and a gathered model answers about all of them.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
     /// How many scenes are played [default: 200; with --page: on until Ctrl-C].
@@ -56,6 +58,14 @@ pub struct DemoArgs {
     /// Serve the operator's page at the configuration's http.listen, and play scenes on it until Ctrl-C.
     #[arg(long, conflicts_with_all = ["json", "picture"])]
     page: bool,
+    /// Play sessions of several receivers instead, for the gathered models: simulated ones for `tdoa`, and
+    /// for `rss` the measured ones of --measurements that it was not trained on.
+    #[arg(long, conflicts_with = "picture")]
+    receivers: bool,
+    /// A folder with the levels of POWDER: fixes.jsonl and fixed_receivers.json [default:
+    /// ../shared/loc/powder, where it is there].
+    #[arg(long, value_name = "DIR", requires = "receivers")]
+    measurements: Option<PathBuf>,
     /// Configuration file; the address of the NATS server in it is replaced by the private one's.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -94,6 +104,13 @@ impl DemoArgs {
         let output = if self.page { Output::plain() } else { Output::with_bar(frames) };
         let playing = async {
             match app.http_address().filter(|_| self.page) {
+                Some(address) if self.receivers => {
+                    output.say(format!("the operator's page is at http://{address}/; Ctrl-C ends it"));
+                    self.play_receivers(&settings, &connection, &output, frames).await
+                }
+                _ if self.receivers && !self.page => {
+                    self.play_receivers(&settings, &connection, &output, frames).await
+                }
                 Some(address) => {
                     output.say(format!("the operator's page is at http://{address}/; Ctrl-C ends it"));
                     page::play(&settings, &connection, self.seed, 0..frames).await.map(|()| true)
@@ -111,6 +128,20 @@ impl DemoArgs {
         app.shut_down().await;
         server.kill().await.context("the private NATS server could not be ended")?;
         Ok(if played? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Plays sessions; whether each got its answer.
+    async fn play_receivers(
+        &self,
+        settings: &Settings,
+        connection: &Connection,
+        output: &Output,
+        sessions: u64,
+    ) -> anyhow::Result<bool> {
+        let usual = Path::new(MEASUREMENTS);
+        let measurements = self.measurements.as_deref().or(usual.is_dir().then_some(usual));
+        let prefix = &settings.nats.prefix;
+        receivers::play(connection, prefix, output, (self.seed, sessions), measurements, self.json).await
     }
 
     /// Plays the scenes; whether each got its prediction.

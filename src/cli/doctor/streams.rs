@@ -13,10 +13,11 @@ use serde::Deserialize;
 use serde_json::json;
 use sferic_settings::Settings;
 use sferic_telemetry::with_causes;
+use tokio::sync::watch;
 
 use super::finding::Finding;
 use crate::nats::jetstream::Streams;
-use crate::nats::{self, Connection};
+use crate::nats::{self, Connection, SessionInput};
 
 /// Versions of nats-server that lose what they have acknowledged: a stream of three copies may drop messages
 /// after a restart.
@@ -32,7 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// its own.
 pub async fn examine(settings: &Settings, monitor: Option<&Uri>) -> Vec<Finding> {
     let Ok(connection) = nats::connect(&settings.nats, "sferic doctor").await else { return Vec::new() };
-    let streams = Streams::new(connection.clone(), &settings.jetstream, &settings.nats.prefix);
+    // Whether a model gathers is known once the models are loaded.
+    let gathers = watch::Sender::new(false).subscribe();
+    let in_use = watch::Sender::new(false);
+    let sessions = SessionInput { subject: settings.session_subject(), gathers, in_use };
+    let streams = Streams::new(connection.clone(), &settings.jetstream, &settings.nats.prefix, sessions);
     let mut findings = vec![storage(&connection, &streams, monitor).await];
     if findings.iter().all(|finding| finding.result.is_ok()) {
         for (what, result) in streams.examine().await {

@@ -101,6 +101,13 @@ pub struct PublishArgs {
     /// Send only frames whose mean power is over this, dB of full scale, such as -45; the others are counted.
     #[arg(long, value_name = "DB", value_parser = squelch, allow_hyphen_values = true)]
     pub squelch: Option<f64>,
+    /// Publish for a model that gathers several receivers: frame n of each goes to the session ID-n, and the
+    /// recordings are sent side by side.
+    #[arg(long, value_name = "ID", value_parser = session)]
+    pub session: Option<String>,
+    /// How many frames each session will have; it is then answered as soon as they are there.
+    #[arg(long, value_name = "N", requires = "session", value_parser = clap::value_parser!(u64).range(1..))]
+    pub session_size: Option<u64>,
     /// Wait for each frame's outcome and print it.
     #[arg(long)]
     pub wait: bool,
@@ -117,6 +124,14 @@ impl PublishArgs {
     pub(super) fn cut(&self) -> Cut {
         Cut { frame: self.frame_samples, hop: self.hop.unwrap_or(self.frame_samples) }
     }
+
+    /// The subject of frame `n` of a source.
+    pub(super) fn subject(&self, prefix: &str, source: &str, n: u64) -> String {
+        match &self.session {
+            Some(session) => format!("{prefix}.sessions.{session}-{n}.{source}"),
+            None => format!("{prefix}.frames.{source}"),
+        }
+    }
 }
 
 pub(super) fn source(text: &str) -> Result<String, String> {
@@ -127,6 +142,13 @@ pub(super) fn source(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("must be tokens with single dots between them, without spaces, `*` and `>`".to_owned())
+    }
+}
+
+fn session(text: &str) -> Result<String, String> {
+    match text.contains('.') {
+        false => source(text),
+        true => Err("must be one token without dots".to_owned()),
     }
 }
 

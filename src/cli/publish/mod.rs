@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sferic_live::Endpoint;
-use sferic_recording::RecordedFrame;
+use sferic_recording::{RecordedFrame, RecordingError};
 use sferic_settings::Settings;
 use sferic_telemetry::with_causes;
 use sferic_wire::FrameMessage;
@@ -24,8 +24,41 @@ use crate::nats::{self, Connection, NoConnection};
 pub use args::PublishArgs;
 use plan::{Plan, Planned};
 
+/// The longest window of a session that a bundle may state.
+const LONGEST_WINDOW: Duration = Duration::from_secs(60);
+
 /// Interval of attempts to connect to a server.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Frames with their recordings and their numbers there.
+type Turn<'a> = Box<dyn Iterator<Item = (&'a Planned, u64, Result<RecordedFrame, RecordingError>)> + 'a>;
+
+/// Frames of several recordings in turn: the first of each, then the second of each.
+struct SideBySide<'a> {
+    turns: Vec<Turn<'a>>,
+    at: usize,
+}
+
+impl<'a> Iterator for SideBySide<'a> {
+    type Item = <Turn<'a> as Iterator>::Item;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.turns.is_empty() {
+            let at = self.at % self.turns.len();
+            match self.turns[at].next() {
+                Some(next) => {
+                    self.at = at + 1;
+                    return Some(next);
+                }
+                None => {
+                    drop(self.turns.remove(at));
+                    self.at = at;
+                }
+            }
+        }
+        None
+    }
+}
 
 impl PublishArgs {
     /// Runs the command: 0 when every frame was sent, and answered once where that is waited for; else 1.
@@ -45,7 +78,9 @@ impl PublishArgs {
         plan.check_size(connection.client().max_payload())?;
 
         let output = Output::with_bar(plan.count());
-        let patience = self.timeout.unwrap_or(settings.limits.timeout) + GRACE;
+        // A session may wait for its window before the budget of its frames begins.
+        let window = if self.session.is_some() { LONGEST_WINDOW } else { Duration::ZERO };
+        let patience = self.timeout.unwrap_or(settings.limits.timeout) + GRACE + window;
         let bounds = Bounds {
             subscriber: self.patience,
             outcome: self.wait.then_some(patience),
@@ -120,11 +155,11 @@ impl PublishArgs {
         pacer: &mut Pacer,
     ) -> anyhow::Result<()> {
         let mut counters: HashMap<&str, u64> = HashMap::new();
-        for planned in &plan.recordings {
-            let Planned { recording, source, starts_at } = planned;
-            let subject = format!("{}.frames.{source}", settings.nats.prefix);
-            let seq = counters.entry(source).or_default();
-            for frame in recording.frames(plan.cut)? {
+        for turn in self.turns(plan)? {
+            for (planned, n, frame) in turn {
+                let Planned { recording, source, starts_at } = planned;
+                let subject = self.subject(&settings.nats.prefix, source, n);
+                let seq = counters.entry(source).or_default();
                 let frame = frame?;
                 if !sferic_live::is_over(self.squelch, &frame.bytes, recording.datatype) {
                     in_flight.counts.kept_back += 1;
@@ -159,6 +194,20 @@ impl PublishArgs {
         Ok(())
     }
 
+    /// The frames in the order in which they are sent, each with its recording and its number there: one
+    /// recording after the other, or for sessions all of them side by side.
+    fn turns<'a>(&self, plan: &'a Plan) -> anyhow::Result<Vec<Turn<'a>>> {
+        let numbered = |planned: &'a Planned| -> anyhow::Result<Turn<'a>> {
+            let frames = (0..).zip(planned.recording.frames(plan.cut)?);
+            Ok(Box::new(frames.map(move |(n, frame)| (planned, n, frame))))
+        };
+        let turns = plan.recordings.iter().map(numbered).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(match self.session {
+            None => turns,
+            Some(_) => vec![Box::new(SideBySide { turns, at: 0 })],
+        })
+    }
+
     fn message<'a>(
         &'a self,
         planned: &Planned,
@@ -175,6 +224,7 @@ impl PublishArgs {
             num_channels: planned.recording.num_channels,
             frequency: frame.frequency,
             geolocation: frame.geolocation.as_ref(),
+            session_size: self.session_size,
             model: self.model.as_deref(),
             timeout_ms: self.timeout.map(|timeout| timeout.as_millis() as u64),
             cache_enabled: None,

@@ -77,7 +77,10 @@ impl Plan {
             let seconds = recording.sample_rate.map_or(0.0, |rate| recording.len() as f64 / rate);
             let source = args.source.clone().unwrap_or_else(|| source_of(&recording.name));
             recordings.push(Planned { recording, source, starts_at });
-            starts_at += seconds;
+            // Recordings of one emission begin together.
+            if args.session.is_none() {
+                starts_at += seconds;
+            }
         }
         Ok(Self { recordings, cut })
     }

@@ -35,6 +35,15 @@ pub struct Acks {
     removals: Arc<RwLock<()>>,
 }
 
+/// How a frame takes part in the work.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    /// Whether it is not refused before it is run.
+    pub is_run: bool,
+    /// Whether it waits in a session, beside what is worked on.
+    pub is_gathered: bool,
+}
+
 /// The frames in work, by the subject of their acknowledgement, with the time from which the server counts.
 type InWork = Arc<Mutex<HashMap<String, Instant>>>;
 
@@ -60,19 +69,21 @@ impl Acks {
     }
 
     /// The origin of a frame that was delivered now; it acknowledges on `subject` when the frame ends, and
-    /// passes the outcome to `reply`, where there is one. `is_run`: it is not refused before.
+    /// passes the outcome to `reply`, where there is one.
     pub fn origin(
         &self,
         subject: String,
         delivery: &Delivery,
         reply: Option<Reply>,
-        is_run: bool,
+        share: Share,
     ) -> Arc<dyn Origin> {
         locked(&self.in_work).insert(subject.clone(), Instant::now());
-        self.limit.begin();
+        if !share.is_gathered {
+            self.limit.begin();
+        }
         let ended = Mutex::new(Ended::Otherwise);
         let (delivery, acks) = (delivery.clone(), self.clone());
-        Arc::new(Acknowledged { subject, delivery, reply, acks, is_run, ended })
+        Arc::new(Acknowledged { subject, delivery, reply, acks, share, ended })
     }
 
     /// How many frames may be in work.
@@ -117,7 +128,7 @@ struct Acknowledged {
     delivery: Delivery,
     reply: Option<Reply>,
     acks: Acks,
-    is_run: bool,
+    share: Share,
     /// For the limit, which is told when it is dropped.
     ended: Mutex<Ended>,
 }
@@ -132,7 +143,7 @@ impl Origin for Acknowledged {
 
     fn ended(&self, end: Result<End, &PublishError>, result: &Result<Prediction, Failure>) {
         *locked(&self.ended) = match end {
-            _ if !self.is_run => Ended::Otherwise,
+            _ if !self.share.is_run => Ended::Otherwise,
             Ok(End::Prediction | End::Failure | End::Duplicate) if !is_crowded(result) => Ended::Answered,
             // A prediction goes back where the stream of outcomes did not acknowledge it: that is as full.
             Ok(_) if result.is_ok() || is_crowded(result) => Ended::Crowded,
@@ -167,7 +178,9 @@ impl Drop for Acknowledged {
     fn drop(&mut self) {
         // Without an end the server delivers it again once `ack_wait` is over.
         locked(&self.acks.in_work).remove(&self.subject);
-        self.acks.limit.end(*locked(&self.ended));
+        if !self.share.is_gathered {
+            self.acks.limit.end(*locked(&self.ended));
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::ports::Arrival;
 use tokio::time::Instant;
 
-use super::acks::Acks;
+use super::acks::{Acks, Share};
 use super::replies::Info;
 use super::retry::RetryPolicy;
 use super::streams::Streams;
-use crate::nats::frames::envelope;
+use crate::nats::frames::{Tokens, envelope};
 use crate::nats::reply::Replies;
 
 /// What is the same for all frames of a consumer.
@@ -23,7 +23,9 @@ pub struct Arrivals {
     pub policy: RetryPolicy,
     /// Knows the subjects.
     pub streams: Streams,
-    /// Length of the subject before the source.
+    /// What the tokens of its subjects say.
+    pub tokens: Tokens,
+    /// Length of the subject before them.
     pub skip: usize,
 }
 
@@ -31,7 +33,7 @@ impl Arrivals {
     /// The arrival of a message that is a frame.
     pub fn of(&self, message: Message) -> Arrival {
         let received_at = Instant::now();
-        let (mut envelope, too_long) = envelope(&message, self.skip);
+        let (mut envelope, too_long) = envelope(&message, self.skip, self.tokens);
         let info = Info::of(&message);
         let Some(Info { stream, sequence, deliveries, published_ns }) = info else {
             return Arrival {
@@ -55,7 +57,12 @@ impl Arrivals {
             header(message.headers.as_ref(), "Sferic-Reply").and_then(|subject| self.replies.on(subject));
         let subject = message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
         let refused = too_long.or_else(|| self.refusal(&delivery));
-        let origin = self.acks.origin(subject, &delivery, reply, refused.is_none());
+        let is_gathered = self.tokens == Tokens::SessionAndSource;
+        if is_gathered {
+            self.streams.sessions().used();
+        }
+        let origin =
+            self.acks.origin(subject, &delivery, reply, Share { is_run: refused.is_none(), is_gathered });
         envelope.delivery = Some(delivery);
         Arrival { payload: message.payload, envelope, origin: Some(origin), received_at, refused }
     }
@@ -68,7 +75,9 @@ impl Arrivals {
             return Some(Failure::new(FailureCode::Internal, message));
         }
         let sent_back = self.acks.sent_back(delivery.stream_seq);
-        if !sent_back && self.policy.returns_alone(delivery) {
+        // Apart from the others a frame of a session would come too late.
+        let is_gathered = self.tokens == Tokens::SessionAndSource;
+        if !sent_back && !is_gathered && self.policy.returns_alone(delivery) {
             let message = "its daemon ended, perhaps because of it: it is delivered again apart from others";
             return Some(Failure::new(FailureCode::Internal, message));
         }

@@ -5,6 +5,7 @@
 
 mod acks;
 mod arrivals;
+mod consumers;
 mod differences;
 mod duplicates;
 mod earlier;

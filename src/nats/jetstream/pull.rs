@@ -12,6 +12,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use sferic_actors::account::admission::Admission;
+use sferic_actors::pipeline::Accounts;
 use sferic_actors::ports::{Arrival, FrameSource};
 use tokio::sync::{oneshot, watch};
 use tokio::task::unconstrained;
@@ -25,6 +26,7 @@ use super::retry::RetryPolicy;
 use super::streams::Streams;
 use super::unreadable::Unreadable;
 use crate::nats::Connection;
+use crate::nats::frames::Tokens;
 use crate::nats::input::{Frames, Input, InputSeat, InputState};
 use crate::nats::reply::Replies;
 
@@ -48,13 +50,23 @@ const MANY_REFUSALS: u32 = 5;
 pub fn pull(
     connection: &Connection,
     streams: &Streams,
-    admission: &Arc<Admission>,
+    accounts: &Accounts,
     acks: &Acks,
 ) -> (FrameSource, Frames) {
-    let consumers = streams.consumers();
-    let (frames, seats) = Frames::new(consumers.len());
-    let pullers = consumers.into_iter().zip(seats).map(|((consumer, subject), seat)| {
+    let consumers = streams.frame_consumers();
+    let (mut frames, seats) = Frames::new(consumers.len());
+    let sessions = streams.sessions();
+    let gated = frames.gated_seat(sessions.gathers.clone());
+    let consumers = consumers.into_iter().zip(seats).map(|(of, seat)| (of, seat, Tokens::Source));
+    let of_sessions = (streams.session_consumer(), sessions.subject.clone());
+    let all = consumers.chain([(of_sessions, gated, Tokens::SessionAndSource)]);
+    let pullers = all.map(|((consumer, subject), seat, tokens)| {
         let InputSeat { wanted, state, ending } = seat;
+        // What waits in a session waits beside the frames that are worked on.
+        let admission = match tokens {
+            Tokens::Source => &accounts.admission,
+            Tokens::SessionAndSource => &accounts.gathered,
+        };
         let unreadable = Unreadable::new(connection, streams, acks, (&consumer, &subject));
         let puller = Puller {
             connection: connection.clone(),
@@ -63,6 +75,7 @@ pub fn pull(
                 acks: acks.clone(),
                 policy: RetryPolicy::new(streams.settings()),
                 streams: streams.clone(),
+                tokens,
                 // All but its `>`.
                 skip: subject.len() - 1,
             },
@@ -206,7 +219,8 @@ impl Puller {
                     () = changed(&mut self.wanted) => return None,
                 }
             }
-            let allowed = self.arrivals.acks.limit().free();
+            let is_gathered = self.arrivals.tokens == Tokens::SessionAndSource;
+            let allowed = if is_gathered { usize::MAX } else { self.arrivals.acks.limit().free() };
             let (free, bytes) = self.admission.free();
             let Some((frames, bytes)) = to_ask((free.min(allowed), bytes), largest, limit) else {
                 let room = async {
@@ -276,7 +290,8 @@ impl Puller {
     }
 
     async fn ask(&mut self, frames: usize, bytes: usize, answers_to: String) -> anyhow::Result<()> {
-        let request = request::encode(&self.streams, frames, bytes, self.pin.as_deref())?;
+        let is_grouped = self.arrivals.tokens == Tokens::Source;
+        let request = request::encode(&self.streams, is_grouped, frames, bytes, self.pin.as_deref())?;
         let stream = &self.streams.settings().frames_stream;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", self.consumer);
         Ok(self.connection.client().publish_with_reply(subject, answers_to, request.into()).await?)

@@ -30,12 +30,14 @@ struct PullRequest<'a> {
     pin: Option<&'a str>,
 }
 
-/// A request for at most so many frames and bytes, by whom the server has pinned the consumer to as `pin`.
+/// A request for at most so many frames and bytes, by whom the server has pinned the consumer to as `pin`;
+/// `is_grouped` for a consumer that has the priority group of the settings.
 ///
 /// # Errors
 /// None that can happen: it is plain JSON.
 pub fn encode(
     streams: &Streams,
+    is_grouped: bool,
     frames: usize,
     bytes: usize,
     pin: Option<&str>,
@@ -46,9 +48,9 @@ pub fn encode(
         expires: Some(EXPIRES),
         max_bytes: bytes.max(1),
         idle_heartbeat: HEARTBEAT,
-        group: streams.group().map(str::to_owned),
-        min_pending: (settings.min_pending > 0).then_some(settings.min_pending),
-        priority: (settings.priority > 0).then_some(settings.priority),
+        group: streams.group().filter(|_| is_grouped).map(str::to_owned),
+        min_pending: (is_grouped && settings.min_pending > 0).then_some(settings.min_pending),
+        priority: (is_grouped && settings.priority > 0).then_some(settings.priority),
         ..BatchConfig::default()
     };
     serde_json::to_vec(&PullRequest { batch, pin })

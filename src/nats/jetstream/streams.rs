@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_nats::jetstream::consumer::Consumer;
 use async_nats::jetstream::consumer::pull::Config as ConsumerConfig;
-use async_nats::jetstream::consumer::{AckPolicy, Consumer, PriorityPolicy};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, RetentionPolicy, Stream, SubjectTransform,
@@ -14,24 +14,15 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{self, Context, ErrorCode};
 use humantime_serde::re::humantime::format_duration;
 use sferic_actors::frame::{Delivery, unix_ns};
-use sferic_settings::{GroupPolicy, Jetstream, given};
+use sferic_settings::{GroupPolicy, Jetstream};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::differences::{Otherwise, compare_consumer, compare_stream};
-use crate::nats::Connection;
+use crate::nats::{Connection, SessionInput};
 
 /// How long the outcomes stream keeps an outcome.
 const OUTCOMES_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Frames that may wait for their acknowledgement, those that wait for their next delivery included.
-const MAX_ACK_PENDING: i64 = 10_000;
-
-/// After this long without a request a pinned daemon is gone. Longer than a request lasts.
-const PINNED_FOR: Duration = Duration::from_secs(15);
-
-/// Group of the consumer of a partition.
-const ORDERED: &str = "ordered";
 
 /// How long the start waits for JetStream, and between two attempts.
 const START: Duration = Duration::from_secs(15);
@@ -47,8 +38,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Streams {
     connection: Connection,
-    settings: Jetstream,
-    prefix: String,
+    pub(super) settings: Jetstream,
+    pub(super) prefix: String,
+    pub(super) sessions: SessionInput,
     seen: Arc<Seen>,
 }
 
@@ -65,9 +57,14 @@ struct Seen {
 
 impl Streams {
     /// The streams of these settings.
-    pub fn new(connection: Connection, settings: &Jetstream, prefix: &str) -> Self {
+    pub fn new(connection: Connection, settings: &Jetstream, prefix: &str, sessions: SessionInput) -> Self {
         let (settings, prefix, seen) = (settings.clone(), prefix.to_owned(), Arc::default());
-        Self { connection, settings, prefix, seen }
+        Self { connection, settings, prefix, sessions, seen }
+    }
+
+    /// Where the frames of sessions come from.
+    pub fn sessions(&self) -> &SessionInput {
+        &self.sessions
     }
 
     /// Remembers a delivery.
@@ -182,73 +179,9 @@ impl Streams {
         Ok(())
     }
 
-    /// Names of the consumers on the frames, and the subjects that each delivers: one consumer, or one a
-    /// partition.
-    pub fn consumers(&self) -> Vec<(String, String)> {
-        let configs = self.consumer_configs().into_iter();
-        configs.map(|config| (config.durable_name.unwrap_or_default(), config.filter_subject)).collect()
-    }
-
-    /// Name of the priority group, where there is one.
-    pub fn group(&self) -> Option<&str> {
-        if self.settings.ordered { Some(ORDERED) } else { given(&self.settings.group) }
-    }
-
     /// Whether the server pins the consumer to one daemon.
     pub fn is_pinned(&self) -> bool {
         self.settings.ordered || self.group().is_some() && self.settings.group_policy == GroupPolicy::Pinned
-    }
-
-    /// Lets the consumer deliver to another daemon at once.
-    pub async fn unpin(&self, consumer: &str) {
-        let (stream, group) = (&self.settings.frames_stream, self.group().unwrap_or_default());
-        let unpinned = async {
-            let stream = self.context().get_stream_no_info(stream).await?;
-            stream.unpin_consumer(consumer, group).await?;
-            anyhow::Ok(())
-        };
-        if let Err(error) = unpinned.await {
-            tracing::debug!(
-                error = format!("{error:#}"),
-                consumer,
-                "not unpinned; others wait {PINNED_FOR:?}"
-            );
-        }
-    }
-
-    fn consumer_configs(&self) -> Vec<ConsumerConfig> {
-        let Jetstream { durable, ordered, partitions, group_policy, .. } = &self.settings;
-        let frames = format!("{}.frames", self.prefix);
-        let each = |name: String, filter_subject, max_ack_pending, priority_policy| ConsumerConfig {
-            durable_name: Some(name),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: self.settings.ack_wait,
-            // The daemon counts: past its own bound a frame still ends in an outcome.
-            max_deliver: -1,
-            filter_subject,
-            max_ack_pending,
-            priority_groups: self.group().into_iter().map(str::to_owned).collect(),
-            priority_timeout: match priority_policy {
-                PriorityPolicy::PinnedClient => PINNED_FOR,
-                _ => Duration::ZERO,
-            },
-            priority_policy,
-            ..ConsumerConfig::default()
-        };
-        if *ordered {
-            let one = |partition| {
-                let filter_subject = format!("{frames}.{partition}.>");
-                each(format!("{durable}-{partition}"), filter_subject, 1, PriorityPolicy::PinnedClient)
-            };
-            return (0..*partitions).map(one).collect();
-        }
-        let policy = match (self.group(), group_policy) {
-            (None, _) => PriorityPolicy::None,
-            (Some(_), GroupPolicy::Overflow) => PriorityPolicy::Overflow,
-            (Some(_), GroupPolicy::Prioritized) => PriorityPolicy::Prioritized,
-            (Some(_), GroupPolicy::Pinned) => PriorityPolicy::PinnedClient,
-        };
-        vec![each(durable.clone(), format!("{frames}.>"), MAX_ACK_PENDING, policy)]
     }
 
     /// What is there of streams and consumers, and what is otherwise than it has to be; makes nothing.

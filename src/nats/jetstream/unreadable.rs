@@ -161,7 +161,12 @@ impl Unreadable {
             .and_then(|()| if self.streams.is_pinned() { check_end(&headers) } else { Ok(()) });
         let Err(why) = checked else { return Ok(()) };
         let stream = &self.streams.settings().frames_stream;
-        let source = subject.get(self.skip..).unwrap_or_default();
+        let rest = subject.get(self.skip..).unwrap_or_default();
+        let is_session = self.consumer == self.streams.session_consumer();
+        let (session_id, source) = match rest.split_once('.').filter(|_| is_session) {
+            Some((session, source)) => (Some(session.replace(is_odd, "_")), source),
+            None => (None, rest),
+        };
         let is_frame = self
             .streams
             .consumers()
@@ -186,7 +191,7 @@ impl Unreadable {
         let failure = Failure::new(FailureCode::InvalidFrame, format!("the message cannot be read: {why}"));
         self.arrivals.push_back(Arrival {
             payload: Bytes::from(BASE64_STANDARD.decode(data)?),
-            envelope: Envelope { source, delivery: Some(delivery), ..Envelope::default() },
+            envelope: Envelope { source, session_id, delivery: Some(delivery), ..Envelope::default() },
             origin: Some(Arc::new(Removed {
                 streams: self.streams.clone(),
                 acks: self.acks.clone(),

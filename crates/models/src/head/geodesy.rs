@@ -1,6 +1,6 @@
 //! The WGS 84 ellipsoid.
 
-use geographiclib_rs::{DirectGeodesic, Geodesic};
+use geographiclib_rs::{DirectGeodesic, Geodesic, InverseGeodesic};
 use sferic_actors::outcome::Position;
 
 use super::super::output_section::LocalOrigin;
@@ -22,6 +22,15 @@ pub(super) fn displaced(origin: LocalOrigin, east: f64, north: f64) -> Position 
     Position { latitude, longitude: normalise_degrees(longitude) }
 }
 
+/// Metres east and north of `origin` at which `latitude`, `longitude` lies: the inverse of how positions in
+/// metres are read, by length and azimuth of the geodesic from the origin.
+pub fn from_origin(origin: LocalOrigin, latitude: f64, longitude: f64) -> [f64; 2] {
+    let (length, azimuth, _, _): (f64, f64, f64, f64) =
+        Geodesic::wgs84().inverse(origin.latitude, origin.longitude, latitude, longitude);
+    let (sin, cos) = azimuth.to_radians().sin_cos();
+    [length * sin, length * cos]
+}
+
 /// Metres in one degree of longitude and of latitude at `latitude` degrees: with the prime vertical's radius
 /// of curvature times the cosine of the latitude, and with the meridian's.
 pub(super) fn metres_per_degree(latitude: f64) -> [f64; 2] {
@@ -35,7 +44,6 @@ pub(super) fn metres_per_degree(latitude: f64) -> [f64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use geographiclib_rs::InverseGeodesic;
     use proptest::prelude::*;
 
     use super::*;

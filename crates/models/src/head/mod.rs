@@ -11,8 +11,9 @@ use std::sync::Arc;
 use classification::Classifier;
 pub use ellipse::{CONFIDENCE_INTERVAL, ellipse_scale};
 use failed::failed;
+pub use geodesy::from_origin;
 use localization::Localizer;
-use sferic_actors::outcome::{Answer, Failure, NamedTensor};
+use sferic_actors::outcome::{Answer, Failure, FailureCode, NamedTensor};
 use sferic_actors::tensor::Dtype;
 
 use super::output_section::OutputConfig;
@@ -29,7 +30,13 @@ pub struct Head {
 
 #[derive(Debug, Clone)]
 enum HeadKind {
-    Localization(Localizer),
+    Localization {
+        localizer: Localizer,
+        /// Place of the confidence among the outputs.
+        confidence_at: Option<usize>,
+        /// Place of the residual among the outputs, and its bound.
+        residual: Option<(usize, f64)>,
+    },
     Classification(Classifier),
     Tensors,
 }
@@ -65,15 +72,19 @@ impl Head {
                 uncertainty_units,
                 uncertainty_scale,
                 confidence,
+                residual,
                 calibration,
             } => {
                 let mut outputs = vec![named(position, vec![2]), named(uncertainty, vec![2, 3])];
                 outputs.extend(confidence.as_deref().map(|name| named(name, vec![1])));
+                outputs.extend(residual.as_ref().map(|residual| named(&residual.name, vec![1])));
+                let confidence_at = confidence.as_ref().map(|_| 2);
+                let residual = residual.as_ref().map(|residual| (outputs.len() - 1, residual.max));
                 let (units, scale, confidence_interval) =
                     (*uncertainty_units, *uncertainty_scale, CONFIDENCE_INTERVAL);
                 let calibration = calibration.clone().map(Arc::new);
                 let localizer = Localizer { origin: *origin, units, scale, confidence_interval, calibration };
-                (HeadKind::Localization(localizer), outputs)
+                (HeadKind::Localization { localizer, confidence_at, residual }, outputs)
             }
             OutputConfig::Classification { logits, activation, labels, top_k } => {
                 let reading = classification::reading(declared(logits)?, labels.len());
@@ -120,7 +131,7 @@ impl Head {
     /// The same head with another probability for its ellipses, above 0 and below 1.
     #[must_use]
     pub fn with_confidence_interval(mut self, confidence_interval: f64) -> Self {
-        if let HeadKind::Localization(localizer) = &mut self.kind {
+        if let HeadKind::Localization { localizer, .. } = &mut self.kind {
             localizer.confidence_interval = confidence_interval;
         }
         self
@@ -158,16 +169,20 @@ impl Head {
     /// # Errors
     /// `inference_failed` for a value that is no answer: not finite, or outside what it stands for.
     pub fn answer(&self, outputs: &[Output<'_>], frame: usize) -> Result<Answer, Failure> {
-        for (wanted, output) in self.outputs.iter().zip(outputs) {
+        self.check_residual(outputs, frame)?;
+        for (wanted, output) in self.measures().zip(outputs) {
             if let Some(index) = output.frame(frame).first_non_finite() {
                 return Err(failed(format!("output `{}` is not finite at element {index}", wanted.name)));
             }
         }
         let floats = |index: usize| outputs.get(index).map(|output| output.floats(frame));
         match &self.kind {
-            HeadKind::Localization(localizer) => localizer
-                .answer(floats(0).unwrap_or_default(), floats(1).unwrap_or_default(), floats(2))
-                .map(Answer::Localization),
+            HeadKind::Localization { localizer, confidence_at, .. } => {
+                let [position, uncertainty] = [0, 1].map(|at| floats(at).unwrap_or_default());
+                localizer
+                    .answer(position, uncertainty, confidence_at.and_then(floats))
+                    .map(Answer::Localization)
+            }
             HeadKind::Classification(classifier) => {
                 let values = outputs.first().map_or(Values::Floats(&[]), |output| output.frame(frame));
                 classifier
@@ -185,6 +200,28 @@ impl Head {
         }
     }
 
+    /// The outputs that an answer is made of: all but the residual, which is the last.
+    fn measures(&self) -> impl Iterator<Item = &Wanted> {
+        let residual = match &self.kind {
+            HeadKind::Localization { residual: Some((at, _)), .. } => *at,
+            _ => self.outputs.len(),
+        };
+        self.outputs.iter().take(residual)
+    }
+
+    /// Whether what the receivers measured agrees. NaN says that nobody can tell.
+    fn check_residual(&self, outputs: &[Output<'_>], frame: usize) -> Result<(), Failure> {
+        let HeadKind::Localization { residual: Some((at, max)), .. } = self.kind else { return Ok(()) };
+        let value = outputs.get(at).and_then(|output| output.floats(frame).first().copied());
+        match value.map(f64::from) {
+            Some(value) if value > max => {
+                let message = format!("what the receivers measured leaves a residual of {value}, over {max}");
+                Err(Failure::new(FailureCode::InconsistentMeasurements, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn of_first(&self, error: &str) -> String {
         let name = self.outputs.first().map(|wanted| &*wanted.name).unwrap_or_default();
         format!("output `{name}` {error}")
@@ -194,7 +231,7 @@ impl Head {
     /// answers.
     pub fn rebind(&self, answer: Answer) -> Option<Answer> {
         match (&self.kind, answer) {
-            (HeadKind::Localization(localizer), Answer::Localization(place)) => {
+            (HeadKind::Localization { localizer, .. }, Answer::Localization(place)) => {
                 localizer.could_have_said(&place).then_some(Answer::Localization(place))
             }
             (HeadKind::Classification(classifier), Answer::Classification(labels)) => {
@@ -207,7 +244,7 @@ impl Head {
                 };
                 self.outputs.iter().zip(tensors).map(own).collect::<Option<_>>().map(Answer::Tensors)
             }
-            (HeadKind::Localization(_) | HeadKind::Classification(_) | HeadKind::Tensors, _) => None,
+            (HeadKind::Localization { .. } | HeadKind::Classification(_) | HeadKind::Tensors, _) => None,
         }
     }
 }

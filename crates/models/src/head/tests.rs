@@ -20,6 +20,7 @@ fn localization(confidence: Option<&str>) -> OutputConfig {
         uncertainty_units: Units::Metres,
         uncertainty_scale: Scale::Linear,
         confidence: confidence.map(Into::into),
+        residual: None,
         calibration: None,
     }
 }

@@ -23,7 +23,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
 }
 
 fn inputs(first: Input, others: Vec<Input>) -> Inputs {
-    Inputs { first, others, is_raw: false }
+    Inputs { first, others, is_raw: false, left_out: Vec::new() }
 }
 
 /// The raw outputs, by name: type, shape and bytes.
@@ -130,7 +130,7 @@ fn raw_frames_are_checked_and_their_answers_rebound() {
     let content = |shape: &[usize], is_raw| {
         let data = vec![0; 4 * shape.iter().product::<usize>()].into();
         let tensor = InputTensor { name: "x".into(), dtype: Dtype::Float32, shape: shape.into(), data };
-        Content { samples: None, tensors: vec![tensor], is_raw }
+        Content { tensors: vec![tensor], is_raw, ..Content::default() }
     };
     assert_eq!(model.accepts(&content(&[1, 2, 8], true)), Ok(()));
     let failure = model.accepts(&content(&[2, 8], true)).expect_err("taken");

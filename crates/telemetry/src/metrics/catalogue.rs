@@ -92,6 +92,17 @@ catalogue! {
         "Queued items: frames for a feature worker (preprocess) and for a session (sessions), outcomes to \
          be published, traces (frames' spans) to be exported";
     QUEUE_LIMIT: Gauge "sferic.queue.limit" "{item}" ["queue"] "The most that may be queued";
+    // What waits to be answered together.
+    GATHER_SESSIONS: Gauge "sferic.gather.sessions" "{session}" [] "Open sessions of several receivers";
+    GATHER_SESSIONS_LIMIT: Gauge "sferic.gather.sessions.limit" "{session}" [] "gather.max_sessions";
+    GATHER_FRAMES: Gauge "sferic.gather.frames" "{frame}" [] "Frames that wait in them";
+    GATHER_PAYLOAD: Gauge "sferic.gather.payload" "By" []
+        "Bytes of the messages of these, and of sessions that are being answered";
+    GATHER_PAYLOAD_LIMIT: Gauge "sferic.gather.payload.limit" "By" [] "gather.max_bytes";
+    GATHER_CLOSED: Counter "sferic.gather.closed" "{session}" ["how"]
+        "Sessions that were closed: complete, or at the end of their window (window)";
+    GATHER_LEFT_OUT: Counter "sferic.gather.left_out" "{frame}" ["reason"]
+        "Frames whose receiver was left out of the answer, by reason";
     // The cache, and the tensors lent to frames.
     CACHE_LOOKUPS: Counter "sferic.cache.lookups" "{frame}" ["result"]
         "Lookups by result: hit, coalesced (waited for an equal frame that was being computed), or miss";

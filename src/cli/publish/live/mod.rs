@@ -242,11 +242,6 @@ impl Sender<'_> {
         frames: &mut (impl futures::Stream<Item = (usize, LiveFrame)> + Unpin),
         in_flight: &mut InFlight<'_>,
     ) -> anyhow::Result<()> {
-        let subjects: Vec<String> = self
-            .sources
-            .iter()
-            .map(|source| format!("{}.frames.{}", self.settings.nats.prefix, source.name))
-            .collect();
         loop {
             let next = tokio::select! {
                 biased;
@@ -254,9 +249,8 @@ impl Sender<'_> {
                 ended = in_flight.handle_answers() => return ended,
             };
             let Some((index, frame)) = next else { return Ok(()) };
-            let (Some(source), Some(subject)) = (self.sources.get(index), subjects.get(index)) else {
-                continue;
-            };
+            let Some(source) = self.sources.get(index) else { continue };
+            let subject = self.args.subject(&self.settings.nats.prefix, &source.name, frame.seq);
             in_flight.until(None).await?;
             while !self.connection.is_up_within(SOON).await {
                 anyhow::ensure!(!in_flight.sources_ended().load(Relaxed), "the connection to NATS was lost");
@@ -264,7 +258,7 @@ impl Sender<'_> {
             }
             let frame_id = Uuid::now_v7().to_string();
             let message = self.message(source, &frame, &frame_id).encode()?;
-            in_flight.send(subject.clone(), message.into()).await?;
+            in_flight.send(subject, message.into()).await?;
             if self.args.json && !self.args.wait {
                 let line = json!({"frame_id": frame_id, "source": source.name, "seq": frame.seq});
                 self.output.line(line).context("cannot write to standard output")?;
@@ -288,6 +282,7 @@ impl Sender<'_> {
             num_channels: 1,
             frequency: format.frequency,
             geolocation: self.args.position.as_ref(),
+            session_size: self.args.session_size,
             model: self.args.model.as_deref(),
             timeout_ms: self.args.timeout.map(|timeout| timeout.as_millis() as u64),
             cache_enabled: None,

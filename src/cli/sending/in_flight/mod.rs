@@ -48,8 +48,10 @@ type Observer<'a> = Box<dyn FnMut(u64, &Outcome) + Send + 'a>;
 pub struct InFlight<'a> {
     connection: &'a Connection,
     bounds: Bounds,
-    /// The subjects published to.
+    /// The first subject of each family that was published to.
     subjects: BTreeSet<String>,
+    /// What was published to, see [`family`].
+    families: BTreeSet<String>,
     /// What acknowledges frames; those that may be in a stream are requests.
     held: Held,
     /// Prefix of the subjects of answers; the number of the frame follows.
@@ -89,6 +91,7 @@ impl<'a> InFlight<'a> {
             connection,
             bounds,
             subjects: BTreeSet::new(),
+            families: BTreeSet::new(),
             held: Held::default(),
             inbox,
             answers,
@@ -143,7 +146,8 @@ impl<'a> InFlight<'a> {
     ) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let mut waited = Duration::ZERO;
-        if self.subjects.contains(&subject) {
+        let family = family(&subject);
+        if self.families.contains(&family) {
             self.acknowledged(MAX_UNACKNOWLEDGED - 1).await?;
             let as_request =
                 self.waiting.is_some() || self.bounds.is_live || !self.held.by_none.contains(&subject);
@@ -163,6 +167,7 @@ impl<'a> InFlight<'a> {
                 sleep_until(if is_live { again } else { again.min(began + patience) }).await;
                 waited = began.elapsed();
             }
+            self.families.insert(family);
             self.subjects.insert(subject);
         }
         self.counts.sent += 1;
@@ -327,7 +332,7 @@ impl<'a> InFlight<'a> {
             && let Some(subject) = self.held.unanswered.get(&number)
         {
             // The next frame of it waits for a subscriber, as the first one did.
-            self.subjects.remove(subject);
+            self.families.remove(&family(subject));
         }
         self.held.answered(number, acknowledged.is_some());
         if let Some(Err(reason)) = acknowledged {
@@ -369,5 +374,15 @@ impl<'a> InFlight<'a> {
         }
         let written = if self.json { self.output.line(outcome.json()) } else { self.output.line(&outcome) };
         written.context("cannot write to standard output")
+    }
+}
+
+/// The subject; of a source's frames in sessions the same one for all of them.
+fn family(subject: &str) -> String {
+    let parts =
+        subject.split_once(".sessions.").and_then(|(prefix, rest)| Some((prefix, rest.split_once('.')?)));
+    match parts {
+        Some((prefix, (_, source))) => format!("{prefix}.sessions.*.{source}"),
+        None => subject.to_owned(),
     }
 }

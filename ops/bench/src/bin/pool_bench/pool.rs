@@ -18,7 +18,7 @@ use sferic_actors::pipeline::{Config, Pipeline, Ports, SharedState};
 use sferic_actors::ports::{Arrival, LoadedModel, OutcomeSink};
 use sferic_actors::reply::{Responder, Unanswered};
 use sferic_actors::routing::{Generation, Models, Sender};
-use sferic_actors::{cache, queue, supervision};
+use sferic_actors::{cache, gather, queue, supervision};
 use sferic_bench::statistics::at;
 use sferic_onnx::{Model, runners};
 use sferic_samples::BufferPool;
@@ -101,6 +101,7 @@ impl Pool {
             workers: sessions,
             pool: queue::Config { sessions, ..queue::Config::default() },
             cache: cache::Config::default(),
+            gather: gather::Config::default(),
             supervision: supervision::Config::default(),
         };
         let pipeline = Pipeline::start(config, ports).await?;

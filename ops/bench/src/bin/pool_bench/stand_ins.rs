@@ -83,6 +83,7 @@ impl Decoder for Fixed {
             model: None,
             budget: self.budget,
             priority: Priority::Normal,
+            session_size: None,
             is_cacheable: false,
         })
     }

@@ -1,9 +1,12 @@
 //! A frame in work, carried through the pipeline by value and named by its state: [`RawFrame`] →
 //! [`PreparedFrame`] → outcome; either may wait for a session, as a [`WaitingFrame`].
 
-use std::sync::Arc;
+mod session;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use session::SessionParts;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -12,6 +15,7 @@ use crate::account::trail::{Run, Trail};
 use crate::breaker::CircuitPermit;
 use crate::cache::{CacheKey, CacheStore};
 use crate::frame::{Content, Priority};
+use crate::gather::SourceBook;
 use crate::outcome::{Answer, Failure, FailureCode, Prediction, ShedReason};
 use crate::ports::{FeatureWorker, LoadedModel};
 use crate::reply::{ExpiryListener, Flight, Member, Responder, deadline_exceeded, dropped};
@@ -36,6 +40,8 @@ pub struct Job {
     /// The permits of its bytes and of the frame. The frame's permit is held as long as the bytes are, even
     /// where the deadline has answered the frame already.
     permits: Option<(OwnedSemaphorePermit, Arc<FramePermit>)>,
+    /// Of a session: where it is noted who was left out.
+    book: Option<Arc<Mutex<SourceBook>>>,
 }
 
 /// A decoded frame: what it holds, and the [`Job`] that will be answered.
@@ -135,6 +141,7 @@ impl RawFrame {
         job.note(|trail| trail.features_begun = Some(begun));
         match extractor.extract(&*job.model, content) {
             Ok(inputs) => {
+                job.leave_out(&inputs.left_out);
                 let prepared_at = Instant::now();
                 job.note(|trail| {
                     trail.features_ended = Some(prepared_at);
@@ -215,6 +222,7 @@ impl Job {
             remember: None,
             circuit_permit: parts.routed.circuit_permit,
             permits: Some((parts.permit.bytes, parts.permit.frame)),
+            book: None,
         }
     }
 
@@ -238,8 +246,8 @@ impl Job {
         self.flight.priority()
     }
 
-    /// Records progress in the trail of the first frame that waits.
-    pub fn note(&self, what: impl FnOnce(&mut Trail)) {
+    /// Records progress in the trail of the first frame that waits, and in those of all frames of a session.
+    pub fn note(&self, what: impl Fn(&mut Trail)) {
         self.flight.note(what);
     }
 
@@ -325,16 +333,18 @@ impl Job {
     /// so a client that has its answer is not refused for its next frame.
     fn predict(&mut self, answer: &Arc<Answer>, batch_size: usize, cache_hit: bool) {
         self.permits = None;
+        let is_session = self.flight.is_session();
         let mut is_first = !cache_hit;
         for member in self.flight.finish() {
-            if !is_first {
+            if !is_first && !is_session {
                 // A frame that joined a flight was in the cache stage until now.
                 member
                     .responder
                     .note(|trail| trail.looked_up = trail.looked_up.or_else(|| Some(Instant::now())));
             }
             let (answer, model) = (Arc::clone(answer), Arc::clone(self.model.id()));
-            if member.responder.answer(Ok(Prediction { answer, model, batch_size, cache_hit: !is_first })) {
+            let cache_hit = !is_first && !is_session;
+            if member.responder.answer(Ok(Prediction { answer, model, batch_size, cache_hit })) {
                 is_first = false;
             }
         }

@@ -1,0 +1,84 @@
+//! Receivers that say what cannot be.
+
+use super::*;
+use crate::gather::config::KnownReceiver;
+
+/// Metres east of a place on the equator.
+fn east(metres: f64) -> Geolocation {
+    Geolocation::point(10.0 + metres / 111_319.5, 1e-9)
+}
+
+fn frame<'a>(source: &'a str, place: &'a Geolocation, arrival_ns: i64) -> Heard<'a> {
+    Heard {
+        source,
+        place: Some(place),
+        begun_ns: Some(1_000_000_000 + arrival_ns),
+        arrival_ns: Some(arrival_ns),
+        samples: 1000,
+        rate_hz: Some(1e3),
+    }
+}
+
+const ALL: Needs = Needs { place: true, arrival: true, datetime: true };
+
+fn reasons(heard: &[Heard<'_>], config: &Config) -> Vec<Option<LeftOutReason>> {
+    judge(heard, ALL, config, &mut SourceBook::default())
+        .iter()
+        .map(|seat| seat.as_ref().err().copied())
+        .collect()
+}
+
+#[test]
+fn an_arrival_beyond_the_distance_is_left_out_and_counted() {
+    let places = [0.0, 3000.0, 6000.0, 9000.0].map(east);
+    let mut heard: Vec<_> =
+        ["a", "b", "c", "d"].iter().zip(&places).map(|(source, place)| frame(source, place, 0)).collect();
+    heard[1].arrival_ns = Some(9_900);
+    let config = Config::default();
+    assert_eq!(reasons(&heard, &config), [None; 4], "3 km are 10 µs");
+    heard[1].arrival_ns = Some(21_000);
+    let mut book = SourceBook::default();
+    let seats = judge(&heard, ALL, &config, &mut book);
+    let expected = Err(LeftOutReason::ArrivalImplausible);
+    assert!(seats[1] == expected && seats.iter().filter(|seat| seat.is_err()).count() == 1, "{seats:?}");
+    let record = book.record("b");
+    assert_eq!((record.frames, record.left_out[&LeftOutReason::ArrivalImplausible]), (1, 1));
+    // Its configured delay explains it.
+    let known = KnownReceiver { place: None, delay_ns: 20_000, sigma: None, moving: true };
+    let config = Config { receivers: [("b".to_owned(), known)].into(), ..config };
+    assert_eq!(reasons(&heard, &config), [None; 4]);
+}
+
+#[test]
+fn of_two_that_contradict_each_other_nobody_knows_who_is_wrong() {
+    let places = [0.0, 3000.0].map(east);
+    let heard = [frame("a", &places[0], 0), frame("b", &places[1], 50_000)];
+    assert_eq!(reasons(&heard, &Config::default()), [Some(LeftOutReason::ArrivalImplausible); 2]);
+    // 3 sigma of 20 µs each.
+    let known = KnownReceiver { place: None, delay_ns: 0, sigma: Some(20e-6), moving: true };
+    let receivers = ["a", "b"].map(|source| (source.to_owned(), known.clone())).into();
+    assert_eq!(reasons(&heard, &Config { receivers, ..Config::default() }), [None; 2]);
+}
+
+#[test]
+fn samples_of_another_time_or_rate_are_left_out() {
+    let places = [0.0, 3000.0, 6000.0].map(east);
+    let mut heard: Vec<_> =
+        ["a", "b", "c"].iter().zip(&places).map(|(source, place)| frame(source, place, 0)).collect();
+    heard[2].begun_ns = heard[2].begun_ns.map(|ns| ns + 400_000_000);
+    assert_eq!(reasons(&heard, &Config::default()), [None; 3], "0.6 of a second is shared");
+    heard[2].begun_ns = heard[2].begun_ns.map(|ns| ns + 200_000_000);
+    assert_eq!(reasons(&heard, &Config::default()), [None, None, Some(LeftOutReason::NoOverlap)]);
+    heard[2].begun_ns = heard[0].begun_ns;
+    heard[2].rate_hz = Some(1001.1);
+    assert_eq!(reasons(&heard, &Config::default()), [None, None, Some(LeftOutReason::OtherRate)]);
+    heard[2].rate_hz = Some(1000.9);
+    assert_eq!(reasons(&heard, &Config::default()), [None; 3]);
+}
+
+#[test]
+fn receivers_at_one_place_count_once() {
+    let places = [0.0, 9.0, 11.0, 500.0].map(east);
+    assert_eq!(distinct(places.iter().map(Some)), 3, "11 m from the first");
+    assert_eq!(distinct([None, Some(&places[0]), None].into_iter()), 3, "of unknown places each counts");
+}

@@ -1,0 +1,18 @@
+//! Sessions: the frames of one emission from several receivers, answered together.
+
+mod book;
+mod config;
+mod consistency;
+mod core;
+mod failures;
+mod gathering;
+mod judge;
+mod place;
+mod rules;
+
+pub use book::{SourceBook, SourceRecord};
+pub use config::{Config, KnownReceiver};
+pub use consistency::{Arrival, inconsistent};
+pub use gathering::{GatherStats, Gathering, Joining};
+pub use place::distance;
+pub use rules::{GatherRules, MAX_RECEIVERS, Needs, Receivers};
