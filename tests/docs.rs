@@ -296,7 +296,8 @@ async fn control_answers_have_the_documented_keys() {
         documented.iter().flat_map(|names| names.split("`, `")).filter(|name| !name.starts_with("sferic."));
     let frames = ["frames", "predictions", "failures", "truth"].map(|kind| format!("iq.{kind}.<source>"));
     let service = ["PING", "INFO", "STATS"].map(|verb| format!("$SRV.{verb}"));
-    let expected = frames.into_iter().chain(["iq.batch".to_owned()]).chain(service).collect();
+    let others_of_ours = ["iq.batch", "iq.sessions.<session>.<source>"].map(str::to_owned);
+    let expected = frames.into_iter().chain(others_of_ours).chain(service).collect();
     assert_documented("## Subjects", &expected, &others.map(str::to_owned).collect());
     for name in keys(&world.statistics().await) {
         assert!(page.contains(&format!("`{name}`")), "`{name}` of $SRV.STATS is not in the page");

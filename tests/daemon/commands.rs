@@ -245,8 +245,10 @@ async fn wrong_usage_and_configuration_exit_with_2_and_say_what_is_valid() {
     let (code, _, err) = output(short.env("SFERIC__JETSTREAM__DUPLICATE_WINDOW", "6m")).await;
     let sum = "must be at least max_deliver × (ack_wait + 30s) + outage = 5 × (30s + 30s) + 2m = 7m";
     assert!(code == 2 && err.contains(sum), "{err}");
-    let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__GATHER__MAX_SESSIONS", "5")).await;
-    assert!(code == 0 && err.contains("\n`gather.max_sessions` is set, but does nothing yet\n"), "{err}");
+    let (code, _, err) =
+        output(sferic(&["config", "check"]).env("SFERIC__TELEMETRY__TRACES_PER_SECOND", "5")).await;
+    let said = "\n`telemetry.traces_per_second` is set, but does nothing yet\n";
+    assert!(code == 0 && err.contains(said), "{err}");
     let (code, _, err) = output(sferic(&["config", "check"]).env("SFERIC__POOL__SESSIONS", "1e3")).await;
     assert!(code == 2 && err.contains("`pool.sessions` is 1e3,"), "{err}");
 }

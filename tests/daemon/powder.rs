@@ -30,7 +30,7 @@ fn folder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/loc/powder");
     let is_there = folder.join("fixes.jsonl").is_file();
     if !is_there {
-        sferic_tools::skip(format!("{} is not there", folder.display()));
+        sferic_tools::not_run(format!("{} is not there", folder.display()));
     }
     is_there.then_some(folder)
 }

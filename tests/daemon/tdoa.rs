@@ -18,7 +18,7 @@ fn recordings() -> Option<Vec<PathBuf>> {
     let paths = names.map(|name| folder.join(format!("20200813T065220Z_77500_{name}.sigmf-meta")));
     let are_there = paths.iter().all(|path| path.is_file());
     if !are_there {
-        sferic_tools::skip(format!("{} is not there", folder.display()));
+        sferic_tools::not_run(format!("{} is not there", folder.display()));
     }
     are_there.then(|| paths.into())
 }
@@ -130,4 +130,24 @@ async fn a_clock_that_is_off_is_named_and_left_out() {
     let sources: serde_json::Value = serde_json::from_slice(&sources.payload).unwrap();
     let third = sources["sources"].as_array().unwrap().iter().find(|of| of["source"] == "rx3").unwrap();
     assert_eq!(third["left_out"], serde_json::json!({"inconsistent": 1}), "{sources}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_plays_sessions_of_several_receivers() {
+    if !tools_are_there() {
+        return;
+    }
+    let mut command = sferic(&["demo", "--receivers", "--frames", "4", "--json", "--seed", "3"]);
+    let (code, out, err) = output(&mut command).await;
+    assert_eq!(code, 0, "{err}");
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sessions: Vec<_> = lines.iter().filter(|line| line["session"].is_u64()).collect();
+    assert_eq!(sessions.len(), 4, "{out}");
+    let first = &sessions[0]["outcome"]["session"];
+    assert_eq!((first["used"].as_array().unwrap().len(), &first["size"]), (5, &5.into()), "{out}");
+    // Every third of the simulated ones has a receiver that does not know where it is.
+    let left_out = &sessions[2]["outcome"]["session"]["left_out"];
+    assert_eq!(left_out, &serde_json::json!([{"source": "sim1", "reason": "no_place"}]), "{out}");
+    assert!(sessions.iter().all(|line| line["miss"]["error_m"].as_f64().unwrap() < 50_000.0), "{out}");
+    assert!(lines.last().unwrap()["accuracy"]["predictions"].as_u64().unwrap() >= 2, "{out}");
 }

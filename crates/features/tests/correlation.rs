@@ -1,6 +1,8 @@
 //! Correlations against NumPy: `golden/make_correlation.py` writes the cases, with
 //! `ops/train/correlation.py` as the definition.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 use serde::Deserialize;
 use sferic_features::{CorrelationConfig, Correlator, Stream, Weighting};
 use sferic_samples::{Datatype, Samples};

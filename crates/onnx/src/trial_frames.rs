@@ -1,5 +1,6 @@
 //! The frames that a bundle is tried and warmed with.
 
+use sferic_features::Kind;
 use sferic_models::{Dtype, GatheredInput, GatheredKind, Input, Inputs, ModelInput, ModelInputSource, width};
 
 use super::run_inputs::{RunData, RunInput};
@@ -82,9 +83,11 @@ impl TrialInput {
     }
 }
 
-/// Noise as a gathered input may have it: all receivers are there, within 10 km, and hear something.
+/// Noise as a gathered input may have it: all receivers are there, within 10 km, and hear something, at
+/// levels of -90 to -60 dB.
 fn gathered(input: &GatheredInput, noise: f32) -> f32 {
     match &input.kind {
+        GatheredKind::Computed(features, _) if features.kind == Kind::Power => 30.0 * noise - 75.0,
         GatheredKind::Computed(..) => noise,
         GatheredKind::Given(_) | GatheredKind::Correlation(_) => noise + 0.5,
         GatheredKind::Mask => 1.0,

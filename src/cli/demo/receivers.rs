@@ -94,7 +94,7 @@ pub(super) async fn play(
             "session", "model", "used", "left out", "off by", "holds"
         ))?;
     }
-    let emission = |index: u64| match measured.get(index as usize / 2).filter(|_| index % 2 == 1) {
+    let emission = |index: u64| match spread(&measured, index).filter(|_| index % 2 == 1) {
         Some(emission) => levels(emission),
         None => simulated(seed, index),
     };
@@ -127,6 +127,12 @@ pub(super) async fn play(
         })?;
     }
     Ok(answered == sessions)
+}
+
+/// One of them, far from the one before: rows that follow each other are of one walk.
+fn spread(measured: &[Emission], index: u64) -> Option<&Emission> {
+    let at = (index / 2).wrapping_mul(137) % (measured.len() as u64).max(1);
+    measured.get(at as usize)
 }
 
 /// Sends the frames of a session; returns the outcome of the first one, which is that of all.
@@ -183,7 +189,7 @@ fn line(index: u64, emission: &Emission, outcome: &Outcome, miss: Option<Miss>, 
     format!("{index:>7}  {model:<6} {used:>4} {out:<24} {:>7.0} m  {holds:<6}", miss.error_m)
 }
 
-/// Five receivers at other places each time, and an emitter among them that sends something like noise.
+/// Five receivers, and an emitter among them that sends something like noise from another place each time.
 /// Every third session one receiver does not know where it is.
 fn simulated(seed: u64, index: u64) -> Emission {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -193,6 +199,8 @@ fn simulated(seed: u64, index: u64) -> Emission {
             Geodesic::wgs84().direct(CENTRE.latitude, CENTRE.longitude, azimuth, reach * share.sqrt());
         GeoPoint { latitude, longitude }
     };
+    // They stand where they stand, whatever is sent.
+    let mut standing = Xoshiro256PlusPlus::seed_from_u64(seed);
     let truth = place(&mut random, 0.8 * REACH_M);
     let tones: Vec<(f64, Complex64)> = (0..TONES)
         .map(|_| {
@@ -205,7 +213,7 @@ fn simulated(seed: u64, index: u64) -> Emission {
     let timing = Normal::new(0.0, TIMING_S).ok();
     let heard = (0..5)
         .map(|n| {
-            let at = place(&mut random, REACH_M);
+            let at = place(&mut standing, REACH_M);
             let metres: f64 =
                 Geodesic::wgs84().inverse(at.latitude, at.longitude, truth.latitude, truth.longitude);
             let error = timing.map_or(0.0, |timing| timing.sample(&mut random));

@@ -64,7 +64,7 @@ fn the_shipped_models_load() {
     let catalog = Catalog::load(&repository, &runtime, &Options::default()).expect("readable");
     assert_eq!(catalog.refused(), []);
     let names: Vec<_> = catalog.models().iter().map(|model| model.id().to_string()).collect();
-    assert_eq!(names, ["localization@1", "modulation@1"]);
+    assert_eq!(names, ["localization@1", "modulation@1", "rss@1", "tdoa@1"]);
     assert!(catalog.models().iter().all(|model| !model.batch_variant()));
 }
 

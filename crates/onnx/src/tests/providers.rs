@@ -40,8 +40,10 @@ fn openvino_runs_the_shipped_models_as_the_cpu_does() {
     assert_eq!(usable(&runtime, Openvino), Ok(()));
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/models");
     let with = Catalog::load(&repository, &runtime, &on(&[Cuda, Openvino, Cpu])).expect("readable");
-    assert_eq!((with.refused().len(), with.models().len()), (0, 2), "{:?}", with.refused());
-    for model in with.models() {
+    assert_eq!((with.refused().len(), with.models().len()), (0, 4), "{:?}", with.refused());
+    // Where a provider's answers differ from the CPU's, that runs the model: a solver amplifies rounding.
+    let learned = |name: &str| ["localization", "modulation"].contains(&name);
+    for model in with.models().iter().filter(|model| learned(&model.id().name)) {
         assert_eq!(model.providers(), [Openvino]);
         let dispatch = model.dispatch().expect("no profile");
         eprintln!("{}: {dispatch}; {:?}", model.id(), model.costs());
