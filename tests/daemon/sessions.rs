@@ -282,6 +282,31 @@ async fn samples_of_two_receivers_are_correlated_by_their_datetimes() {
     assert!(outcomes.next(1).await["c"]["message"].as_str().unwrap().contains("`datetime`"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fifth_of_the_members_comes_late_and_the_others_are_answered_in_time() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::start(&["gathered"], &[]).await;
+    let mut outcomes = Outcomes::of(&world).await;
+    let begun = Instant::now();
+    for session in 0..20 {
+        for source in ["a", "b", "c", "d"] {
+            let frame = level(&format!("{session}{source}"), 1.0);
+            send(&world, &format!("iq.sessions.{session}.{source}"), &frame).await;
+        }
+    }
+    let answers = outcomes.next(80).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(answers.values().all(|answer| answer["session"]["size"] == 4), "{answers:?}");
+    for session in 0..20 {
+        send(&world, &format!("iq.sessions.{session}.e"), &level(&format!("{session}e"), 1.0)).await;
+    }
+    assert!(outcomes.next(20).await.values().all(|late| late["code"] == "late"));
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.predictions, ledger.failures, ledger.lost), (80, 20, 0));
+}
+
 /// Waits until so many daemons answer, each of them ready.
 async fn all_ready(world: &World, daemons: usize) {
     let ready = async || {
