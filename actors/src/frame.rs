@@ -222,6 +222,10 @@ pub struct Slot {
     pub place: Option<Geolocation>,
     /// Standard deviation of its receiver's times, seconds, where that is configured.
     pub sigma: Option<f64>,
+    /// What was taken off its times because its clock is known to be late, seconds.
+    pub clock_s: f64,
+    /// Seconds from the emitter to it, where the emitter's place is known.
+    pub expected_s: Option<f64>,
 }
 
 impl Content {

@@ -126,6 +126,19 @@ pub struct Inputs {
     pub is_raw: bool,
     /// Frames of the session that turned out to be of no use.
     pub left_out: Vec<LeftOut>,
+    /// What an emitter of known place says of clocks.
+    pub clocks: Vec<ClockError>,
+}
+
+/// How late a receiver's clock was against the others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClockError {
+    /// The receiver.
+    pub source: String,
+    /// When, nanoseconds since 1970.
+    pub at_ns: i64,
+    /// Seconds.
+    pub late_s: f64,
 }
 
 impl fmt::Debug for InputTensor {
@@ -162,7 +175,13 @@ impl Inputs {
 /// The only input of a model.
 impl From<Tensor> for Inputs {
     fn from(tensor: Tensor) -> Self {
-        Self { first: Input::Computed(tensor), others: Vec::new(), is_raw: false, left_out: Vec::new() }
+        Self {
+            first: Input::Computed(tensor),
+            others: Vec::new(),
+            is_raw: false,
+            left_out: Vec::new(),
+            clocks: Vec::new(),
+        }
     }
 }
 
@@ -181,7 +200,13 @@ mod tests {
 
     #[test]
     fn only_equal_shapes_of_equal_wishes_share_a_run() {
-        let inputs = |first, others, is_raw| Inputs { first, others, is_raw, left_out: Vec::new() };
+        let inputs = |first, others, is_raw| Inputs {
+            first,
+            others,
+            is_raw,
+            left_out: Vec::new(),
+            clocks: Vec::new(),
+        };
         let both = || inputs(computed(3), vec![given(&[2])], false);
         assert!(both().can_share_run(&both()) && both().iter().len() == 2);
         for other in [

@@ -4,7 +4,7 @@ use sferic_actors::pipeline::Config;
 use sferic_actors::{breaker, cache, gather, queue};
 use sferic_canary::Limits;
 use sferic_samples::Geolocation;
-use sferic_settings::{Canary, Gather, Mode, Receiver, ReceiverPosition, Settings, WhenFull};
+use sferic_settings::{Canary, Gather, Mode, Receiver, ReceiverPosition, Reference, Settings, WhenFull};
 use sferic_telemetry::{ExportOptions, TraceOptions};
 
 /// The configuration of the pipeline.
@@ -40,11 +40,17 @@ pub fn pipeline_config(settings: &Settings) -> anyhow::Result<Config> {
 }
 
 fn gather_config(settings: &Settings) -> anyhow::Result<gather::Config> {
+    let place = |ReceiverPosition { latitude, longitude, altitude }: ReceiverPosition| {
+        let coordinates = [longitude, latitude].into_iter().chain(altitude).collect();
+        Geolocation::Point { coordinates }
+    };
+    let reference = |reference: &Reference| gather::Reference {
+        place: place(reference.position),
+        frequency_hz: reference.frequency,
+        tolerance_hz: reference.tolerance,
+    };
     let known = |receiver: &Receiver| {
-        let place = receiver.position.map(|ReceiverPosition { latitude, longitude, altitude }| {
-            let coordinates = [longitude, latitude].into_iter().chain(altitude).collect();
-            Geolocation::Point { coordinates }
-        });
+        let place = receiver.position.map(place);
         let delay_ns = i64::try_from(receiver.delay.as_nanos()).unwrap_or(i64::MAX);
         let known = gather::KnownReceiver { place, delay_ns, sigma: receiver.sigma, moving: receiver.moving };
         (receiver.source.clone(), known)
@@ -56,6 +62,7 @@ fn gather_config(settings: &Settings) -> anyhow::Result<gather::Config> {
         remember,
         max_speed,
         receivers: settings.receivers.iter().map(known).collect(),
+        references: settings.references.iter().map(reference).collect(),
     })
 }
 

@@ -7,6 +7,7 @@ use futures::{StreamExt, stream};
 use sferic_actors::ports::FrameSource;
 use sferic_actors::task::Task;
 use sferic_settings::Settings;
+use tokio::sync::watch;
 
 use crate::batch::Batches;
 use crate::ingress::{self, Closing, Ingress};
@@ -35,6 +36,7 @@ impl Direct {
         instance: &str,
         source: FrameSource,
         frames: &mut Frames,
+        gathers: watch::Receiver<bool>,
     ) -> (FrameSource, Self) {
         let (nats, limits) = (&settings.nats, &settings.limits);
         let answer_within = limits.max_timeout + PUBLICATIONS * nats.publish_timeout + GRACE;
@@ -42,7 +44,8 @@ impl Direct {
         // Half of the frames that may be there, so that a batch leaves room for others.
         let share = limits.in_flight_frames as f64 * limits.per_source_share / 2.0;
         let first = 2 * settings.pool.sessions;
-        let batches = Arc::new(Batches::new(first, share as usize, limits.timeout, limits.max_timeout));
+        let (budget, patience) = (limits.timeout, limits.max_timeout);
+        let batches = Arc::new(Batches::new(first, share as usize, budget, patience, gathers));
         let service = BatchService {
             connection: connection.clone(),
             prefix: nats.prefix.clone(),

@@ -56,6 +56,14 @@ fn source_of(source: &str, record: &SourceRecord) -> Value {
         "left_out": left_out,
         "geolocation": record.place,
         "datetime": datetime.map(|time| format!("{time:.9}")),
+        "level_db": record.level_db,
+        "clock": record.clock.map(|clock| json!({
+            "offset_s": clock.offset_s,
+            "drift": clock.drift,
+            "residual_s": clock.residual_s,
+            "observations": clock.observations,
+            "jumps": clock.jumps,
+        })),
     })
 }
 

@@ -64,7 +64,7 @@ impl FeatureWorker for ModelExtractor {
         });
         let first = inputs.next().ok_or_else(lacks)??;
         let others = inputs.collect::<Result<_, _>>()?;
-        Ok(Inputs { first, others, is_raw, left_out: Vec::new() })
+        Ok(Inputs { first, others, is_raw, left_out: Vec::new(), clocks: Vec::new() })
     }
 }
 
@@ -120,7 +120,8 @@ impl ModelExtractor {
         let first = inputs.next().ok_or_else(|| Failure::new(FailureCode::Internal, "no inputs"))?;
         let first = one(first)?;
         let others = inputs.map(one).collect::<Result<_, _>>()?;
-        Ok(Inputs { first, others, is_raw: false, left_out: session.left_out() })
+        let (left_out, clocks) = session.found();
+        Ok(Inputs { first, others, is_raw: false, left_out, clocks })
     }
 }
 

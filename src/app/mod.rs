@@ -22,7 +22,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use configs::{breaker_config, canary_limits, export_options, pipeline_config, trace_options};
 use control::Control;
 pub use decoder::FrameDecoder;
@@ -51,7 +50,7 @@ use crate::http;
 use crate::model_state::Keeper;
 use crate::models::{ModelService, Sources, watch};
 use crate::nats::{self, Connection, Frames, Health, HealthStatus, Peers, Probe, Service};
-use crate::recorder::{Choice, Recorder, Tapped, keep_messages};
+use crate::recorder::{self, Recorder, Tapped, keep_messages};
 use crate::shared_cache;
 use crate::usage::UsageMeter;
 
@@ -134,8 +133,9 @@ impl App {
         };
         let sink = Judged::new(sink, Arc::clone(&canaries));
         let instance = uuid::Uuid::now_v7().to_string();
-        let (mut source, direct) = Direct::open(settings, &connection, &instance, source, &mut frames);
-        let recorder = recorder(settings)?;
+        let (mut source, direct) =
+            Direct::open(settings, &connection, &instance, source, &mut frames, sessions.gathers.clone());
+        let recorder = recorder::open(&settings.record)?;
         let mut sink: Arc<dyn OutcomeSink> = sink;
         if http.is_some() {
             source = show_frames(source, Arc::clone(&events));
@@ -331,6 +331,10 @@ impl App {
         self.frames.stop(self.bound).await;
         self.direct.close(self.bound).await;
         let shared_state = Arc::clone(self.pipeline.shared_state());
+        if self.streams.is_some() {
+            // Their streams deliver them again, together with those that are still to come.
+            shared_state.gathering.close();
+        }
         self.pipeline.shut_down(self.bound).await;
         if let Some(streams) = &self.streams {
             streams.flush(self.bound).await;
@@ -375,20 +379,6 @@ impl App {
             "stopped"
         );
     }
-}
-
-/// What records frames, where that is wanted.
-fn recorder(settings: &Settings) -> anyhow::Result<Option<Arc<Recorder>>> {
-    let record = &settings.record;
-    if record.folder.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    let source = given(&record.source).map(str::to_owned);
-    let choice = Choice { rule: record.rule, source, model: given(&record.model).map(str::to_owned) };
-    let recorder = Recorder::start(&record.folder, record.max_bytes, choice).context("`record.folder`")?;
-    let folder = record.folder.display();
-    tracing::info!(%folder, rule = %record.rule, "recording frames with their outcomes");
-    Ok(Some(Arc::new(recorder)))
 }
 
 async fn sweep(buffers: BufferPool, ttl: Duration) {

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use sferic_actors::frame::{Content, Slot};
-use sferic_actors::gather::{Arrival, inconsistent};
+use sferic_actors::gather::{Arrival, inconsistent, less_median};
 use sferic_actors::outcome::{Failure, FailureCode, LeftOut, LeftOutReason};
-use sferic_actors::tensor::{Dtype, Input, InputTensor};
+use sferic_actors::tensor::{ClockError, Dtype, Input, InputTensor};
 use sferic_features::{CorrelationConfig, Correlations, NoOverlap, Stream};
 use sferic_models::{GatheredInput, GatheredKind, LocalOrigin, check_range, frame_failure, from_origin};
 use sferic_samples::{Geolocation, Samples};
@@ -16,18 +16,19 @@ pub struct SessionInputs<'a> {
     origin: Option<LocalOrigin>,
     correlations: Option<Correlations>,
     left_out: Vec<LeftOut>,
+    clocks: Vec<ClockError>,
 }
 
 impl<'a> SessionInputs<'a> {
     /// For these frames. `origin` is that of the model's metres.
     pub fn new(slots: &'a [Option<Slot>], origin: Option<LocalOrigin>) -> Self {
         let slots = slots.iter().map(Option::as_ref).collect();
-        Self { slots, origin, correlations: None, left_out: Vec::new() }
+        Self { slots, origin, correlations: None, left_out: Vec::new(), clocks: Vec::new() }
     }
 
-    /// Frames that turned out to be of no use.
-    pub fn left_out(self) -> Vec<LeftOut> {
-        self.left_out
+    /// Frames that turned out to be of no use, and what an emitter of known place says of clocks.
+    pub fn found(self) -> (Vec<LeftOut>, Vec<ClockError>) {
+        (self.left_out, self.clocks)
     }
 
     /// Correlates the samples, and leaves out a receiver whose time does not fit that of the others.
@@ -44,7 +45,9 @@ impl<'a> SessionInputs<'a> {
         let too_short = |error| Failure::new(FailureCode::NotEnoughSamples, format!("{error}"));
         let mut correlations = correlate(&streams).map_err(too_short)?;
         let there: Vec<usize> = (0..self.slots.len()).filter(|&slot| self.slots[slot].is_some()).collect();
-        let wrong = self.arrivals_of(&correlations, config, &there).and_then(|of| inconsistent(&of));
+        let arrivals = self.arrivals_of(&correlations, config, &there);
+        self.clocks = arrivals.as_ref().map(|of| self.clock_errors(of, &there)).unwrap_or_default();
+        let wrong = arrivals.and_then(|of| inconsistent(&of));
         if let Some(slot) = wrong.map(|at| there[at])
             && let Some(out) = self.slots[slot].take()
         {
@@ -90,6 +93,20 @@ impl<'a> SessionInputs<'a> {
             Some(Arrival { place, time: times[slot], sigma })
         };
         there.iter().map(arrival).collect()
+    }
+
+    /// How late each clock was, where the emitter's place is known.
+    fn clock_errors(&self, arrivals: &[Arrival], there: &[usize]) -> Vec<ClockError> {
+        let late = |(arrival, &slot): (&Arrival, &usize)| {
+            let of = self.slots[slot]?;
+            Some((of, arrival.time + of.clock_s - of.expected_s?))
+        };
+        let late: Vec<(&Slot, f64)> = arrivals.iter().zip(there).filter_map(late).collect();
+        let error = |(of, late_s): (&Slot, f64)| {
+            let at_ns = of.content.begun_ns.unwrap_or_default();
+            ClockError { source: of.source.clone(), at_ns, late_s }
+        };
+        less_median(late).into_iter().map(error).collect()
     }
 
     /// One input. `features` computes those of one frame into its part.
@@ -198,7 +215,7 @@ mod tests {
     const ORIGIN: LocalOrigin = LocalOrigin { latitude: 45.0, longitude: 7.6 };
 
     fn slot(content: Content, place: Option<Geolocation>) -> Option<Slot> {
-        Some(Slot { source: "rx".into(), content, place, sigma: None })
+        Some(Slot { source: "rx".into(), content, place, sigma: None, clock_s: 0.0, expected_s: None })
     }
 
     #[test]

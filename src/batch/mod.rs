@@ -10,7 +10,7 @@ use sferic_actors::frame::{Encoding, TraceHeaders};
 use sferic_actors::outcome::{Failure, FailureCode, ShedReason};
 use sferic_actors::task::{LARGE, blocking_if};
 use sferic_wire::{self as wire, BatchReply, FrameInBatch, MAX_BATCH};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::concurrency::{ConcurrencyLimit, Ended};
@@ -29,6 +29,8 @@ pub struct Batches {
     turn: Queue,
     slow: Duration,
     patience: Duration,
+    /// Whether a model in service gathers.
+    gathers: watch::Receiver<bool>,
 }
 
 /// A batch as it came.
@@ -61,14 +63,21 @@ struct Common<'a> {
 
 impl Batches {
     /// At most `most` frames at once; fewer where they take more than a quarter of `budget`. A frame waits
-    /// for its turn for `patience`.
-    pub fn new(first: usize, most: usize, budget: Duration, patience: Duration) -> Self {
+    /// for its turn for `patience`; while a model `gathers`, one of a session does not.
+    pub fn new(
+        first: usize,
+        most: usize,
+        budget: Duration,
+        patience: Duration,
+        gathers: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             running: Semaphore::new(MAX_RUNNING),
             limit: ConcurrencyLimit::starting_at(first, first, most),
             turn: Queue::default(),
             slow: budget / 4,
             patience,
+            gathers,
         }
     }
 
@@ -118,6 +127,8 @@ impl Batches {
         };
         let answered = match common.refused() {
             Some(refused) => common.entry.ask(frame(Some(refused))).await,
+            // It waits for the others of its session, which may come behind it.
+            None if self.is_gathered(&frame(None)) => common.entry.ask(frame(None)).await,
             None => self.in_turn(common.entry, &common.queue, || frame(common.refused())).await,
         };
         if let Err(failure) = &answered.result
@@ -126,6 +137,11 @@ impl Batches {
             common.refuse(index, failure);
         }
         answered
+    }
+
+    /// Whether a frame may be one of a session that a model gathers.
+    fn is_gathered(&self, frame: &Frame) -> bool {
+        *self.gathers.borrow() && wire::salvage(&frame.payload, frame.encoding).session_id.is_some()
     }
 
     /// Puts frames in as those of a batch, each once it is its turn, and waits for their outcomes.

@@ -13,6 +13,11 @@ fn request(body: &str) -> BatchRequest {
     }
 }
 
+fn batches(first: usize) -> Batches {
+    let gathers = watch::Sender::new(false).subscribe();
+    Batches::new(first, 64, Duration::from_secs(1), Duration::from_secs(60), gathers)
+}
+
 /// Runs a batch in a pipeline that drops every frame, so that each fails; gives the arrivals and the answer.
 async fn run(batches: &Batches, body: &str) -> (Vec<(String, Option<Failure>)>, serde_json::Value) {
     let (ingress, mut source, _closing) = ingress::open("i".to_owned(), Duration::from_secs(60));
@@ -30,8 +35,7 @@ async fn run(batches: &Batches, body: &str) -> (Vec<(String, Option<Failure>)>, 
 #[tokio::test(start_paused = true)]
 async fn every_frame_is_put_in_with_its_source_and_the_answer_has_all_of_them() {
     let body = r#"{"samples": [{"source": "a.b"}, {"source": "a b"}, {}, 3]}"#;
-    let (seen, answer) =
-        run(&Batches::new(4, 64, Duration::from_secs(1), Duration::from_secs(60)), body).await;
+    let (seen, answer) = run(&batches(4), body).await;
     let sources: Vec<_> = seen.iter().map(|(source, _)| source.as_str()).collect();
     assert_eq!(sources, ["a.b", "batch", "batch", "batch"]);
     assert!(seen.iter().all(|(_, refused)| refused.is_none()));
@@ -46,7 +50,7 @@ async fn every_frame_is_put_in_with_its_source_and_the_answer_has_all_of_them() 
 async fn after_a_failure_the_others_are_not_begun_where_the_batch_says_so() {
     let body =
         |goes_on| format!(r#"{{"samples": [{{}}, {{}}, {{}}, {{}}, {{}}], "continue_on_error": {goes_on}}}"#);
-    let batches = Batches::new(2, 64, Duration::from_secs(1), Duration::from_secs(60));
+    let batches = batches(2);
     let (seen, answer) = run(&batches, &body(false)).await;
     let refused: Vec<_> = seen.iter().map(|(_, refused)| refused.as_ref()).collect();
     assert_eq!(refused.len(), 5, "each frame ends in an outcome");
@@ -64,7 +68,7 @@ async fn after_a_failure_the_others_are_not_begun_where_the_batch_says_so() {
 async fn no_batch_is_an_error_with_the_number() {
     let (ingress, _source, _closing) = ingress::open("i".to_owned(), Duration::from_secs(60));
     let entry = ingress.enter().unwrap();
-    let batches = Batches::new(4, 64, Duration::from_secs(1), Duration::from_secs(60));
+    let batches = batches(4);
     let failure = batches.run(&entry, request(r#"{"samples": []}"#)).await.unwrap_err();
     assert_eq!(failure.code, FailureCode::InvalidFrame);
     assert!(failure.message.contains("0 frames"), "{}", failure.message);

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sferic_actors::frame::Encoding;
 use sferic_recording::ring::RecordRing;
+use sferic_settings::{Record, given};
 use sferic_telemetry::with_causes;
 
 pub use choice::{Choice, is_replayed};
@@ -39,6 +40,22 @@ const QUEUE_FRAMES: usize = 4096;
 
 /// Metadata are written this often; what came later is lost with a process that is killed.
 const FLUSH: Duration = Duration::from_secs(5);
+
+/// What records frames, where that is wanted.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn open(record: &Record) -> anyhow::Result<Option<Arc<Recorder>>> {
+    if record.folder.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let source = given(&record.source).map(str::to_owned);
+    let choice = Choice { rule: record.rule, source, model: given(&record.model).map(str::to_owned) };
+    let recorder = Recorder::start(&record.folder, record.max_bytes, choice).context("`record.folder`")?;
+    let folder = record.folder.display();
+    tracing::info!(%folder, rule = %record.rule, "recording frames with their outcomes");
+    Ok(Some(Arc::new(recorder)))
+}
 
 /// A frame with its outcome.
 #[derive(Debug)]

@@ -263,6 +263,7 @@ fn apart(model: &Model, listed: &[String], receivers: &[Heard], outcome: &serde_
         others: inputs.collect(),
         is_raw: true,
         left_out: Vec::new(),
+        clocks: Vec::new(),
     };
     let mut runner = sferic_onnx::runners()();
     let answer = runner.run(model, &[&inputs]).unwrap().remove(0).unwrap();

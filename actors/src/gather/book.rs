@@ -6,7 +6,9 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use sferic_samples::Geolocation;
 
+use super::clock::Clock;
 use super::config::{Config, KnownReceiver};
+use super::heard::Heard;
 use super::place::{distance, is_null};
 use crate::outcome::LeftOutReason;
 
@@ -40,6 +42,10 @@ pub struct SourceRecord {
     pub placed_ns: Option<i64>,
     /// When its last frame was taken, nanoseconds since 1970 by its own clock.
     pub datetime_ns: Option<i64>,
+    /// How loud that was, dB of full scale.
+    pub level_db: Option<f64>,
+    /// Its clock, by emitters whose place is known.
+    pub clock: Option<Clock>,
 }
 
 impl Default for SourceBook {
@@ -62,13 +68,25 @@ impl SourceBook {
     }
 
     /// Notes how the frame of a source in a session was judged.
-    pub(super) fn note(&mut self, source: &str, datetime_ns: Option<i64>, reason: Option<LeftOutReason>) {
+    pub(super) fn note(&mut self, frame: &Heard<'_>, reason: Option<LeftOutReason>) {
+        let source = frame.source;
         let record = self.record(source);
         record.frames += 1;
-        record.datetime_ns = datetime_ns.or(record.datetime_ns);
+        record.datetime_ns = frame.begun_ns.or(frame.arrival_ns).or(record.datetime_ns);
+        record.level_db = frame.level_db.or(record.level_db);
         if let Some(reason) = reason {
             self.leave_out(source, reason);
         }
+    }
+
+    /// Takes what an emitter of known place says of the clock of a source; returns whether that has jumped.
+    pub fn observe_clock(&mut self, source: &str, at_ns: i64, offset_s: f64) -> bool {
+        self.record(source).clock.get_or_insert_default().observe(at_ns, offset_s)
+    }
+
+    /// Seconds that the clock of a source is late at an instant.
+    pub(super) fn clock_late(&mut self, source: &str, at_ns: i64) -> f64 {
+        self.record(source).clock.map_or(0.0, |clock| clock.at(at_ns))
     }
 
     /// Notes that a source was left out.
@@ -107,8 +125,13 @@ impl SourceBook {
                 return Err(LeftOutReason::PlaceJumped);
             }
         }
-        (record.place, record.placed_ns) = (Some(place.clone()), datetime_ns);
         Ok(place.clone())
+    }
+
+    /// Remembers where a receiver that is used was.
+    pub(super) fn placed(&mut self, source: &str, place: &Geolocation, datetime_ns: Option<i64>) {
+        let record = self.record(source);
+        (record.place, record.placed_ns) = (Some(place.clone()), datetime_ns);
     }
 }
 
@@ -146,7 +169,8 @@ mod tests {
         let (mut book, config) = (SourceBook::default(), Config::default());
         let mut at = |metres: f64, seconds: Option<i64>| {
             let ns = seconds.map(|seconds| seconds * SECOND);
-            book.place("a", Some(&east(metres)), ns, &config).is_ok()
+            let place = book.place("a", Some(&east(metres)), ns, &config);
+            place.as_ref().map(|place| book.placed("a", place, ns)).is_ok()
         };
         assert!(at(0.0, Some(100)));
         assert!(at(100.0, Some(101)), "100 m in a second");

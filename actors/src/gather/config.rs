@@ -18,6 +18,33 @@ pub struct Config {
     pub max_speed: f64,
     /// What is known of receivers beside what their frames say, by source.
     pub receivers: HashMap<String, KnownReceiver>,
+    /// Emitters whose place is known.
+    pub references: Vec<Reference>,
+}
+
+/// An emitter whose place is known. Frames at its frequency are taken for its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Where it is.
+    pub place: Geolocation,
+    /// Centre frequency of its frames, Hz.
+    pub frequency_hz: f64,
+    /// How far that may be off, Hz.
+    pub tolerance_hz: f64,
+}
+
+impl Config {
+    /// The emitter of frames with these centre frequencies, where its place is known.
+    pub(super) fn reference(
+        &self,
+        frequencies: impl Iterator<Item = Option<f64>> + Clone,
+    ) -> Option<&Reference> {
+        self.references.iter().find(|of| {
+            let is_its =
+                |hz: Option<f64>| hz.is_some_and(|hz| (hz - of.frequency_hz).abs() <= of.tolerance_hz);
+            frequencies.clone().all(is_its)
+        })
+    }
 }
 
 /// What is known of a receiver.
@@ -41,6 +68,7 @@ impl Default for Config {
             remember: Duration::from_secs(60),
             max_speed: 100.0,
             receivers: HashMap::new(),
+            references: Vec::new(),
         }
     }
 }

@@ -79,6 +79,13 @@ pub enum NotJoined {
     Closed,
     /// There is one of its source already.
     Repeated,
+    /// It says a smaller size than the session has frames already.
+    TooSmall {
+        /// Frames that are there.
+        there: usize,
+        /// What it says.
+        now: usize,
+    },
     /// It says another size than an earlier frame.
     OtherSize {
         /// What the earlier one said.
@@ -113,6 +120,7 @@ impl<M> Sessions<M> {
         {
             closed.extend(self.close(&key, ends_at, false));
         }
+        self.forget(through, REMEMBERED * self.max_sessions);
         closed
     }
 
@@ -129,8 +137,16 @@ impl<M> Sessions<M> {
         match (open.size, size) {
             _ if open.members.iter().any(|(other, _)| other == source) => Err(NotJoined::Repeated),
             (Some(before), Some(now)) if before != now => Err(NotJoined::OtherSize { before, now }),
+            (_, Some(now)) if now <= open.members.len() => {
+                Err(NotJoined::TooSmall { there: open.members.len(), now })
+            }
             _ => Ok(()),
         }
+    }
+
+    /// What came first of an open session.
+    pub fn first(&self, key: &SessionKey) -> Option<&M> {
+        self.open.get(key)?.members.first().map(|(_, member)| member)
     }
 
     /// Adds a frame that [`check`](Self::check) lets in; returns the session where that completes it.
@@ -174,15 +190,16 @@ impl<M> Sessions<M> {
 
     fn close(&mut self, key: &SessionKey, at: Instant, is_complete: bool) -> Option<Closed<M>> {
         let Open { rules, members, .. } = self.open.remove(key)?;
-        self.forget(at);
+        self.forget(at, REMEMBERED * self.max_sessions - 1);
         self.closed.push_back((at, key.clone()));
         self.closed_at.insert(key.clone(), at);
         Some(Closed { key: key.clone(), rules, members, is_complete })
     }
 
-    fn forget(&mut self, now: Instant) {
+    /// Forgets what was closed too long ago, and what there is no room for.
+    fn forget(&mut self, now: Instant, most: usize) {
         while let Some((closed_at, _)) = self.closed.front()
-            && (*closed_at + self.remember <= now || self.closed.len() >= REMEMBERED * self.max_sessions)
+            && (*closed_at + self.remember <= now || self.closed.len() > most)
             && let Some((closed_at, key)) = self.closed.pop_front()
         {
             // The same session may have been opened and closed again since.

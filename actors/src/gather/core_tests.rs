@@ -44,7 +44,7 @@ fn reason(why: NotJoined) -> &'static str {
     match why {
         NotJoined::Closed => "closed",
         NotJoined::Repeated => "repeated",
-        NotJoined::OtherSize { .. } => "other size",
+        NotJoined::OtherSize { .. } | NotJoined::TooSmall { .. } => "other size",
         NotJoined::TooMany => "too many",
     }
 }
@@ -72,7 +72,9 @@ fn expected(events: &[Event], slots: usize, most: usize) -> Vec<End> {
             Some(session) if session.closed.is_none() => {
                 if session.frames.iter().any(|&other| events[other].source == event.source) {
                     ends[n] = End::Refused("repeated");
-                } else if session.size.is_some() && event.size.is_some() && session.size != event.size {
+                } else if event.size.is_some_and(|size| {
+                    session.size.is_some_and(|before| before != size) || size <= session.frames.len()
+                }) {
                     ends[n] = End::Refused("other size");
                 } else {
                     session.size = session.size.or(event.size);

@@ -4,8 +4,11 @@ use super::core::{NotJoined, SessionKey};
 use super::judge::Seat;
 use super::rules::{GatherRules, Receivers};
 use crate::account::admission::Refused;
-use crate::frame::FrameInfo;
+use crate::frame::{FrameInfo, ModelId};
 use crate::outcome::{Failure, FailureCode, LeftOut, LeftOutReason, SessionSummary, ShedReason};
+
+/// The longest id of a session, bytes: closed ones are remembered.
+const LONGEST_ID: usize = 256;
 
 /// The failure of a frame that does not get into its session.
 pub(super) fn not_joined(why: NotJoined, key: &SessionKey, source: &str, max_sessions: usize) -> Failure {
@@ -24,11 +27,22 @@ pub(super) fn not_joined(why: NotJoined, key: &SessionKey, source: &str, max_ses
                 format!("`session_size` is {now}, an earlier frame of session {id:?} has said {before}");
             Failure::new(FailureCode::InvalidFrame, message)
         }
+        NotJoined::TooSmall { there, now } => {
+            let message = format!("`session_size` is {now}, session {id:?} has {there} frames already");
+            Failure::new(FailureCode::InvalidFrame, message)
+        }
         NotJoined::TooMany => {
             let message = format!("{max_sessions} sessions are open, as many as gather.max_sessions allows");
             Failure::overloaded(ShedReason::Sessions, message)
         }
     }
+}
+
+/// The failure of a frame that the version which answers its session does not take.
+pub(super) fn not_taken(pinned: &ModelId, key: &SessionKey, why: &str) -> Failure {
+    let message =
+        format!("session {:?} is answered by {pinned}, to which its first frame went: {why}", key.id);
+    Failure::new(FailureCode::InvalidFrame, message)
 }
 
 /// The failure of a frame that there is no room for.
@@ -58,8 +72,16 @@ pub(super) fn check(
     info: &FrameInfo,
     size: Option<u64>,
 ) -> Result<Option<usize>, String> {
-    if info.session_id.as_deref().is_none_or(str::is_empty) {
-        return Err("the model gathers the frames of a session, and this one has no `session_id`".to_owned());
+    match info.session_id.as_deref() {
+        None | Some("") => {
+            return Err(
+                "the model gathers the frames of a session, and this one has no `session_id`".to_owned()
+            );
+        }
+        Some(id) if id.len() > LONGEST_ID => {
+            return Err(format!("`session_id` has {} bytes, must have at most {LONGEST_ID}", id.len()));
+        }
+        Some(_) => {}
     }
     if let (false, Receivers::Listed(listed)) = (rules.takes(source), &rules.receivers) {
         let most = 16;

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep_until};
 use super::book::SourceBook;
 use super::config::Config;
 use super::core::{Arriving, Closed, SessionKey, Sessions};
-use super::failures::{check, no_room, not_joined, summary, too_few};
-use super::judge::{Heard, Seat, distinct, judge};
+use super::failures::{check, no_room, not_joined, not_taken, summary, too_few};
+use super::heard::{Heard, level_db};
+use super::judge::{Seat, distinct, judge};
 use super::rules::{GatherRules, MAX_RECEIVERS};
 use crate::account::admission::Admission;
 use crate::breaker::Circuits;
@@ -159,13 +160,23 @@ impl Gathering {
         sessions: &mut Sessions<Waiting>,
         mut joining: Joining,
     ) -> Result<(Option<Closed<Waiting>>, bool), Box<(Joining, Failure)>> {
-        let (source, model) = (joining.unanswered.envelope().source.clone(), joining.model.id());
+        let source = joining.unanswered.envelope().source.clone();
+        let id = joining.unanswered.info().session_id.clone().unwrap_or_default();
+        let key = SessionKey { model: joining.model.id().name.as_str().into(), id: id.into() };
+        // The version that the first frame went to answers the whole session.
+        let pinned = sessions.first(&key).map(|first| &first.joining);
+        if let Some(pinned) = pinned.filter(|pinned| pinned.model.id() != joining.model.id()) {
+            let (model, rules) = (Arc::clone(&pinned.model), Arc::clone(&pinned.rules));
+            if let Err(failure) = model.accepts(&joining.content) {
+                let failure = not_taken(model.id(), &key, &failure.message);
+                return refuse(joining, failure);
+            }
+            (joining.model, joining.rules) = (model, rules);
+        }
         let size = match check(&joining.rules, &source, joining.unanswered.info(), joining.size) {
             Ok(size) => size,
             Err(message) => return refuse(joining, Failure::new(FailureCode::InvalidFrame, message)),
         };
-        let id = joining.unanswered.info().session_id.as_deref().unwrap_or_default();
-        let key = SessionKey { model: model.name.as_str().into(), id: id.into() };
         let arriving = Arriving { key: &key, source: &source, at: joining.received_at, size };
         if let Err(why) = sessions.check(arriving) {
             let failure = not_joined(why, &key, &source, self.config.max_sessions);
@@ -242,9 +253,7 @@ impl Gathering {
         members.sort_by(|(one, _), (other, _)| one.cmp(other));
         let seats = self.judge(&rules, &members);
         let sources: Vec<&str> = members.iter().map(|(source, _)| source.as_str()).collect();
-        let mut slots = rules.slots_of(&sources);
-        // A version may have been replaced by one of other receivers while its session was open.
-        slots.resize(sources.len(), usize::MAX);
+        let slots = rules.slots_of(&sources);
         let used = distinct(seats.iter().flatten().map(|seat| seat.place.as_ref()));
         let summary = Arc::new(summary(&key.id, &sources, &seats, &slots));
         for (_, member) in &mut members {
@@ -317,6 +326,8 @@ impl Waiting {
             arrival_ns: content.arrival_ns,
             samples: samples.map_or(0, |samples| samples.len()),
             rate_hz: samples.and_then(|samples| samples.sample_rate),
+            frequency_hz: unanswered.info().frequency,
+            level_db: samples.and_then(level_db),
         }
     }
 }
@@ -338,5 +349,7 @@ fn occupied(source: String, content: Content, seat: Seat) -> Slot {
         content: Content { arrival_ns, begun_ns, ..content },
         place: seat.place,
         sigma: seat.sigma,
+        clock_s: seat.clock_s,
+        expected_s: seat.expected_s,
     }
 }

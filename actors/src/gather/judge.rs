@@ -3,9 +3,10 @@
 use sferic_samples::Geolocation;
 
 use super::book::{SAME_PLACE, SourceBook};
-use super::config::Config;
+use super::config::{Config, Reference};
 use super::consistency::{Arrival, inconsistent};
-use super::place::{MEAN_RADIUS, distance};
+use super::heard::Heard;
+use super::place::{distance, from_first};
 use super::rules::Needs;
 use crate::outcome::LeftOutReason;
 
@@ -18,29 +19,17 @@ const SIGMA: f64 = 100e-9;
 /// Sample rates that differ by no more can be brought together.
 const RATE_TOLERANCE: f64 = 1e-3;
 
-/// What of a frame is judged.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Heard<'a> {
-    pub source: &'a str,
-    /// Where it says its receiver is.
-    pub place: Option<&'a Geolocation>,
-    /// When its first sample was taken, nanoseconds since 1970.
-    pub begun_ns: Option<i64>,
-    /// When the signal arrived, nanoseconds since 1970.
-    pub arrival_ns: Option<i64>,
-    /// Its samples, a channel.
-    pub samples: usize,
-    /// Their rate, Hz.
-    pub rate_hz: Option<f64>,
-}
-
 /// What is known of a frame that is used.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Seat {
     /// Where its receiver is, where that is asked.
     pub place: Option<Geolocation>,
-    /// The delay of its receiver, nanoseconds.
+    /// What is taken off its times, nanoseconds: the delay of its receiver, and what its clock is late.
     pub delay_ns: i64,
+    /// Of that, what its clock is late, seconds.
+    pub clock_s: f64,
+    /// Seconds from the emitter to it, where the emitter's place is known.
+    pub expected_s: Option<f64>,
     /// Standard deviation of its times, seconds, where that is configured.
     pub sigma: Option<f64>,
 }
@@ -52,16 +41,21 @@ pub(super) fn judge(
     config: &Config,
     book: &mut SourceBook,
 ) -> Vec<Result<Seat, LeftOutReason>> {
+    let reference = config.reference(heard.iter().map(|frame| frame.frequency_hz));
     let mut seats: Vec<_> = heard
         .iter()
         .map(|frame| {
             let known = config.receivers.get(frame.source);
-            let delay_ns = known.map_or(0, |known| known.delay_ns);
             let place = match needs.place {
                 true => Some(book.place(frame.source, frame.place, frame.begun_ns, config)?),
                 false => None,
             };
-            Ok(Seat { place, delay_ns, sigma: known.and_then(|known| known.sigma) })
+            let clock_s = frame.time_ns().map_or(0.0, |ns| book.clock_late(frame.source, ns));
+            let late_ns = (clock_s * 1e9).round() as i64;
+            let delay_ns = known.map_or(0, |known| known.delay_ns).saturating_add(late_ns);
+            let way = |reference: &Reference| Some(distance(place.as_ref()?, &reference.place) / LIGHT);
+            let (expected_s, sigma) = (reference.and_then(way), known.and_then(|known| known.sigma));
+            Ok(Seat { place, delay_ns, clock_s, expected_s, sigma })
         })
         .collect();
     if needs.datetime {
@@ -69,7 +63,12 @@ pub(super) fn judge(
         leave_out(&mut seats, LeftOutReason::NoOverlap, |left| apart(heard, left));
     }
     if needs.arrival && needs.place {
-        let arrivals: Vec<_> = heard.iter().map(|frame| arrival(frame, config)).collect();
+        for (at, late) in clock_errors(heard, &seats) {
+            if book.observe_clock(heard[at].source, heard[at].arrival_ns.unwrap_or_default(), late) {
+                seats[at] = Err(LeftOutReason::ClockJumped);
+            }
+        }
+        let arrivals: Vec<_> = heard.iter().zip(&seats).map(|(frame, seat)| arrival(frame, seat)).collect();
         let places: Vec<_> = seats.iter().map(|seat| seat.as_ref().ok()?.place.clone()).collect();
         leave_out(&mut seats, LeftOutReason::ArrivalImplausible, |left| {
             contradicting(left, |i, j| {
@@ -79,16 +78,27 @@ pub(super) fn judge(
                 Some(seconds > far + 3.0 * sigma_i.hypot(sigma_j))
             })
         });
-    }
-    if needs.arrival && needs.place {
+        let are_known = seats.iter().flatten().all(|seat| seat.sigma.is_some());
         leave_out(&mut seats, LeftOutReason::Inconsistent, |left| {
-            let arrivals: Option<Vec<_>> = left.iter().map(|&at| known_arrival(&heard[at], config)).collect();
-            let found = arrivals.and_then(|arrivals| inconsistent(&on_a_plane(&arrivals)));
+            if !are_known {
+                return Vec::new();
+            }
+            let on_plane = from_first(&left.iter().filter_map(|&at| places[at].as_ref()).collect::<Vec<_>>());
+            let times = || left.iter().filter_map(|&at| arrivals[at]);
+            let begun = times().map(|(ns, _)| ns).min().unwrap_or_default();
+            let arrivals: Vec<Arrival> = times()
+                .zip(on_plane)
+                .map(|((ns, sigma), place)| Arrival { place, time: ns.abs_diff(begun) as f64 * 1e-9, sigma })
+                .collect();
+            let found = inconsistent(&arrivals).filter(|_| arrivals.len() == left.len());
             found.map(|at| left[at]).into_iter().collect()
         });
     }
     for (frame, seat) in heard.iter().zip(&seats) {
-        book.note(frame.source, frame.begun_ns, seat.as_ref().err().copied());
+        book.note(frame, seat.as_ref().err().copied());
+        if let Some(place) = seat.as_ref().ok().and_then(|seat| seat.place.as_ref()) {
+            book.placed(frame.source, place, frame.begun_ns);
+        }
     }
     seats
 }
@@ -107,39 +117,36 @@ pub(super) fn distinct<'a>(places: impl Iterator<Item = Option<&'a Geolocation>>
     unplaced + apart.len()
 }
 
-/// When the signal arrived, less the delay of the receiver, and how exact that is, seconds.
-fn arrival(frame: &Heard<'_>, config: &Config) -> Option<(i64, f64)> {
-    let known = config.receivers.get(frame.source);
-    let delay = known.map_or(0, |known| known.delay_ns);
-    let sigma = known.and_then(|known| known.sigma).unwrap_or(SIGMA);
-    Some((frame.arrival_ns?.saturating_sub(delay), sigma))
+/// When the signal arrived, less the delay of the receiver and of its clock, and how exact that is, seconds.
+fn arrival(frame: &Heard<'_>, seat: &Result<Seat, LeftOutReason>) -> Option<(i64, f64)> {
+    let seat = seat.as_ref().ok()?;
+    Some((frame.arrival_ns?.saturating_sub(seat.delay_ns), seat.sigma.unwrap_or(SIGMA)))
 }
 
-/// When and where a receiver whose exactness is known has heard the signal.
-fn known_arrival(frame: &Heard<'_>, config: &Config) -> Option<(Geolocation, i64, f64)> {
-    let known = config.receivers.get(frame.source)?;
-    let place = frame.place.or(known.place.as_ref())?;
-    Some((place.clone(), arrival(frame, config)?.0, known.sigma?))
+/// How late each clock was, seconds, against the median of all, where the emitter's place is known and three
+/// or more have heard it.
+fn clock_errors(heard: &[Heard<'_>], seats: &[Result<Seat, LeftOutReason>]) -> Vec<(usize, f64)> {
+    let begun = heard.iter().filter_map(|frame| frame.arrival_ns).min().unwrap_or_default();
+    let late = |at: usize| {
+        let seat = seats[at].as_ref().ok()?;
+        let (ns, _) = arrival(&heard[at], &seats[at])?;
+        // What the clock is known to be late was taken off, and is put back.
+        Some((at, ns.saturating_sub(begun) as f64 * 1e-9 + seat.clock_s - seat.expected_s?))
+    };
+    let late: Vec<(usize, f64)> = (0..heard.len()).filter_map(late).collect();
+    less_median(late)
 }
 
-/// Metres east and north of the first one, good enough within some hundred kilometres.
-fn on_a_plane(arrivals: &[(Geolocation, i64, f64)]) -> Vec<Arrival> {
-    let degrees = |place: &Geolocation| {
-        let Geolocation::Point { coordinates } = place;
-        [0, 1].map(|at| coordinates.get(at).copied().unwrap_or_default())
-    };
-    let Some((first, begun, _)) = arrivals.first() else { return Vec::new() };
-    let [longitude, latitude] = degrees(first);
-    let at = |(place, ns, sigma): &(Geolocation, i64, f64)| {
-        let [east, north] = degrees(place);
-        let turn = (east - longitude + 540.0).rem_euclid(360.0) - 180.0;
-        let place = [
-            turn.to_radians() * MEAN_RADIUS * latitude.to_radians().cos(),
-            (north - latitude).to_radians() * MEAN_RADIUS,
-        ];
-        Arrival { place, time: (ns - begun) as f64 * 1e-9, sigma: *sigma }
-    };
-    arrivals.iter().map(at).collect()
+/// The same less their median; nothing for fewer than three.
+pub fn less_median<T>(mut late: Vec<(T, f64)>) -> Vec<(T, f64)> {
+    let mut sorted: Vec<f64> = late.iter().map(|(_, late)| *late).collect();
+    sorted.sort_by(f64::total_cmp);
+    if sorted.len() < 3 {
+        return Vec::new();
+    }
+    let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
+    late.iter_mut().for_each(|(_, late)| *late -= median);
+    late
 }
 
 /// Leaves out, again and again, those that `odd` finds among those that are left.
@@ -179,7 +186,7 @@ fn odd_rates(heard: &[Heard<'_>], left: &[usize]) -> Vec<usize> {
     left.iter().copied().filter(|&at| heard[at].rate_hz.is_none_or(is_odd)).collect()
 }
 
-/// Those whose samples share less than half of their time with the most others.
+/// Those whose samples share less time with the most others than half of what the frames have in the median.
 fn apart(heard: &[Heard<'_>], left: &[usize]) -> Vec<usize> {
     let span = |at: usize| {
         let Heard { begun_ns, rate_hz, samples, .. } = heard[at];
@@ -187,10 +194,14 @@ fn apart(heard: &[Heard<'_>], left: &[usize]) -> Vec<usize> {
         let long = (samples as f64 / rate_hz? * 1e9) as i64;
         Some((begun, begun.saturating_add(long)))
     };
+    let mut lengths: Vec<i64> =
+        left.iter().filter_map(|&at| span(at)).map(|(begun, end)| end.saturating_sub(begun)).collect();
+    lengths.sort_unstable();
+    let Some(&usual) = lengths.get(lengths.len() / 2) else { return Vec::new() };
     contradicting(left, |i, j| {
         let ((a, b), (c, d)) = (span(i)?, span(j)?);
         let shared = b.min(d).saturating_sub(a.max(c));
-        Some(shared < ((b - a).min(d - c)) / 2)
+        Some(shared < usual / 2)
     })
 }
 

@@ -1,7 +1,7 @@
 //! Receivers that say what cannot be.
 
 use super::*;
-use crate::gather::config::KnownReceiver;
+use crate::gather::config::{KnownReceiver, Reference};
 
 /// Metres east of a place on the equator.
 fn east(metres: f64) -> Geolocation {
@@ -16,6 +16,8 @@ fn frame<'a>(source: &'a str, place: &'a Geolocation, arrival_ns: i64) -> Heard<
         arrival_ns: Some(arrival_ns),
         samples: 1000,
         rate_hz: Some(1e3),
+        frequency_hz: Some(100e6),
+        level_db: Some(-20.0),
     }
 }
 
@@ -70,6 +72,10 @@ fn samples_of_another_time_or_rate_are_left_out() {
     heard[2].begun_ns = heard[2].begun_ns.map(|ns| ns + 200_000_000);
     assert_eq!(reasons(&heard, &Config::default()), [None, None, Some(LeftOutReason::NoOverlap)]);
     heard[2].begun_ns = heard[0].begun_ns;
+    heard[2].samples = 400;
+    let short = reasons(&heard, &Config::default());
+    assert_eq!(short, [None, None, Some(LeftOutReason::NoOverlap)], "it would cost the others their time");
+    heard[2].samples = 1000;
     heard[2].rate_hz = Some(1001.1);
     assert_eq!(reasons(&heard, &Config::default()), [None, None, Some(LeftOutReason::OtherRate)]);
     heard[2].rate_hz = Some(1000.9);
@@ -81,4 +87,36 @@ fn receivers_at_one_place_count_once() {
     let places = [0.0, 9.0, 11.0, 500.0].map(east);
     assert_eq!(distinct(places.iter().map(Some)), 3, "11 m from the first");
     assert_eq!(distinct([None, Some(&places[0]), None].into_iter()), 3, "of unknown places each counts");
+}
+
+#[test]
+fn an_emitter_of_known_place_corrects_the_clocks() {
+    let places = [0.0, 3000.0, 6000.0, 9000.0].map(east);
+    let reference = Reference { place: east(1000.0), frequency_hz: 100e6, tolerance_hz: 1e3 };
+    let config = Config { references: vec![reference.clone()], ..Config::default() };
+    let way = |n: usize| (distance(&places[n], &reference.place) / LIGHT * 1e9).round() as i64;
+    let mut book = SourceBook::default();
+    let session = |late: i64, at: i64, book: &mut SourceBook| {
+        let names = ["a", "b", "c", "d"];
+        let late = [0, late, 0, 0];
+        let heard: Vec<_> =
+            (0..4).map(|n| frame(names[n], &places[n], at * 1_000_000_000 + way(n) + late[n])).collect();
+        judge(&heard, ALL, &config, book)
+    };
+    // b is 7 µs late, within what the distances allow.
+    for second in 0..10 {
+        assert!(session(7_000, second, &mut book).iter().all(Result::is_ok));
+    }
+    let clock = book.record("b").clock.unwrap();
+    assert!((clock.offset_s - 7e-6).abs() < 10e-9 && clock.observations == 10, "{clock:?}");
+    assert_eq!(book.record("b").level_db, Some(-20.0));
+    let seats = session(7_000, 11, &mut book);
+    for (seat, expected) in seats.iter().zip([0_i64, 7_000, 0, 0]) {
+        assert!(seat.as_ref().unwrap().delay_ns.abs_diff(expected) <= 1, "whole nanoseconds: {seat:?}");
+    }
+    // Its clock jumps by 5 µs, and is left out once.
+    let reason = |seats: Vec<Result<Seat, LeftOutReason>>| seats[1].as_ref().err().copied();
+    assert_eq!(reason(session(12_000, 12, &mut book)), Some(LeftOutReason::ClockJumped));
+    assert_eq!(reason(session(12_000, 13, &mut book)), None);
+    assert_eq!(book.record("b").clock.unwrap().jumps, 1);
 }

@@ -12,6 +12,7 @@ use crate::gather::SourceBook;
 use crate::outcome::{Failure, LeftOut};
 use crate::ports::LoadedModel;
 use crate::reply::{Flight, Member};
+use crate::tensor::ClockError;
 
 /// Parts of the job of a session.
 #[derive(Debug)]
@@ -39,10 +40,15 @@ impl Job {
         Some(Self { flight, model, received_at, remember, circuit_permit, permits, book })
     }
 
-    /// Notes frames of the session that turned out to be of no use.
-    pub(super) fn leave_out(&self, left_out: &[LeftOut]) {
-        let Some(book) = self.book.as_ref().filter(|_| !left_out.is_empty()) else { return };
+    /// Notes frames of the session that turned out to be of no use, and what is known of clocks.
+    pub(super) fn leave_out(&self, left_out: &[LeftOut], clocks: &[ClockError]) {
+        let Some(book) = self.book.as_ref().filter(|_| !left_out.is_empty() || !clocks.is_empty()) else {
+            return;
+        };
         let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+        for ClockError { source, at_ns, late_s } in clocks {
+            book.observe_clock(source, *at_ns, *late_s);
+        }
         left_out.iter().for_each(|out| book.leave_out(&out.source, out.reason));
         drop(book);
         self.note(|trail| {

@@ -44,6 +44,8 @@ pub enum LeftOutReason {
     NoPlace,
     /// It says a place where it cannot have come to.
     PlaceJumped,
+    /// By an emitter of known place its clock has jumped.
+    ClockJumped,
     /// Its arrival time differs from another's by more than the distance between them takes.
     ArrivalImplausible,
     /// Its samples were taken at another time than those of the others.
@@ -56,9 +58,10 @@ pub enum LeftOutReason {
 
 impl LeftOutReason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoPlace,
         Self::PlaceJumped,
+        Self::ClockJumped,
         Self::ArrivalImplausible,
         Self::NoOverlap,
         Self::OtherRate,
@@ -70,6 +73,7 @@ impl LeftOutReason {
         match self {
             Self::NoPlace => "no_place",
             Self::PlaceJumped => "place_jumped",
+            Self::ClockJumped => "clock_jumped",
             Self::ArrivalImplausible => "arrival_implausible",
             Self::NoOverlap => "no_overlap",
             Self::OtherRate => "other_rate",

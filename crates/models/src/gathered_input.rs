@@ -4,8 +4,9 @@ use sferic_actors::frame::Content;
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::tensor::Dtype;
 use sferic_features::{CorrelationConfig, FeatureConfig, Kind};
+use sferic_samples::Samples;
 
-use super::input::Input;
+use super::input::{Input, frame_failure};
 use super::input_section::{GatheredConfig, InputConfig, InputSource};
 use super::port::{Axis, Elements, Port};
 use super::tensor_input::TensorInput;
@@ -163,6 +164,12 @@ impl GatheredKind {
     /// Checks one frame of a session.
     pub(crate) fn fits(&self, content: &Content) -> Result<(), Failure> {
         let invalid = |message: &str| Err(Failure::new(FailureCode::InvalidFrame, message));
+        if let Some(samples) = content.samples.as_ref().filter(|_| self.needs_samples()) {
+            // Found later, one frame would fail all of its session.
+            Samples::new(&samples.bytes, samples.datatype, samples.channels)
+                .and_then(|view| view.check_finite())
+                .map_err(|error| frame_failure(&error.into()))?;
+        }
         match (self, &content.samples) {
             (Self::Computed(features, input), Some(samples)) => {
                 input.fits(features, samples.channels, samples.len(), samples.sample_rate)
@@ -179,7 +186,20 @@ impl GatheredKind {
                 invalid("`sample_rate` is missing, the model needs it")
             }
             (Self::Correlation(_), Some(_)) if content.begun_ns.is_none() => {
-                invalid("`datetime` is missing, the model needs it")
+                invalid("`datetime` is missing or out of range, the model needs it")
+            }
+            (Self::Correlation(config), Some(samples)) => {
+                let [low, high] = config.band_hz;
+                let needed = 2.0 * low.abs().max(high.abs());
+                match samples.sample_rate.filter(|rate| *rate < needed) {
+                    Some(rate) => {
+                        let message = format!(
+                            "the sample rate is {rate} Hz, the model's band needs at least {needed} Hz"
+                        );
+                        Err(Failure::new(FailureCode::ShapeMismatch, message))
+                    }
+                    None => Ok(()),
+                }
             }
             _ => Ok(()),
         }
@@ -233,7 +253,7 @@ mod tests {
 
     fn correlation() -> InputConfig {
         let correlation = CorrelationConfig {
-            band_hz: [-5e3, 5e3],
+            band_hz: [-400.0, 400.0],
             max_lag_s: 1e-3,
             lags: 11,
             windows: 1,
@@ -307,6 +327,14 @@ mod tests {
         let kind = GatheredKind::Correlation(config);
         lacks(&kind, &content(Some(samples.clone())), "`datetime`");
         lacks(&kind, &content(Some(IqSamples { sample_rate: None, ..samples.clone() })), "`sample_rate`");
+        let slow = Content {
+            begun_ns: Some(1),
+            ..content(Some(IqSamples { sample_rate: Some(700.0), ..samples.clone() }))
+        };
+        lacks(&kind, &slow, "700 Hz");
+        let nan = [f32::NAN, 0.0].into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>().into();
+        let nan = IqSamples { bytes: nan, datatype: Datatype::Cf32Le, ..samples.clone() };
+        lacks(&kind, &Content { begun_ns: Some(1), ..content(Some(nan)) }, "NaN");
         lacks(&kind, &content(Some(IqSamples { channels: 2, ..samples.clone() })), "2 channels");
         let timed = Content { begun_ns: Some(1), ..content(Some(samples)) };
         assert_eq!(kind.fits(&timed), Ok(()));

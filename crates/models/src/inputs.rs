@@ -166,6 +166,11 @@ impl Inputs {
                 (_, Some(tensor)) if content.is_raw => raw_fits(port, tensor)?,
                 (ModelInputSource::Given(input), Some(tensor)) => input.fits(tensor)?,
                 (ModelInputSource::Given(input), None) => return Err(missing(input, &content.tensors)),
+                (ModelInputSource::Gathered(_), None) if content.is_raw => {
+                    let message =
+                        format!("a raw request has all inputs of a gathered model, it lacks {port}");
+                    return Err(Failure::new(FailureCode::ShapeMismatch, message));
+                }
                 (ModelInputSource::Gathered(input), given) => match (&input.kind, given) {
                     (GatheredKind::Given(input), Some(tensor)) => input.fits(tensor)?,
                     (GatheredKind::Given(input), None) => return Err(missing(input, &content.tensors)),

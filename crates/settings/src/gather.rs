@@ -109,6 +109,36 @@ impl Receiver {
     }
 }
 
+/// An emitter whose place is known. Frames of sessions at its frequency are taken for its own, and tell how
+/// late the clocks of the receivers are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section of keys")]
+pub struct Reference {
+    /// Where it is.
+    pub position: ReceiverPosition,
+    /// Centre frequency of its frames, Hz.
+    pub frequency: f64,
+    /// How far that may be off, Hz.
+    #[serde(default = "kilohertz")]
+    pub tolerance: f64,
+}
+
+fn kilohertz() -> f64 {
+    1e3
+}
+
+impl Reference {
+    /// Each reference by itself.
+    pub(super) fn validate_all(references: &[Self], check: &mut Check) {
+        for (n, reference) in references.iter().enumerate() {
+            check.section(format!("references.{n}"));
+            check.above_zero("frequency", reference.frequency);
+            check.above_zero("tolerance", reference.tolerance);
+            reference.position.validate(check.section(format!("references.{n}.position")));
+        }
+    }
+}
+
 impl ReceiverPosition {
     fn validate(self, check: &mut Check) {
         for (key, degrees, limit) in [("latitude", self.latitude, 90.0), ("longitude", self.longitude, 180.0)]

@@ -28,7 +28,7 @@ use sferic_actors::supervision;
 
 use check::Check;
 pub use error::{Problem, SettingsError};
-pub use gather::{Gather, Receiver, ReceiverPosition};
+pub use gather::{Gather, Receiver, ReceiverPosition, Reference};
 pub use guards::{Breaker, Buffers, Limits, WhenFull};
 pub use jetstream::{GroupPolicy, Jetstream, LONGEST_RETRY_DELAY};
 pub use load::{load, load_with_env};
@@ -48,6 +48,8 @@ pub use values::{available_cores, given};
 pub struct Settings {
     /// What is known of receivers beside what their frames say.
     pub receivers: Vec<Receiver>,
+    /// Emitters whose place is known.
+    pub references: Vec<Reference>,
     /// The connection to NATS and the subjects.
     pub nats: Nats,
     /// Streams and consumer, where `nats.mode` is `jetstream`.
@@ -112,6 +114,7 @@ impl Settings {
     fn problems(&self) -> Vec<Problem> {
         let mut check = Check::default();
         Receiver::validate_all(&self.receivers, &mut check);
+        Reference::validate_all(&self.references, &mut check);
         self.nats.validate(check.section("nats"));
         self.jetstream.validate(check.section("jetstream"));
         self.models.validate(&mut check);

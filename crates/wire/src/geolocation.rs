@@ -21,6 +21,9 @@ impl Geolocation {
     }
 }
 
+/// From the deepest trench to the geostationary orbit and beyond, metres.
+const ALTITUDES: std::ops::RangeInclusive<f64> = -12_000.0..=50_000_000.0;
+
 #[derive(Debug, Deserialize)]
 struct Point {
     #[serde(rename = "type")]
@@ -55,8 +58,10 @@ impl TryFrom<Vec<f64>> for Coordinates {
                 ));
             }
         }
-        if !altitude.is_finite() {
-            return Err(format!("the altitude is {altitude}, must be a finite number of metres"));
+        if !ALTITUDES.contains(&altitude) {
+            let (least, most) = (ALTITUDES.start(), ALTITUDES.end());
+            let altitude = Number(altitude);
+            return Err(format!("the altitude is {altitude}, must be from {least} to {most} metres"));
         }
         Ok(Self(coordinates))
     }

@@ -23,7 +23,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
 }
 
 fn inputs(first: Input, others: Vec<Input>) -> Inputs {
-    Inputs { first, others, is_raw: false, left_out: Vec::new() }
+    Inputs { first, others, is_raw: false, left_out: Vec::new(), clocks: Vec::new() }
 }
 
 /// The raw outputs, by name: type, shape and bytes.

@@ -60,8 +60,9 @@ fn documented() -> String {
             || !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
     // An empty list would stand beside its example.
-    let is_example =
-        |line: &&str| ["receivers = []", "sources = []"].iter().any(|list| line.starts_with(list));
+    let is_example = |line: &&str| {
+        ["receivers = []", "references = []", "sources = []"].iter().any(|list| line.starts_with(list))
+    };
     let file = documented_file();
     file.lines()
         .filter(|line| !is_example(line))
@@ -81,6 +82,8 @@ fn with_all_keys() -> Settings {
         sigma: Some(1e-6),
         moving: true,
     }];
+    let position = ReceiverPosition { latitude: 50.0152, longitude: 9.0112, altitude: Some(100.0) };
+    settings.references = vec![Reference { position, frequency: 77_500.0, tolerance: 1_000.0 }];
     settings.models.sources = vec![ModelSource {
         kind: SourceKind::Mlflow,
         bucket: String::new(),
