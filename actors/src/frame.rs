@@ -223,7 +223,7 @@ pub struct Slot {
     /// Standard deviation of its receiver's times, seconds, where that is configured.
     pub sigma: Option<f64>,
     /// What was taken off its times because its clock is known to be late, seconds.
-    pub clock_s: f64,
+    pub clock_s: Option<f64>,
     /// Seconds from the emitter to it, where the emitter's place is known.
     pub expected_s: Option<f64>,
 }

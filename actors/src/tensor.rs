@@ -139,6 +139,8 @@ pub struct ClockError {
     pub at_ns: i64,
     /// Seconds.
     pub late_s: f64,
+    /// Standard deviation of that, seconds.
+    pub sigma_s: f64,
 }
 
 impl fmt::Debug for InputTensor {

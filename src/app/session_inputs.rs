@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 use sferic_actors::frame::{Content, Slot};
-use sferic_actors::gather::{Arrival, inconsistent, less_median};
+use sferic_actors::gather::{Arrival, against_median, inconsistent};
 use sferic_actors::outcome::{Failure, FailureCode, LeftOut, LeftOutReason};
 use sferic_actors::tensor::{ClockError, Dtype, Input, InputTensor};
 use sferic_features::{CorrelationConfig, Correlations, NoOverlap, Stream};
 use sferic_models::{GatheredInput, GatheredKind, LocalOrigin, check_range, frame_failure, from_origin};
 use sferic_samples::{Geolocation, Samples};
+
+/// Lags of pairs, and times by all of them, may differ by so many steps where clocks are learned of them.
+const STEPS: f64 = 3.0;
 
 /// The frames of a session by slot, and what several inputs share of them.
 pub struct SessionInputs<'a> {
@@ -46,7 +49,11 @@ impl<'a> SessionInputs<'a> {
         let mut correlations = correlate(&streams).map_err(too_short)?;
         let there: Vec<usize> = (0..self.slots.len()).filter(|&slot| self.slots[slot].is_some()).collect();
         let arrivals = self.arrivals_of(&correlations, config, &there);
-        self.clocks = arrivals.as_ref().map(|of| self.clock_errors(of, &there)).unwrap_or_default();
+        if let Some(arrivals) =
+            arrivals.as_ref().filter(|of| self.is_clear(of, &correlations, config, &there))
+        {
+            self.clocks = self.clock_errors(arrivals, &there);
+        }
         let wrong = arrivals.and_then(|of| inconsistent(&of));
         if let Some(slot) = wrong.map(|at| there[at])
             && let Some(out) = self.slots[slot].take()
@@ -63,7 +70,7 @@ impl<'a> SessionInputs<'a> {
     }
 
     /// When the signal arrived at each of these receivers, by the lags of all their pairs, with a timing
-    /// error of one step where nothing is configured; `None` where a place is not known.
+    /// error of one step where nothing is configured; `None` where a place is not known or nothing was heard.
     fn arrivals_of(
         &self,
         correlations: &Correlations,
@@ -76,7 +83,7 @@ impl<'a> SessionInputs<'a> {
         for (pair, (i, j)) in pairs_of(self.slots.len()).enumerate() {
             if self.slots[i].is_some() && self.slots[j].is_some() {
                 // The least squares of all differences.
-                let lag = correlations.lag(pair, config);
+                let lag = correlations.lag(pair, config)?;
                 times[j] += lag / count;
                 times[i] -= lag / count;
                 let scatter = f64::from(correlations.scatter[pair]);
@@ -95,18 +102,38 @@ impl<'a> SessionInputs<'a> {
         there.iter().map(arrival).collect()
     }
 
+    /// Whether every pair has a peak that stands still and agrees with those of the others.
+    fn is_clear(
+        &self,
+        arrivals: &[Arrival],
+        correlations: &Correlations,
+        config: &CorrelationConfig,
+        there: &[usize],
+    ) -> bool {
+        let within = STEPS * config.lag_step();
+        let times: Vec<Option<f64>> = (0..self.slots.len())
+            .map(|slot| arrivals.get(there.iter().position(|&at| at == slot)?).map(|arrival| arrival.time))
+            .collect();
+        pairs_of(self.slots.len()).enumerate().all(|(pair, (i, j))| {
+            let (Some(first), Some(second)) = (times[i], times[j]) else { return true };
+            let lag = correlations.lag(pair, config);
+            f64::from(correlations.scatter[pair]) <= within
+                && lag.is_some_and(|lag| (lag - (second - first)).abs() <= within)
+        })
+    }
+
     /// How late each clock was, where the emitter's place is known.
     fn clock_errors(&self, arrivals: &[Arrival], there: &[usize]) -> Vec<ClockError> {
         let late = |(arrival, &slot): (&Arrival, &usize)| {
             let of = self.slots[slot]?;
-            Some((of, arrival.time + of.clock_s - of.expected_s?))
+            Some(((of, arrival.sigma), arrival.time - of.expected_s?, of.clock_s))
         };
-        let late: Vec<(&Slot, f64)> = arrivals.iter().zip(there).filter_map(late).collect();
-        let error = |(of, late_s): (&Slot, f64)| {
+        let error = |((of, sigma_s), late_s): ((&Slot, f64), f64)| {
             let at_ns = of.content.begun_ns.unwrap_or_default();
-            ClockError { source: of.source.clone(), at_ns, late_s }
+            ClockError { source: of.source.clone(), at_ns, late_s, sigma_s }
         };
-        less_median(late).into_iter().map(error).collect()
+        let late = arrivals.iter().zip(there).filter_map(late).collect();
+        against_median(late).into_iter().map(error).collect()
     }
 
     /// One input. `features` computes those of one frame into its part.
@@ -182,7 +209,7 @@ impl<'a> SessionInputs<'a> {
     fn arrivals(&self) -> Vec<f64> {
         let arrival = |slot: &Option<&Slot>| slot.and_then(|slot| slot.content.arrival_ns);
         let earliest = self.slots.iter().filter_map(arrival).min().unwrap_or_default();
-        let after = |slot| arrival(slot).map_or(0.0, |ns| ns.abs_diff(earliest) as f64 * 1e-9);
+        let after = |slot| arrival(slot).map_or(0.0, |ns| ns.abs_diff(earliest) as f64 / 1e9);
         self.slots.iter().map(after).collect()
     }
 
@@ -215,7 +242,7 @@ mod tests {
     const ORIGIN: LocalOrigin = LocalOrigin { latitude: 45.0, longitude: 7.6 };
 
     fn slot(content: Content, place: Option<Geolocation>) -> Option<Slot> {
-        Some(Slot { source: "rx".into(), content, place, sigma: None, clock_s: 0.0, expected_s: None })
+        Some(Slot { source: "rx".into(), content, place, sigma: None, clock_s: None, expected_s: None })
     }
 
     #[test]

@@ -141,7 +141,8 @@ impl Batches {
 
     /// Whether a frame may be one of a session that a model gathers.
     fn is_gathered(&self, frame: &Frame) -> bool {
-        *self.gathers.borrow() && wire::salvage(&frame.payload, frame.encoding).session_id.is_some()
+        let salvaged = || wire::salvage(&frame.payload, frame.encoding);
+        *self.gathers.borrow() && salvaged().session_id.is_some_and(|id| !id.is_empty())
     }
 
     /// Puts frames in as those of a batch, each once it is its turn, and waits for their outcomes.

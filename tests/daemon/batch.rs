@@ -12,11 +12,13 @@ use crate::odd_messages::UNREADABLE;
 use crate::support::*;
 use crate::wire::Wire;
 
-fn batch(frames: Vec<Value>, more: &[(&str, Value)]) -> Vec<u8> {
+/// The message of a batch.
+pub fn batch(frames: Vec<Value>, more: &[(&str, Value)]) -> Vec<u8> {
     pack(&with(&map(&[("samples", Value::Array(frames))]), more))
 }
 
-async fn ask(client: &async_nats::Client, headers: HeaderMap, payload: Vec<u8>) -> Message {
+/// Its answer.
+pub async fn ask(client: &async_nats::Client, headers: HeaderMap, payload: Vec<u8>) -> Message {
     let asked = client.request_with_headers("iq.batch", headers, payload.into());
     tokio::time::timeout(PATIENCE, asked).await.expect("no answer").expect("no answer")
 }

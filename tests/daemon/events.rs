@@ -356,7 +356,7 @@ async fn with_a_token_only_the_pages_own_files_are_open_and_actions_are_there() 
     assert_eq!(opened.json()["circuits"][0]["state"], "open");
     let unknown = call(served.address, "POST", "/api/v1/control/reboot", &token, b"").await;
     assert_eq!(unknown.error(), "not_found");
-    assert!(unknown.json()["message"].as_str().unwrap().contains("breaker, cache, models"));
+    assert!(unknown.json()["message"].as_str().unwrap().contains("breaker, cache, sources, models"));
     let wrong = call(served.address, "POST", breaker, &token, br#"{"model": "other"}"#).await;
     assert_eq!((wrong.status, wrong.error().as_str()), (404, "model_not_found"));
     drop(served);

@@ -44,6 +44,7 @@ mod recording;
 mod redis_server;
 mod registry;
 mod service;
+mod session_members;
 mod sessions;
 mod shadows;
 mod shared_cache;

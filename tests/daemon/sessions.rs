@@ -11,7 +11,7 @@ use sferic::nats::PrivateServer;
 use crate::support::*;
 
 /// A frame of one value, as model `gathered` takes it.
-fn level(id: &str, value: f32) -> Value {
+pub fn level(id: &str, value: f32) -> Value {
     let tensor = map(&[
         ("shape", Value::Array(vec![1.into()])),
         ("dtype", "float32".into()),
@@ -30,7 +30,7 @@ pub fn heard(id: &str, amplitude: f32, place: Option<(f64, f64)>, arrival_ns: i6
 }
 
 /// As JSON; `bin` as an array of its bytes.
-fn json_of(value: &Value) -> serde_json::Value {
+pub fn json_of(value: &Value) -> serde_json::Value {
     match value {
         Value::Binary(bytes) => serde_json::json!(bytes),
         Value::Array(values) => values.iter().map(json_of).collect(),

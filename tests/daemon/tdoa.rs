@@ -70,66 +70,129 @@ async fn the_transmitter_is_found_within_its_ellipse() {
     }
 }
 
+/// Where the emitter of the simulated sessions is: longitude and latitude.
+const EMITTER: (f64, f64) = (8.3, 50.2);
+
+/// Its receivers, 150 to 200 km away, around it.
+const RECEIVERS: [(f64, f64); 6] =
+    [(8.0, 51.6), (10.4, 50.7), (9.6, 48.9), (7.0, 48.5), (5.6, 49.6), (6.0, 51.2)];
+
+/// A daemon with the shipped models.
+async fn with_tdoa(settings: &[(&str, &str)]) -> World {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/models");
+    let shipped = [("MODELS__REPOSITORY", shipped.to_str().unwrap()), ("MODELS__DEFAULT", "tdoa")];
+    World::start(&["degrees"], &[&shipped, settings].concat()).await
+}
+
+/// Half a microsecond for each receiver, as configured.
+fn sigmas() -> String {
+    let receivers = (1..=6).map(|n| format!("{{source=\"rx{n}\",sigma=0.5e-6}}"));
+    format!("[{}]", receivers.collect::<Vec<_>>().join(","))
+}
+
+/// What the emitter sends: 150 tones.
+fn signal(seconds: f64) -> [f64; 2] {
+    (0..150).fold([0.0; 2], |[re, im], n| {
+        let n = f64::from(n);
+        let hz = -880.0 + 11.7 * n + 3.0 * (2.3 * n).sin();
+        let (sin, cos) = (std::f64::consts::TAU * (hz * seconds + 0.618 * n * n)).sin_cos();
+        [re + 0.02 * cos, im + 0.02 * sin]
+    })
+}
+
+/// Sends a session in which the clock of the third receiver is `late` seconds, and one may hear nothing;
+/// gives its outcome.
+async fn session(
+    world: &World,
+    outcomes: &mut Outcomes,
+    second: usize,
+    late: f64,
+    silent: Option<usize>,
+) -> Value {
+    let (rate, samples) = (12_000.0, 16_384);
+    for (n, (longitude, latitude)) in RECEIVERS.into_iter().enumerate() {
+        let way: f64 =
+            InverseGeodesic::<f64>::inverse(&Geodesic::wgs84(), EMITTER.1, EMITTER.0, latitude, longitude);
+        let delay = way / 299_792_458.0 + if n == 2 { late } else { 0.0 };
+        let gain = if silent == Some(n) { 0.0 } else { 1.0 };
+        let heard: Vec<[f32; 2]> =
+            (0..samples).map(|k| signal(f64::from(k) / rate - delay).map(|x| (gain * x) as f32)).collect();
+        let source = format!("rx{}", n + 1);
+        let changes = [
+            ("sample_rate", rate.into()),
+            ("frequency", 77_500.0.into()),
+            ("datetime", format!("2026-01-01T00:00:{second:02}Z").into()),
+            ("geolocation", point(longitude, latitude)),
+            ("session_size", 6.into()),
+            ("timeout_ms", 20_000.into()),
+        ];
+        let frame = with(&frame(&source, &heard), &changes);
+        send(world, &format!("iq.sessions.{second}.{source}"), &frame).await;
+    }
+    outcomes.next(6).await["rx1"].clone()
+}
+
+/// What the daemon says of the third receiver.
+async fn third_receiver(world: &World) -> Value {
+    let sources = world.client.request("sferic.sources", "".into()).await.unwrap();
+    let sources: Value = serde_json::from_slice(&sources.payload).unwrap();
+    sources["sources"].as_array().unwrap().iter().find(|of| of["source"] == "rx3").unwrap().clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_off_is_named_and_left_out() {
     if !tools_are_there() {
         return;
     }
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/models");
-    let sigmas: Vec<_> = (1..=6).map(|n| format!("{{source=\"rx{n}\",sigma=0.5e-6}}")).collect();
-    let settings = [
-        ("MODELS__REPOSITORY", shipped.to_str().unwrap()),
-        ("MODELS__DEFAULT", "tdoa"),
-        ("RECEIVERS", &format!("[{}]", sigmas.join(","))),
-    ];
-    let world = World::start(&["degrees"], &settings).await;
+    let world = with_tdoa(&[("RECEIVERS", &sigmas())]).await;
     let mut outcomes = Outcomes::of(&world).await;
-    // Around 50 N 8 E, 150 to 200 km away, the emitter among them.
-    let places = [(8.0, 51.6), (10.4, 50.7), (9.6, 48.9), (7.0, 48.5), (5.6, 49.6), (6.0, 51.2)];
-    let (emitter, rate, samples) = ((8.3, 50.2), 12_000.0, 16_384);
-    let signal = |seconds: f64| -> [f64; 2] {
-        (0..150).fold([0.0; 2], |[re, im], n| {
-            let n = f64::from(n);
-            let hz = -880.0 + 11.7 * n + 3.0 * (2.3 * n).sin();
-            let (sin, cos) = (std::f64::consts::TAU * (hz * seconds + 0.618 * n * n)).sin_cos();
-            [re + 0.02 * cos, im + 0.02 * sin]
-        })
-    };
-    let far = |(longitude, latitude): (f64, f64)| -> f64 {
-        InverseGeodesic::<f64>::inverse(&Geodesic::wgs84(), emitter.1, emitter.0, latitude, longitude)
-    };
-    for (session, late) in [("fine", 0.0), ("off", 5e-6)] {
-        for (n, place) in places.iter().enumerate() {
-            let delay = far(*place) / 299_792_458.0 + if n == 2 { late } else { 0.0 };
-            let heard: Vec<[f32; 2]> =
-                (0..samples).map(|k| signal(f64::from(k) / rate - delay).map(|x| x as f32)).collect();
-            let source = format!("rx{}", n + 1);
-            let changes = [
-                ("sample_rate", rate.into()),
-                ("datetime", "2026-01-01T00:00:00Z".into()),
-                ("geolocation", point(place.0, place.1)),
-                ("session_size", 6.into()),
-                ("timeout_ms", 20_000.into()),
-            ];
-            let frame = with(&frame(&source, &heard), &changes);
-            send(&world, &format!("iq.sessions.{session}.{source}"), &frame).await;
-        }
-        let answer = outcomes.next(6).await["rx1"].clone();
-        let left_out = &answer["session"]["left_out"];
-        if late == 0.0 {
-            assert_eq!(left_out, &serde_json::json!([]), "{answer}");
+    let off = serde_json::json!([{"source": "rx3", "reason": "inconsistent"}]);
+    for (second, late, left_out) in [(0, 0.0, serde_json::json!([])), (1, 5e-6, off)] {
+        let answer = session(&world, &mut outcomes, second, late, None).await;
+        assert_eq!(answer["session"]["left_out"], left_out, "{answer}");
+        let position = &answer["position"];
+        let [north, east] = ["latitude", "longitude"].map(|key| position[key].as_f64().unwrap());
+        assert!((north - EMITTER.1).abs() < 0.02 && (east - EMITTER.0).abs() < 0.03, "{answer}");
+    }
+    let third = third_receiver(&world).await;
+    assert_eq!(third["left_out"], serde_json::json!({"inconsistent": 1}), "{third}");
+    assert!(
+        (-40.0..0.0).contains(&third["level_db"].as_f64().unwrap()) && third["clock"].is_null(),
+        "{third}"
+    );
+}
+
+/// The same clock, but the place of the emitter is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emitter_of_known_place_corrects_the_clock_that_is_off() {
+    if !tools_are_there() {
+        return;
+    }
+    let (longitude, latitude) = EMITTER;
+    let place = format!("position={{latitude={latitude:?},longitude={longitude:?}}}");
+    let reference = format!("[{{{place},frequency=77500.0,tolerance=10.0}}]");
+    let world = with_tdoa(&[("RECEIVERS", &sigmas()), ("REFERENCES", &reference)]).await;
+    let mut outcomes = Outcomes::of(&world).await;
+    for second in 0..8 {
+        let answer = session(&world, &mut outcomes, second, 5e-6, None).await;
+        let left_out = answer["session"]["left_out"].as_array().unwrap();
+        if second < 5 {
+            assert_eq!(left_out[0]["source"], "rx3", "too little is known yet: {answer}");
         } else {
-            let expected = serde_json::json!([{"source": "rx3", "reason": "inconsistent"}]);
-            assert_eq!(left_out, &expected, "{answer}");
+            assert!(left_out.is_empty(), "{answer}");
         }
         let position = &answer["position"];
         let [north, east] = ["latitude", "longitude"].map(|key| position[key].as_f64().unwrap());
-        assert!((north - emitter.1).abs() < 0.02 && (east - emitter.0).abs() < 0.03, "{answer}");
+        assert!((north - EMITTER.1).abs() < 0.02 && (east - EMITTER.0).abs() < 0.03, "{answer}");
     }
-    let sources = world.client.request("sferic.sources", "".into()).await.unwrap();
-    let sources: serde_json::Value = serde_json::from_slice(&sources.payload).unwrap();
-    let third = sources["sources"].as_array().unwrap().iter().find(|of| of["source"] == "rx3").unwrap();
-    assert_eq!(third["left_out"], serde_json::json!({"inconsistent": 1}), "{sources}");
+    // Of a session in which one hears nothing, no clock is learned.
+    session(&world, &mut outcomes, 8, 5e-6, Some(1)).await;
+    let after = session(&world, &mut outcomes, 9, 5e-6, None).await;
+    assert_eq!(after["session"]["left_out"], serde_json::json!([]), "{after}");
+    let third = third_receiver(&world).await;
+    let offset = third["clock"]["offset_s"].as_f64().unwrap();
+    assert!((offset - 5e-6).abs() < 0.5e-6 && third["clock"]["observations"] == 9, "{third}");
+    assert_eq!(third["clock"]["jumps"], 0, "{third}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,14 +79,14 @@ impl SourceBook {
         }
     }
 
-    /// Takes what an emitter of known place says of the clock of a source; returns whether that has jumped.
-    pub fn observe_clock(&mut self, source: &str, at_ns: i64, offset_s: f64) -> bool {
-        self.record(source).clock.get_or_insert_default().observe(at_ns, offset_s)
+    /// Takes what an emitter of known place says of the clock of a source; returns whether that does not fit.
+    pub fn observe_clock(&mut self, source: &str, at_ns: i64, late_s: f64, sigma_s: f64) -> bool {
+        self.record(source).clock.get_or_insert_default().observe(at_ns, late_s, sigma_s)
     }
 
-    /// Seconds that the clock of a source is late at an instant.
-    pub(super) fn clock_late(&mut self, source: &str, at_ns: i64) -> f64 {
-        self.record(source).clock.map_or(0.0, |clock| clock.at(at_ns))
+    /// Seconds that the clock of a source is late at an instant, where that is known.
+    pub(super) fn clock_late(&mut self, source: &str, at_ns: i64) -> Option<f64> {
+        self.record(source).clock?.late_at(at_ns)
     }
 
     /// Notes that a source was left out.

@@ -120,7 +120,7 @@ impl<M> Sessions<M> {
         {
             closed.extend(self.close(&key, ends_at, false));
         }
-        self.forget(through, REMEMBERED * self.max_sessions);
+        self.forget(through, REMEMBERED.saturating_mul(self.max_sessions));
         closed
     }
 
@@ -190,7 +190,7 @@ impl<M> Sessions<M> {
 
     fn close(&mut self, key: &SessionKey, at: Instant, is_complete: bool) -> Option<Closed<M>> {
         let Open { rules, members, .. } = self.open.remove(key)?;
-        self.forget(at, REMEMBERED * self.max_sessions - 1);
+        self.forget(at, REMEMBERED.saturating_mul(self.max_sessions) - 1);
         self.closed.push_back((at, key.clone()));
         self.closed_at.insert(key.clone(), at);
         Some(Closed { key: key.clone(), rules, members, is_complete })

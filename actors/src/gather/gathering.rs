@@ -171,6 +171,9 @@ impl Gathering {
                 let failure = not_taken(model.id(), &key, &failure.message);
                 return refuse(joining, failure);
             }
+            joining.unanswered.note(|trail| {
+                (trail.model, trail.split) = (Some(Arc::clone(model.id())), None);
+            });
             (joining.model, joining.rules) = (model, rules);
         }
         let size = match check(&joining.rules, &source, joining.unanswered.info(), joining.size) {

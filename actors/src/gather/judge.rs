@@ -3,6 +3,7 @@
 use sferic_samples::Geolocation;
 
 use super::book::{SAME_PLACE, SourceBook};
+use super::clock::against_median;
 use super::config::{Config, Reference};
 use super::consistency::{Arrival, inconsistent};
 use super::heard::Heard;
@@ -26,8 +27,8 @@ pub(super) struct Seat {
     pub place: Option<Geolocation>,
     /// What is taken off its times, nanoseconds: the delay of its receiver, and what its clock is late.
     pub delay_ns: i64,
-    /// Of that, what its clock is late, seconds.
-    pub clock_s: f64,
+    /// Of that, what its clock is late, seconds, where that is known.
+    pub clock_s: Option<f64>,
     /// Seconds from the emitter to it, where the emitter's place is known.
     pub expected_s: Option<f64>,
     /// Standard deviation of its times, seconds, where that is configured.
@@ -50,8 +51,8 @@ pub(super) fn judge(
                 true => Some(book.place(frame.source, frame.place, frame.begun_ns, config)?),
                 false => None,
             };
-            let clock_s = frame.time_ns().map_or(0.0, |ns| book.clock_late(frame.source, ns));
-            let late_ns = (clock_s * 1e9).round() as i64;
+            let clock_s = frame.time_ns().and_then(|ns| book.clock_late(frame.source, ns));
+            let late_ns = (clock_s.unwrap_or_default() * 1e9).round() as i64;
             let delay_ns = known.map_or(0, |known| known.delay_ns).saturating_add(late_ns);
             let way = |reference: &Reference| Some(distance(place.as_ref()?, &reference.place) / LIGHT);
             let (expected_s, sigma) = (reference.and_then(way), known.and_then(|known| known.sigma));
@@ -60,14 +61,18 @@ pub(super) fn judge(
         .collect();
     if needs.datetime {
         leave_out(&mut seats, LeftOutReason::OtherRate, |left| odd_rates(heard, left));
-        leave_out(&mut seats, LeftOutReason::NoOverlap, |left| apart(heard, left));
+        let begun: Vec<_> = heard.iter().zip(&seats).map(|(frame, seat)| begun(frame, seat)).collect();
+        leave_out(&mut seats, LeftOutReason::NoOverlap, |left| apart(heard, &begun, left));
     }
     if needs.arrival && needs.place {
         for (at, late) in clock_errors(heard, &seats) {
-            if book.observe_clock(heard[at].source, heard[at].arrival_ns.unwrap_or_default(), late) {
+            let sigma = seats[at].as_ref().ok().and_then(|seat| seat.sigma).unwrap_or(SIGMA);
+            if book.observe_clock(heard[at].source, heard[at].arrival_ns.unwrap_or_default(), late, sigma) {
                 seats[at] = Err(LeftOutReason::ClockJumped);
             }
         }
+        // Correlations of the same session would say the same again.
+        seats.iter_mut().flatten().for_each(|seat| seat.expected_s = None);
         let arrivals: Vec<_> = heard.iter().zip(&seats).map(|(frame, seat)| arrival(frame, seat)).collect();
         let places: Vec<_> = seats.iter().map(|seat| seat.as_ref().ok()?.place.clone()).collect();
         leave_out(&mut seats, LeftOutReason::ArrivalImplausible, |left| {
@@ -126,27 +131,21 @@ fn arrival(frame: &Heard<'_>, seat: &Result<Seat, LeftOutReason>) -> Option<(i64
 /// How late each clock was, seconds, against the median of all, where the emitter's place is known and three
 /// or more have heard it.
 fn clock_errors(heard: &[Heard<'_>], seats: &[Result<Seat, LeftOutReason>]) -> Vec<(usize, f64)> {
-    let begun = heard.iter().filter_map(|frame| frame.arrival_ns).min().unwrap_or_default();
-    let late = |at: usize| {
+    let mut arrivals: Vec<i64> = heard.iter().filter_map(|frame| frame.arrival_ns).collect();
+    arrivals.sort_unstable();
+    // Counted from one among them, nanoseconds fit a float.
+    let middle = arrivals.get(arrivals.len() / 2).copied().unwrap_or_default();
+    let left = |at: usize| {
         let seat = seats[at].as_ref().ok()?;
         let (ns, _) = arrival(&heard[at], &seats[at])?;
-        // What the clock is known to be late was taken off, and is put back.
-        Some((at, ns.saturating_sub(begun) as f64 * 1e-9 + seat.clock_s - seat.expected_s?))
+        Some((at, ns.saturating_sub(middle) as f64 * 1e-9 - seat.expected_s?, seat.clock_s))
     };
-    let late: Vec<(usize, f64)> = (0..heard.len()).filter_map(late).collect();
-    less_median(late)
+    against_median((0..heard.len()).filter_map(left).collect())
 }
 
-/// The same less their median; nothing for fewer than three.
-pub fn less_median<T>(mut late: Vec<(T, f64)>) -> Vec<(T, f64)> {
-    let mut sorted: Vec<f64> = late.iter().map(|(_, late)| *late).collect();
-    sorted.sort_by(f64::total_cmp);
-    if sorted.len() < 3 {
-        return Vec::new();
-    }
-    let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
-    late.iter_mut().for_each(|(_, late)| *late -= median);
-    late
+/// When its samples begin, less the delay of the receiver and of its clock.
+fn begun(frame: &Heard<'_>, seat: &Result<Seat, LeftOutReason>) -> Option<i64> {
+    Some(frame.begun_ns?.saturating_sub(seat.as_ref().ok()?.delay_ns))
 }
 
 /// Leaves out, again and again, those that `odd` finds among those that are left.
@@ -187,10 +186,10 @@ fn odd_rates(heard: &[Heard<'_>], left: &[usize]) -> Vec<usize> {
 }
 
 /// Those whose samples share less time with the most others than half of what the frames have in the median.
-fn apart(heard: &[Heard<'_>], left: &[usize]) -> Vec<usize> {
+fn apart(heard: &[Heard<'_>], begun: &[Option<i64>], left: &[usize]) -> Vec<usize> {
     let span = |at: usize| {
-        let Heard { begun_ns, rate_hz, samples, .. } = heard[at];
-        let begun = begun_ns?;
+        let Heard { rate_hz, samples, .. } = heard[at];
+        let begun = begun[at]?;
         let long = (samples as f64 / rate_hz? * 1e9) as i64;
         Some((begun, begun.saturating_add(long)))
     };

@@ -13,10 +13,9 @@ mod place;
 mod rules;
 
 pub use book::{SourceBook, SourceRecord};
-pub use clock::Clock;
+pub use clock::{Clock, against_median};
 pub use config::{Config, KnownReceiver, Reference};
 pub use consistency::{Arrival, inconsistent};
 pub use gathering::{GatherStats, Gathering, Joining};
-pub use judge::less_median;
 pub use place::distance;
 pub use rules::{GatherRules, MAX_RECEIVERS, Needs, Receivers};

@@ -46,8 +46,8 @@ impl Job {
             return;
         };
         let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
-        for ClockError { source, at_ns, late_s } in clocks {
-            book.observe_clock(source, *at_ns, *late_s);
+        for ClockError { source, at_ns, late_s, sigma_s } in clocks {
+            book.observe_clock(source, *at_ns, *late_s, *sigma_s);
         }
         left_out.iter().for_each(|out| book.leave_out(&out.source, out.reason));
         drop(book);

@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use super::config::Config;
 use crate::jitter::jitter;
+use crate::stages::ActorRole;
 
-/// Counts restarts within a window; each doubles the delay of the next.
+/// Counts restarts within a window; each doubles the delay of the same actor's next one.
 #[derive(Debug)]
 pub struct Backoff {
     config: Config,
-    restarts: VecDeque<Instant>,
+    restarts: VecDeque<(Instant, ActorRole)>,
 }
 
 impl Backoff {
@@ -21,16 +22,17 @@ impl Backoff {
         Self { config, restarts: VecDeque::new() }
     }
 
-    /// Delay before the next restart; `None` when there have been too many.
-    pub fn next(&mut self, now: Instant) -> Option<Duration> {
-        while self.restarts.front().is_some_and(|&first| now - first >= self.config.window) {
+    /// Delay before an actor's next restart; `None` when there have been too many, of all actors.
+    pub fn next(&mut self, role: ActorRole, now: Instant) -> Option<Duration> {
+        while self.restarts.front().is_some_and(|&(first, _)| now - first >= self.config.window) {
             self.restarts.pop_front();
         }
         if self.restarts.len() >= self.config.max_restarts {
             return None;
         }
-        let doublings = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX).min(20);
-        self.restarts.push_back(now);
+        let of_role = self.restarts.iter().filter(|&&(_, each)| each == role).count();
+        let doublings = u32::try_from(of_role).unwrap_or(u32::MAX).min(20);
+        self.restarts.push_back((now, role));
         let delay = self.config.backoff_min.saturating_mul(1 << doublings).min(self.config.backoff_max);
         Some(delay.mul_f64(0.5 + 0.5 * jitter()))
     }
@@ -50,12 +52,14 @@ mod tests {
         let config = Config { max_restarts: 8, ..Config::default() };
         let mut backoff = Backoff::new(config);
         let start = Instant::now();
-        let delays: Vec<_> = (0..8).map(|_| backoff.next(start).unwrap().as_secs_f64()).collect();
+        let mut next = |role, after| backoff.next(role, start + Duration::from_secs(after));
+        let delays: Vec<_> = (0..7).map(|_| next(ActorRole::Cache, 0).unwrap().as_secs_f64()).collect();
         for (n, delay) in delays.iter().enumerate() {
             let full = (0.05 * f64::from(1 << n)).min(5.0);
             assert!((full / 2.0..=full).contains(delay), "delay {n} is {delay}");
         }
-        assert_eq!(backoff.next(start), None);
-        assert!(backoff.next(start + Duration::from_secs(60)).unwrap() <= Duration::from_millis(50));
+        assert!(next(ActorRole::Ingest, 0).unwrap() <= Duration::from_millis(50), "the first of this one");
+        assert_eq!((next(ActorRole::Cache, 0), next(ActorRole::Gather, 0)), (None, None));
+        assert!(next(ActorRole::Cache, 60).unwrap() <= Duration::from_millis(50));
     }
 }

@@ -7,7 +7,7 @@ use sferic_samples::units;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a section of keys")]
 pub struct Config {
-    /// Delay before the first restart, give or take half; it doubles with each.
+    /// Delay before the first restart, give or take half; it doubles with each of the same actor.
     #[serde(with = "units::duration")]
     pub backoff_min: Duration,
     /// Maximum delay.

@@ -63,7 +63,7 @@ impl SupervisorState {
     ) -> Result<(), ActorProcessingErr> {
         // A child that was stopped on purpose, or along with an earlier one, is not listed any more.
         let Some(role) = self.children.role_of(ended.get_id()) else { return Ok(()) };
-        let Some(delay) = self.backoff.next(Instant::now()) else {
+        let Some(delay) = self.backoff.next(role, Instant::now()) else {
             return Err(format!("{role:?} ended ({reason}); {}", self.backoff.exhausted()).into());
         };
         tracing::error!(?role, reason, restart_in_ms = delay.as_millis(), "actor ended");

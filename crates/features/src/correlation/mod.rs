@@ -39,9 +39,10 @@ pub struct Correlations {
 
 impl Correlations {
     /// The lag of the peak of a pair, seconds: how much later the second one is.
-    pub fn lag(&self, pair: usize, config: &CorrelationConfig) -> f64 {
+    pub fn lag(&self, pair: usize, config: &CorrelationConfig) -> Option<f64> {
         let row = self.magnitudes.chunks_exact(config.lags).nth(pair).unwrap_or_default();
-        peak(&row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()) * config.lag_step()
+        let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+        row.iter().any(|&x| x > 0.0).then(|| peak(&row) * config.lag_step())
     }
 }
 
