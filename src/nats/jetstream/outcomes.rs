@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{self, BoxFuture};
 use sferic_actors::account::ledger::End;
-use sferic_actors::jitter::jitter;
+use sferic_actors::jitter::{jitter, jitter_of};
 use sferic_actors::outcome::{Outcome, PublishError};
 use sferic_actors::ports::OutcomeSink;
 use sferic_telemetry::Throttle;
@@ -199,7 +199,9 @@ impl StreamOutcomes {
     /// The end of a frame whose failure is not final.
     fn retried(&self, outcome: &Outcome) -> Option<End> {
         let (delivery, failure) = (outcome.envelope.delivery.as_ref()?, outcome.result.as_ref().err()?);
-        self.policy.retry_after(delivery, failure, jitter()).map(End::Redelivered)
+        // The frames of a session have to meet again.
+        let chance = outcome.info.session_id.as_deref().map_or_else(jitter, jitter_of);
+        self.policy.retry_after(delivery, failure, chance).map(End::Redelivered)
     }
 
     /// Writes the message. The frame itself goes with the failure that ends its retries, where it fits.
