@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sferic_samples::{Datatype, Geolocation};
 
+use crate::gather::ExpectedClock;
 use crate::tensor::InputTensor;
 
 /// The longest source, bytes: the line with which its outcome is published has to be shorter than the
@@ -223,7 +224,9 @@ pub struct Slot {
     /// Standard deviation of its receiver's times, seconds, where that is configured.
     pub sigma: Option<f64>,
     /// What was taken off its times because its clock is known to be late, seconds.
-    pub clock_s: Option<f64>,
+    pub clock_s: f64,
+    /// Where its clock is expected.
+    pub clock: Option<ExpectedClock>,
     /// Seconds from the emitter to it, where the emitter's place is known.
     pub expected_s: Option<f64>,
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sferic_actors::frame::{Content, Slot};
-use sferic_actors::gather::{Arrival, against_median, inconsistent};
+use sferic_actors::gather::{Arrival, against_others, inconsistent};
 use sferic_actors::outcome::{Failure, FailureCode, LeftOut, LeftOutReason};
 use sferic_actors::tensor::{ClockError, Dtype, Input, InputTensor};
 use sferic_features::{CorrelationConfig, Correlations, NoOverlap, Stream};
@@ -126,14 +126,15 @@ impl<'a> SessionInputs<'a> {
     fn clock_errors(&self, arrivals: &[Arrival], there: &[usize]) -> Vec<ClockError> {
         let late = |(arrival, &slot): (&Arrival, &usize)| {
             let of = self.slots[slot]?;
-            Some(((of, arrival.sigma), arrival.time - of.expected_s?, of.clock_s))
+            // What was taken off is put back.
+            Some(((of, arrival.sigma), arrival.time + of.clock_s - of.expected_s?, of.clock))
         };
         let error = |((of, sigma_s), late_s): ((&Slot, f64), f64)| {
             let at_ns = of.content.begun_ns.unwrap_or_default();
             ClockError { source: of.source.clone(), at_ns, late_s, sigma_s }
         };
         let late = arrivals.iter().zip(there).filter_map(late).collect();
-        against_median(late).into_iter().map(error).collect()
+        against_others(late).into_iter().map(error).collect()
     }
 
     /// One input. `features` computes those of one frame into its part.
@@ -242,7 +243,15 @@ mod tests {
     const ORIGIN: LocalOrigin = LocalOrigin { latitude: 45.0, longitude: 7.6 };
 
     fn slot(content: Content, place: Option<Geolocation>) -> Option<Slot> {
-        Some(Slot { source: "rx".into(), content, place, sigma: None, clock_s: None, expected_s: None })
+        Some(Slot {
+            source: "rx".into(),
+            content,
+            place,
+            sigma: None,
+            clock_s: 0.0,
+            clock: None,
+            expected_s: None,
+        })
     }
 
     #[test]

@@ -84,9 +84,9 @@ impl SourceBook {
         self.record(source).clock.get_or_insert_default().observe(at_ns, late_s, sigma_s)
     }
 
-    /// Seconds that the clock of a source is late at an instant, where that is known.
-    pub(super) fn clock_late(&mut self, source: &str, at_ns: i64) -> Option<f64> {
-        self.record(source).clock?.late_at(at_ns)
+    /// The clock of a source, where it was observed.
+    pub(super) fn clock(&mut self, source: &str) -> Option<Clock> {
+        self.record(source).clock
     }
 
     /// Notes that a source was left out.

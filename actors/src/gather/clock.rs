@@ -39,8 +39,21 @@ pub struct Clock {
     /// How often it has jumped.
     pub jumps: u32,
     covariance: Covariance,
-    /// What the last observation was off, where it did not fit.
-    doubt: Option<f64>,
+    /// Mean of the squares of what observations were off over what was expected of that; older ones fade.
+    excess: f64,
+    /// Standard deviation of the last observation, seconds.
+    sigma_s: f64,
+    /// What the last observation was off, and when, where it did not fit.
+    doubt: Option<(f64, i64)>,
+}
+
+/// Where a clock is expected to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpectedClock {
+    /// Seconds that it is late.
+    pub late_s: f64,
+    /// Standard deviation of that, seconds.
+    pub deviation_s: f64,
 }
 
 /// Of offset and drift.
@@ -52,33 +65,48 @@ struct Covariance {
 }
 
 impl Clock {
-    /// Seconds that it is late at an instant; `None` as long as that is not known to a microsecond.
+    /// Seconds that it is late at an instant; `None` as long as that is not known to a microsecond, or half
+    /// of the standard deviation of what is observed.
     pub fn late_at(&self, ns: i64) -> Option<f64> {
-        let (late, covariance) = self.expected(ns);
-        (self.is_settled() && covariance.offset.sqrt() <= JUMP).then_some(late)
+        let ExpectedClock { late_s, deviation_s } = self.expected_at(ns)?;
+        let is_known = self.is_settled() && self.doubt.is_none();
+        (is_known && deviation_s <= JUMP.max(self.sigma_s / 2.0)).then_some(late_s)
+    }
+
+    /// Where it is expected at an instant, however well that is known; `None` before it was observed.
+    pub fn expected_at(&self, ns: i64) -> Option<ExpectedClock> {
+        let (late_s, covariance) = self.expected(ns);
+        let deviation_s = (self.excess() * covariance.offset).sqrt();
+        (self.observations > 0).then_some(ExpectedClock { late_s, deviation_s })
     }
 
     /// Takes an observation with its standard deviation; returns whether it does not fit those before. A
     /// second one that agrees with that is a jump, and the clock goes on from there.
     pub fn observe(&mut self, at_ns: i64, offset_s: f64, sigma_s: f64) -> bool {
-        let variance = sigma_s.max(self.residual_s).powi(2);
+        let variance = sigma_s.powi(2);
         let begun = Covariance { offset: variance, both: 0.0, drift: DRIFT.powi(2) };
         if self.observations == 0 {
-            *self = Self { offset_s, at_ns, observations: 1, covariance: begun, ..*self };
+            *self = Self { offset_s, at_ns, observations: 1, covariance: begun, sigma_s, ..*self };
             return false;
         }
         let (expected, covariance) = self.expected(at_ns);
         let (off, all) = (offset_s - expected, covariance.offset + variance);
-        if off.abs() > (DEVIATIONS * all.sqrt()).max(JUMP) {
-            let agrees = |doubt: f64| (off - doubt).abs() <= (DEVIATIONS * (2.0 * variance).sqrt()).max(JUMP);
+        let gate = |variance: f64| (DEVIATIONS * (self.excess() * variance).sqrt()).max(JUMP);
+        if off.abs() > gate(all) {
+            let agrees = |(doubt, then): (f64, i64)| {
+                // Its drift may be another one, too.
+                let drifted = DEVIATIONS * DRIFT * seconds(then, at_ns);
+                (off - doubt).abs() <= gate(2.0 * variance) + drifted
+            };
             if !self.is_settled() {
-                *self = Self { offset_s, at_ns, observations: 1, covariance: begun, ..Self::default() };
+                let fresh = Self::default();
+                *self = Self { offset_s, at_ns, observations: 1, covariance: begun, sigma_s, ..fresh };
+                return false;
             } else if self.doubt.is_some_and(agrees) {
-                let covariance = Covariance { drift: covariance.drift, ..begun };
-                let (observations, jumps) = (1, self.jumps + 1);
+                let (observations, jumps, covariance) = (1, self.jumps + 1, begun);
                 *self = Self { offset_s, at_ns, observations, jumps, covariance, doubt: None, ..*self };
             } else {
-                self.doubt = Some(off);
+                self.doubt = Some((off, at_ns));
             }
             return true;
         }
@@ -91,11 +119,17 @@ impl Clock {
             drift: covariance.drift - slope * covariance.both,
         };
         self.at_ns = self.at_ns.max(at_ns);
-        self.doubt = None;
+        (self.doubt, self.sigma_s) = (None, sigma_s);
         self.observations = self.observations.saturating_add(1);
         let n = f64::from(self.observations.min(MEMORY));
         self.residual_s = (self.residual_s.powi(2) + (off.powi(2) - self.residual_s.powi(2)) / n).sqrt();
+        self.excess += (off.powi(2) / all - self.excess) / n;
         false
+    }
+
+    /// Observations that differ by more than is expected of them make everything less certain.
+    fn excess(&self) -> f64 {
+        self.excess.max(1.0)
     }
 
     /// One that has jumped was known before.
@@ -105,7 +139,7 @@ impl Clock {
 
     /// The offset at an instant, and how well offset and drift are known then.
     fn expected(&self, ns: i64) -> (f64, Covariance) {
-        let after = (ns.saturating_sub(self.at_ns).max(0)) as f64 * 1e-9;
+        let after = seconds(self.at_ns, ns);
         let Covariance { offset, both, drift } = self.covariance;
         let wander = DRIFT_WANDER.powi(2) * after;
         let covariance = Covariance {
@@ -115,22 +149,37 @@ impl Clock {
             both: both + after * drift + wander * after / 2.0,
             drift: drift + wander,
         };
-        (self.offset_s + self.drift * after, covariance)
+        // Before it was observed it was elsewhere, but nobody knows where.
+        (self.offset_s + if ns > self.at_ns { self.drift * after } else { 0.0 }, covariance)
     }
 }
 
-/// How late clocks are against the median of those that are known, or of all. Each with what is left of its
-/// lateness after what is known of it was taken off, and that; seconds. Nothing for fewer than three.
-pub fn against_median<T>(left: Vec<(T, f64, Option<f64>)>) -> Vec<(T, f64)> {
-    if left.len() < 3 {
+fn seconds(one_ns: i64, other_ns: i64) -> f64 {
+    one_ns.abs_diff(other_ns) as f64 * 1e-9
+}
+
+/// How late clocks are against the others. Each comes with what it was heard late by, and where it is
+/// expected; seconds. What they have in common is the median of those that are expected somewhere, or of
+/// all. Nothing for fewer than three, or where only two are expected and they contradict each other.
+pub fn against_others<T>(heard: Vec<(T, f64, Option<ExpectedClock>)>) -> Vec<(T, f64)> {
+    if heard.len() < 3 {
         return Vec::new();
     }
-    let are_known = left.iter().filter(|(_, _, known)| known.is_some()).count() >= 2;
-    let counts = left.iter().filter(|(_, _, known)| known.is_some() || !are_known);
-    let mut sorted: Vec<f64> = counts.map(|(_, left, _)| *left).collect();
+    let off = |late: f64, expected: &Option<ExpectedClock>| late - expected.map_or(0.0, |of| of.late_s);
+    let expected: Vec<(f64, f64)> =
+        heard.iter().filter_map(|(_, late, of)| Some((off(*late, of), of.as_ref()?.deviation_s))).collect();
+    if let [(one, sigma), (other, other_sigma)] = expected[..]
+        && (one - other).abs() > (DEVIATIONS * sigma.hypot(other_sigma)).max(JUMP)
+    {
+        return Vec::new();
+    }
+    let mut sorted: Vec<f64> = match expected.is_empty() {
+        true => heard.iter().map(|(_, late, _)| *late).collect(),
+        false => expected.into_iter().map(|(off, _)| off).collect(),
+    };
     sorted.sort_by(f64::total_cmp);
     let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
-    left.into_iter().map(|(of, left, known)| (of, left - median + known.unwrap_or_default())).collect()
+    heard.into_iter().map(|(of, late, _)| (of, late - median)).collect()
 }
 
 #[cfg(test)]
@@ -176,22 +225,74 @@ mod tests {
         }
     }
 
-    /// Three clocks at 0, 4 and 8 µs, of which one jumps, or one is away.
+    /// Sessions of some of several clocks; returns the clocks, and how often one did not fit.
+    fn sessions(
+        offsets: &[f64],
+        apart: i64,
+        count: usize,
+        there: impl Fn(usize) -> Vec<usize>,
+    ) -> (Vec<Clock>, usize) {
+        let (mut clocks, mut odd) = (vec![Clock::default(); offsets.len()], 0);
+        for n in 0..count {
+            let at = BEGUN + n as i64 * apart;
+            let heard = there(n)
+                .into_iter()
+                .map(|of| {
+                    let late = 1e-3 + offsets[of] + 20e-9 * error(n * (of + 1));
+                    (of, late, clocks[of].expected_at(at))
+                })
+                .collect();
+            for (of, late) in against_others(heard) {
+                odd += usize::from(clocks[of].observe(at, late, 100e-9));
+            }
+        }
+        (clocks, odd)
+    }
+
     #[test]
     fn who_is_there_changes_nothing_for_the_others() {
-        let known = [Some(-4e-6), Some(0.0), Some(4e-6), Some(20e-6)];
-        let seen = |jumps: [f64; 4], there: &[usize]| {
-            let left = there.iter().map(|&n| (n, 1e-3 + jumps[n], known[n])).collect();
-            against_median(left).into_iter().map(|(n, late)| late - known[n].unwrap()).collect::<Vec<_>>()
-        };
-        for there in [&[0, 1, 2][..], &[0, 1, 3], &[1, 2, 3], &[0, 1, 2, 3]] {
-            assert!(seen([0.0; 4], there).iter().all(|off| off.abs() < 1e-12));
+        let offsets = [0.0, 4e-6, 8e-6, -4e-6, 30e-6];
+        let alternating = |n: usize| vec![0, 1, 2 + n % 3];
+        let turning = |n: usize| vec![n % 5, (n + 1) % 5, (n + 3) % 5];
+        for apart in [100 * MS, 1000 * MS, 10_000 * MS] {
+            for (clocks, odd) in
+                [sessions(&offsets, apart, 300, alternating), sessions(&offsets, apart, 300, turning)]
+            {
+                assert_eq!(odd, 0);
+                for (clock, offset) in clocks.iter().zip(offsets) {
+                    let wrong = clock.offset_s - clocks[0].offset_s - offset;
+                    assert!(wrong.abs() < 0.2e-6, "{apart}: {clocks:?}");
+                }
+            }
         }
-        let after = seen([0.0, 46e-6, 0.0, 0.0], &[0, 1, 2]);
-        assert!(after[0].abs() < 1e-12 && (after[1] - 46e-6).abs() < 1e-12 && after[2].abs() < 1e-12);
-        let new = against_median(vec![("a", 0.0, Some(1e-6)), ("b", 0.0, Some(0.0)), ("new", 5e-6, None)]);
-        assert_eq!(new, [("a", 1e-6), ("b", 0.0), ("new", 5e-6)]);
-        assert_eq!(against_median(vec![((), 0.0, None); 2]), []);
+    }
+
+    #[test]
+    fn of_two_that_contradict_each_other_nobody_knows_who_is_wrong() {
+        let at = |late_s: f64| Some(ExpectedClock { late_s, deviation_s: 50e-9 });
+        assert_eq!(against_others(vec![("a", 20e-6, at(0.0)), ("b", 0.0, at(0.0)), ("new", 5e-6, None)]), []);
+        let new = against_others(vec![("a", 3e-6, at(1e-6)), ("b", 2e-6, at(0.0)), ("new", 7e-6, None)]);
+        assert_eq!(new.iter().map(|(_, late)| (late * 1e9).round()).collect::<Vec<_>>(), [1e3, 0.0, 5e3]);
+        assert_eq!(against_others(vec![((), 0.0, None); 2]), []);
+    }
+
+    #[test]
+    fn a_step_before_it_is_known_and_another_drift_are_learned() {
+        let mut clock = Clock::default();
+        clock.observe(BEGUN, 0.0, 100e-9);
+        clock.observe(BEGUN + MS, 40e-9, 100e-9);
+        for second in 2..60 {
+            clock.observe(BEGUN + second * 1000 * MS, -4e-6 + 40e-9 * error(second as usize), 100e-9);
+        }
+        assert!((clock.offset_s + 4e-6).abs() < 0.1e-6, "{clock:?}");
+        for ppm in [0.5, 2.0, 9.0] {
+            let (mut drifting, mut odd) = (clock, 0);
+            for second in 60..200 {
+                let late = -4e-6 + ppm * 1e-6 * (second - 60) as f64;
+                odd += usize::from(drifting.observe(BEGUN + second * 1000 * MS, late, 100e-9));
+            }
+            assert!(odd <= 4 && (drifting.drift - ppm * 1e-6).abs() < 0.1e-6, "{ppm}: {odd} {drifting:?}");
+        }
     }
 
     #[test]
@@ -203,17 +304,18 @@ mod tests {
         };
         // A bad start is forgotten.
         assert!(!observe(0, 600e-6).0);
-        assert!(observe(1, 1e-6).0);
-        for second in 2..10 {
+        for second in 1..10 {
             assert!(!observe(second, 1e-6).0);
         }
         let near = |late: Option<f64>, expected: f64| (late.unwrap() - expected).abs() < 0.2e-6;
         let (odd, late, jumps) = observe(10, 90e-6);
-        assert!(odd && near(late, 1e-6) && jumps == 0, "a stray");
-        assert!(!observe(11, 1e-6).0);
+        assert!(odd && late.is_none() && jumps == 0, "a stray, or not: {late:?}");
+        let (odd, late, _) = observe(11, 1e-6);
+        assert!(!odd && near(late, 1e-6));
         assert!(observe(12, 9e-6).0);
         let (odd, late, jumps) = observe(13, 9e-6);
-        assert!(odd && near(late, 9e-6) && jumps == 1, "it is elsewhere now: {late:?}");
-        assert!(!observe(14, 9e-6).0);
+        assert!(odd && late.is_none() && jumps == 1, "it is elsewhere now, and its drift may be: {late:?}");
+        let (odd, late, _) = observe(14, 9e-6);
+        assert!(!odd && near(late, 9e-6), "{late:?}");
     }
 }

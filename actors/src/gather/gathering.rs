@@ -353,6 +353,7 @@ fn occupied(source: String, content: Content, seat: Seat) -> Slot {
         place: seat.place,
         sigma: seat.sigma,
         clock_s: seat.clock_s,
+        clock: seat.clock,
         expected_s: seat.expected_s,
     }
 }

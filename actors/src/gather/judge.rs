@@ -3,7 +3,7 @@
 use sferic_samples::Geolocation;
 
 use super::book::{SAME_PLACE, SourceBook};
-use super::clock::against_median;
+use super::clock::{ExpectedClock, against_others};
 use super::config::{Config, Reference};
 use super::consistency::{Arrival, inconsistent};
 use super::heard::Heard;
@@ -27,8 +27,10 @@ pub(super) struct Seat {
     pub place: Option<Geolocation>,
     /// What is taken off its times, nanoseconds: the delay of its receiver, and what its clock is late.
     pub delay_ns: i64,
-    /// Of that, what its clock is late, seconds, where that is known.
-    pub clock_s: Option<f64>,
+    /// Of that, what its clock is known to be late, seconds.
+    pub clock_s: f64,
+    /// Where its clock is expected.
+    pub clock: Option<ExpectedClock>,
     /// Seconds from the emitter to it, where the emitter's place is known.
     pub expected_s: Option<f64>,
     /// Standard deviation of its times, seconds, where that is configured.
@@ -51,12 +53,14 @@ pub(super) fn judge(
                 true => Some(book.place(frame.source, frame.place, frame.begun_ns, config)?),
                 false => None,
             };
-            let clock_s = frame.time_ns().and_then(|ns| book.clock_late(frame.source, ns));
-            let late_ns = (clock_s.unwrap_or_default() * 1e9).round() as i64;
+            let clock = frame.time_ns().zip(book.clock(frame.source));
+            let clock_s = clock.and_then(|(ns, clock)| clock.late_at(ns)).unwrap_or_default();
+            let clock = clock.and_then(|(ns, clock)| clock.expected_at(ns));
+            let late_ns = (clock_s * 1e9).round() as i64;
             let delay_ns = known.map_or(0, |known| known.delay_ns).saturating_add(late_ns);
             let way = |reference: &Reference| Some(distance(place.as_ref()?, &reference.place) / LIGHT);
             let (expected_s, sigma) = (reference.and_then(way), known.and_then(|known| known.sigma));
-            Ok(Seat { place, delay_ns, clock_s, expected_s, sigma })
+            Ok(Seat { place, delay_ns, clock_s, clock, expected_s, sigma })
         })
         .collect();
     if needs.datetime {
@@ -135,12 +139,14 @@ fn clock_errors(heard: &[Heard<'_>], seats: &[Result<Seat, LeftOutReason>]) -> V
     arrivals.sort_unstable();
     // Counted from one among them, nanoseconds fit a float.
     let middle = arrivals.get(arrivals.len() / 2).copied().unwrap_or_default();
-    let left = |at: usize| {
+    let late = |at: usize| {
         let seat = seats[at].as_ref().ok()?;
         let (ns, _) = arrival(&heard[at], &seats[at])?;
-        Some((at, ns.saturating_sub(middle) as f64 * 1e-9 - seat.expected_s?, seat.clock_s))
+        // What was taken off is put back.
+        let late = ns.saturating_sub(middle) as f64 * 1e-9 + seat.clock_s - seat.expected_s?;
+        Some((at, late, seat.clock))
     };
-    against_median((0..heard.len()).filter_map(left).collect())
+    against_others((0..heard.len()).filter_map(late).collect())
 }
 
 /// When its samples begin, less the delay of the receiver and of its clock.

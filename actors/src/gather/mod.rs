@@ -13,7 +13,7 @@ mod place;
 mod rules;
 
 pub use book::{SourceBook, SourceRecord};
-pub use clock::{Clock, against_median};
+pub use clock::{Clock, ExpectedClock, against_others};
 pub use config::{Config, KnownReceiver, Reference};
 pub use consistency::{Arrival, inconsistent};
 pub use gathering::{GatherStats, Gathering, Joining};
