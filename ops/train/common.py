@@ -1,4 +1,4 @@
-"""Code of both trainings: data from the generator, export, evaluation by ONNX Runtime, the bundle."""
+"""Code of several trainings: data from the generator, export, evaluation by ONNX Runtime, the bundle."""
 
 import hashlib
 import json
@@ -116,6 +116,15 @@ def seal(folder):
     text = re.sub(r"\[model\]\nsha256 = .*\n\n", "", path.read_text())
     path.write_text(text.replace("[features]", f'[model]\nsha256 = "{digest}"\n\n[features]', 1))
     return digest
+
+
+def squared_distances(positions, uncertainties, truth):
+    """Squared error in units of the ellipse's sigmas, per row."""
+    east, north = (truth - positions).T
+    theta = np.radians(uncertainties[:, 2])
+    along = east * np.cos(theta) + north * np.sin(theta)
+    across = north * np.cos(theta) - east * np.sin(theta)
+    return (along / uncertainties[:, 0]) ** 2 + (across / uncertainties[:, 1]) ** 2
 
 
 def table(head, rows):

@@ -116,15 +116,6 @@ def train(levels, truth):
     return head
 
 
-def squared_distances(positions, uncertainties, truth):
-    """Squared error in units of the ellipse's sigmas, per scene."""
-    east, north = (truth - positions).T
-    theta = np.radians(uncertainties[:, 2])
-    along = east * np.cos(theta) + north * np.sin(theta)
-    across = north * np.cos(theta) - east * np.sin(theta)
-    return (along / uncertainties[:, 0]) ** 2 + (across / uncertainties[:, 1]) ** 2
-
-
 def calibrate(squared):
     """Finds the factor on all sigmas with which the 68 and 95 % ellipses cover closest to nominal."""
     factors = np.linspace(0.7, 1.5, 801)
@@ -153,7 +144,7 @@ def main():
     path = folder / "model.onnx"
     common.export(Model(head), example, path, outputs, 3)
     positions, uncertainties = common.Onnx(path)(common.load(paths["calibration"], "features"))
-    scale = calibrate(squared_distances(positions, uncertainties, common.load(paths["calibration"], "truth")))
+    scale = calibrate(common.squared_distances(positions, uncertainties, common.load(paths["calibration"], "truth")))
     size = common.export(Model(head, scale), example, path, outputs, 3)
     digest = common.seal(folder)
     card(folder, paths, scale, size, digest, generated, clock)
@@ -164,7 +155,7 @@ def card(folder, paths, scale, size, digest, generated, clock):
     onnx = common.Onnx(folder / "model.onnx")
     features, truth = common.load(paths["test"], "features"), np.array(common.load(paths["test"], "truth"))
     positions, uncertainties = onnx(features)
-    squared = squared_distances(positions, uncertainties, truth)
+    squared = common.squared_distances(positions, uncertainties, truth)
     error = np.hypot(*(positions - truth).T)
     baseline = np.hypot(*(common.load(paths["test"], "trilateration") - truth).T)
     weakest = np.array(common.load(paths["test"], "snr")).min(axis=1)

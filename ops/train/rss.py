@@ -134,15 +134,6 @@ class Model(nn.Module):
         return self.posterior(*self.logarithms(power, mask, receivers))
 
 
-def squared_distances(positions, uncertainties, truth):
-    """Squared error in units of the ellipse's sigmas, per fix."""
-    east, north = (truth - positions).T
-    theta = np.radians(uncertainties[:, 2])
-    along = east * np.cos(theta) + north * np.sin(theta)
-    across = north * np.cos(theta) - east * np.sin(theta)
-    return (along / uncertainties[:, 0]) ** 2 + (across / uncertainties[:, 1]) ** 2
-
-
 def half(mask, seed):
     """The mask with a random half of its receivers, rounded up, per fix."""
     draw = np.where(mask > 0, np.random.default_rng(seed).random(mask.shape), 2.0)
@@ -193,7 +184,7 @@ class Held:
             for part in (0, 1):
                 positions, uncertainties = self.answers(model, part)
                 error = np.hypot(*(positions - self.truth).T)
-                radius = quantiles(squared_distances(positions, uncertainties, self.truth))[2]
+                radius = quantiles(common.squared_distances(positions, uncertainties, self.truth))[2]
                 size = np.sqrt(radius * uncertainties[:, 0] * uncertainties[:, 1])
                 # With half of the receivers all is about twice as large.
                 cost += (error.mean() + np.median(size)) / (part + 1)
@@ -325,7 +316,7 @@ def main():
     model = Model(RadioMap(survey, kernel, grid), train(data, training, SEED)).eval()
     held.fuse(model)
     answers = held.answers(model, 0)
-    radii = quantiles(squared_distances(*answers, held.truth))
+    radii = quantiles(common.squared_distances(*answers, held.truth))
     size = export(model, data.inputs(training[:2]), folder / "model.onnx")
     digest = seal(folder, radii, len(held.truth))
     run = Onnx(folder / "model.onnx")

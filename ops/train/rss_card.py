@@ -10,9 +10,7 @@ DRAWS = 2000  # of the bootstrap over cells
 
 def measured(positions, uncertainties, truth, radii):
     """Error and radius of a circle of the 90 % ellipse's area, in metres, and whether each ellipse holds."""
-    from rss import squared_distances
-
-    squared = squared_distances(positions, uncertainties, truth)
+    squared = common.squared_distances(positions, uncertainties, truth)
     error = np.hypot(*(positions - truth).T)
     size = np.sqrt(radii[2] * uncertainties[:, 0] * uncertainties[:, 1])
     return error, size, squared[:, None] <= np.array(radii)
@@ -250,12 +248,12 @@ less near the floor. For fixed receivers a Gaussian process on what remains, ave
 the law's: {short:.2f} over {short_length:.0f} m, {long:.2f} over {long_length:.0f} m, {gain:.2f} common to a
 campaign, {square:.2f} of a square, {fix:.2f} of a fix, by marginal likelihood on the training part. Gains did
 change between the campaigns: the map of `{changed}` is {change:.0f} dB higher in {more} than in {less}.
-The model isn't told the campaign: it is marginalised, as is an offset common to all levels (sigma 2 dB).
+The campaign is not an input: it is marginalised, as is an offset common to all levels (sigma 2 dB).
 Buses have the law only, from where they are.
 
 Five networks of two hidden layers learn position and covariance from levels and mask of the fixed receivers
 by Gaussian likelihood, with receivers dropped and levels moved at random. They don't see the buses: where
-those are tells the time, and the time tells a held-out cell from the same walk's cells beside it.
+those are gives the time away, and the time a held-out cell by the same walk's cells beside it.
 
 The posterior over the grid is the map's likelihood to the power {map_weight} times the networks' mixture
 to the power {network_weight}: errors of receivers at one place are not independent. The answer is its mean

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+import common
 import tdoa_dcf77
 import tdoa_graph
 import tdoa_scene
@@ -63,20 +64,6 @@ class Solver:
         return float(np.median(times))
 
 
-def squared_distances(positions, uncertainties, truth):
-    """Squared error in units of the ellipse's sigmas."""
-    east, north = (truth - positions).T
-    theta = np.radians(uncertainties[:, 2])
-    along = east * np.cos(theta) + north * np.sin(theta)
-    across = north * np.cos(theta) - east * np.sin(theta)
-    return (along / uncertainties[:, 0]) ** 2 + (across / uncertainties[:, 1]) ** 2
-
-
-def table(head, rows):
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [head, ["---"] * len(head), *rows])
-
-
 def coverage(squared, radii, levels=LEVELS):
     """The share of truths inside the calibrated ellipses, in words, per level."""
     return [f"{np.mean(squared < radii[LEVELS.index(p)]):.1%}" for p in levels]
@@ -95,7 +82,7 @@ def seal(radii, residual_max):
 
 def by_kind(kinds, positions, uncertainties, truth, radii, lag_step):
     """Rows of coverage and error, for all scenes and for kinds of them."""
-    squared = squared_distances(positions, uncertainties, truth)
+    squared = common.squared_distances(positions, uncertainties, truth)
     floor = lag_step[:, 0] * tdoa_graph.LIGHT * tdoa_graph.FLOOR_STEPS
     error = np.hypot(*(truth - positions).T) / floor
     groups = [("all", kinds[:, 0] > 0)]
@@ -123,7 +110,7 @@ def faulty(pool, run, radii, residual_max):
         for count in (4, 5, 8):
             inputs, truth, _ = scenes(pool, 300 + seed, FAULTY, count=count, fault=fault, local=local)
             positions, uncertainties, residual = run(inputs)
-            squared = squared_distances(positions, uncertainties, truth)
+            squared = common.squared_distances(positions, uncertainties, truth)
             kept = residual[:, 0] <= residual_max
             error = np.median(np.hypot(*(truth - positions).T)) / (
                 inputs["lag_step"][0, 0] * tdoa_graph.LIGHT
@@ -150,7 +137,7 @@ def main():
     with Pool(2) as pool:
         inputs, truth, kinds = scenes(pool, 201, CALIBRATION)
         positions, uncertainties, residual = run(inputs)
-        squared = squared_distances(positions, uncertainties, truth)
+        squared = common.squared_distances(positions, uncertainties, truth)
         radii = [float(np.quantile(squared, p)) for p in LEVELS]
         residual_max = math.ceil(10 * float(np.nanquantile(residual, 0.999))) / 10
         digest = seal(radii, residual_max)
@@ -158,7 +145,7 @@ def main():
         positions, uncertainties, residual = run(inputs)
         gaps = compared(pool, inputs, positions, uncertainties)
         faults = faulty(pool, run, radii, residual_max)
-    dcf77, stamps = tdoa_dcf77.rows(run, squared_distances, radii[1])
+    dcf77, stamps = tdoa_dcf77.rows(run, common.squared_distances, radii[1])
     checked = ~np.isnan(residual[:, 0])
     text = CARD.format(
         floor=tdoa_graph.FLOOR_STEPS,
@@ -175,11 +162,11 @@ def main():
         faulty=FAULTY,
         gaps=", ".join(f"{np.quantile(gaps, q):.2g}" for q in (0.5, 0.9)),
         agree=f"{np.mean(gaps < 0.1):.1%}",
-        kinds=table(
+        kinds=common.table(
             ["scenes", "count", *(f"{p:.0%} covers" for p in LEVELS), "median error", "90 % error"],
             by_kind(kinds, positions, uncertainties, truth, radii, inputs["lag_step"]),
         ),
-        faults=table(
+        faults=common.table(
             [
                 "clock off by",
                 "receivers",
@@ -191,14 +178,14 @@ def main():
             faults,
         ),
         dcf77=dcf77
-        and table(
+        and common.table(
             ["frame", "first frames begin at", "band", "windows", "weighting", "sets used", "median error"]
             + ["largest error", "truth in the 68 % ellipse", "median larger sigma"],
             dcf77,
         )
         or "The recordings were not there in this run.",
         stamps=stamps
-        and table(["receiver", "captures without stamp", "largest", "median", "rate"], stamps)
+        and common.table(["receiver", "captures without stamp", "largest", "median", "rate"], stamps)
         or "",
         size=(FOLDER / "model.onnx").stat().st_size,
         digest=digest,

@@ -1,14 +1,14 @@
 //! How far a receiver's clock is from those of the others, by emitters whose place is known: plain and
 //! synchronous.
 
-/// Observations after which a clock is corrected, and a jump can be told from a bad start.
+/// After so many observations a clock is corrected, and what does not fit is a jump and no wrong start.
 const SETTLED: u32 = 5;
 
 /// An observation does not fit when it is this many standard deviations from what was expected, and by more
 /// than [`JUMP`].
 const DEVIATIONS: f64 = 10.0;
 
-/// Seconds.
+/// What is less is never a jump; a clock that is known to this is corrected; seconds.
 const JUMP: f64 = 1e-6;
 
 /// Observations that the residual is the mean of; older ones fade.

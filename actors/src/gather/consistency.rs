@@ -5,7 +5,7 @@
 //! residuals has a chi-squared distribution with as many degrees of freedom as there are times over three.
 
 /// Metres per second.
-const LIGHT: f64 = 299_792_458.0;
+pub(super) const LIGHT: f64 = 299_792_458.0;
 
 /// What a distribution of so many degrees of freedom, from 1, exceeds once in a thousand (chi-squared).
 const ONCE_IN_A_THOUSAND: [f64; 12] =
@@ -26,7 +26,7 @@ pub struct Arrival {
 }
 
 /// The one whose time does not fit the others', where all others agree and it alone can be at fault. Needs
-/// five: of four nobody can tell who is wrong.
+/// five: of four it cannot be known which one is wrong.
 pub fn inconsistent(arrivals: &[Arrival]) -> Option<usize> {
     if arrivals.len() < 5 || agree(arrivals) {
         return None;

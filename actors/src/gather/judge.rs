@@ -5,14 +5,11 @@ use sferic_samples::Geolocation;
 use super::book::{SAME_PLACE, SourceBook};
 use super::clock::{ExpectedClock, against_others};
 use super::config::{Config, Reference};
-use super::consistency::{Arrival, inconsistent};
+use super::consistency::{Arrival, LIGHT, inconsistent};
 use super::heard::Heard;
 use super::place::{distance, from_first};
 use super::rules::Needs;
 use crate::outcome::LeftOutReason;
-
-/// Metres per second.
-const LIGHT: f64 = 299_792_458.0;
 
 /// What an arrival time may be wrong by where nothing is configured, seconds.
 const SIGMA: f64 = 100e-9;
@@ -173,10 +170,15 @@ fn leave_out(
 /// Those that contradict the most others; none where nobody does. Where several contradict equally many,
 /// nobody knows who is wrong, and all of them are named.
 fn contradicting(left: &[usize], contradict: impl Fn(usize, usize) -> Option<bool>) -> Vec<usize> {
-    let count = |&at: &usize| {
-        left.iter().filter(|&&other| other != at && contradict(at, other) == Some(true)).count()
-    };
-    let counts: Vec<usize> = left.iter().map(count).collect();
+    let mut counts = vec![0usize; left.len()];
+    for one in 0..left.len() {
+        for other in one + 1..left.len() {
+            if contradict(left[one], left[other]) == Some(true) {
+                counts[one] += 1;
+                counts[other] += 1;
+            }
+        }
+    }
     let most = counts.iter().copied().max().filter(|&most| most > 0);
     let is_worst = |count: &usize| Some(*count) == most;
     left.iter().zip(&counts).filter(|(_, count)| is_worst(count)).map(|(&at, _)| at).collect()

@@ -141,7 +141,7 @@ impl RawFrame {
         job.note(|trail| trail.features_begun = Some(begun));
         match extractor.extract(&*job.model, content) {
             Ok(inputs) => {
-                job.leave_out(&inputs.left_out, &inputs.clocks);
+                job.note_found(&inputs.left_out, &inputs.clocks);
                 let prepared_at = Instant::now();
                 job.note(|trail| {
                     trail.features_ended = Some(prepared_at);

@@ -41,7 +41,7 @@ impl Job {
     }
 
     /// Notes frames of the session that turned out to be of no use, and what is known of clocks.
-    pub(super) fn leave_out(&self, left_out: &[LeftOut], clocks: &[ClockError]) {
+    pub(super) fn note_found(&self, left_out: &[LeftOut], clocks: &[ClockError]) {
         let Some(book) = self.book.as_ref().filter(|_| !left_out.is_empty() || !clocks.is_empty()) else {
             return;
         };
@@ -51,9 +51,11 @@ impl Job {
         }
         left_out.iter().for_each(|out| book.leave_out(&out.source, out.reason));
         drop(book);
-        self.note(|trail| {
-            trail.session = trail.session.as_ref().map(|session| Arc::new(session.without(left_out)));
-        });
+        if !left_out.is_empty() {
+            self.note(|trail| {
+                trail.session = trail.session.as_ref().map(|session| Arc::new(session.without(left_out)));
+            });
+        }
     }
 
     /// Whether it is a session's. Such a job is never shed for an arriving frame: it holds none of the

@@ -109,7 +109,7 @@ impl Receiver {
     }
 }
 
-/// An emitter whose place is known. Frames of sessions at its frequency are taken for its own, and tell how
+/// An emitter whose place is known. Frames of sessions at its frequency are taken for its own, and show how
 /// late the clocks of the receivers are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section of keys")]

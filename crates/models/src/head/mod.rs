@@ -209,7 +209,7 @@ impl Head {
         self.outputs.iter().take(residual)
     }
 
-    /// Whether what the receivers measured agrees. NaN says that nobody can tell.
+    /// Whether what the receivers measured agrees. NaN without redundancy: no check.
     fn check_residual(&self, outputs: &[Output<'_>], frame: usize) -> Result<(), Failure> {
         let HeadKind::Localization { residual: Some((at, max)), .. } = self.kind else { return Ok(()) };
         let value = outputs.get(at).and_then(|output| output.floats(frame).first().copied());
