@@ -36,12 +36,16 @@ class Head(nn.Module):
     def __init__(self, width=32, hidden=128):
         super().__init__()
         self.bands = nn.Sequential(
-            nn.Conv1d(3, width, 5, padding=2), nn.GELU(),
-            nn.Conv1d(width, width, 5, padding=2), nn.GELU(),
+            nn.Conv1d(3, width, 5, padding=2),
+            nn.GELU(),
+            nn.Conv1d(width, width, 5, padding=2),
+            nn.GELU(),
         )
         self.dense = nn.Sequential(
-            nn.Linear(2 * width + 3, hidden), nn.GELU(),
-            nn.Linear(hidden, hidden), nn.GELU(),
+            nn.Linear(2 * width + 3, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
             nn.Linear(hidden, 5),
         )
 
@@ -89,7 +93,9 @@ def pooled(folder):
     """Returns the pooled features of a split, computed once."""
     features = common.load(folder, "features")
     pool = Pool()
-    parts = [pool(torch.from_numpy(np.array(features[at:at + 1024]))) for at in range(0, len(features), 1024)]
+    parts = [
+        pool(torch.from_numpy(np.array(features[at : at + 1024]))) for at in range(0, len(features), 1024)
+    ]
     return torch.cat(parts)
 
 
@@ -104,7 +110,7 @@ def train(levels, truth):
         order = torch.randperm(len(levels))
         total = 0.0
         for step in range(steps):
-            index = order[step * batch:(step + 1) * batch]
+            index = order[step * batch : (step + 1) * batch]
             loss = likelihood(head(levels[index]), truth[index])
             optimizer.zero_grad()
             loss.backward()
@@ -144,7 +150,9 @@ def main():
     path = folder / "model.onnx"
     common.export(Model(head), example, path, outputs, 3)
     positions, uncertainties = common.Onnx(path)(common.load(paths["calibration"], "features"))
-    scale = calibrate(common.squared_distances(positions, uncertainties, common.load(paths["calibration"], "truth")))
+    scale = calibrate(
+        common.squared_distances(positions, uncertainties, common.load(paths["calibration"], "truth"))
+    )
     size = common.export(Model(head, scale), example, path, outputs, 3)
     digest = common.seal(folder)
     card(folder, paths, scale, size, digest, generated, clock)
@@ -167,16 +175,21 @@ def card(folder, paths, scale, size, digest, generated, clock):
             f"{np.sqrt(np.mean(errors**2)):.0f} m",
         ]
 
-    coverage = [
-        [f"{p:.0%}", f"{np.mean(squared < -2 * math.log(1 - p)):.1%}"] for p in LEVELS
-    ]
+    coverage = [[f"{p:.0%}", f"{np.mean(squared < -2 * math.log(1 - p)):.1%}"] for p in LEVELS]
     by_snr = []
     for low, high in [(-5, 0), (0, 5), (5, 10), (10, 20), (20, 30)]:
         at = (weakest >= low) & (weakest < high)
         if at.sum() >= 50:
             inside = [f"{np.mean(squared[at] < -2 * math.log(1 - p)):.1%}" for p in (0.68, 0.95)]
-            by_snr.append([f"{low} to {high} dB", at.sum(), f"{np.median(error[at]):.0f} m",
-                           f"{np.median(baseline[at]):.0f} m", *inside])
+            by_snr.append(
+                [
+                    f"{low} to {high} dB",
+                    at.sum(),
+                    f"{np.median(error[at]):.0f} m",
+                    f"{np.median(baseline[at]):.0f} m",
+                    *inside,
+                ]
+            )
     heads = ["SNR at the weakest receiver", "scenes", "median error", "trilateration"]
     heads += ["68 % covers", "95 % covers"]
     (folder / "CARD.md").write_text(
