@@ -60,6 +60,7 @@ pub(super) fn judge(
             Ok(Seat { place, delay_ns, clock_s, clock, expected_s, sigma })
         })
         .collect();
+    relate(&mut seats);
     if needs.datetime {
         leave_out(&mut seats, LeftOutReason::OtherRate, |left| odd_rates(heard, left));
         let begun: Vec<_> = heard.iter().zip(&seats).map(|(frame, seat)| begun(frame, seat)).collect();
@@ -144,6 +145,23 @@ fn clock_errors(heard: &[Heard<'_>], seats: &[Result<Seat, LeftOutReason>]) -> V
         Some((at, late, seat.clock))
     };
     against_others((0..heard.len()).filter_map(late).collect())
+}
+
+/// Takes their median off the corrections: what clocks have in common cannot be observed, and a receiver
+/// whose clock is not known has no share in it.
+fn relate(seats: &mut [Result<Seat, LeftOutReason>]) {
+    let known = |seat: &Seat| seat.clock_s != 0.0;
+    let mut sorted: Vec<f64> =
+        seats.iter().flatten().filter(|seat| known(seat)).map(|seat| seat.clock_s).collect();
+    sorted.sort_by(f64::total_cmp);
+    let Some(&high) = sorted.get(sorted.len() / 2) else { return };
+    let median = (sorted[(sorted.len() - 1) / 2] + high) / 2.0;
+    for seat in seats.iter_mut().flatten().filter(|seat| known(seat)) {
+        let late_ns = |seconds: f64| (seconds * 1e9).round() as i64;
+        let before = late_ns(seat.clock_s);
+        seat.clock_s -= median;
+        seat.delay_ns = seat.delay_ns.saturating_add(late_ns(seat.clock_s).saturating_sub(before));
+    }
 }
 
 /// When its samples begin, less the delay of the receiver and of its clock.
