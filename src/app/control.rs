@@ -51,7 +51,9 @@ impl Control {
             }
             metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect()
         };
-        let metadata = Metadata { read: Box::new(read), changed: self.sessions.in_use.subscribe() };
+        let (in_use, mut gathers) = (self.sessions.in_use.subscribe(), self.sessions.gathers.clone());
+        gathers.mark_unchanged();
+        let metadata = Metadata { read: Box::new(read), changed: [in_use, gathers] };
         let counted = Arc::clone(self);
         Service::start(connection, metadata, self.endpoints(), move || counted.statistics()).await
     }

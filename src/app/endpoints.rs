@@ -41,12 +41,13 @@ pub fn sources(gathering: &Arc<Gathering>) -> Endpoint {
     let gathering = Arc::clone(gathering);
     Endpoint::new("sources", move |_| {
         let book = gathering.book();
-        let sources: Vec<_> = book.iter().map(|(source, record)| source_of(source, record)).collect();
+        let common = book.common_offset();
+        let sources: Vec<_> = book.iter().map(|(source, record)| source_of(source, record, common)).collect();
         std::future::ready(Ok(json!({"sources": sources})))
     })
 }
 
-fn source_of(source: &str, record: &SourceRecord) -> Value {
+fn source_of(source: &str, record: &SourceRecord, common_offset: f64) -> Value {
     let left_out: BTreeMap<_, _> =
         record.left_out.iter().map(|(reason, count)| (reason.as_str(), count)).collect();
     let datetime = record.datetime_ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok());
@@ -58,7 +59,7 @@ fn source_of(source: &str, record: &SourceRecord) -> Value {
         "datetime": datetime.map(|time| format!("{time:.9}")),
         "level_db": record.level_db,
         "clock": record.clock.map(|clock| json!({
-            "offset_s": clock.offset_s,
+            "offset_s": clock.offset_s - common_offset,
             "drift": clock.drift,
             "residual_s": clock.residual_s,
             "observations": clock.observations,

@@ -48,9 +48,10 @@ impl<'a> SessionInputs<'a> {
         let too_short = |error| Failure::new(FailureCode::NotEnoughSamples, format!("{error}"));
         let mut correlations = correlate(&streams).map_err(too_short)?;
         let there: Vec<usize> = (0..self.slots.len()).filter(|&slot| self.slots[slot].is_some()).collect();
-        let arrivals = self.arrivals_of(&correlations, config, &there);
-        if let Some(arrivals) =
-            arrivals.as_ref().filter(|of| self.is_clear(of, &correlations, config, &there))
+        let pairs = self.pairs(&correlations, config);
+        let arrivals = pairs.as_ref().and_then(|pairs| self.arrivals_of(pairs, config, &there));
+        if let Some((pairs, arrivals)) = pairs.as_ref().zip(arrivals.as_ref())
+            && is_clear(pairs, arrivals, &there, STEPS * config.lag_step())
         {
             self.clocks = self.clock_errors(arrivals, &there);
         }
@@ -69,27 +70,35 @@ impl<'a> SessionInputs<'a> {
         Ok(())
     }
 
+    /// What the pairs of receivers that are there have in common; `None` where one of them heard nothing.
+    fn pairs(&self, correlations: &Correlations, config: &CorrelationConfig) -> Option<Vec<Pair>> {
+        pairs_of(self.slots.len())
+            .enumerate()
+            .filter(|(_, (i, j))| self.slots[*i].is_some() && self.slots[*j].is_some())
+            .map(|(pair, slots)| {
+                let scatter = f64::from(correlations.scatter[pair]);
+                Some(Pair { slots, lag: correlations.lag(pair, config)?, scatter })
+            })
+            .collect()
+    }
+
     /// When the signal arrived at each of these receivers, by the lags of all their pairs, with a timing
-    /// error of one step where nothing is configured; `None` where a place is not known or nothing was heard.
+    /// error of one step where nothing is configured; `None` where a place is not known.
     fn arrivals_of(
         &self,
-        correlations: &Correlations,
+        pairs: &[Pair],
         config: &CorrelationConfig,
         there: &[usize],
     ) -> Option<Vec<Arrival>> {
         let mut times = vec![0.0; self.slots.len()];
         let mut scatters = vec![0f64; self.slots.len()];
         let count = there.len() as f64;
-        for (pair, (i, j)) in pairs_of(self.slots.len()).enumerate() {
-            if self.slots[i].is_some() && self.slots[j].is_some() {
-                // The least squares of all differences.
-                let lag = correlations.lag(pair, config)?;
-                times[j] += lag / count;
-                times[i] -= lag / count;
-                let scatter = f64::from(correlations.scatter[pair]);
-                scatters[i] = scatters[i].max(scatter);
-                scatters[j] = scatters[j].max(scatter);
-            }
+        for &Pair { slots: (i, j), lag, scatter } in pairs {
+            // The least squares of all differences.
+            times[j] += lag / count;
+            times[i] -= lag / count;
+            scatters[i] = scatters[i].max(scatter);
+            scatters[j] = scatters[j].max(scatter);
         }
         let arrival = |&slot: &usize| {
             let of = self.slots[slot]?;
@@ -100,26 +109,6 @@ impl<'a> SessionInputs<'a> {
             Some(Arrival { place, time: times[slot], sigma })
         };
         there.iter().map(arrival).collect()
-    }
-
-    /// Whether every pair has a peak that stands still and agrees with those of the others.
-    fn is_clear(
-        &self,
-        arrivals: &[Arrival],
-        correlations: &Correlations,
-        config: &CorrelationConfig,
-        there: &[usize],
-    ) -> bool {
-        let within = STEPS * config.lag_step();
-        let times: Vec<Option<f64>> = (0..self.slots.len())
-            .map(|slot| arrivals.get(there.iter().position(|&at| at == slot)?).map(|arrival| arrival.time))
-            .collect();
-        pairs_of(self.slots.len()).enumerate().all(|(pair, (i, j))| {
-            let (Some(first), Some(second)) = (times[i], times[j]) else { return true };
-            let lag = correlations.lag(pair, config);
-            f64::from(correlations.scatter[pair]) <= within
-                && lag.is_some_and(|lag| (lag - (second - first)).abs() <= within)
-        })
     }
 
     /// How late each clock was, where the emitter's place is known.
@@ -187,7 +176,7 @@ impl<'a> SessionInputs<'a> {
             GatheredKind::Receivers => doubles(self.receivers(input.shape.last().copied().unwrap_or(2))),
             GatheredKind::Arrival => doubles(self.arrivals()),
             GatheredKind::Correlation(_) => floats(self.correlations()?.magnitudes.clone()),
-            GatheredKind::Scatter(_) => floats(self.correlations()?.scatter.clone()),
+            GatheredKind::Scatter => floats(self.correlations()?.scatter.clone()),
             GatheredKind::LagStep(config) => doubles(vec![config.lag_step()]),
         })
     }
@@ -218,6 +207,27 @@ impl<'a> SessionInputs<'a> {
         let missing = || Failure::new(FailureCode::Internal, "there are no correlations");
         self.correlations.as_ref().ok_or_else(missing)
     }
+}
+
+/// Two receivers that are there.
+struct Pair {
+    slots: (usize, usize),
+    /// Seconds from the arrival at the first to that at the second.
+    lag: f64,
+    /// By how much that differs between windows, seconds.
+    scatter: f64,
+}
+
+/// Whether every pair has a peak that stands still and agrees with those of the others, to so many seconds.
+fn is_clear(pairs: &[Pair], arrivals: &[Arrival], there: &[usize], within: f64) -> bool {
+    let time = |slot: usize| {
+        let at = there.iter().position(|&at| at == slot)?;
+        arrivals.get(at).map(|arrival| arrival.time)
+    };
+    pairs.iter().all(|&Pair { slots: (i, j), lag, scatter }| {
+        let agrees = |(first, second): (f64, f64)| (lag - (second - first)).abs() <= within;
+        scatter <= within && time(i).zip(time(j)).is_some_and(agrees)
+    })
 }
 
 /// The pairs of so many slots, in order.

@@ -116,11 +116,12 @@ impl Batches {
 
     async fn run_frame(&self, index: usize, frame: FrameInBatch, common: &Common<'_>) -> Answered {
         let request = common.request;
+        let FrameInBatch { payload, source } = frame;
         let frame = |refused| Frame {
-            payload: frame.payload.clone(),
+            payload: payload.clone(),
             encoding: request.encoding,
             answer_in: request.answer_in,
-            source: source_or(frame.source.clone(), request.source),
+            source: source_or(source.clone(), request.source),
             trace: request.trace.clone(),
             refused,
             is_raw: false,
@@ -128,7 +129,7 @@ impl Batches {
         let answered = match common.refused() {
             Some(refused) => common.entry.ask(frame(Some(refused))).await,
             // It waits for the others of its session, which may come behind it.
-            None if self.is_gathered(&frame(None)) => common.entry.ask(frame(None)).await,
+            None if self.is_gathered(&payload, request.encoding) => common.entry.ask(frame(None)).await,
             None => self.in_turn(common.entry, &common.queue, || frame(common.refused())).await,
         };
         if let Err(failure) = &answered.result
@@ -140,8 +141,8 @@ impl Batches {
     }
 
     /// Whether a frame may be one of a session that a model gathers.
-    fn is_gathered(&self, frame: &Frame) -> bool {
-        let salvaged = || wire::salvage(&frame.payload, frame.encoding);
+    fn is_gathered(&self, frame: &Bytes, encoding: Encoding) -> bool {
+        let salvaged = || wire::salvage(frame, encoding);
         *self.gathers.borrow() && salvaged().session_id.is_some_and(|id| !id.is_empty())
     }
 

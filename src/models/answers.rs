@@ -133,7 +133,7 @@ fn gathered(input: &GatheredInput) -> Value {
             keys
         }
         GatheredKind::LagStep(_) => kind("lag_step"),
-        GatheredKind::Scatter(_) => kind("scatter"),
+        GatheredKind::Scatter => kind("scatter"),
     }
 }
 

@@ -172,8 +172,20 @@ struct Description {
 pub struct Metadata {
     /// What it is now.
     pub read: Box<dyn Fn() -> HashMap<String, String> + Send + Sync>,
-    /// Changes with it.
-    pub changed: watch::Receiver<bool>,
+    /// Change with it.
+    pub changed: [watch::Receiver<bool>; 2],
+}
+
+impl Metadata {
+    /// Waits until it may have changed.
+    async fn changed(&mut self) {
+        let [one, other] = &mut self.changed;
+        tokio::select! {
+            Ok(()) = one.changed() => {}
+            Ok(()) = other.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
 }
 
 impl Service {
@@ -228,7 +240,7 @@ async fn serve(
                 return;
             }
             is_there = connection.renewed(generation) => if !is_there { return },
-            Ok(()) = description.metadata.changed.changed() => {
+            () = description.metadata.changed() => {
                 if let Some(running) = running.take() {
                     running.stop().await;
                 }

@@ -1,8 +1,11 @@
 //! Who gets into a session, and by which version it is answered.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use rmpv::Value;
 use serde_json::json;
+use sferic::nats::PrivateServer;
 
 use crate::batch::{ask, batch};
 use crate::sessions::{Outcomes, json_of, level, send};
@@ -56,4 +59,38 @@ async fn a_batch_may_be_a_session() {
     for outcome in reply["predictions"].as_array().unwrap() {
         assert_eq!(outcome["session"]["used"], json!(["a", "b", "c", "d", "e"]), "{outcome}");
     }
+}
+
+/// Daemons that begin to gather later, with the default model of another kind, see each other, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn daemons_that_load_a_gathered_model_later_see_that_they_overlap() {
+    if !tools_are_there() {
+        return;
+    }
+    let repository = repository(&["degrees"]);
+    let path = repository.path().to_str().unwrap();
+    let settings =
+        [("MODELS__REPOSITORY", path), ("MODELS__DEFAULT", "degrees"), ("GATHER__SUBJECT", "iq.sessions.>")];
+    let server = PrivateServer::start(&[]).await.unwrap();
+    let daemons =
+        [Daemon::start(server.url(), &settings).await, Daemon::start(server.url(), &settings).await];
+    let client = client(server.url()).await;
+    let until = async |is_ok: bool, reason: &str| {
+        let seen = async {
+            loop {
+                let health = health(&client).await.unwrap_or_default();
+                let why = health["reason"].as_str().unwrap_or_default();
+                if (health["status"] == "ok") == is_ok && why.contains(reason) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let seen = tokio::time::timeout(PATIENCE, seen).await;
+        seen.unwrap_or_else(|_| panic!("never ready: {is_ok}, {reason:?}"));
+    };
+    until(true, "").await;
+    std::os::unix::fs::symlink(fixtures().join("gathered"), repository.path().join("gathered")).unwrap();
+    until(false, "divide").await;
+    drop(daemons);
 }

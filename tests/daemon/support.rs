@@ -138,7 +138,7 @@ pub struct Ledger {
     pub in_flight: u64,
 }
 
-async fn health(client: &Client) -> Option<serde_json::Value> {
+pub async fn health(client: &Client) -> Option<serde_json::Value> {
     let answer = client.request("sferic.health", "".into()).await.ok()?;
     Some(serde_json::from_slice(&answer.payload).unwrap())
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use sferic_samples::Geolocation;
 
-use super::clock::Clock;
+use super::clock::{Clock, median};
 use super::config::{Config, KnownReceiver};
 use super::heard::Heard;
 use super::place::{distance, is_null};
@@ -55,6 +55,14 @@ impl Default for SourceBook {
 }
 
 impl SourceBook {
+    /// What the clocks that are known have in common: their median offset, seconds. Nobody can observe it, so
+    /// that it wanders with the noise of all observations.
+    pub fn common_offset(&self) -> f64 {
+        let clocks = || self.sources.iter().filter_map(|(_, record)| record.clock);
+        let latest = clocks().map(|clock| clock.at_ns).max().unwrap_or_default();
+        median(clocks().filter_map(|clock| clock.late_at(latest)).collect()).unwrap_or_default()
+    }
+
     /// The sources, the latest first.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SourceRecord)> {
         self.sources.iter().map(|(source, record)| (source.as_str(), record))

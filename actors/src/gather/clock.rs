@@ -1,6 +1,8 @@
 //! How far a receiver's clock is from those of the others, by emitters whose place is known: plain and
 //! synchronous.
 
+use std::f64::consts::SQRT_2;
+
 /// After so many observations a clock is corrected, and what does not fit is a jump and no wrong start.
 const SETTLED: u32 = 5;
 
@@ -16,6 +18,9 @@ const MEMORY: u32 = 100;
 
 /// What clocks drift by before anything is known, seconds a second (standard deviation).
 const DRIFT: f64 = 1e-6;
+
+/// No clock drifts by more: the worst crystals, seconds a second.
+const CRYSTAL: f64 = 100e-6;
 
 /// How the offset wanders, seconds after a second (random walk).
 const WANDER: f64 = 10e-9;
@@ -43,8 +48,19 @@ pub struct Clock {
     excess: f64,
     /// Standard deviation of the last observation, seconds.
     sigma_s: f64,
-    /// What the last observation was off, and when, where it did not fit.
-    doubt: Option<(f64, i64)>,
+    /// The last observation, where it did not fit.
+    doubt: Option<Doubt>,
+}
+
+/// An observation that did not fit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Doubt {
+    /// Seconds that it was off.
+    off_s: f64,
+    at_ns: i64,
+    /// By how much faster than it was known to the clock drifts by those that did not fit either, seconds a
+    /// second.
+    faster: f64,
 }
 
 /// Where a clock is expected to be.
@@ -80,33 +96,37 @@ impl Clock {
         (self.observations > 0).then_some(ExpectedClock { late_s, deviation_s })
     }
 
-    /// Takes an observation with its standard deviation; returns whether it does not fit those before. A
-    /// second one that agrees with that is a jump, and the clock goes on from there.
+    /// Takes an observation with its standard deviation; returns whether it does not fit those before. It is
+    /// a jump once a second one agrees with that, or a third lies on a line with two: a clock that drifts
+    /// otherwise. The clock goes on from there.
     pub fn observe(&mut self, at_ns: i64, offset_s: f64, sigma_s: f64) -> bool {
         let variance = sigma_s.powi(2);
-        let begun = Covariance { offset: variance, both: 0.0, drift: DRIFT.powi(2) };
+        let here = Self::begun(at_ns, offset_s, sigma_s);
         if self.observations == 0 {
-            *self = Self { offset_s, at_ns, observations: 1, covariance: begun, sigma_s, ..*self };
+            *self = here;
             return false;
         }
         let (expected, covariance) = self.expected(at_ns);
         let (off, all) = (offset_s - expected, covariance.offset + variance);
         let gate = |variance: f64| (DEVIATIONS * (self.excess() * variance).sqrt()).max(JUMP);
         if off.abs() > gate(all) {
-            let agrees = |(doubt, then): (f64, i64)| {
-                // Its drift may be another one, too.
-                let drifted = DEVIATIONS * DRIFT * seconds(then, at_ns);
-                (off - doubt).abs() <= gate(2.0 * variance) + drifted
-            };
+            let fits = Doubt { off_s: 0.0, at_ns: self.at_ns, faster: 0.0 };
             if !self.is_settled() {
-                let fresh = Self::default();
-                *self = Self { offset_s, at_ns, observations: 1, covariance: begun, sigma_s, ..fresh };
+                let drift = self.drift + fits.faster_by(off, at_ns, sigma_s);
+                *self = Self { drift, ..here };
                 return false;
-            } else if self.doubt.is_some_and(agrees) {
-                let (observations, jumps, covariance) = (1, self.jumps + 1, begun);
-                *self = Self { offset_s, at_ns, observations, jumps, covariance, doubt: None, ..*self };
-            } else {
-                self.doubt = Some((off, at_ns));
+            }
+            match self.doubt {
+                Some(doubt) if doubt.agrees(off, at_ns, gate(2.0 * variance)) => {
+                    let faster = Some(doubt.faster_by(off, at_ns, sigma_s)).filter(|faster| *faster != 0.0);
+                    let (drift, residual_s) =
+                        (self.drift + faster.unwrap_or(doubt.faster), self.residual_s);
+                    *self = Self { drift, residual_s, jumps: self.jumps + 1, ..here };
+                }
+                doubt => {
+                    let faster = doubt.map_or(0.0, |doubt| doubt.faster_by(off, at_ns, sigma_s));
+                    self.doubt = Some(Doubt { off_s: off, at_ns, faster });
+                }
             }
             return true;
         }
@@ -125,6 +145,12 @@ impl Clock {
         self.residual_s = (self.residual_s.powi(2) + (off.powi(2) - self.residual_s.powi(2)) / n).sqrt();
         self.excess += (off.powi(2) / all - self.excess) / n;
         false
+    }
+
+    /// One that was observed once.
+    fn begun(at_ns: i64, offset_s: f64, sigma_s: f64) -> Self {
+        let covariance = Covariance { offset: sigma_s.powi(2), both: 0.0, drift: DRIFT.powi(2) };
+        Self { offset_s, at_ns, observations: 1, covariance, sigma_s, ..Self::default() }
     }
 
     /// Observations that differ by more than is expected of them make everything less certain.
@@ -154,6 +180,24 @@ impl Clock {
     }
 }
 
+impl Doubt {
+    /// Whether another observation that does not fit says the same, to so many seconds.
+    fn agrees(&self, off_s: f64, at_ns: i64, within: f64) -> bool {
+        let after = seconds(self.at_ns, at_ns);
+        // Its drift may be another one, too.
+        (off_s - self.off_s - self.faster * after).abs() <= within + DEVIATIONS * DRIFT * after
+    }
+
+    /// By how much faster the clock drifts by both; 0 where they are too close to say, or where no crystal
+    /// drifts like that.
+    fn faster_by(&self, off_s: f64, at_ns: i64, sigma_s: f64) -> f64 {
+        let after = seconds(self.at_ns, at_ns);
+        let faster = (off_s - self.off_s) / after;
+        let is_known = SQRT_2 * sigma_s <= DRIFT * after && faster.abs() <= CRYSTAL;
+        if is_known { faster } else { 0.0 }
+    }
+}
+
 fn seconds(one_ns: i64, other_ns: i64) -> f64 {
     one_ns.abs_diff(other_ns) as f64 * 1e-9
 }
@@ -173,13 +217,19 @@ pub fn against_others<T>(heard: Vec<(T, f64, Option<ExpectedClock>)>) -> Vec<(T,
     {
         return Vec::new();
     }
-    let mut sorted: Vec<f64> = match expected.is_empty() {
+    let common = median(match expected.is_empty() {
         true => heard.iter().map(|(_, late, _)| *late).collect(),
         false => expected.into_iter().map(|(off, _)| off).collect(),
-    };
-    sorted.sort_by(f64::total_cmp);
-    let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
-    heard.into_iter().map(|(of, late, _)| (of, late - median)).collect()
+    });
+    let common = common.unwrap_or_default();
+    heard.into_iter().map(|(of, late, _)| (of, late - common)).collect()
+}
+
+/// The median; `None` of nothing.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let high = values.get(values.len() / 2)?;
+    Some((values[(values.len() - 1) / 2] + high) / 2.0)
 }
 
 #[cfg(test)]
@@ -285,13 +335,19 @@ mod tests {
             clock.observe(BEGUN + second * 1000 * MS, -4e-6 + 40e-9 * error(second as usize), 100e-9);
         }
         assert!((clock.offset_s + 4e-6).abs() < 0.1e-6, "{clock:?}");
-        for ppm in [0.5, 2.0, 9.0] {
-            let (mut drifting, mut odd) = (clock, 0);
-            for second in 60..200 {
-                let late = -4e-6 + ppm * 1e-6 * (second - 60) as f64;
-                odd += usize::from(drifting.observe(BEGUN + second * 1000 * MS, late, 100e-9));
+        for (ppm, apart) in [0.5, 2.0, 9.0, -15.0, 40.0, 90.0].into_iter().zip([1, 1, 1, 1, 10, 2]) {
+            // Settled before, and a clock of its own from the start.
+            for (mut drifting, from) in [(clock, -4e-6), (Clock::default(), 0.0)] {
+                let mut odd = 0;
+                for n in 0..140 {
+                    let second = 60 + apart * n;
+                    let late = from + ppm * 1e-6 * (second - 60) as f64 + 40e-9 * error(n as usize);
+                    odd += usize::from(drifting.observe(BEGUN + second * 1000 * MS, late, 100e-9));
+                }
+                let is_learned = (drifting.drift - ppm * 1e-6).abs() < 0.1e-6;
+                assert!(odd <= 4 && is_learned, "{ppm}: {odd} {drifting:?}");
+                assert!(drifting.late_at(BEGUN + (60 + apart * 140) * 1000 * MS).is_some(), "{ppm}");
             }
-            assert!(odd <= 4 && (drifting.drift - ppm * 1e-6).abs() < 0.1e-6, "{ppm}: {odd} {drifting:?}");
         }
     }
 

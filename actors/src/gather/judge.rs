@@ -3,7 +3,7 @@
 use sferic_samples::Geolocation;
 
 use super::book::{SAME_PLACE, SourceBook};
-use super::clock::{ExpectedClock, against_others};
+use super::clock::{ExpectedClock, against_others, median};
 use super::config::{Config, Reference};
 use super::consistency::{Arrival, LIGHT, inconsistent};
 use super::heard::Heard;
@@ -151,15 +151,12 @@ fn clock_errors(heard: &[Heard<'_>], seats: &[Result<Seat, LeftOutReason>]) -> V
 /// whose clock is not known has no share in it.
 fn relate(seats: &mut [Result<Seat, LeftOutReason>]) {
     let known = |seat: &Seat| seat.clock_s != 0.0;
-    let mut sorted: Vec<f64> =
-        seats.iter().flatten().filter(|seat| known(seat)).map(|seat| seat.clock_s).collect();
-    sorted.sort_by(f64::total_cmp);
-    let Some(&high) = sorted.get(sorted.len() / 2) else { return };
-    let median = (sorted[(sorted.len() - 1) / 2] + high) / 2.0;
+    let offsets = seats.iter().flatten().filter(|seat| known(seat)).map(|seat| seat.clock_s).collect();
+    let Some(common) = median(offsets) else { return };
     for seat in seats.iter_mut().flatten().filter(|seat| known(seat)) {
         let late_ns = |seconds: f64| (seconds * 1e9).round() as i64;
         let before = late_ns(seat.clock_s);
-        seat.clock_s -= median;
+        seat.clock_s -= common;
         seat.delay_ns = seat.delay_ns.saturating_add(late_ns(seat.clock_s).saturating_sub(before));
     }
 }

@@ -123,3 +123,32 @@ fn an_emitter_of_known_place_corrects_the_clocks() {
     assert!(seats[1].as_ref().unwrap().delay_ns.abs_diff(12_000) <= 20, "{seats:?}");
     assert_eq!(book.record("b").clock.unwrap().jumps, 1);
 }
+
+#[test]
+fn what_clocks_have_in_common_is_no_error_of_a_new_receiver() {
+    let places = [0.0, 3000.0, 6000.0, 9000.0, 4500.0].map(east);
+    let reference = Reference { place: east(1000.0), frequency_hz: 100e6, tolerance_hz: 1e3 };
+    let config = Config { references: vec![reference.clone()], ..Config::default() };
+    let way = |n: usize, from: &Geolocation| (distance(&places[n], from) / LIGHT * 1e9).round() as i64;
+    let names = ["a", "b", "c", "d", "new"];
+    let mut book = SourceBook::default();
+    // Perfect clocks and times to some ten nanoseconds, every fourth session without one of them.
+    for session in 0..400_usize {
+        let at = session as i64 * 10_000_000_000;
+        let noise = |n: usize| (60.0 * (2.3 * (session * (n + 1)) as f64).sin()) as i64;
+        let there = (0..4).filter(|n| session % 5 != *n);
+        let heard: Vec<_> =
+            there.map(|n| frame(names[n], &places[n], at + way(n, &reference.place) + noise(n))).collect();
+        assert!(judge(&heard, ALL, &config, &mut book).iter().all(Result::is_ok), "{session}");
+    }
+    let wandered = book.common_offset();
+    // An emitter beyond d: the differences are all that the distances allow.
+    let beyond = east(30_000.0);
+    let at = 4_010_000_000_000;
+    let mut heard: Vec<_> = (0..5).map(|n| frame(names[n], &places[n], at + way(n, &beyond))).collect();
+    heard.iter_mut().for_each(|frame| frame.frequency_hz = Some(200e6));
+    let seats = judge(&heard, ALL, &config, &mut book);
+    for seat in &seats {
+        assert!(seat.as_ref().is_ok_and(|seat| seat.delay_ns.abs() < 200), "{wandered} {seats:?}");
+    }
+}

@@ -42,11 +42,11 @@ pub enum GatheredKind {
     /// Seconds from one lag to the next.
     LagStep(CorrelationConfig),
     /// Standard error of the lag of each pair, seconds.
-    Scatter(CorrelationConfig),
+    Scatter,
 }
 
 /// Pairs of so many receivers.
-pub const fn pairs(receivers: usize) -> usize {
+const fn pairs(receivers: usize) -> usize {
     receivers * receivers.saturating_sub(1) / 2
 }
 
@@ -119,7 +119,10 @@ impl GatheredInput {
                 (GatheredKind::Correlation(sibling()?), shape)
             }
             GatheredConfig::LagStep => (GatheredKind::LagStep(sibling()?), vec![1]),
-            GatheredConfig::Scatter => (GatheredKind::Scatter(sibling()?), vec![pairs(receivers)]),
+            GatheredConfig::Scatter => {
+                sibling()?;
+                (GatheredKind::Scatter, vec![pairs(receivers)])
+            }
         };
         let dtype = match port.elements {
             Elements::Numbers(dtype) if !dtype.is_integer() && dtype != Dtype::Bool => dtype,

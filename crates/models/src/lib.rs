@@ -31,7 +31,7 @@ pub use batch_axis::lacks_batch_axis;
 pub use bundle::Bundle;
 pub use calibration::Calibration;
 pub use error::BundleError;
-pub use gathered_input::{GatheredInput, GatheredKind, pairs};
+pub use gathered_input::{GatheredInput, GatheredKind};
 pub use golden::{Golden, GoldenCase, MAX_GOLDEN_BYTES};
 pub use head::from_origin;
 pub use head::{CONFIDENCE_INTERVAL, Head, ellipse_scale};

@@ -94,7 +94,7 @@ fn gathered(input: &GatheredInput, noise: f32) -> f32 {
         GatheredKind::Receivers => 20e3 * noise,
         GatheredKind::Arrival => 20e-6 * (noise + 0.5),
         GatheredKind::LagStep(correlation) => correlation.lag_step() as f32,
-        GatheredKind::Scatter(_) => 1e-6 * (noise + 0.5),
+        GatheredKind::Scatter => 1e-6 * (noise + 0.5),
     }
 }
 
