@@ -4,6 +4,7 @@ use std::f32::consts::{PI, TAU};
 
 use rand::distr::Distribution;
 use rand_distr::StandardNormal;
+use rustfft::FftPlanner;
 use rustfft::num_complex::Complex32;
 
 use crate::rng::SimRng;
@@ -96,6 +97,56 @@ where
         .collect()
 }
 
+/// Filters with a frequency `response`, a function of cycles per sample from −0.5 to 0.5, and keeps the
+/// mean power. The stretch counts as silent beyond its ends for at least a sixteenth of its length.
+pub fn shape(samples: &mut [Complex32], response: impl Fn(f32) -> Complex32) {
+    let power = mean_power(samples);
+    let size = fast_size(samples.len() + samples.len() / 16 + 16);
+    let mut spectrum = samples.to_vec();
+    spectrum.resize(size, Complex32::default());
+    let mut planner = FftPlanner::new();
+    planner.plan_fft_forward(size).process(&mut spectrum);
+    for (bin, x) in spectrum.iter_mut().enumerate() {
+        *x *= response(bin_frequency(bin, size));
+    }
+    planner.plan_fft_inverse(size).process(&mut spectrum);
+    samples.copy_from_slice(&spectrum[..samples.len()]);
+    set_mean_power(samples, power);
+}
+
+/// The frequency of a Fourier transform's bin, cycles per sample, from −0.5 to 0.5.
+pub fn bin_frequency(bin: usize, size: usize) -> f32 {
+    let place = if 2 * bin < size { bin as f32 } else { bin as f32 - size as f32 };
+    place / size as f32
+}
+
+/// The next length of the form 2ⁿ, 3·2ⁿ or 5·2ⁿ: fast to transform.
+pub fn fast_size(least: usize) -> usize {
+    let power = least.next_power_of_two();
+    [power / 8 * 5, power / 4 * 3].into_iter().find(|size| *size >= least).unwrap_or(power)
+}
+
+/// Gaussian noise with `shape` as its power over frequency in cycles per sample, of unit mean power. The
+/// noise is periodic beyond its length.
+pub fn shaped_noise(rng: &mut SimRng, len: usize, shape: impl Fn(f32) -> f32) -> Vec<Complex32> {
+    let size = fast_size(len);
+    let mut noise: Vec<Complex32> = (0..size)
+        .map(|bin| {
+            let power = shape(bin_frequency(bin, size));
+            if power > 0.0 { gaussian(rng) * power.sqrt() } else { Complex32::default() }
+        })
+        .collect();
+    FftPlanner::new().plan_fft_inverse(size).process(&mut noise);
+    noise.truncate(len);
+    set_mean_power(&mut noise, 1.0);
+    noise
+}
+
+/// A gain of 1 below `edge` and 0 above `edge + slope`, with half a cosine in between.
+pub fn roll_off(frequency: f32, edge: f32, slope: f32) -> f32 {
+    0.5 + 0.5 * (PI * ((frequency - edge) / slope.max(1e-6)).clamp(0.0, 1.0)).cos()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +178,33 @@ mod tests {
         assert!((to_db(gain(0.05))).abs() < 0.1);
         assert!((to_db(gain(0.1)) + 6.0).abs() < 0.3);
         assert!(to_db(gain(0.2)) < -40.0);
+    }
+
+    #[test]
+    fn shaping_filters_and_keeps_the_power() {
+        let mut noise = white_noise(&mut stream(2, 0), 5000, 3.0);
+        shape(&mut noise, |f| Complex32::new(roll_off((f - 0.2).abs(), 0.05, 0.01), 0.0));
+        assert!((mean_power(&noise) - 3.0).abs() < 0.01);
+        shift(&mut noise, -0.2, 0.0);
+        let inside = filter(&noise, &low_pass(0.1, 32, 0.0));
+        assert!(mean_power(&inside) > 2.95, "{}", mean_power(&inside));
+    }
+
+    #[test]
+    fn shaped_noise_is_where_its_shape_is() {
+        let mut noise = shaped_noise(&mut stream(2, 1), 3000, |f| roll_off((f + 0.3).abs(), 0.05, 0.01));
+        assert!((mean_power(&noise) - 1.0).abs() < 1e-3);
+        shift(&mut noise, 0.3, 0.0);
+        assert!(mean_power(&filter(&noise, &low_pass(0.1, 32, 0.0))) > 0.98);
+    }
+
+    #[test]
+    fn fast_sizes_are_little_longer() {
+        for least in [1, 2, 63, 64, 65, 1000, 5000, 6000, 8192, 8193] {
+            let size = fast_size(least);
+            assert!(size >= least && size <= 2 * least, "{size} for {least}");
+        }
+        assert_eq!([fast_size(5100), fast_size(6000), fast_size(8192)], [5120, 6144, 8192]);
     }
 
     #[test]

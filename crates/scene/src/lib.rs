@@ -3,7 +3,8 @@
 //! Two simulators use the same [`waveforms`]:
 //!
 //! - [`FrameSimulator`] makes single-channel frames of one modulation [`Family`] each, with the
-//!   [`impairments`] of real receivers. The `modulation` model is trained on them.
+//!   [`impairments`] of real receivers. The `modulation` model is trained on them. Waveforms made elsewhere
+//!   are received the same way by [`FrameSimulator::receive`].
 //! - [`SceneSimulator`] places an emitter among three [`RECEIVERS`] and makes the frame that they record
 //!   together. The `localization` model is trained on them; `sferic demo` and `sferic simulate` use them.
 //!
@@ -11,6 +12,7 @@
 //! the same frame on every run. Frequencies are in cycles per sample unless a name says `_hz`; powers are
 //! means of `|x|²`.
 
+mod conditions;
 pub mod dsp;
 pub mod frame;
 pub mod geodesy;

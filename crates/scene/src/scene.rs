@@ -33,8 +33,8 @@ pub const FREQUENCY_HZ: f64 = 868.3e6;
 /// Sample instants in a frame.
 pub const INSTANTS: usize = 4096;
 
-/// Mean noise power of every receiver, relative to full scale squared: −60 dB. The receivers are calibrated,
-/// so this is known to whoever evaluates their frames.
+/// Mean noise power of every receiver, relative to full scale squared: −60 dB. The receivers are
+/// calibrated, so this is known to whoever evaluates their frames.
 pub const NOISE_POWER: f32 = 1e-6;
 
 /// Exponent of the path loss: between free space (2) and dense cities (4).
@@ -129,8 +129,8 @@ impl Iterator for SceneSimulator {
 
 /// Draws place, power and shadowing, and repeats until every receiver is within [`SNR_RANGE_DB`].
 fn draw_truth(rng: &mut SimRng) -> Truth {
-    // Everything that can be sent; noise cannot.
-    let family = rng::pick(rng, &Family::ALL[1..]);
+    // Everything that is one emission.
+    let family = rng::pick(rng, &Family::EMISSIONS);
     loop {
         let offset = Offset {
             east_m: rng.random_range(-AREA_HALF_M..AREA_HALF_M),

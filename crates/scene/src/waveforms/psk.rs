@@ -14,18 +14,39 @@ enum Constellation {
     Pi4,
     /// Offset QPSK with half-symbol stagger, as in ZigBee.
     Offset,
-    Qam16,
+    /// A square of `side` × `side` points.
+    Square(u32),
+    /// A square without its corners: 32-, 128- and 512-QAM of side 6, 12 and 24.
+    Cross(u32),
+    /// Bipolar amplitude keying with a number of levels, none of them zero.
+    Amplitude(u32),
+    /// Two rings of 4 and 12 points, as in DVB-S2.
+    Rings,
 }
 
-/// BPSK, QPSK, π/4- and offset QPSK, 8-PSK or 16-QAM at 2 to 64 samples a symbol.
+/// BPSK, QPSK, π/4- and offset QPSK, higher PSK, QAM, APSK or amplitude keying at 1.5 to 64 samples a
+/// symbol.
 pub(super) fn psk(len: usize, rng: &mut SimRng) -> Waveform {
-    use Constellation::{Offset, Pi4, Psk, Qam16};
-    let constellation = pick(rng, &[Psk(2), Psk(2), Psk(4), Psk(4), Psk(8), Pi4, Offset, Qam16]);
-    let sps = log_uniform(rng, 2.0, 64.0_f32.min(len as f32 / 32.0).max(2.1));
-    let beta = rng.random_range(0.15..0.6);
-    let pulse = match rng.random_range(0..8) {
-        0 => Pulse::rectangle(rng.random_range(0.05..0.6)),
-        1 => Pulse::raised_cosine(beta),
+    use Constellation::{Amplitude, Cross, Offset, Pi4, Psk, Rings, Square};
+    let order = rng.random_range(0..4);
+    let constellation = match rng.random_range(0..10) {
+        0 | 1 => Psk(2),
+        2 | 3 => Psk(4),
+        4 => pick(rng, &[Pi4, Offset]),
+        5 => Psk([8, 16, 32, 64][order]),
+        6 => Square([4, 8, 16, 32][order]),
+        7 => pick(rng, &[Cross(6), Cross(12), Cross(24), Rings]),
+        8 => Square([4, 4, 8, 16][order]),
+        _ => pick(rng, &[Amplitude(4), Amplitude(4), Amplitude(8), Amplitude(16), Amplitude(64)]),
+    };
+    let beta: f32 = rng.random_range(0.1..0.6);
+    // A sharp pulse needs some samples to be one; the others only have to fit the band.
+    let is_sharp = rng.random_bool(0.125);
+    let lowest = if is_sharp { 2.0 } else { (1.0 + beta).max(1.5) };
+    let sps = log_uniform(rng, lowest, 64.0_f32.min(len as f32 / 32.0).max(2.1));
+    let pulse = match rng.random_range(0..7) {
+        _ if is_sharp => Pulse::rectangle(rng.random_range(0.02..0.6)),
+        0 => Pulse::raised_cosine(beta),
         _ => Pulse::root_raised_cosine(beta),
     };
     let offset = rng.random_range(0.0..1.0);
@@ -57,9 +78,30 @@ fn symbol(constellation: Constellation, odd: bool, rng: &mut SimRng) -> Complex3
             let eighth = if odd { std::f32::consts::FRAC_PI_4 } else { 0.0 };
             turn(4, rng) * Complex32::from_polar(1.0, eighth)
         }
-        Constellation::Qam16 => {
-            let levels = [-3.0, -1.0, 1.0, 3.0];
-            Complex32::new(pick(rng, &levels), pick(rng, &levels))
+        Constellation::Square(side) => Complex32::new(level(side, rng), level(side, rng)),
+        Constellation::Cross(side) => {
+            // A corner is a sixth of the side, both ways.
+            let corner = side as f32 * 2.0 / 3.0;
+            loop {
+                let point = Complex32::new(level(side, rng), level(side, rng));
+                if point.re.abs() < corner || point.im.abs() < corner {
+                    return point;
+                }
+            }
+        }
+        Constellation::Amplitude(levels) => Complex32::new(level(levels, rng), 0.0),
+        Constellation::Rings => {
+            // Radii in the ratio 2.7, as for code rate 5/6 in EN 302 307, table 9.
+            if rng.random_bool(0.25) {
+                turn(4, rng) * Complex32::from_polar(1.0, std::f32::consts::FRAC_PI_4)
+            } else {
+                turn(12, rng) * 2.7
+            }
         }
     }
+}
+
+/// One of an even number of levels at the odd numbers around zero.
+fn level(levels: u32, rng: &mut SimRng) -> f32 {
+    2.0 * rng.random_range(0..levels) as f32 + 1.0 - levels as f32
 }

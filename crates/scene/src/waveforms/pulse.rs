@@ -81,8 +81,8 @@ impl Pulse {
         self.table[index] * (1.0 - rest) + self.table[index + 1] * rest
     }
 
-    /// `len` samples of `Σₖ aₖ·p(n/sps − k − offset)`, where symbol `aₖ = symbol(k)` for k ≥ 0; `sps` samples
-    /// a symbol need not be whole. The first `span` symbols lie before the first sample.
+    /// `len` samples of `Σₖ aₖ·p(n/sps − k − offset)`, where symbol `aₖ = symbol(k)` for k ≥
+    /// 0; `sps` samples a symbol need not be whole. The first `span` symbols lie before the first sample.
     pub(super) fn train<T>(&self, len: usize, sps: f32, offset: f32, mut symbol: impl FnMut() -> T) -> Vec<T>
     where
         T: Copy + Default + std::ops::Mul<f32, Output = T> + std::ops::AddAssign,

@@ -1,9 +1,9 @@
-//! Keyed carriers: on and off, or from one frequency to another.
+//! On-off keying.
 
 use rand::RngExt;
 use rustfft::num_complex::Complex32;
 
-use super::pulse::{Pulse, integrate};
+use super::pulse::Pulse;
 use super::waveform::{Waveform, unit_power_while_on};
 use crate::dsp;
 use crate::rng::{SimRng, log_uniform, pick};
@@ -23,8 +23,29 @@ enum LineCode {
 
 /// On-off keying: steady streams, remote-control telegrams with pauses, and short bursts as in Mode S.
 pub(super) fn ook(len: usize, rng: &mut SimRng) -> Waveform {
-    // A third are bursts of chips only a sample or few long, each from its own transmitter.
-    if rng.random_bool(0.35) { bursts(len, rng) } else { telegrams(len, rng) }
+    match rng.random_range(0..20) {
+        // Chips only a sample or few long, each burst from its own transmitter.
+        0..6 => bursts(len, rng),
+        6..12 => stream(len, rng),
+        _ => telegrams(len, rng),
+    }
+}
+
+/// Random bits without pauses through any pulse shape, at 2 to 64 samples a bit.
+fn stream(len: usize, rng: &mut SimRng) -> Waveform {
+    let sps = log_uniform(rng, 2.0, 64.0_f32.min(len as f32 / 16.0).max(2.1));
+    let beta = rng.random_range(0.1..0.6);
+    let pulse = match rng.random_range(0..4) {
+        0 => Pulse::root_raised_cosine(beta),
+        1 => Pulse::raised_cosine(beta),
+        2 => Pulse::gaussian(rng.random_range(0.3..1.0)),
+        _ => Pulse::rectangle(rng.random_range(0.02..0.6)),
+    };
+    let offset = rng.random_range(0.0..1.0);
+    let mut samples: Vec<Complex32> =
+        pulse.train(len, sps, offset, || Complex32::new(pick(rng, &[0.0, 1.0]), 0.0));
+    unit_power_while_on(&mut samples);
+    Waveform { samples, bandwidth: (2.0 / sps).min(1.0) }
 }
 
 /// One transmitter's telegram, repeated with pauses or running through.
@@ -113,33 +134,4 @@ fn encode(code: LineCode, bits: usize, rng: &mut SimRng, chips: &mut Vec<f32>) {
         };
         chips.extend(coded);
     }
-}
-
-/// Two- or four-level FSK at 2 to 100 samples a symbol, modulation index 0.3 to 6, sharp or Gaussian-shaped.
-pub(super) fn fsk(len: usize, rng: &mut SimRng) -> Waveform {
-    let four = rng.random_bool(0.25);
-    let sps = log_uniform(rng, 2.0, 100.0_f32.min(len as f32 / 24.0).max(2.1));
-    // The index h is the distance of neighbouring tones in symbol rates; the outermost must fit the band.
-    let widest = 0.8 * sps / if four { 3.0 } else { 1.0 };
-    let index = log_uniform(rng, 0.3, widest.clamp(0.5, 6.0));
-    let pulse = if rng.random_bool(0.6) {
-        Pulse::gaussian(rng.random_range(0.3..1.0))
-    } else {
-        Pulse::rectangle(0.1)
-    };
-    let spacing = index / sps;
-    // A remote control idles on alternating bits or one tone before its data.
-    let preamble = if rng.random_bool(0.4) { rng.random_range(8..48) } else { 0 };
-    let mut count = 0usize;
-    let mut level = || {
-        count += 1;
-        if count <= preamble {
-            return if count.is_multiple_of(2) { 0.5 } else { -0.5 };
-        }
-        if four { pick(rng, &[-1.5, -0.5, 0.5, 1.5]) } else { pick(rng, &[-0.5, 0.5]) }
-    };
-    let levels = pulse.train(len, sps, 0.0, &mut level);
-    let frequency: Vec<f32> = levels.iter().map(|a| a * spacing).collect();
-    let outermost = if four { 1.5 } else { 0.5 };
-    Waveform { samples: integrate(&frequency), bandwidth: 2.0 * outermost * spacing + 1.0 / sps }
 }
