@@ -119,8 +119,7 @@ impl Clock {
             match self.doubt {
                 Some(doubt) if doubt.agrees(off, at_ns, gate(2.0 * variance)) => {
                     let faster = Some(doubt.faster_by(off, at_ns, sigma_s)).filter(|faster| *faster != 0.0);
-                    let (drift, residual_s) =
-                        (self.drift + faster.unwrap_or(doubt.faster), self.residual_s);
+                    let (drift, residual_s) = (self.drift + faster.unwrap_or(doubt.faster), self.residual_s);
                     *self = Self { drift, residual_s, jumps: self.jumps + 1, ..here };
                 }
                 doubt => {
