@@ -1,14 +1,14 @@
-//! Times the log-mel features and their FFTs alone on one thread; one JSON object a line.
+//! Times the log-mel features, their FFTs alone and the signature on one thread; one JSON object a line.
 //!
-//! `timing [SAMPLES…]`, by default 16384 65536 262144. `us` is the median of a call in microseconds. The two
-//! are measured in turn, so that a busy machine slows both.
+//! `timing [SAMPLES…]`, by default 16384 65536 262144. `us` is the median of a call in microseconds,
+//! `min_us` the shortest. They are measured in turn, so that a busy machine slows all.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex32;
-use sferic_features::{Extractor, FeatureConfig, FrameError, Input};
+use sferic_features::{Extractor, FeatureConfig, FrameError, Input, Kind};
 use sferic_samples::{Datatype, Samples};
 
 const ROUNDS: usize = 301;
@@ -24,19 +24,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for instants in sizes {
         let config = FeatureConfig::default();
         let envelope = FeatureConfig { input: Input::Envelope, ..FeatureConfig::default() };
+        let signature = FeatureConfig { kind: Kind::Signature, ..FeatureConfig::default() };
         let bytes = noise(instants);
         let quantized: Vec<u8> =
             bytes.as_chunks::<4>().0.iter().map(|&b| (f32::from_le_bytes(b) * 127.0) as i8 as u8).collect();
+
+        let narrow = band_limited(instants);
+        let unsigned: Vec<u8> = quantized.iter().map(|x| x ^ 0x80).collect();
 
         let (mut fft, transforms) = fft_alone(&config, instants);
         let mut complex = whole(&config, instants)?;
         let mut complex_ci8 = whole(&config, instants)?;
         let mut real = whole(&envelope, instants)?;
-        let mut tasks: [Task<'_>; 4] = [
+        let mut whole_band = whole(&signature, instants)?;
+        let mut part_of_it = whole(&signature, instants)?;
+        let mut tasks: [Task<'_>; 6] = [
             ("fft_alone", Vec::new(), &mut fft),
             ("log_mel", Vec::new(), &mut || complex(black_box(&bytes), Datatype::Cf32Le)),
             ("log_mel_ci8", Vec::new(), &mut || complex_ci8(black_box(&quantized), Datatype::Ci8)),
             ("log_mel_envelope", Vec::new(), &mut || real(black_box(&bytes), Datatype::Cf32Le)),
+            ("signature_cu8", Vec::new(), &mut || whole_band(black_box(&unsigned), Datatype::Cu8)),
+            ("signature_cu8_narrow", Vec::new(), &mut || part_of_it(black_box(&narrow), Datatype::Cu8)),
         ];
         for _ in 0..ROUNDS {
             for (_, times, task) in &mut tasks {
@@ -55,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 fft_us = us;
             }
             let ratio = us / fft_us;
-            let cost = format!(r#""us":{us:.2},"of_fft":{ratio:.3}"#);
+            let cost = format!(r#""us":{us:.2},"min_us":{:.2},"of_fft":{ratio:.3}"#, times[0]);
             println!(r#"{{"variant":"{name}","samples":{instants},"transforms":{transforms},{cost}}}"#);
         }
     }
@@ -97,6 +105,18 @@ fn whole(
         assert_eq!(done, Ok(()));
         black_box(&out);
     })
+}
+
+/// Noise within a twentieth of the band, and a little beside it, in `cu8`.
+fn band_limited(instants: usize) -> Vec<u8> {
+    let mut before = [0.0; 2];
+    let components = noise(instants);
+    let smoothed = components.as_chunks::<4>().0.iter().enumerate().map(|(n, bytes)| {
+        let x = f32::from_le_bytes(*bytes);
+        before[n % 2] = 0.9 * before[n % 2] + 0.1 * x;
+        (127.5 + 300.0 * before[n % 2] + 2.0 * x) as u8
+    });
+    smoothed.collect()
 }
 
 /// White noise of `instants` samples in `cf32_le`, within ±0.5.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::FrameError;
+use crate::{FrameError, signature};
 
 /// Kind of the features that a model is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -16,6 +16,9 @@ pub enum Kind {
     Iq,
     /// Mean power, dB: 10·log10(mean |I + jQ|² + floor): `[C]`.
     Power,
+    /// Spectra, autocorrelation, histogram and samples of the band that is occupied:
+    /// `[C, signature::ROWS, 512]` for frames of any length, see [`signature`].
+    Signature,
 }
 
 /// Signal that is transformed.
@@ -108,7 +111,8 @@ pub enum Normalize {
 /// [`FeatureConfig::default`].
 ///
 /// `kind = "iq"` reads only `sample_rate_hz`, `num_channels`, `frames`, `min_samples` and `normalize` (with
-/// `mean` and `std`); `kind = "power"` the same without `frames`, and `floor`.
+/// `mean` and `std`); `kind = "power"` the same without `frames`, and `floor`; `kind = "signature"` only
+/// `sample_rate_hz`, `num_channels` and `min_samples`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureConfig {
@@ -152,7 +156,8 @@ pub struct FeatureConfig {
     pub log: Log,
     /// Keeps the logarithm from zero.
     pub floor: f64,
-    /// Normalisation. Absent: `frame`, or `none` for `kind = "iq"` and `"power"`.
+    /// Normalisation. Absent: `frame`, or `none` for `kind = "iq"` and `"power"`. Not read for
+    /// `kind = "signature"`, which has its own scales.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,
     /// With `normalize = "fixed"`: what is subtracted.
@@ -220,10 +225,11 @@ impl FeatureConfig {
 
     /// The normalisation, with the default of the kind.
     pub fn normalize(&self) -> Normalize {
-        self.normalize.unwrap_or(match self.kind {
-            Kind::Iq | Kind::Power => Normalize::None,
-            Kind::LogMel | Kind::LogSpectrum => Normalize::Frame,
-        })
+        match self.kind {
+            Kind::Signature => Normalize::None,
+            Kind::Iq | Kind::Power => self.normalize.unwrap_or(Normalize::None),
+            Kind::LogMel | Kind::LogSpectrum => self.normalize.unwrap_or(Normalize::Frame),
+        }
     }
 
     /// Rows of the tensor.
@@ -234,17 +240,20 @@ impl FeatureConfig {
             (Kind::LogSpectrum, _) => self.n_fft / 2 + 1,
             (Kind::Iq, _) => 2,
             (Kind::Power, _) => 1,
+            (Kind::Signature, _) => signature::ROWS,
         }
     }
 
     /// Fewest sample instants a frame may have, before any padding. Where the key is absent it is `n_fft`.
     /// For `kind = "iq"` it is half of `frames`, rounded up, since a model that is given more padding than
-    /// signal answers about the padding, and 16 without `frames`. For `kind = "power"` it is 1.
+    /// signal answers about the padding, and 16 without `frames`. For `kind = "power"` it is 1, for
+    /// `kind = "signature"` 64.
     pub fn min_samples(&self) -> usize {
         self.min_samples.unwrap_or(match (self.kind, self.frames) {
             (Kind::Iq, Some(frames)) => frames.div_ceil(2),
             (Kind::Iq, None) => MIN_IQ_SAMPLES,
             (Kind::Power, _) => 1,
+            (Kind::Signature, _) => signature::MIN_SAMPLES,
             (Kind::LogMel | Kind::LogSpectrum, _) => self.n_fft,
         })
     }
@@ -255,7 +264,7 @@ impl FeatureConfig {
             Kind::LogMel => {
                 !(self.mel_scale == MelScale::Linear && self.f_min_hz == 0.0 && self.f_max_hz.is_none())
             }
-            Kind::LogSpectrum | Kind::Iq | Kind::Power => false,
+            Kind::LogSpectrum | Kind::Iq | Kind::Power | Kind::Signature => false,
         }
     }
 

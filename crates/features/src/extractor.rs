@@ -3,6 +3,7 @@
 use crate::bank::{Bank, EmptyBand, TILE};
 use crate::fit::Fit;
 use crate::normalize::Normalizer;
+use crate::signature::{self, Signature};
 use crate::spectrum::Spectrum;
 use crate::{FeatureConfig, FrameError, Kind, Log, Sides, log};
 use sferic_samples::{Component, Samples, with_component};
@@ -25,6 +26,7 @@ enum Features {
     Iq,
     /// With its floor.
     Power(f64),
+    Signature(Box<Signature>),
     Spectral(Box<Spectral>),
 }
 
@@ -68,6 +70,7 @@ impl Extractor {
         let features = match (config.kind, config.sides) {
             (Kind::Iq, _) => Features::Iq,
             (Kind::Power, _) => Features::Power(config.floor),
+            (Kind::Signature, _) => Features::Signature(Box::new(Signature::new())),
             // Without bands in hertz the bank has no scale, and any rate gives the same.
             (Kind::LogMel, _) => spectral(BinsToRows::Bank(Bank::new(config, rate.unwrap_or(1.0))?)),
             (Kind::LogSpectrum, Sides::TwoSided) => {
@@ -79,7 +82,7 @@ impl Extractor {
             channels: config.num_channels,
             rows: config.rows(),
             min_samples: config.min_samples(),
-            frames: if config.kind == Kind::Power { None } else { config.frames },
+            frames: config.frames.filter(|_| !matches!(config.kind, Kind::Power | Kind::Signature)),
             normalizer: Normalizer::new(config),
             features,
         })
@@ -92,7 +95,7 @@ impl Extractor {
                 BinsToRows::Bank(bank) => &bank.empty,
                 _ => &[],
             },
-            Features::Iq | Features::Power(_) => &[],
+            Features::Iq | Features::Power(_) | Features::Signature(_) => &[],
         }
     }
 
@@ -115,7 +118,8 @@ impl Extractor {
     }
 
     /// Shape of the tensor for a frame of `instants` samples a channel: `[channels, rows, columns]`, or
-    /// `[channels, 2, samples]` for `kind = "iq"`, `[channels, 1, 1]` for `kind = "power"`.
+    /// `[channels, 2, samples]` for `kind = "iq"`, `[channels, 1, 1]` for `kind = "power"`,
+    /// `[channels, signature::ROWS, 512]` for `kind = "signature"`.
     ///
     /// # Errors
     /// [`FrameError::NotEnoughSamples`].
@@ -130,6 +134,7 @@ impl Extractor {
         let available = match &self.features {
             Features::Iq => instants,
             Features::Power(_) => 1,
+            Features::Signature(_) => signature::COLUMNS,
             Features::Spectral(spectral) => spectral.spectrum.columns(instants),
         };
         Ok(Fit::new(available, self.frames))
@@ -156,6 +161,7 @@ impl Extractor {
             with_component!(samples.datatype(), D => match &mut self.features {
                 Features::Iq => copy_iq::<D>(samples, channel, fit, out),
                 Features::Power(floor) => out[0] = mean_power::<D>(samples, channel, *floor),
+                Features::Signature(signature) => signature.channel::<D>(samples, channel, out),
                 Features::Spectral(spectral) => spectral.channel::<D>(samples, channel, fit, out),
             });
         }

@@ -32,6 +32,7 @@ mod fit;
 mod log;
 mod mean_spectrum;
 mod normalize;
+pub mod signature;
 mod spectrum;
 mod validate;
 mod window;

@@ -31,7 +31,7 @@ fn map(values: &mut [f32], f: impl Fn(f32) -> f32) -> bool {
 /// series to s⁹ is exact to 2e-9. Only integer and float arithmetic without a branch, so that the compiler
 /// makes vectors of it.
 #[inline(always)]
-fn ln(x: f32) -> f32 {
+pub(crate) fn ln(x: f32) -> f32 {
     const SQRT_HALF: i32 = 0x3f35_04f3;
     let bits = x.to_bits() as i32;
     let exponent = (bits - SQRT_HALF) >> 23;

@@ -22,7 +22,7 @@ impl FeatureConfig {
         }
         self.validate_normalize()?;
         let has_bank = match self.kind {
-            Kind::Iq => return count("min_samples", self.min_samples(), 1, MAX_N_FFT),
+            Kind::Iq | Kind::Signature => return count("min_samples", self.min_samples(), 1, MAX_N_FFT),
             Kind::Power => {
                 self.validate_floor()?;
                 return count("min_samples", self.min_samples(), 1, MAX_N_FFT);

@@ -48,6 +48,8 @@ fn a_frame_allocates_nothing() {
         "n_fft = 1000\nhop_length = 333\ncenter = true\npower = 1.5\nframes = 500",
         "n_fft = 1021\nn_mels = 40\nsides = 'positive'\nnum_channels = 2\nnormalize = 'channel'\nframes = 3",
         "kind = 'iq'\nframes = 2048\nnormalize = 'frame'",
+        "kind = 'signature'",
+        "kind = 'signature'\nnum_channels = 2",
     ];
     for table in tables {
         let config: FeatureConfig = toml::from_str(table).unwrap();
