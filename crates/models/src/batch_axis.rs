@@ -91,6 +91,8 @@ mod tests {
             (computed(Kind::Iq, 1), "1 2 N", "1 2", false),
             (computed(Kind::Iq, 1), "1 2 N", "2", true),
             (computed(Kind::Iq, 1), "1 2 N", "", true),
+            (computed(Kind::Signature, 1), "B 20 512", "B 2", false),
+            (computed(Kind::Signature, 1), "20 512", "2", true),
             (computed(Kind::Power, 4), "4", "2", true),
             (computed(Kind::Power, 4), "B 4", "B 2", false),
         ] {

@@ -6,7 +6,7 @@ use sferic_actors::tensor::Dtype;
 use sferic_features::{CorrelationConfig, FeatureConfig, Kind};
 use sferic_samples::Samples;
 
-use super::input::{Input, frame_failure};
+use super::input::{Input, frame_failure, has_own_width, width};
 use super::input_section::{GatheredConfig, InputConfig, InputSource};
 use super::port::{Axis, Elements, Port};
 use super::tensor_input::TensorInput;
@@ -78,7 +78,7 @@ impl GatheredInput {
         let one = of_one_receiver(port, receivers)?;
         let input = Input::new(features, &one)?;
         let columns = match features.kind {
-            Kind::Power => Some(1),
+            kind if has_own_width(kind) => Some(width(features, features.min_samples())),
             _ => input.fixed_width.or(features.frames),
         };
         let Some(columns) = columns else {

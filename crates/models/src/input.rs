@@ -3,7 +3,7 @@
 
 use half::f16;
 use sferic_actors::outcome::{Failure, FailureCode};
-use sferic_features::{FeatureConfig, FrameError, Kind};
+use sferic_features::{FeatureConfig, FrameError, Kind, signature};
 use sferic_samples::SamplesError;
 
 use sferic_actors::tensor::Dtype;
@@ -33,10 +33,14 @@ impl Input {
     pub fn new(features: &FeatureConfig, port: &Port) -> Result<Self, String> {
         let (channels, rows) = (features.num_channels, features.rows());
         let is_power = features.kind == Kind::Power;
+        let columns = match features.kind {
+            Kind::Signature => signature::COLUMNS.to_string(),
+            _ => "T".into(),
+        };
         let expected = match channels {
             _ if is_power => format!("float32 [B, {channels}]"),
-            1 => format!("float32 [B, 1, {rows}, T] or [B, {rows}, T]"),
-            _ => format!("float32 [B, {channels}, {rows}, T]"),
+            1 => format!("float32 [B, 1, {rows}, {columns}] or [B, {rows}, {columns}]"),
+            _ => format!("float32 [B, {channels}, {rows}, {columns}]"),
         };
         let refuse = |why: String| Err(format!("input {port}, expected {expected}{why}"));
         let dtype = match port.elements {
@@ -79,13 +83,19 @@ impl Input {
         {
             return refuse(format!(": a fixed batch axis must be 1, it is {length}"));
         }
-        let fixed_width = match (width, features.frames) {
+        let frames = features.frames.filter(|_| !has_own_width(features.kind));
+        let fixed_width = match (width, frames) {
             (Axis::Free(_), _) => None,
             (Axis::Fixed(length), Some(frames)) if frames != *length => {
                 return refuse(format!(": [features] gives frames = {frames}, the file takes {length}"));
             }
             (Axis::Fixed(length), _) => Some(*length),
         };
+        if let Some(fixed) = fixed_width.filter(|&fixed| {
+            has_own_width(features.kind) && fixed != self::width(features, features.min_samples())
+        }) {
+            return refuse(format!(": the file takes {fixed} columns"));
+        }
         // The width grows with the samples, so if the minimum is too wide, no frame fits.
         let (fewest, least) = (features.min_samples(), self::width(features, features.min_samples()));
         if let Some(fixed) = fixed_width.filter(|&fixed| least > fixed) {
@@ -170,17 +180,23 @@ pub enum FeatureAxes {
 }
 
 /// Columns of the features of `instants` samples a channel, at least as many as the transform is long;
-/// samples themselves for `kind = "iq"`.
+/// samples themselves for `kind = "iq"`, 512 for `kind = "signature"`.
 pub fn width(features: &FeatureConfig, instants: usize) -> usize {
     let own = || match features.kind {
         Kind::Iq => instants,
         Kind::Power => 1,
+        Kind::Signature => signature::COLUMNS,
         Kind::LogMel | Kind::LogSpectrum => {
             let pad = if features.center { features.n_fft / 2 } else { 0 };
             1 + (instants + 2 * pad - features.n_fft) / features.hop_length()
         }
     };
-    features.frames.filter(|_| features.kind != Kind::Power).unwrap_or_else(own)
+    features.frames.filter(|_| !has_own_width(features.kind)).unwrap_or_else(own)
+}
+
+/// Whether all features of a kind have one width, whatever the frame's length and `frames`.
+pub fn has_own_width(kind: Kind) -> bool {
+    matches!(kind, Kind::Power | Kind::Signature)
 }
 
 /// Converts an error of the features to a failure.
@@ -264,6 +280,24 @@ mod tests {
         assert_eq!(input.fits(&power(3), 3, 1, None), Ok(()));
         refused(Input::new(&power(3), &port("B 2")), &["num_channels = 3", "takes 2"]);
         refused(Input::new(&power(1), &port("B 1 1 T")), &["expected float32 [B, 1]"]);
+    }
+
+    #[test]
+    fn a_signature_has_one_shape_for_frames_of_any_length() {
+        let of = |channels| FeatureConfig { kind: Kind::Signature, ..features(channels, Some(4)) };
+        for axes in ["B 1 20 512", "B 1 R T", "B 20 512", "1 1 20 512"] {
+            let input = Input::new(&of(1), &port(axes)).expect("refused");
+            for instants in [64, 8192, 1_000_000] {
+                assert_eq!(input.fits(&of(1), 1, instants, None), Ok(()));
+                assert_eq!(width(&of(1), instants), signature::COLUMNS);
+            }
+            assert!(input.fits(&of(1), 1, 63, None).is_err());
+        }
+        let input = Input::new(&of(2), &port("B 2 20 512")).expect("refused");
+        assert_eq!(input.shape(3, [2, 20, 512]), [3, 2, 20, 512]);
+        refused(Input::new(&of(1), &port("B 1 20 256")), &["[B, 1, 20, 512]", "takes 256 columns"]);
+        refused(Input::new(&of(1), &port("B 1 19 512")), &["rows = 20", "takes 19"]);
+        refused(Input::new(&of(2), &port("B 20 512")), &["expected float32 [B, 2, 20, 512]"]);
     }
 
     #[test]

@@ -105,6 +105,7 @@ enum InputKind {
     LogSpectrum,
     Iq,
     Power,
+    Signature,
     Tensor,
     Mask,
     Receivers,
@@ -176,6 +177,7 @@ impl<'de> Visitor<'de> for Table {
             InputKind::LogSpectrum => Kind::LogSpectrum,
             InputKind::Iq => Kind::Iq,
             InputKind::Power => Kind::Power,
+            InputKind::Signature => Kind::Signature,
             _ => {
                 if let Some(key) = other {
                     return Err(A::Error::custom(format_args!(

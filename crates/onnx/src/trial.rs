@@ -87,7 +87,7 @@ impl<'a> Trial<'a> {
             memory_pattern: bundle.inputs.iter().filter_map(InputConfig::features).all(|features| {
                 match features.kind {
                     Kind::Iq => features.frames.is_some(),
-                    Kind::LogMel | Kind::LogSpectrum | Kind::Power => true,
+                    Kind::LogMel | Kind::LogSpectrum | Kind::Power | Kind::Signature => true,
                 }
             }),
         };
