@@ -3,7 +3,7 @@
 use sferic_actors::frame::Content;
 use sferic_actors::outcome::{Failure, FailureCode};
 use sferic_actors::tensor::Dtype;
-use sferic_features::{CorrelationConfig, FeatureConfig, Kind};
+use sferic_features::{CorrelationConfig, FeatureConfig};
 use sferic_samples::Samples;
 
 use super::input::{Input, frame_failure, has_own_width, width};
@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn features_and_tensors_have_it_after_the_batch() {
-        let power = FeatureConfig { kind: Kind::Power, num_channels: 2, ..FeatureConfig::default() };
+        let power =
+            FeatureConfig { kind: sferic_features::Kind::Power, num_channels: 2, ..FeatureConfig::default() };
         assert_eq!(shape(&InputSource::Features(power), "B R 2"), Ok(vec![4, 2]));
         let mel = FeatureConfig { frames: Some(9), ..FeatureConfig::default() };
         assert_eq!(shape(&InputSource::Features(mel.clone()), "B R 1 128 T"), Ok(vec![4, 1, 128, 9]));

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
-use sferic_features::{Extractor, FeatureConfig};
 use sferic_samples::{Datatype, Samples};
 
-use crate::npy::NpyWriter;
+use crate::inputs::Inputs;
 
 /// The fields of a `.sigmf-meta` that are read.
 #[derive(Deserialize)]
@@ -25,7 +24,7 @@ struct Global {
     sample_rate_hz: Option<f64>,
 }
 
-/// One recording's place in `features.npy`.
+/// One recording's place in the arrays.
 #[derive(Serialize)]
 struct Entry {
     /// Path below the searched folder.
@@ -34,15 +33,14 @@ struct Entry {
     frames: usize,
 }
 
-/// Writes `features` of every whole frame of `samples` samples in the single-channel recordings below
+/// Writes the inputs of every whole frame of `samples` samples in the single-channel recordings below
 /// `folder`, and `captures.json` with each recording's path, first frame and number of frames.
-pub fn captures(config: &FeatureConfig, out: &Path, folder: &Path, samples: usize) -> anyhow::Result<()> {
+pub fn captures(inputs: &Inputs, out: &Path, folder: &Path, samples: usize) -> anyhow::Result<()> {
     let mut metas = Vec::new();
     find(folder, &mut metas)?;
     metas.sort();
     let mut entries = Vec::new();
-    let mut values = Vec::new();
-    let mut shape = [0; 3];
+    let mut values = vec![Vec::new(); inputs.extractors(None)?.len()];
     let mut first = 0;
     for path in metas {
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -52,17 +50,13 @@ pub fn captures(config: &FeatureConfig, out: &Path, folder: &Path, samples: usiz
             None => path.with_extension("sigmf-data"),
         };
         let bytes = std::fs::read(&data).with_context(|| format!("read {}", data.display()))?;
-        let mut extractor = Extractor::new(config, meta.global.sample_rate_hz)?;
-        shape = extractor.shape(samples)?;
-        let size = shape.iter().product();
+        let mut extractors = inputs.extractors(meta.global.sample_rate_hz)?;
         let mut frames = 0;
         let datatype: Datatype =
             meta.global.datatype.parse().with_context(|| format!("read {}", path.display()))?;
         let width = datatype.bytes_per_sample();
         for frame in bytes.chunks_exact(samples * width) {
-            let mut features = vec![0.0; size];
-            extractor.extract(&Samples::new(frame, datatype, 1)?, &mut features)?;
-            values.extend(features);
+            extractors.extract(&Samples::new(frame, datatype, 1)?, &mut values)?;
             frames += 1;
         }
         let file =
@@ -70,9 +64,10 @@ pub fn captures(config: &FeatureConfig, out: &Path, folder: &Path, samples: usiz
         entries.push(Entry { file, first, frames });
         first += frames;
     }
-    let mut npy = NpyWriter::create(&out.join("features.npy"), &[first, shape[0], shape[1], shape[2]])?;
-    npy.write(&values)?;
-    npy.finish()?;
+    for (mut file, values) in inputs.create(out, first, samples, None)?.into_iter().zip(values) {
+        file.write(&values)?;
+        file.finish()?;
+    }
     std::fs::write(out.join("captures.json"), serde_json::to_string_pretty(&entries)?)?;
     Ok(())
 }

@@ -2,22 +2,23 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use sferic_features::{Extractor, FeatureConfig};
 use sferic_samples::{Datatype, Samples};
-use sferic_scene::{Complex32, Family, FrameSimulator, SceneSimulator, scene, trilateration};
+use sferic_scene::waveforms::Waveform;
+use sferic_scene::{Complex32, Family, Frame, FrameSimulator, SceneSimulator, scene, trilateration};
 
-use crate::npy::NpyWriter;
+use crate::inputs::Inputs;
+use crate::npy::{self, NpyWriter};
 
 /// Frames computed between two writes.
 const PIECE: usize = 512;
 
-/// Writes `features`, `truth` (metres east, north), `snr` (dB per receiver) and `trilateration` (metres east,
+/// Writes the inputs, `truth` (metres east, north), `snr` (dB per receiver) and `trilateration` (metres east,
 /// north).
-pub fn scenes(config: &FeatureConfig, out: &Path, count: usize, seed: u64) -> anyhow::Result<()> {
+pub fn scenes(inputs: &Inputs, out: &Path, count: usize, seed: u64) -> anyhow::Result<()> {
     let simulator = SceneSimulator::new(seed);
-    let job = Job { config, out, count, instants: scene::INSTANTS, rate_hz: Some(scene::SAMPLE_RATE_HZ) };
+    let job = Job { inputs, out, count, instants: scene::INSTANTS, rate_hz: Some(scene::SAMPLE_RATE_HZ) };
     job.run(["truth", "snr", "trilateration"], [2, 3, 2], |index, labels| {
         let scene = simulator.scene(index);
         let found = trilateration::locate(scene.powers());
@@ -28,33 +29,57 @@ pub fn scenes(config: &FeatureConfig, out: &Path, count: usize, seed: u64) -> an
     })
 }
 
-/// Writes `features`, `family` (index of the label) and `snr` (dB; NaN for noise).
-pub fn frames(
-    config: &FeatureConfig,
-    out: &Path,
-    count: usize,
-    seed: u64,
-    samples: usize,
-) -> anyhow::Result<()> {
+/// Writes the inputs, `family` (index of the label) and `snr` (dB; NaN for noise).
+pub fn frames(inputs: &Inputs, out: &Path, count: usize, seed: u64, samples: usize) -> anyhow::Result<()> {
     let simulator = FrameSimulator::new(seed, samples);
-    let job = Job { config, out, count, instants: samples, rate_hz: None };
+    let job = Job { inputs, out, count, instants: samples, rate_hz: None };
+    job.run(["family", "snr"], [1, 1], |index, labels| labelled(simulator.frame(index), labels))
+}
+
+/// The same of the clean waveforms in a folder, received as simulated ones are.
+pub fn waveforms(inputs: &Inputs, out: &Path, from: &Path, seed: u64) -> anyhow::Result<()> {
+    let [samples, family, bandwidth] =
+        ["samples", "family", "bandwidth"].map(|name| npy::read(&from.join(format!("{name}.npy"))));
+    let (samples, family, bandwidth) = (samples?, family?, bandwidth?);
+    let count = family.shape[0];
+    ensure!(samples.shape[0] == count && bandwidth.shape[0] == count, "the arrays differ in length");
+    let instants = samples.shape[1];
+    let simulator = FrameSimulator::new(seed, instants);
+    let job = Job { inputs, out, count, instants, rate_hz: None };
     job.run(["family", "snr"], [1, 1], |index, labels| {
-        let frame = simulator.frame(index);
-        let label = Family::ALL.iter().position(|family| *family == frame.family);
-        labels[0].push(label.map_or(f32::NAN, |label| label as f32));
-        labels[1].push(frame.snr_db.unwrap_or(f32::NAN));
-        frame.samples
+        let at = index as usize;
+        let label = Family::ALL.get(family.values[at] as usize).copied().unwrap_or(Family::Unknown);
+        let waveform = Waveform { samples: samples.complex(at), bandwidth: bandwidth.values[at] };
+        labelled(simulator.receive(index, label, waveform), labels)
     })
 }
 
-/// The features of `count` frames of `instants` samples (per channel).
+/// Writes the inputs of the frames in a folder as they are.
+pub fn samples(inputs: &Inputs, out: &Path, from: &Path) -> anyhow::Result<()> {
+    let samples = npy::read(&from.join("samples.npy"))?;
+    let job = Job { inputs, out, count: samples.shape[0], instants: samples.shape[1], rate_hz: None };
+    job.run([], [], |index, _| samples.complex(index as usize))
+}
+
+/// The samples of a frame, after its labels were appended.
+fn labelled(frame: Frame, labels: &mut [Vec<f32>; 2]) -> Vec<Complex32> {
+    let label = Family::ALL.iter().position(|family| *family == frame.family);
+    labels[0].push(label.map_or(f32::NAN, |label| label as f32));
+    labels[1].push(frame.snr_db.unwrap_or(f32::NAN));
+    frame.samples
+}
+
+/// The inputs of `count` frames of `instants` samples (per channel).
 struct Job<'a> {
-    config: &'a FeatureConfig,
+    inputs: &'a Inputs,
     out: &'a Path,
     count: usize,
     instants: usize,
     rate_hz: Option<f64>,
 }
+
+/// Values of each input, and of each label.
+type Part<const L: usize> = (Vec<Vec<f32>>, [Vec<f32>; L]);
 
 impl Job<'_> {
     /// Calls `make` for every index; it appends to its label columns, of the given `widths`, and returns the
@@ -65,13 +90,11 @@ impl Job<'_> {
         widths: [usize; L],
         make: impl Fn(u64, &mut [Vec<f32>; L]) -> Vec<Complex32> + Sync,
     ) -> anyhow::Result<()> {
-        let shape = Extractor::new(self.config, self.rate_hz)?.shape(self.instants)?;
-        let size = shape.iter().product::<usize>();
-        let file = |name: &str| self.out.join(format!("{name}.npy"));
-        let mut features = NpyWriter::create(&file("features"), &[self.count, shape[0], shape[1], shape[2]])?;
+        let mut features = self.inputs.create(self.out, self.count, self.instants, self.rate_hz)?;
         let mut columns = Vec::new();
         for (name, width) in names.iter().zip(widths) {
-            columns.push(NpyWriter::create(&file(name), &[self.count, width])?);
+            let path = self.out.join(format!("{name}.npy"));
+            columns.push(NpyWriter::create(&path, &[self.count, width])?);
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let bar = progress(self.count);
@@ -85,7 +108,7 @@ impl Job<'_> {
                         let last = (first + share).min(start + piece);
                         let make = &make;
                         let bar = &bar;
-                        scope.spawn(move || self.part(first..last, size, make, bar))
+                        scope.spawn(move || self.part(first..last, make, bar))
                     })
                     .collect();
                 workers
@@ -95,36 +118,37 @@ impl Job<'_> {
             });
             for part in parts {
                 let (values, labels) = part?;
-                features.write(&values)?;
+                for (file, values) in features.iter_mut().zip(&values) {
+                    file.write(values)?;
+                }
                 for (column, label) in columns.iter_mut().zip(&labels) {
                     column.write(label)?;
                 }
             }
         }
         bar.finish();
-        columns.into_iter().try_for_each(NpyWriter::finish)?;
-        features.finish()
+        columns.into_iter().chain(features).try_for_each(NpyWriter::finish)
     }
 
-    /// The features and labels of a run of indices.
+    /// The inputs and labels of a run of indices.
     fn part<const L: usize>(
         &self,
         indices: std::ops::Range<usize>,
-        size: usize,
         make: &(impl Fn(u64, &mut [Vec<f32>; L]) -> Vec<Complex32> + Sync),
         bar: &ProgressBar,
-    ) -> anyhow::Result<(Vec<f32>, [Vec<f32>; L])> {
-        let mut extractor = Extractor::new(self.config, self.rate_hz)?;
+    ) -> anyhow::Result<Part<L>> {
+        let mut extractors = self.inputs.extractors(self.rate_hz)?;
         let mut labels = std::array::from_fn(|_| Vec::new());
-        let mut values = vec![0.0; indices.len() * size];
-        for (index, out) in indices.zip(values.chunks_exact_mut(size)) {
+        let mut values = vec![Vec::new(); extractors.len()];
+        for index in indices {
             let bytes: Vec<u8> = make(index as u64, &mut labels)
                 .iter()
                 .flat_map(|x| [x.re.to_le_bytes(), x.im.to_le_bytes()])
                 .flatten()
                 .collect();
-            let samples = Samples::new(&bytes, Datatype::Cf32Le, self.config.num_channels)?;
-            extractor.extract(&samples, out).with_context(|| format!("frame {index}"))?;
+            let channels = self.inputs.channels();
+            let samples = Samples::new(&bytes, Datatype::Cf32Le, channels)?;
+            extractors.extract(&samples, &mut values).with_context(|| format!("frame {index}"))?;
             bar.inc(1);
         }
         Ok((values, labels))

@@ -1,23 +1,25 @@
 //! Makes the training data of the shipped models: simulated frames, with features computed as in the daemon.
 //!
-//! Reads the `[features]` of a model bundle, so training and serving have the same features, and writes NumPy
-//! arrays. The same seed gives the same arrays, whatever the number of threads.
+//! Reads the `[features]` or `[[inputs]]` of a model bundle, so training and serving have the same features,
+//! and writes NumPy arrays. The same seed gives the same arrays, whatever the number of threads.
 
 mod captures;
 mod generate;
+mod inputs;
 mod npy;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use sferic_features::FeatureConfig;
+
+use inputs::Inputs;
 
 /// Makes the training data of the shipped models.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
-    /// The bundle's model.toml; its [features] are computed.
+    /// The bundle's model.toml; its inputs are computed.
     #[arg(long)]
     model: PathBuf,
     /// Folder for the arrays; made if missing.
@@ -29,7 +31,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
-    /// Simulated scenes: features, truth, snr and trilateration.
+    /// Simulated scenes: inputs, truth, snr and trilateration.
     Scenes {
         /// Number of scenes.
         #[arg(long)]
@@ -38,7 +40,7 @@ enum What {
         #[arg(long)]
         seed: u64,
     },
-    /// Simulated single-channel frames: features, family and snr.
+    /// Simulated single-channel frames: inputs, family and snr.
     Frames {
         /// Number of frames.
         #[arg(long)]
@@ -50,7 +52,21 @@ enum What {
         #[arg(long, default_value_t = 8192)]
         samples: usize,
     },
-    /// Recordings in a folder of SigMF captures: features, and captures.json with the file of each frame.
+    /// Clean waveforms made elsewhere (samples.npy, family.npy, bandwidth.npy), received as simulated ones
+    /// are: inputs, family and snr.
+    Waveforms {
+        /// Their folder.
+        from: PathBuf,
+        /// Seed of the simulation.
+        #[arg(long)]
+        seed: u64,
+    },
+    /// Frames made elsewhere (samples.npy), as they are: inputs.
+    Samples {
+        /// Their folder.
+        from: PathBuf,
+    },
+    /// Recordings in a folder of SigMF captures: inputs, and captures.json with the file of each frame.
     Captures {
         /// The folder, searched to any depth.
         folder: PathBuf,
@@ -62,25 +78,13 @@ enum What {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let config = features_of(&cli.model)?;
+    let inputs = &Inputs::read(&cli.model)?;
     std::fs::create_dir_all(&cli.out).with_context(|| format!("make {}", cli.out.display()))?;
     match cli.what {
-        What::Scenes { count, seed } => generate::scenes(&config, &cli.out, count, seed),
-        What::Frames { count, seed, samples } => generate::frames(&config, &cli.out, count, seed, samples),
-        What::Captures { folder, samples } => captures::captures(&config, &cli.out, &folder, samples),
+        What::Scenes { count, seed } => generate::scenes(inputs, &cli.out, count, seed),
+        What::Frames { count, seed, samples } => generate::frames(inputs, &cli.out, count, seed, samples),
+        What::Waveforms { from, seed } => generate::waveforms(inputs, &cli.out, &from, seed),
+        What::Samples { from } => generate::samples(inputs, &cli.out, &from),
+        What::Captures { folder, samples } => captures::captures(inputs, &cli.out, &folder, samples),
     }
-}
-
-/// The `[features]` table of a bundle.
-fn features_of(model_toml: &Path) -> anyhow::Result<FeatureConfig> {
-    #[derive(serde::Deserialize)]
-    struct Bundle {
-        #[serde(default)]
-        features: FeatureConfig,
-    }
-    let text =
-        std::fs::read_to_string(model_toml).with_context(|| format!("read {}", model_toml.display()))?;
-    let bundle: Bundle = toml::from_str(&text).with_context(|| format!("read {}", model_toml.display()))?;
-    bundle.features.validate()?;
-    Ok(bundle.features)
 }

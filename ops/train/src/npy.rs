@@ -1,10 +1,52 @@
-//! Writes NumPy array files front to back (format 1.0, `numpy.lib.format`).
+//! Writes NumPy array files front to back, and reads them (format 1.0, `numpy.lib.format`).
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use sferic_scene::Complex32;
+
+/// An array in C order; complex numbers are two values each.
+pub struct Array {
+    /// Its axes.
+    pub shape: Vec<usize>,
+    /// Its values.
+    pub values: Vec<f32>,
+}
+
+impl Array {
+    /// A row of complex numbers.
+    pub fn complex(&self, row: usize) -> Vec<Complex32> {
+        let len = 2 * self.shape[1];
+        let (pairs, _) = self.values[row * len..][..len].as_chunks::<2>();
+        pairs.iter().map(|&[re, im]| Complex32::new(re, im)).collect()
+    }
+}
+
+/// Reads an array of little-endian float32 or complex64 in C order, of two axes.
+pub fn read(path: &Path) -> anyhow::Result<Array> {
+    let at = || format!("read {}", path.display());
+    let bytes = std::fs::read(path).with_context(at)?;
+    ensure!(bytes.len() > 10 && bytes.starts_with(b"\x93NUMPY\x01"), "{} is no .npy 1.0", path.display());
+    let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let (header, data) =
+        bytes[10..].split_at_checked(length).context("it ends in its header").with_context(at)?;
+    let header = String::from_utf8_lossy(header);
+    let axes = header.split(['(', ')']).nth(1).context("it has no shape").with_context(at)?;
+    let shape = axes.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(str::parse);
+    let shape: Vec<usize> = shape.collect::<Result<_, _>>().with_context(at)?;
+    let width = if header.contains("'<c8'") { 2 } else { 1 };
+    ensure!(
+        (width == 2 || header.contains("'<f4'")) && header.contains("'fortran_order': False"),
+        "{} is neither float32 nor complex64 in C order: {header}",
+        path.display()
+    );
+    let values: Vec<f32> = data.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+    let expected = width * shape.iter().product::<usize>();
+    ensure!(shape.len() == 2 && values.len() == expected, "{} has {} values", path.display(), values.len());
+    Ok(Array { shape, values })
+}
 
 /// A `.npy` file of little-endian float32 in C order, with its first axis filled piece by piece.
 pub struct NpyWriter {
