@@ -58,7 +58,7 @@ struct Doubt {
     /// Seconds that it was off.
     off_s: f64,
     at_ns: i64,
-    /// By how much faster than it was known to the clock drifts by those that did not fit either, seconds a
+    /// Drift by this observation and the doubted one before it, less the drift that was known, seconds a
     /// second.
     faster: f64,
 }
@@ -110,21 +110,21 @@ impl Clock {
         let (off, all) = (offset_s - expected, covariance.offset + variance);
         let gate = |variance: f64| (DEVIATIONS * (self.excess() * variance).sqrt()).max(JUMP);
         if off.abs() > gate(all) {
-            let fits = Doubt { off_s: 0.0, at_ns: self.at_ns, faster: 0.0 };
             if !self.is_settled() {
-                let drift = self.drift + fits.faster_by(off, at_ns, sigma_s);
+                let last = Doubt { off_s: 0.0, at_ns: self.at_ns, faster: 0.0 };
+                let drift = self.drift + last.faster_by(off, at_ns, sigma_s).unwrap_or_default();
                 *self = Self { drift, ..here };
                 return false;
             }
             match self.doubt {
                 Some(doubt) if doubt.agrees(off, at_ns, gate(2.0 * variance)) => {
-                    let faster = Some(doubt.faster_by(off, at_ns, sigma_s)).filter(|faster| *faster != 0.0);
-                    let (drift, residual_s) = (self.drift + faster.unwrap_or(doubt.faster), self.residual_s);
+                    let faster = doubt.faster_by(off, at_ns, sigma_s).unwrap_or(doubt.faster);
+                    let (drift, residual_s) = (self.drift + faster, self.residual_s);
                     *self = Self { drift, residual_s, jumps: self.jumps + 1, ..here };
                 }
                 doubt => {
-                    let faster = doubt.map_or(0.0, |doubt| doubt.faster_by(off, at_ns, sigma_s));
-                    self.doubt = Some(Doubt { off_s: off, at_ns, faster });
+                    let faster = doubt.and_then(|doubt| doubt.faster_by(off, at_ns, sigma_s));
+                    self.doubt = Some(Doubt { off_s: off, at_ns, faster: faster.unwrap_or_default() });
                 }
             }
             return true;
@@ -187,13 +187,12 @@ impl Doubt {
         (off_s - self.off_s - self.faster * after).abs() <= within + DEVIATIONS * DRIFT * after
     }
 
-    /// By how much faster the clock drifts by both; 0 where they are too close to say, or where no crystal
-    /// drifts like that.
-    fn faster_by(&self, off_s: f64, at_ns: i64, sigma_s: f64) -> f64 {
+    /// By how much faster the clock drifts by both; `None` where they are too close to say, or where no
+    /// crystal drifts like that.
+    fn faster_by(&self, off_s: f64, at_ns: i64, sigma_s: f64) -> Option<f64> {
         let after = seconds(self.at_ns, at_ns);
         let faster = (off_s - self.off_s) / after;
-        let is_known = SQRT_2 * sigma_s <= DRIFT * after && faster.abs() <= CRYSTAL;
-        if is_known { faster } else { 0.0 }
+        (SQRT_2 * sigma_s <= DRIFT * after && faster.abs() <= CRYSTAL).then_some(faster)
     }
 }
 

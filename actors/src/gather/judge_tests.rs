@@ -132,7 +132,7 @@ fn what_clocks_have_in_common_is_no_error_of_a_new_receiver() {
     let way = |n: usize, from: &Geolocation| (distance(&places[n], from) / LIGHT * 1e9).round() as i64;
     let names = ["a", "b", "c", "d", "new"];
     let mut book = SourceBook::default();
-    // Perfect clocks and times to some ten nanoseconds, every fourth session without one of them.
+    // Perfect clocks and times to some ten nanoseconds, four of five sessions without one of them.
     for session in 0..400_usize {
         let at = session as i64 * 10_000_000_000;
         let noise = |n: usize| (60.0 * (2.3 * (session * (n + 1)) as f64).sin()) as i64;

@@ -371,17 +371,4 @@ mod tests {
             assert!(variation(&on) > 0.4 * before, "{index}");
         }
     }
-
-    #[test]
-    #[ignore = "prints how long a frame takes"]
-    fn time_per_frame() {
-        for family in 0..9 {
-            let simulator = FrameSimulator::new(9, 8192);
-            let start = std::time::Instant::now();
-            for index in 0..100 {
-                let _ = simulator.frame(9 * index + family);
-            }
-            println!("{:?}: {:?}", Family::ALL[family as usize], start.elapsed() / 100);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use super::layout::FACT_WIDTH;
 use super::sequences::Sequences;
 use super::stretch::Stretch;
 
-/// Lengths are told as decades of this many samples.
+/// Lengths are given as decades of this many samples.
 const SAMPLES: f32 = 1024.0;
 
 /// Keeps decades finite.

@@ -1,6 +1,6 @@
 //! What has no family of its own: chirps, spread spectrum, mixtures, combs, impulses and noise jammers.
 //!
-//! Each is made such that it can be told from the families: where it could not, it is not sent.
+//! Each is made such that it differs from every family: what would not is not sent.
 
 use std::f32::consts::TAU;
 
